@@ -1,0 +1,22 @@
+.PHONY: demo test bench check catalog libtorch
+export CARGO_TERM_COLOR ?= auto
+
+demo: libtorch
+	cargo build --release --locked
+	./target/release/preflow run pipelines/workshop.yaml && ./target/release/preflow report pipelines/workshop.yaml
+
+test: libtorch
+	cargo test --workspace --locked --quiet
+
+bench: libtorch
+	cargo build --release --locked
+	python3 scripts/bench.py
+
+check: libtorch
+	cargo fmt --check && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+catalog: libtorch
+	cargo run -q -p preflow-stages --bin preflow-worker -- describe > stages/catalog.json
+
+libtorch:
+	@./scripts/libtorch.sh

@@ -1,0 +1,115 @@
+//! The graph of one pipeline: typed stages, edges checked port type to port type, an order.
+//! Knows nothing of files that exist, time or processes.
+
+use serde_json::{Map, Value};
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::protocol::Execution;
+
+/// A pipeline with every reference resolved. `stages` is in topological order (ties: file order).
+#[derive(Debug, Clone)]
+pub struct Graph {
+    pub name: String,
+    /// The pipeline file, as given.
+    pub path: String,
+    pub sources: Vec<GraphSource>,
+    pub stages: Vec<GraphStage>,
+}
+
+/// An artifact nobody makes.
+#[derive(Debug, Clone)]
+pub struct GraphSource {
+    pub name: String,
+    /// Joined to the pipeline file's directory; may hold a glob.
+    pub path: String,
+    pub port_type: String,
+    pub span: Span,
+}
+
+/// One stage, typed.
+#[derive(Debug, Clone)]
+pub struct GraphStage {
+    pub name: String,
+    pub kind: String,
+    pub version: u32,
+    /// Validated, defaulted, canonical: integers as integers, floats as floats.
+    pub params: Map<String, Value>,
+    /// In the order of the kind's ports.
+    pub inputs: Vec<GraphInput>,
+    /// The first one is the primary output.
+    pub outputs: Vec<GraphOutput>,
+    pub execution: Execution,
+    /// Default for `execution.threads`; 0: the whole pool.
+    pub kind_threads: u32,
+    /// Param that holds the command line when the stage is a plain program.
+    pub program: Option<String>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct GraphInput {
+    pub port: String,
+    pub many: bool,
+    pub from: Vec<Producer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphOutput {
+    pub name: String,
+    pub port_type: String,
+    /// File ending under `views/`; empty for a directory or an unnamed format.
+    pub extension: String,
+}
+
+/// What an input is connected to: indices into the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Producer {
+    Source(usize),
+    Output { stage: usize, port: usize },
+}
+
+impl Graph {
+    /// Stages that `stage` reads from, without repeats, ascending.
+    #[must_use]
+    pub fn upstream(&self, stage: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = self.stages[stage]
+            .inputs
+            .iter()
+            .flat_map(|i| &i.from)
+            .filter_map(|p| match p {
+                Producer::Output { stage, .. } => Some(*stage),
+                Producer::Source(_) => None,
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Name of the stage or source behind a producer.
+    #[must_use]
+    pub fn producer_name(&self, producer: Producer) -> &str {
+        match producer {
+            Producer::Source(i) => &self.sources[i].name,
+            Producer::Output { stage, .. } => &self.stages[stage].name,
+        }
+    }
+
+    /// Port type of a producer.
+    #[must_use]
+    pub fn producer_type(&self, producer: Producer) -> &str {
+        match producer {
+            Producer::Source(i) => &self.sources[i].port_type,
+            Producer::Output { stage, port } => &self.stages[stage].outputs[port].port_type,
+        }
+    }
+
+    /// Index of the stage of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|s| s.name == name)
+    }
+}
+
+/// Everything wrong with a pipeline, in file order. Never empty.
+pub type Diagnostics = Vec<Diagnostic>;

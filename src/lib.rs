@@ -1,0 +1,13 @@
+//! preflow: RLHF pipelines as YAML in git; rerun only what changed.
+//!
+//! Data flow, one step a line; modules in reading order.
+//! A YAML file becomes a [`pipeline`]; with the [`catalog`] of kinds it becomes a typed [`graph`];
+//! each stage with the digests of its inputs is an [`identity`]; the [`store`] knows which
+//! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
+//! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
+
+pub mod diagnostic;
+pub mod protocol;
+pub mod pipeline;
+pub mod catalog;
+pub mod graph;

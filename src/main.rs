@@ -1,0 +1,3 @@
+//! The `preflow` command. All of it is in `cli`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The worker: performs one task, or describes what it can do.
+
+fn main() {}
