@@ -113,3 +113,10 @@ impl Graph {
 
 /// Everything wrong with a pipeline, in file order. Never empty.
 pub type Diagnostics = Vec<Diagnostic>;
+
+/// The stage whose name is nearest to what was typed.
+#[must_use]
+pub fn suggest_stage(graph: &Graph, typed: &str) -> Option<String> {
+    let names = graph.stages.iter().map(|s| s.name.as_str());
+    crate::diagnostic::did_you_mean(typed, names).map(str::to_owned)
+}

@@ -1,0 +1,85 @@
+//! Execution of one task, and every way it can end.
+//! Knows nothing of the store, the graph or YAML.
+
+pub mod process;
+pub mod reaper;
+pub mod scripted;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use crate::protocol::{Event, TaskSpec};
+
+/// One attempt to perform a stage.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Index of the stage; comes back with each event.
+    pub stage: usize,
+    pub spec: TaskSpec,
+    pub program: Program,
+    /// Working directory of the process.
+    pub cwd: PathBuf,
+    /// Directory for `task.json`, `events.jsonl` and `log.txt`; exists.
+    pub logs: PathBuf,
+    pub timeout: Option<Duration>,
+    /// Devices of the gpu pool that this task may use, when it asked for some.
+    pub gpus: Vec<u32>,
+}
+
+/// What performs a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A worker that speaks the protocol.
+    Worker(PathBuf),
+    /// A plain program: exit 0 is success. It finds its ports in `IN_<port>` and `OUT_<port>`.
+    Direct(Vec<String>),
+}
+
+/// Every way a task ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    Done {
+        summary: BTreeMap<String, Option<f64>>,
+        worker: String,
+        backend: String,
+        device: String,
+    },
+    /// It said so itself.
+    Failed { message: String, chain: Vec<String>, help: Option<String> },
+    /// It died without a word.
+    Crashed { how: String, tail: String, help: Option<String> },
+    TimedOut { seconds: f64, tail: String },
+    Cancelled,
+    /// People must act first.
+    Waiting { reason: String, have: Option<u64>, need: Option<u64> },
+}
+
+/// What the user wants of running tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    Go,
+    /// TERM, then KILL after the grace.
+    Gently,
+    Now,
+}
+
+/// A task's future outcome.
+pub type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Performs tasks. Two implementations: processes, and a script for tests of the loop.
+pub trait Executor {
+    /// Starts a task. Events go to `events` as they come; `stop` may end it early.
+    fn start(
+        &self,
+        task: Task,
+        events: mpsc::UnboundedSender<(usize, Event)>,
+        stop: watch::Receiver<Stop>,
+    ) -> Running;
+}

@@ -1,0 +1,367 @@
+//! What would make an artifact: the pre-image, its canonical bytes, its hash, and how two differ.
+//! Knows nothing of paths, devices or the clock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of an artifact's bytes: what it *is*. Written `sha256:…`; for a file it is what
+/// `sha256sum` prints.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// Hash of an [`Identity`]: the key of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(Digest);
+
+/// Everything that decides a stage's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub kind: String,
+    pub version: u32,
+    pub params: Map<String, Value>,
+    pub inputs: BTreeMap<String, InputIdentity>,
+    /// Output ports that the pipeline file named, with their types; empty for fixed ports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// What is connected to an input port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InputIdentity {
+    /// The content alone: what produced it has no say.
+    #[serde(rename = "one")]
+    One(Digest),
+    /// On a port that takes many, names reach the result, so they count.
+    #[serde(rename = "many")]
+    Many(Vec<(String, Digest)>),
+}
+
+/// One difference between two identities, by the field that a person wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change")]
+pub enum Change {
+    /// A param: dotted path, old and new value; `None` where it was or is absent.
+    Param { name: String, old: Option<Value>, new: Option<Value> },
+    /// The kind itself, or its version.
+    Kind { old: String, new: String },
+    /// The content at an input port.
+    Input { port: String, old: Option<String>, new: Option<String> },
+    /// A declared output.
+    Output { port: String, old: Option<String>, new: Option<String> },
+}
+
+/// An identity that cannot be hashed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdentityError {
+    #[error("`{0}` is not a digest: expected `sha256:` and 64 hexadecimal digits")]
+    NotADigest(String),
+}
+
+impl Digest {
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    #[must_use]
+    pub fn from_raw(raw: [u8; 32]) -> Self {
+        Self(raw)
+    }
+
+    /// 64 lowercase hexadecimal digits, no prefix.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// The first eight digits: enough to tell two apart on a screen.
+    #[must_use]
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..4])
+    }
+}
+
+impl Fingerprint {
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.hex()
+    }
+
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.0.short()
+    }
+}
+
+impl Identity {
+    /// SHA-256 of the canonical bytes.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(Digest::of(&self.canonical_bytes()))
+    }
+
+    /// Canonical JSON of `["preflow.identity/1", identity]`: keys sorted, floats shortest.
+    #[must_use]
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        let value = serde_json::to_value(("preflow.identity/1", self))
+            .expect("invariant: an identity holds JSON only");
+        let mut out = Vec::with_capacity(512);
+        write_canonical(&value, &mut out);
+        out
+    }
+
+    /// What differs, old to new, in the order of the struct. The walk covers the same fields as
+    /// the hash: two identities with no change have one fingerprint.
+    #[must_use]
+    pub fn changes_from(&self, old: &Identity) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if (&self.kind, self.version) != (&old.kind, old.version) {
+            changes.push(Change::Kind {
+                old: format!("{}@{}", old.kind, old.version),
+                new: format!("{}@{}", self.kind, self.version),
+            });
+        }
+        diff_maps("", &old.params, &self.params, &mut changes);
+        for port in keys(&old.inputs, &self.inputs) {
+            diff_input(port, old.inputs.get(port), self.inputs.get(port), &mut changes);
+        }
+        for port in keys(&old.outputs, &self.outputs) {
+            let (old, new) = (old.outputs.get(port), self.outputs.get(port));
+            if old != new {
+                changes.push(Change::Output {
+                    port: port.clone(),
+                    old: old.cloned(),
+                    new: new.cloned(),
+                });
+            }
+        }
+        changes
+    }
+}
+
+fn keys<'a, V>(a: &'a BTreeMap<String, V>, b: &'a BTreeMap<String, V>) -> Vec<&'a String> {
+    let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn diff_maps(at: &str, old: &Map<String, Value>, new: &Map<String, Value>, out: &mut Vec<Change>) {
+    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        let name = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        match (old.get(key), new.get(key)) {
+            (a, b) if a == b => {}
+            (Some(Value::Object(a)), Some(Value::Object(b))) => diff_maps(&name, a, b, out),
+            (a, b) => out.push(Change::Param { name, old: a.cloned(), new: b.cloned() }),
+        }
+    }
+}
+
+fn diff_input(
+    port: &str,
+    old: Option<&InputIdentity>,
+    new: Option<&InputIdentity>,
+    out: &mut Vec<Change>,
+) {
+    let parts = |input: Option<&InputIdentity>| -> BTreeMap<String, String> {
+        match input {
+            None => BTreeMap::new(),
+            Some(InputIdentity::One(d)) => BTreeMap::from([(port.to_owned(), d.short())]),
+            Some(InputIdentity::Many(all)) => all
+                .iter()
+                .map(|(name, d)| (format!("{port}: {name}"), d.short()))
+                .collect(),
+        }
+    };
+    let (a, b) = (parts(old), parts(new));
+    let before = out.len();
+    for name in keys(&a, &b) {
+        let (old, new) = (a.get(name).cloned(), b.get(name).cloned());
+        if old != new {
+            out.push(Change::Input { port: name.clone(), old, new });
+        }
+    }
+    // The same names with the same content in another order, or listed instead of single.
+    if out.len() == before && old != new {
+        out.push(Change::Input {
+            port: port.to_owned(),
+            old: Some("order".to_owned()),
+            new: Some("another order".to_owned()),
+        });
+    }
+}
+
+/// Writes JSON with sorted keys and without spaces. `serde_json` prints the shortest float that
+/// reads back equal and cannot hold NaN, so equal values have equal bytes.
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Array(items) => {
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            out.push(b'{');
+            for (i, key) in keys.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_scalar(&Value::String(key.clone()), out);
+                out.push(b':');
+                write_canonical(&map[key], out);
+            }
+            out.push(b'}');
+        }
+        scalar => write_scalar(scalar, out),
+    }
+}
+
+fn write_scalar(value: &Value, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("invariant: writing JSON to memory cannot fail");
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut raw = [0; 32];
+        text.strip_prefix("sha256:")
+            .and_then(|hex| hex::decode_to_slice(hex, &mut raw).ok())
+            .ok_or_else(|| IdentityError::NotADigest(text.to_owned()))?;
+        Ok(Self(raw))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        format!("sha256:{text}").parse().map(Self)
+    }
+}
+
+macro_rules! as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+as_text!(Digest);
+as_text!(Fingerprint);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn identity(params: Value, input: &[u8]) -> Identity {
+        let Value::Object(params) = params else { panic!("params are an object") };
+        Identity {
+            kind: "sft".into(),
+            version: 1,
+            params,
+            inputs: BTreeMap::from([("model".into(), InputIdentity::One(Digest::of(input)))]),
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_digest_is_what_sha256sum_prints() {
+        assert_eq!(
+            Digest::of(b"abc").to_string(),
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn canonical_bytes_are_pinned() {
+        let id = identity(json!({"b": 1, "a": {"y": 0.5, "x": 1e-5}}), b"");
+        assert_eq!(
+            String::from_utf8(id.canonical_bytes()).expect("utf-8"),
+            concat!(
+                r#"["preflow.identity/1",{"inputs":{"model":{"one":"sha256:"#,
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                r#""}},"kind":"sft","params":{"a":{"x":0.00001,"y":0.5},"b":1},"version":1}]"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_explanation_covers_what_the_hash_covers() {
+        let base = identity(json!({"lr": 0.1, "nested": {"k": 1}}), b"a");
+        let mut variants = vec![
+            identity(json!({"lr": 0.2, "nested": {"k": 1}}), b"a"),
+            identity(json!({"lr": 0.1, "nested": {"k": 2}}), b"a"),
+            identity(json!({"lr": 0.1, "nested": {}}), b"a"),
+            identity(json!({"lr": 0.1, "nested": {"k": 1}}), b"b"),
+        ];
+        let mut other = base.clone();
+        other.version = 2;
+        variants.push(other.clone());
+        other = base.clone();
+        other.outputs.insert("out".into(), "file".into());
+        variants.push(other.clone());
+        other = base.clone();
+        other.inputs.insert(
+            "model".into(),
+            InputIdentity::Many(vec![("model".into(), Digest::of(b"a"))]),
+        );
+        variants.push(other);
+        for variant in variants {
+            assert_ne!(variant.fingerprint(), base.fingerprint(), "{variant:?}");
+            assert!(!variant.changes_from(&base).is_empty(), "{variant:?}");
+        }
+        assert_eq!(base.changes_from(&base), vec![]);
+    }
+}

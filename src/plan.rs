@@ -1,0 +1,224 @@
+//! The plan: for each stage, is it made, must it be made, or can nobody say yet, and why.
+//! The only judge; the run loop asks it too. Knows nothing of terminals or processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Graph, Producer};
+use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
+use crate::store::heads::Heads;
+use crate::store::{Entry, Health, Store, StoreError};
+
+/// Why a stage must run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// No entry, and no earlier one to compare with.
+    NeverRun,
+    /// Its identity differs from the one it had last.
+    Changed { changes: Vec<Change> },
+    /// The identity is unchanged, but its entry was removed.
+    Collected,
+    ObjectMissing { port: String },
+    ObjectDamaged { port: String },
+    EntryUnreadable { message: String },
+    Forced,
+}
+
+/// What is known of a stage.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    Hit(Box<Entry>),
+    Miss(Identity, Reason),
+    /// An upstream stage must run first: their indices, nearest first.
+    Wait(Vec<usize>),
+}
+
+/// Digests of a stage's outputs, by port.
+pub type Outputs = BTreeMap<String, Digest>;
+
+/// Which stages the user wants, and which of them anew.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Indices of the stages to bring up to date; upstream included.
+    pub wanted: BTreeSet<usize>,
+    /// Indices whose cache is not read.
+    pub forced: BTreeSet<usize>,
+}
+
+/// A stage name on the command line that the pipeline does not have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("no stage `{name}` in this pipeline")]
+pub struct UnknownStage {
+    pub name: String,
+    pub suggestion: Option<String>,
+}
+
+/// What the plan reads besides the graph.
+pub struct Judge<'a> {
+    pub graph: &'a Graph,
+    pub store: &'a Store,
+    /// Digest of each source, where needed.
+    pub sources: &'a [Option<Digest>],
+    pub heads: &'a Heads,
+}
+
+/// Verdicts that can be known now, in graph order; `None` for stages nobody wants.
+#[derive(Debug)]
+pub struct Plan {
+    pub verdicts: Vec<Option<Verdict>>,
+}
+
+impl Selection {
+    /// `targets` empty: everything. `from`: that stage and all that follows anew.
+    ///
+    /// # Errors
+    /// A name that is not a stage.
+    pub fn new(
+        graph: &Graph,
+        targets: &[String],
+        from: &[String],
+        force: &[String],
+    ) -> Result<Self, UnknownStage> {
+        let find = |name: &String| {
+            graph.find(name).ok_or_else(|| UnknownStage {
+                name: name.clone(),
+                suggestion: crate::graph::suggest_stage(graph, name),
+            })
+        };
+        let mut wanted: BTreeSet<usize> =
+            targets.iter().map(find).collect::<Result<_, _>>()?;
+        let mut forced: BTreeSet<usize> = force.iter().map(find).collect::<Result<_, _>>()?;
+        let mut started: BTreeSet<usize> = from.iter().map(find).collect::<Result<_, _>>()?;
+        if targets.is_empty() {
+            wanted.extend(0..graph.stages.len());
+        }
+        // Stages are in topological order: one pass down, one pass up.
+        for stage in 0..graph.stages.len() {
+            if graph.upstream(stage).iter().any(|up| started.contains(up)) {
+                started.insert(stage);
+            }
+        }
+        forced.extend(started);
+        for stage in (0..graph.stages.len()).rev() {
+            if wanted.contains(&stage) {
+                wanted.extend(graph.upstream(stage));
+            }
+        }
+        Ok(Self { wanted, forced })
+    }
+}
+
+impl Judge<'_> {
+    /// The verdict on one stage, given the outputs of the stages before it.
+    ///
+    /// # Errors
+    /// The store fails in a way that is no mere miss.
+    pub fn judge(
+        &self,
+        stage: usize,
+        known: &[Option<Outputs>],
+        forced: bool,
+    ) -> Result<Verdict, StoreError> {
+        let waits: Vec<usize> =
+            self.graph.upstream(stage).into_iter().filter(|up| known[*up].is_none()).collect();
+        if !waits.is_empty() {
+            return Ok(Verdict::Wait(waits));
+        }
+        let identity = self.identity(stage, known);
+        if forced {
+            return Ok(Verdict::Miss(identity, Reason::Forced));
+        }
+        let fingerprint = identity.fingerprint();
+        let reason = match self.store.entry(&fingerprint) {
+            Ok(Some(entry)) => match self.store.health(&entry)? {
+                None => return Ok(Verdict::Hit(Box::new(entry))),
+                Some((port, Health::Damaged)) => Reason::ObjectDamaged { port },
+                Some((port, _)) => Reason::ObjectMissing { port },
+            },
+            Ok(None) => self.why_missing(stage, &identity, fingerprint),
+            Err(StoreError::BadEntry { reason, .. }) => Reason::EntryUnreadable { message: reason },
+            Err(e) => return Err(e),
+        };
+        Ok(Verdict::Miss(identity, reason))
+    }
+
+    /// Verdicts on every wanted stage, as far as they can be known before anything runs.
+    ///
+    /// # Errors
+    /// See [`Judge::judge`].
+    pub fn plan(&self, selection: &Selection) -> Result<Plan, StoreError> {
+        let mut known: Vec<Option<Outputs>> = vec![None; self.graph.stages.len()];
+        let mut verdicts = Vec::with_capacity(known.len());
+        for stage in 0..known.len() {
+            if !selection.wanted.contains(&stage) {
+                verdicts.push(None);
+                continue;
+            }
+            let verdict = self.judge(stage, &known, selection.forced.contains(&stage))?;
+            if let Verdict::Hit(entry) = &verdict {
+                known[stage] = Some(outputs_of(entry));
+            }
+            verdicts.push(Some(verdict));
+        }
+        Ok(Plan { verdicts })
+    }
+
+    /// The pre-image of a stage whose inputs are known.
+    ///
+    /// # Panics
+    /// An input is not known: the caller must have asked first.
+    #[must_use]
+    pub fn identity(&self, stage: usize, known: &[Option<Outputs>]) -> Identity {
+        let node = &self.graph.stages[stage];
+        let digest = |producer: Producer| match producer {
+            Producer::Source(source) => {
+                self.sources[source].expect("invariant: needed sources are hashed first")
+            }
+            Producer::Output { stage, port } => {
+                let name = &self.graph.stages[stage].outputs[port].name;
+                known[stage].as_ref().expect("invariant: upstream is known")[name]
+            }
+        };
+        let inputs = node.inputs.iter().map(|input| {
+            let of = if input.many {
+                let name = |p: &Producer| self.graph.producer_name(*p).to_owned();
+                InputIdentity::Many(input.from.iter().map(|p| (name(p), digest(*p))).collect())
+            } else {
+                InputIdentity::One(digest(input.from[0]))
+            };
+            (input.port.clone(), of)
+        });
+        let named = |o: &crate::graph::GraphOutput| (o.name.clone(), o.port_type.clone());
+        Identity {
+            kind: node.kind.clone(),
+            version: node.version,
+            params: node.params.clone(),
+            inputs: inputs.collect(),
+            outputs: match node.program {
+                Some(_) => node.outputs.iter().map(named).collect(),
+                None => BTreeMap::new(),
+            },
+        }
+    }
+
+    fn why_missing(&self, stage: usize, identity: &Identity, now: Fingerprint) -> Reason {
+        let Some(last) = self.heads.stages.get(&self.graph.stages[stage].name) else {
+            return Reason::NeverRun;
+        };
+        if *last == now {
+            return Reason::Collected;
+        }
+        match self.store.entry(last) {
+            Ok(Some(old)) => Reason::Changed { changes: identity.changes_from(&old.identity) },
+            _ => Reason::NeverRun,
+        }
+    }
+}
+
+/// Digests by port, as downstream identities need them.
+#[must_use]
+pub fn outputs_of(entry: &Entry) -> Outputs {
+    entry.outputs.iter().map(|(port, output)| (port.clone(), output.digest)).collect()
+}

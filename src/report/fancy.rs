@@ -1,0 +1,119 @@
+//! For people at a terminal: a bar for each running stage, finished lines above.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::plain::Plain;
+use super::{Look, Reporter, words};
+use crate::run::RunEvent;
+
+/// Bars on standard error, lines above them.
+pub struct Fancy {
+    plain: Plain,
+    look: Look,
+    bars: MultiProgress,
+    running: BTreeMap<String, ProgressBar>,
+    width: usize,
+}
+
+impl Fancy {
+    #[must_use]
+    pub fn new(look: Look) -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        Self { plain: Plain::new(look), look, bars, running: BTreeMap::new(), width: 0 }
+    }
+
+    fn start(&mut self, stage: &str) {
+        let bar = self.bars.add(ProgressBar::new(0));
+        let template = format!(" {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{msg}}", self.width);
+        bar.set_style(style(&template));
+        bar.set_prefix(stage.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        if let Some(old) = self.running.insert(stage.to_owned(), bar) {
+            old.finish_and_clear();
+        }
+    }
+
+    fn stop(&mut self, stage: &str) {
+        if let Some(bar) = self.running.remove(stage) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+
+    fn say(&self, text: &str) {
+        let _ = self.bars.println(text);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("invariant: the template is ours")
+        .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+        .progress_chars("━━─")
+}
+
+impl Reporter for Fancy {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::RunStarted { stages, .. } => {
+                self.width = stages.iter().map(|s| s.chars().count()).max().unwrap_or(0);
+                self.plain.text(event);
+            }
+            RunEvent::StageStarted { stage, .. } => {
+                self.start(stage);
+                if let (Some(text), true) = (self.plain.text(event), self.look.verbose) {
+                    self.say(&text);
+                } else if let (RunEvent::StageStarted { reason, .. }, Some(bar)) =
+                    (event, self.running.get(stage))
+                {
+                    bar.set_message(words::reason(reason));
+                }
+            }
+            RunEvent::Progress { stage, done, total, unit } => {
+                let Some(bar) = self.running.get(stage) else { return };
+                if bar.length() != Some(*total) && *total > 0 {
+                    let template = format!(
+                        " {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{bar:24.cyan/dim}} \
+                         {{pos}}/{{len}} {unit}  {{msg:.dim}}",
+                        self.width
+                    );
+                    bar.set_style(style(&template));
+                    bar.set_length(*total);
+                }
+                bar.set_position(*done);
+            }
+            RunEvent::Metric { stage, values, .. } => {
+                if let Some(bar) = self.running.get(stage) {
+                    let shown: Vec<String> = values
+                        .iter()
+                        .filter_map(|(name, x)| Some(format!("{name} {}", words::figure((*x)?))))
+                        .take(3)
+                        .collect();
+                    bar.set_message(shown.join("  "));
+                }
+            }
+            event => {
+                match event {
+                    RunEvent::StageDone { stage, .. }
+                    | RunEvent::StageFailed { stage, .. }
+                    | RunEvent::StageWaiting { stage, .. } => self.stop(stage),
+                    RunEvent::RunEnded { .. } => {
+                        for (_, bar) in std::mem::take(&mut self.running) {
+                            bar.finish_and_clear();
+                        }
+                    }
+                    _ => {}
+                }
+                let Some(text) = self.plain.text(event) else { return };
+                let loud =
+                    matches!(event, RunEvent::StageFailed { .. } | RunEvent::RunEnded { .. });
+                if loud || !self.look.quiet {
+                    self.say(&text);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reporters: show a run while it happens, for people, for CI, for programs.
+//! Decide nothing.
+
+pub mod fancy;
+pub mod json;
+pub mod plain;
+pub mod words;
+
+use std::io::{self, Write};
+
+use crate::exec::Outcome;
+use crate::run::{RunEvent, Totals};
+
+/// Sees every event of a run, in order.
+pub trait Reporter {
+    fn event(&mut self, event: &RunEvent);
+}
+
+/// How loud, and whether in colour.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    pub colour: bool,
+    /// Only failures and the last line.
+    pub quiet: bool,
+    /// Also what informs only.
+    pub verbose: bool,
+}
+
+impl Look {
+    /// `text` in an ANSI style (`1` bold, `2` dim, `31` red, …) when colour is on.
+    #[must_use]
+    pub fn paint(&self, style: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes a line, ignoring a reader that went away.
+pub fn line(out: &mut dyn Write, text: &str) {
+    match writeln!(out, "{text}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "warning: cannot write to standard output: {e}");
+        }
+        _ => {}
+    }
+}
+
+/// The block that tells of a failed attempt.
+#[must_use]
+pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, task: &str) -> String {
+    let mut out = Vec::new();
+    let (message, details, tail, help) = match outcome {
+        Outcome::Failed { message, chain, help } => {
+            (message.clone(), chain.clone(), String::new(), help.clone())
+        }
+        Outcome::Crashed { how, tail, help } => {
+            (format!("crashed: {how}"), Vec::new(), tail.clone(), help.clone())
+        }
+        Outcome::TimedOut { seconds, tail } => (
+            format!("took longer than its timeout of {}", words::seconds(*seconds)),
+            Vec::new(),
+            tail.clone(),
+            Some("raise `run: { timeout: … }` of this stage".into()),
+        ),
+        other => (format!("{other:?}"), Vec::new(), String::new(), None),
+    };
+    out.push(format!("{} stage `{stage}`: {}", look.paint("1;31", "error:"), clean(&message)));
+    out.extend(details.iter().map(|d| format!("  because: {}", clean(d))));
+    out.extend(tail.lines().map(|l| format!("  | {}", clean(l))));
+    out.extend(help.map(|h| format!("  = help: {}", clean(&h))));
+    if !log.is_empty() {
+        out.push(format!("  = log: {log}"));
+        if std::path::Path::new(task).exists() {
+            out.push(format!("  = again: preflow-worker run {task}"));
+        }
+    }
+    out.join("\n")
+}
+
+/// Text of others with control characters made visible, so that it cannot drive the terminal.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
+            '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+/// The last line of a run: `4 done · 1 waiting · 3 blocked`.
+#[must_use]
+pub fn totals(totals: &Totals) -> String {
+    let parts = [
+        (totals.done, "done"),
+        (totals.reused, "reused"),
+        (totals.failed, "failed"),
+        (totals.waiting, "waiting"),
+        (totals.blocked, "blocked"),
+        (totals.skipped, "not started"),
+    ];
+    let shown: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if shown.is_empty() { "no stages".into() } else { shown.join(" · ") }
+}

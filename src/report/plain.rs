@@ -1,0 +1,142 @@
+//! For CI and pipes: one line a change, no cursor movement.
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stdout};
+use std::time::{Duration, Instant};
+
+use super::{Look, Reporter, clean, failure, line, totals, words};
+use crate::run::RunEvent;
+
+/// Lines as things happen.
+#[derive(Debug)]
+pub struct Plain {
+    look: Look,
+    width: usize,
+    busy: BTreeMap<String, Instant>,
+    progress: BTreeMap<String, Instant>,
+    pipeline: String,
+}
+
+/// A stage that says much is heard this often.
+const QUIET_FOR: Duration = Duration::from_secs(10);
+
+impl Plain {
+    #[must_use]
+    pub fn new(look: Look) -> Self {
+        let (busy, progress) = (BTreeMap::new(), BTreeMap::new());
+        Self { look, width: 0, busy, progress, pipeline: String::new() }
+    }
+
+    /// The line for an event; `None` when there is nothing to say.
+    pub fn text(&mut self, event: &RunEvent) -> Option<String> {
+        let look = self.look;
+        match event {
+            RunEvent::RunStarted { stages, pipeline, .. } => {
+                self.width = stages.iter().map(|s| s.chars().count()).max().unwrap_or(0);
+                self.pipeline.clone_from(pipeline);
+                None
+            }
+            RunEvent::StageReused { stage, .. } if look.verbose => {
+                Some(self.row("=", "2", stage, &look.paint("2", "reused")))
+            }
+            RunEvent::StageReused { .. } => None,
+            RunEvent::StageBusy { stage } => {
+                let first = self.busy.insert(stage.clone(), Instant::now()).is_none();
+                first.then(|| self.row("◌", "33", stage, "another run is making it; waiting for that"))
+            }
+            RunEvent::StageStarted { stage, reason, attempt, .. } => {
+                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                let why = look.paint("2", &words::reason(reason));
+                Some(self.row("▸", "36", stage, &format!("{why}{again}")))
+            }
+            RunEvent::Progress { stage, done, total, unit } => {
+                let now = Instant::now();
+                let last = self.progress.entry(stage.clone()).or_insert(now);
+                if now.duration_since(*last) < QUIET_FOR {
+                    return None;
+                }
+                *last = now;
+                let text = match total {
+                    0 => format!("{done} {unit}"),
+                    total => format!("{done} of {total} {unit}"),
+                };
+                Some(self.row(" ", "2", stage, &look.paint("2", &text)))
+            }
+            RunEvent::Metric { .. } => None,
+            RunEvent::Note { stage, level, text } => {
+                let mark = if level == "warn" { "!" } else { "·" };
+                let style = if level == "warn" { "33" } else { "2" };
+                Some(self.row(mark, style, stage, &clean(text)))
+            }
+            RunEvent::StageDone { stage, seconds, summary, unchanged, .. } => {
+                let mut text = format!("done in {}", words::seconds(*seconds));
+                if *unchanged {
+                    text.push_str(", same bytes as before");
+                }
+                let figures: Vec<String> = summary
+                    .iter()
+                    .filter_map(|(name, x)| Some(format!("{name} {}", words::figure((*x)?))))
+                    .take(4)
+                    .collect();
+                if !figures.is_empty() {
+                    text = format!("{text}   {}", look.paint("2", &figures.join("  ")));
+                }
+                Some(self.row("✓", "32", stage, &text))
+            }
+            RunEvent::StageFailed { stage, outcome, retrying, log, task, .. } => {
+                let mut text = failure(look, stage, outcome, log, task);
+                if *retrying {
+                    text.push_str("\n  = trying again");
+                }
+                Some(text)
+            }
+            RunEvent::StageWaiting { stage, reason, have, need } => {
+                let count = match (have, need) {
+                    (Some(have), Some(need)) => format!(": {have} of {need}"),
+                    _ => String::new(),
+                };
+                let text = format!("waiting for people: {}{count}", clean(reason));
+                Some(self.row("◌", "33", stage, &text))
+            }
+            RunEvent::StageBlocked { stage, by } if look.verbose => {
+                Some(self.row("-", "2", stage, &look.paint("2", &format!("blocked by {by}"))))
+            }
+            RunEvent::StageBlocked { .. } => None,
+            RunEvent::Interrupted { times: 1 } => Some(
+                "stopping: running stages get 5 seconds; press Ctrl-C again to end them now".into(),
+            ),
+            RunEvent::Interrupted { .. } => Some("ending running stages now".into()),
+            RunEvent::RunEnded { totals: t, seconds, exit } => Some(self.last(t, *seconds, *exit)),
+        }
+    }
+
+    fn last(&self, t: &crate::run::Totals, seconds: f64, exit: u8) -> String {
+        let counts = totals(t);
+        let mut text = format!(" {}   {}", counts, words::seconds(seconds));
+        if t.done + t.failed + t.waiting + t.blocked + t.skipped == 0 {
+            text = format!(" nothing to do: {counts}   {}", words::seconds(seconds));
+        }
+        if exit == 130 {
+            text = format!("{text}\n interrupted; `preflow run {}` goes on from here", self.pipeline);
+        }
+        text
+    }
+
+    fn row(&self, mark: &str, style: &str, stage: &str, text: &str) -> String {
+        let stage = format!("{stage:<width$}", width = self.width);
+        format!(" {} {stage}  {text}", self.look.paint(style, mark))
+    }
+}
+
+impl Reporter for Plain {
+    fn event(&mut self, event: &RunEvent) {
+        let loud = matches!(event, RunEvent::StageFailed { .. } | RunEvent::RunEnded { .. });
+        if let Some(text) = self.text(event)
+            && (loud || !self.look.quiet)
+        {
+            let mut out = stdout().lock();
+            line(&mut out, &text);
+            let _ = out.flush();
+        }
+    }
+}

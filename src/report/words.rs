@@ -1,0 +1,130 @@
+//! Words for reasons, times and sizes: the same in every screen.
+//! Decides nothing.
+
+use serde_json::Value;
+
+use crate::identity::Change;
+use crate::plan::Reason;
+
+/// Why a stage runs, in a few words.
+#[must_use]
+pub fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::NeverRun => "never run".into(),
+        Reason::Changed { changes } => {
+            changes.iter().map(change).collect::<Vec<_>>().join(", ")
+        }
+        Reason::Collected => "its entry was removed".into(),
+        Reason::ObjectMissing { port } => format!("object of `{port}` missing"),
+        Reason::ObjectDamaged { port } => format!("object of `{port}` damaged"),
+        Reason::EntryUnreadable { .. } => "its entry is unreadable".into(),
+        Reason::Forced => "forced".into(),
+    }
+}
+
+/// One difference: `lr 1e-5 → 3e-6`.
+#[must_use]
+pub fn change(change: &Change) -> String {
+    match change {
+        Change::Param { name, old, new } => {
+            format!("{name} {} → {}", value(old.as_ref()), value(new.as_ref()))
+        }
+        Change::Kind { old, new } => format!("{old} → {new}"),
+        Change::Input { port, old: Some(_), new: Some(_) } => format!("input {port} changed"),
+        Change::Input { port, old: None, .. } => format!("input {port} is new"),
+        Change::Input { port, .. } => format!("input {port} is gone"),
+        Change::Output { port, .. } => format!("output {port} changed"),
+    }
+}
+
+/// A param's value, short.
+#[must_use]
+pub fn value(value: Option<&Value>) -> String {
+    let text = match value {
+        None => return "(none)".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(n)) => match n.as_f64() {
+            Some(x) if n.is_f64() && x != 0.0 && x.abs() < 1e-3 => format!("{x:e}"),
+            _ => n.to_string(),
+        },
+        Some(other) => other.to_string(),
+    };
+    match text.char_indices().nth(40) {
+        None => text,
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}
+
+/// Seconds as a person reads them: `0.3s`, `9s`, `1m10s`, `9h20m`.
+#[must_use]
+pub fn seconds(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive")]
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        _ if seconds < 0.0995 => format!("{:.0}ms", seconds.max(0.0) * 1000.0),
+        _ if seconds < 9.95 => format!("{seconds:.1}s"),
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        _ => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Bytes as a person reads them: `512 B`, `3.1 MiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < units.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", units[unit])
+}
+
+/// A figure with four digits that count.
+#[must_use]
+pub fn figure(x: f64) -> String {
+    let size = x.abs();
+    if x == 0.0 {
+        "0".into()
+    } else if size >= 1e5 || size < 1e-3 {
+        format!("{x:.2e}")
+    } else if size >= 100.0 {
+        format!("{x:.1}")
+    } else {
+        format!("{x:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_short() {
+        let shown: Vec<String> =
+            [0.0, 0.0042, 0.31, 9.2, 9.97, 59.6, 70.0, 33_600.0].map(seconds).into();
+        assert_eq!(shown, ["0ms", "4ms", "0.3s", "9.2s", "10s", "1m00s", "1m10s", "9h20m"]);
+        assert_eq!([0, 1023, 1024, 3 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
+    }
+
+    #[test]
+    fn a_reason_names_the_exact_fields() {
+        let changes = vec![
+            Change::Param { name: "train.lr".into(), old: Some(json!(1e-5)), new: Some(json!(3e-6)) },
+            Change::Input { port: "model".into(), old: Some("a".into()), new: Some("b".into()) },
+            Change::Kind { old: "sft@1".into(), new: "sft@2".into() },
+        ];
+        assert_eq!(
+            reason(&Reason::Changed { changes }),
+            "train.lr 1e-5 → 3e-6, input model changed, sft@1 → sft@2"
+        );
+    }
+}

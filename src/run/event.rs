@@ -1,0 +1,77 @@
+//! What happens in a run, as the journal writes it and reporters show it.
+//! Knows nothing of how it is shown.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exec::Outcome;
+use crate::identity::{Digest, Fingerprint};
+use crate::plan::Reason;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum RunEvent {
+    RunStarted {
+        run: String,
+        /// RFC 3339.
+        at: String,
+        pipeline: String,
+        name: String,
+        /// The command line that started it.
+        command: Vec<String>,
+        version: String,
+        /// Names of the wanted stages, in graph order.
+        stages: Vec<String>,
+        jobs: u32,
+    },
+    /// Nothing to do: the entry was there.
+    StageReused { stage: String, fingerprint: Fingerprint },
+    /// Another process is making the same thing.
+    StageBusy { stage: String },
+    StageStarted { stage: String, fingerprint: Fingerprint, attempt: u32, reason: Reason },
+    Progress { stage: String, done: u64, total: u64, unit: String },
+    Metric { stage: String, step: u64, values: BTreeMap<String, Option<f64>> },
+    Note { stage: String, level: String, text: String },
+    /// Made and published.
+    StageDone {
+        stage: String,
+        fingerprint: Fingerprint,
+        seconds: f64,
+        outputs: BTreeMap<String, Digest>,
+        summary: BTreeMap<String, Option<f64>>,
+        /// All outputs have the bytes they had before.
+        unchanged: bool,
+    },
+    /// An attempt failed; `retrying` when another one follows.
+    StageFailed {
+        stage: String,
+        outcome: Outcome,
+        retrying: bool,
+        /// Log and task file of the attempt, for people.
+        log: String,
+        task: String,
+        /// The disk is to blame, not the stage.
+        storage: bool,
+    },
+    StageWaiting { stage: String, reason: String, have: Option<u64>, need: Option<u64> },
+    /// Cannot run because `by` did not come to its end.
+    StageBlocked { stage: String, by: String },
+    /// The user asked to stop; `times` so far.
+    Interrupted { times: u32 },
+    RunEnded { totals: Totals, seconds: f64, exit: u8 },
+}
+
+/// How many stages came to which end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    pub done: usize,
+    pub reused: usize,
+    pub failed: usize,
+    pub waiting: usize,
+    pub blocked: usize,
+    /// Not started because the run ended early.
+    pub skipped: usize,
+}

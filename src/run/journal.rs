@@ -1,0 +1,81 @@
+//! The journal: `runs/<id>/events.jsonl`, one event a line. Failing to write warns, never fails
+//! the run. Knows nothing of what the events mean.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::event::RunEvent;
+use crate::store::Store;
+
+/// One line: seconds since the run began, and the event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub t: f64,
+    #[serde(flatten)]
+    pub event: RunEvent,
+}
+
+/// Writer of one run's journal.
+#[derive(Debug)]
+pub struct Journal {
+    file: Option<fs::File>,
+    /// The first error, told once.
+    pub error: Option<std::io::Error>,
+}
+
+impl Journal {
+    /// Opens the journal in the run's directory, which it makes.
+    #[must_use]
+    pub fn create(dir: &Path) -> Self {
+        match fs::create_dir_all(dir).and_then(|()| fs::File::create(dir.join("events.jsonl"))) {
+            Ok(file) => Self { file: Some(file), error: None },
+            Err(e) => Self { file: None, error: Some(e) },
+        }
+    }
+
+    /// Appends a line. Progress is left out: it says nothing once it is over.
+    pub fn write(&mut self, t: f64, event: &RunEvent) {
+        if matches!(event, RunEvent::Progress { .. }) {
+            return;
+        }
+        let Some(file) = &mut self.file else { return };
+        let mut line = serde_json::to_vec(&Line { t, event: event.clone() })
+            .expect("invariant: an event is representable as JSON");
+        line.push(b'\n');
+        if let Err(e) = file.write_all(&line) {
+            self.file = None;
+            self.error = Some(e);
+        }
+    }
+}
+
+/// Reads a journal; lines that a dying run left half written are skipped.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
+    let file = BufReader::new(fs::File::open(path)?);
+    Ok(file
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| serde_json::from_str(&line).ok())
+        .collect())
+}
+
+/// Ids of all runs in the store, newest first.
+#[must_use]
+pub fn runs(store: &Store) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(store.root().join("runs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|item| item.path().is_dir())
+        .map(|item| item.file_name().to_string_lossy().into_owned())
+        .collect();
+    // Ids begin with the time.
+    names.sort_by(|a, b| b.cmp(a));
+    names
+}

@@ -1,0 +1,147 @@
+//! One run: brings the wanted stages up to date. One task owns all state; everything that happens
+//! reaches it as a [`Message`] on one channel. Knows nothing of colour or words.
+//!
+//! A stage goes: blocked by upstream → ready *to be judged* → reused, or queued for a share of the
+//! machine → running → sealed (outputs hashed; downstream may be judged) → published.
+
+pub mod committer;
+pub mod event;
+pub mod journal;
+mod machine;
+pub mod pools;
+mod task;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+pub use event::{RunEvent, Totals};
+pub use pools::{Impossible, Pools};
+
+use crate::exec::{Executor, Outcome, Stop};
+use crate::graph::Graph;
+use crate::plan::Selection;
+use crate::protocol::Event;
+use crate::report::Reporter;
+use crate::store::heads::Heads;
+use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
+
+/// How to run; none of it changes results.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Id of the run, sortable by time.
+    pub id: String,
+    /// RFC 3339.
+    pub at: String,
+    pub keep_going: bool,
+    pub pools: Pools,
+    /// The built-in worker.
+    pub worker: PathBuf,
+    /// Directory of the pipeline file: where programs run.
+    pub cwd: PathBuf,
+    /// For the journal.
+    pub command: Vec<String>,
+    /// Key of the pipeline's heads: its path within the workspace.
+    pub heads_key: String,
+}
+
+/// What a run needs and leaves alone.
+pub struct Inputs<'a> {
+    pub graph: &'a Graph,
+    pub store: Arc<Store>,
+    /// Digests of the sources that wanted stages read.
+    pub sources: Vec<Option<SourceDigest>>,
+    pub selection: Selection,
+    pub executor: &'a dyn Executor,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub totals: Totals,
+    pub interrupted: bool,
+    /// The disk failed, or the store could not be trusted.
+    pub storage: bool,
+}
+
+impl Summary {
+    /// 130 interrupted · 4 storage · 1 a stage failed · 3 waiting · 0 done.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self { interrupted: true, .. } => 130,
+            Self { storage: true, .. } => 4,
+            s if s.totals.failed > 0 => 1,
+            s if s.totals.waiting > 0 => 3,
+            _ => 0,
+        }
+    }
+}
+
+/// Everything that can reach the loop.
+enum Message {
+    /// A worker said something.
+    Event(usize, Event),
+    /// An attempt ended; the slot comes back.
+    Ended(usize, Box<Slot>, Outcome),
+    /// An input's bytes are not what they were: the producing stages must run again.
+    InputsDamaged(usize, Box<Slot>, Vec<usize>),
+    Sealed(usize, Box<Result<Sealed, (Slot, StoreError)>>),
+    Published(Box<committer::Published>),
+    /// Time to look again whether another process is done.
+    LookAgain(usize),
+    Interrupt,
+}
+
+/// Runs the wanted stages. `interrupts` yields once for every Ctrl-C or TERM.
+///
+/// # Errors
+/// A stage asks for more than the machine has, or the store cannot be written though something
+/// must be made.
+pub async fn run(
+    inputs: Inputs<'_>,
+    options: &Options,
+    reporter: &mut dyn Reporter,
+    mut interrupts: mpsc::UnboundedReceiver<()>,
+) -> Result<Summary, RunError> {
+    for stage in &inputs.selection.wanted {
+        let node = &inputs.graph.stages[*stage];
+        options.pools.check(&node.name, &node.execution)?;
+    }
+    let (sender, mut messages) = mpsc::unbounded_channel();
+    let (stop, _) = watch::channel(Stop::Go);
+    let local = LocalSet::new();
+    let for_interrupts = sender.clone();
+    local.spawn_local(async move {
+        while interrupts.recv().await.is_some() {
+            let _ = for_interrupts.send(Message::Interrupt);
+        }
+    });
+    local
+        .run_until(async {
+            let mut machine = machine::Machine::new(inputs, options, reporter, sender, stop);
+            machine.begin()?;
+            while machine.advance()? {
+                let message = messages.recv().await.expect("invariant: the machine holds a sender");
+                machine.handle(message)?;
+            }
+            machine.finish()
+        })
+        .await
+}
+
+/// A run that could not go on at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Heads after the run: what was used last, stage by stage.
+fn update_heads(heads: &mut Heads, name: &str, fingerprint: crate::identity::Fingerprint) {
+    heads.stages.insert(name.to_owned(), fingerprint);
+}

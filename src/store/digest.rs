@@ -1,0 +1,340 @@
+//! Digests of files and trees, and the memo that spares reading them again.
+//! Knows nothing of entries or locks.
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Store, StoreError, write_atomic};
+use crate::identity::Digest;
+
+/// What the file system says of a file: while it is unchanged, so is the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i128,
+    pub ctime: i128,
+}
+
+impl Signature {
+    #[must_use]
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        let nanos = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime: nanos(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanos(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// One file of a tree: path inside it, digest, size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeFile {
+    pub path: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// The content of a source, and what must not change while a stage reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceDigest {
+    pub digest: Digest,
+    /// Paths for the worker: the one path, or every match of a pattern.
+    pub paths: Vec<PathBuf>,
+    pub bytes: u64,
+    /// Every file behind it as it was when it was hashed.
+    pub seen: Vec<(PathBuf, Signature)>,
+}
+
+/// Digests by path and [`Signature`]. A file whose change lies too close to the moment of hashing
+/// is hashed again the next time ("racily clean"): its clock may not tell two writes apart.
+#[derive(Debug, Default)]
+pub struct Memo {
+    known: HashMap<PathBuf, (Signature, Digest)>,
+    dirty: bool,
+}
+
+/// Coarsest clock of a common file system (FAT, old NFS).
+const RACY: Duration = Duration::from_secs(2);
+
+impl Memo {
+    pub(super) fn load(path: &Path) -> Self {
+        let known = fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Vec<(PathBuf, Signature, Digest)>>(&bytes).ok())
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(path, signature, digest)| (path, (signature, digest)))
+            .collect();
+        Self { known, dirty: false }
+    }
+
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        let mut rows: Vec<_> = self.known.iter().map(|(p, (s, d))| (p, s, d)).collect();
+        rows.sort_by_key(|row| row.0);
+        write_atomic(path, &serde_json::to_vec(&rows)?)
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    pub(super) fn mark_clean(&mut self) {
+        self.dirty = false;
+    }
+
+    pub(super) fn get(&self, path: &Path, signature: &Signature) -> Option<Digest> {
+        self.known.get(path).filter(|(s, _)| s == signature).map(|(_, d)| *d)
+    }
+
+    /// Remembers a digest taken at `hashed_at` (nanoseconds since 1970).
+    pub(super) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
+        self.known.insert(path.to_owned(), (signature, digest));
+        self.dirty = true;
+    }
+
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.dirty |= self.known.remove(path).is_some();
+    }
+}
+
+/// Nanoseconds since 1970, by the clock that stamps files.
+#[expect(clippy::disallowed_methods, reason = "compared with file times, never hashed")]
+fn now() -> i128 {
+    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
+}
+
+/// Hashes an open file from its start to its end; returns the digest and the bytes read.
+///
+/// # Errors
+/// Reading fails.
+pub fn hash_reader(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
+    let mut hasher = Sha256::new();
+    let mut total = 0;
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok((Digest::from_raw(hasher.finalize().into()), total));
+        }
+        hasher.update(&buffer[..n]);
+        total += n as u64;
+    }
+}
+
+/// Hashes one file; the file that is hashed is the file whose signature is returned.
+///
+/// # Errors
+/// It is not a regular file, cannot be read, or changes meanwhile.
+pub fn hash_file(path: &Path) -> Result<(Digest, Signature), StoreError> {
+    // Opening a FIFO would wait for a writer, so look before.
+    refuse_special(path, &fs::metadata(path)?)?;
+    let mut file = fs::File::open(path)?;
+    let before = Signature::of(&file.metadata()?);
+    let (digest, read) = hash_reader(&mut file)?;
+    let after = Signature::of(&file.metadata()?);
+    if before != after || read != after.size {
+        return Err(StoreError::ChangedWhileRead { path: path.to_owned() });
+    }
+    Ok((digest, after))
+}
+
+/// Digest of a directory: SHA-256 of canonical JSON `["preflow.tree/1", [[path, digest], …]]`,
+/// sorted by path. Modes and times are not part of it, empty directories neither.
+#[must_use]
+pub fn tree_digest(files: &[TreeFile]) -> Digest {
+    let mut rows: Vec<(&str, String)> =
+        files.iter().map(|f| (f.path.as_str(), f.digest.to_string())).collect();
+    rows.sort();
+    let bytes = serde_json::to_vec(&("preflow.tree/1", rows))
+        .expect("invariant: writing JSON to memory cannot fail");
+    Digest::of(&bytes)
+}
+
+/// Every regular file below `root`, sorted by path. Links are refused, not followed.
+///
+/// # Errors
+/// Anything but files and directories, names that are not UTF-8, unreadable places.
+pub fn walk(root: &Path) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
+    let mut found = Vec::new();
+    let mut todo = vec![(root.to_owned(), String::new())];
+    while let Some((dir, prefix)) = todo.pop() {
+        for item in fs::read_dir(&dir)? {
+            let item = item?;
+            let path = item.path();
+            let name = item.file_name();
+            let name = name
+                .to_str()
+                .ok_or(StoreError::NotAFile { path: path.clone(), what: "a name that is no UTF-8" })?;
+            let relative = format!("{prefix}{name}");
+            let meta = fs::symlink_metadata(&path)?;
+            if meta.is_dir() {
+                todo.push((path, format!("{relative}/")));
+            } else if meta.is_file() {
+                found.push((relative, meta));
+            } else {
+                return Err(StoreError::NotAFile { what: describe(&meta), path });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// A word for what is neither file nor directory.
+#[must_use]
+pub fn describe(meta: &std::fs::Metadata) -> &'static str {
+    let kind = meta.file_type();
+    if kind.is_symlink() {
+        "a link"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        "not a regular file"
+    }
+}
+
+fn refuse_special(path: &Path, meta: &std::fs::Metadata) -> Result<(), StoreError> {
+    if meta.is_file() || meta.is_dir() {
+        return Ok(());
+    }
+    Err(StoreError::NotAFile { path: path.to_owned(), what: describe(meta) })
+}
+
+impl Store {
+    /// Digest of one file by the memo, hashed only when its signature is new.
+    ///
+    /// # Errors
+    /// See [`hash_file`].
+    pub fn digest_file(&self, path: &Path) -> Result<(Digest, Signature), StoreError> {
+        let meta = fs::metadata(path)?;
+        refuse_special(path, &meta)?;
+        let signature = Signature::of(&meta);
+        if let Some(digest) = self.memo().get(path, &signature) {
+            return Ok((digest, signature));
+        }
+        let start = now();
+        let (digest, signature) = hash_file(path)?;
+        let racy = i128::try_from(RACY.as_nanos()).expect("invariant: two seconds fit");
+        if signature.mtime.max(signature.ctime) + racy < start {
+            self.memo().put(path, signature, digest);
+        } else {
+            self.memo().forget(path);
+        }
+        Ok((digest, signature))
+    }
+
+    /// Digest of a source: a file, a directory, or a pattern that matches files.
+    ///
+    /// # Errors
+    /// Missing, empty, dangling, a pipe or device, unreadable, or changing meanwhile.
+    pub fn digest_source(&self, path: &str) -> Result<SourceDigest, StoreError> {
+        let is_pattern = path.contains(['*', '?', '[']) && !Path::new(path).exists();
+        if is_pattern {
+            return self.digest_pattern(path);
+        }
+        let path = Path::new(path);
+        let meta = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(match fs::read_link(path) {
+                    Ok(target) => StoreError::SourceDangling(path.to_owned(), target),
+                    Err(_) => StoreError::SourceMissing(path.to_owned()),
+                });
+            }
+            Err(e) => return Err(e.into()),
+        };
+        refuse_special(path, &meta)?;
+        if meta.is_dir() {
+            let files: Vec<_> =
+                walk(path)?.into_iter().map(|(name, _)| (path.join(&name), name)).collect();
+            return self.digest_many(vec![path.to_owned()], files);
+        }
+        let (digest, signature) = self.digest_file(path)?;
+        if signature.size == 0 {
+            return Err(StoreError::SourceEmpty(path.to_owned()));
+        }
+        Ok(SourceDigest {
+            digest,
+            paths: vec![path.to_owned()],
+            bytes: signature.size,
+            seen: vec![(path.to_owned(), signature)],
+        })
+    }
+
+    fn digest_pattern(&self, pattern: &str) -> Result<SourceDigest, StoreError> {
+        let bad = |e: String| StoreError::SourcePattern(pattern.to_owned(), e);
+        let mut paths = Vec::new();
+        for path in glob::glob(pattern).map_err(|e| bad(e.to_string()))? {
+            let path = path.map_err(|e| bad(e.to_string()))?;
+            if !path.is_dir() {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            return Err(StoreError::SourceNoMatch(pattern.to_owned()));
+        }
+        // Names below the part without wildcards: moving the whole folder changes nothing.
+        let fixed: PathBuf = Path::new(pattern)
+            .components()
+            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+            .collect();
+        let files = paths
+            .iter()
+            .map(|p| {
+                let name = p.strip_prefix(&fixed).unwrap_or(p).to_string_lossy().into_owned();
+                (p.clone(), name)
+            })
+            .collect();
+        self.digest_many(paths, files)
+    }
+
+    fn digest_many(
+        &self,
+        paths: Vec<PathBuf>,
+        files: Vec<(PathBuf, String)>,
+    ) -> Result<SourceDigest, StoreError> {
+        let mut tree = Vec::with_capacity(files.len());
+        let mut seen = Vec::with_capacity(files.len());
+        for (path, name) in files {
+            let (digest, signature) = self.digest_file(&path)?;
+            tree.push(TreeFile { path: name, digest, size: signature.size });
+            seen.push((path, signature));
+        }
+        let bytes = tree.iter().map(|f| f.size).sum();
+        if bytes == 0 {
+            return Err(StoreError::SourceEmpty(paths[0].clone()));
+        }
+        Ok(SourceDigest { digest: tree_digest(&tree), paths, bytes, seen })
+    }
+}
+
+impl SourceDigest {
+    /// The first file that is no longer as it was when it was hashed.
+    #[must_use]
+    pub fn changed_since(&self) -> Option<&Path> {
+        self.seen
+            .iter()
+            .find(|(path, seen)| {
+                fs::metadata(path).map_or(true, |meta| Signature::of(&meta) != *seen)
+            })
+            .map(|(path, _)| path.as_path())
+    }
+}

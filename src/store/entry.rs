@@ -1,0 +1,127 @@
+//! Entries: which identity was run, what it made, and how. Written once, last of all.
+//! Knows nothing of locks or plans.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::digest::TreeFile;
+use super::{Store, StoreError};
+use crate::identity::{Digest, Fingerprint, Identity};
+
+/// Format of the file; a newer one is refused.
+pub const ENTRY_FORMAT: u32 = 1;
+
+/// Record that an identity was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub format: u32,
+    pub fingerprint: Fingerprint,
+    pub outputs: BTreeMap<String, EntryOutput>,
+    pub identity: Identity,
+    pub made: Provenance,
+}
+
+/// One artifact that an entry made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryOutput {
+    pub digest: Digest,
+    /// Bytes, all files together.
+    pub bytes: u64,
+    /// The files of a directory; `None` for a single file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Vec<TreeFile>>,
+}
+
+/// How an entry came to be. None of it is hashed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    pub run: String,
+    /// RFC 3339.
+    pub at: String,
+    pub seconds: f64,
+    pub worker: String,
+    pub backend: String,
+    pub device: String,
+    pub threads: u32,
+    /// Why it had to run, as the plan said it.
+    pub reason: Value,
+    /// Figures worth keeping beside the entry.
+    pub summary: BTreeMap<String, Option<f64>>,
+    /// What a person should know of it, for example that labels are simulated.
+    pub notes: Vec<String>,
+}
+
+impl Store {
+    /// The entry of that fingerprint, if there is one. Says nothing about its objects.
+    ///
+    /// # Errors
+    /// The file is unreadable or not an entry.
+    pub fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, StoreError> {
+        let path = self.entry_path(fingerprint);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::BadEntry { path, reason: e.to_string() }),
+        };
+        let entry: Entry = serde_json::from_slice(&bytes)
+            .map_err(|e| StoreError::BadEntry { path: path.clone(), reason: e.to_string() })?;
+        if entry.format > ENTRY_FORMAT {
+            let reason = format!("format {} is newer than {ENTRY_FORMAT}", entry.format);
+            return Err(StoreError::Format { path, reason });
+        }
+        if entry.fingerprint != *fingerprint || entry.identity.fingerprint() != *fingerprint {
+            let reason = "its identity does not have this fingerprint".to_owned();
+            return Err(StoreError::BadEntry { path, reason });
+        }
+        Ok(Some(entry))
+    }
+
+    /// Takes an entry away: its stage is a miss from now on.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove_entry(&self, fingerprint: &Fingerprint) -> Result<(), StoreError> {
+        match fs::remove_file(self.entry_path(fingerprint)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fingerprints of every entry on disk, sorted.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn fingerprints(&self) -> Result<Vec<Fingerprint>, StoreError> {
+        let mut found = Vec::new();
+        for name in self.names_below("entries-v1")? {
+            if let Some(fp) = name.strip_suffix(".json").and_then(|hex| hex.parse().ok()) {
+                found.push(fp);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// File names in the two-level directory `place`.
+    pub(super) fn names_below(&self, place: &str) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        let top = self.root.join(place);
+        if !top.exists() {
+            return Ok(names);
+        }
+        for shard in fs::read_dir(top)? {
+            let shard = shard?.path();
+            if shard.is_dir() {
+                for item in fs::read_dir(shard)? {
+                    names.push(item?.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(names)
+    }
+}

@@ -1,0 +1,201 @@
+//! The store: artifacts by digest, and the record of what made what. The only writer under
+//! `cache/`. Knows nothing of stages or processes.
+//!
+//! | place | holds |
+//! |---|---|
+//! | `objects-v1/aa/<digest>` | artifacts, read-only: a file, or a directory |
+//! | `entries-v1/aa/<fingerprint>.json` | one [`Entry`] each; on disk implies its objects are |
+//! | `scratch-v1/<fingerprint>/` | lock, outputs and work of a stage being made |
+//! | `quarantine/` | damaged objects, kept for diagnosis |
+//! | `runs/<id>/` | journals and logs |
+//! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
+//! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
+//! | `memo-v1.json` | digests by (dev, inode, size, mtime, ctime): derived, may be deleted |
+
+pub mod digest;
+pub mod entry;
+pub mod gc;
+pub mod heads;
+pub mod object;
+pub mod publish;
+pub mod slot;
+pub mod verify;
+pub mod views;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use fs_err as fs;
+
+pub use digest::{Memo, SourceDigest};
+pub use entry::{Entry, EntryOutput, Provenance};
+pub use object::Health;
+pub use slot::{Lookup, Sealed, Slot};
+
+use crate::identity::{Digest, Fingerprint};
+
+/// What can go wrong in the store. I/O errors carry path and act (`fs_err`).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("`{0}` does not exist")]
+    SourceMissing(PathBuf),
+    #[error("`{0}` is a link to `{1}`, which does not exist")]
+    SourceDangling(PathBuf, PathBuf),
+    #[error("no file matches `{0}`")]
+    SourceNoMatch(String),
+    #[error("`{0}` is not a valid pattern: {1}")]
+    SourcePattern(String, String),
+    #[error("`{0}` is empty")]
+    SourceEmpty(PathBuf),
+    #[error("`{path}` is {what}; only files and directories can be read")]
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("`{path}` changed while it was read")]
+    ChangedWhileRead { path: PathBuf },
+    #[error("output `{port}` was not made")]
+    OutputMissing { port: String },
+    #[error("output `{port}` holds `{path}`, {what}; only plain files and directories are kept")]
+    OutputKind { port: String, path: PathBuf, what: &'static str },
+    #[error("entry `{path}` cannot be read: {reason}")]
+    BadEntry { path: PathBuf, reason: String },
+    #[error("the store at `{path}` cannot be written: {source}")]
+    ReadOnly { path: PathBuf, source: io::Error },
+    #[error("`{path}` was written by another version of preflow: {reason}")]
+    Format { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Doubt(String),
+}
+
+impl StoreError {
+    /// The disk, not the pipeline, is to blame: full, read-only, failing.
+    #[must_use]
+    pub fn is_storage(&self) -> bool {
+        match self {
+            Self::ReadOnly { .. } | Self::BadEntry { .. } | Self::Format { .. } => true,
+            Self::Io(e) => matches!(
+                e.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+            ) || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()),
+            _ => false,
+        }
+    }
+}
+
+/// A store on disk. Cheap to open; makes its directories on the first write.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    memo: Mutex<Memo>,
+}
+
+impl Store {
+    /// Opens the store under `root`, which need not exist yet.
+    ///
+    /// # Errors
+    /// `root` exists and is not a directory.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        if root.exists() && !root.is_dir() {
+            return Err(StoreError::NotAFile { path: root.to_owned(), what: "not a directory" });
+        }
+        let memo = Memo::load(&root.join("memo-v1.json"));
+        Ok(Self { root: root.to_owned(), memo: Mutex::new(memo) })
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the directories, and a `.gitignore` when the store is new.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`] when nothing can be written here.
+    pub fn prepare_for_writing(&self) -> Result<(), StoreError> {
+        let make = || -> io::Result<()> {
+            fs::create_dir_all(&self.root)?;
+            for dir in ["objects-v1", "entries-v1", "scratch-v1", "heads-v1", "runs"] {
+                fs::create_dir_all(self.root.join(dir))?;
+            }
+            let ignore = self.root.join(".gitignore");
+            if !ignore.exists() {
+                #[expect(clippy::disallowed_methods, reason = "losing this file loses nothing")]
+                fs::write(&ignore, "*\n!README.md\n")?;
+            }
+            // A probe: directories may exist on a read-only disk.
+            tempfile::tempfile_in(self.root.join("scratch-v1"))?;
+            Ok(())
+        };
+        make().map_err(|source| StoreError::ReadOnly { path: self.root.clone(), source })
+    }
+
+    /// Where the object with that digest lies, or would.
+    #[must_use]
+    pub fn object_path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("objects-v1").join(&hex[..2]).join(hex)
+    }
+
+    pub(crate) fn entry_path(&self, fingerprint: &Fingerprint) -> PathBuf {
+        let hex = fingerprint.hex();
+        self.root.join("entries-v1").join(&hex[..2]).join(format!("{hex}.json"))
+    }
+
+    pub(crate) fn scratch_path(&self, fingerprint: &Fingerprint) -> PathBuf {
+        self.root.join("scratch-v1").join(fingerprint.hex())
+    }
+
+    /// Directory of one run's journal and logs.
+    #[must_use]
+    pub fn run_path(&self, run: &str) -> PathBuf {
+        self.root.join("runs").join(run)
+    }
+
+    /// Keeps the garbage collector away while a run lives; freed by death.
+    ///
+    /// # Errors
+    /// The lock file cannot be made.
+    pub fn shared_lease(&self) -> Result<File, StoreError> {
+        let file = self.lease_file()?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    fn lease_file(&self) -> Result<File, StoreError> {
+        let path = self.root.join("lease.lock");
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        Ok(file.into_parts().0)
+    }
+
+    pub(crate) fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
+        self.memo.lock().expect("invariant: no thread panics while it holds the memo")
+    }
+
+    /// Writes the memo of digests, when it changed. A failure costs only time, so it is ignored.
+    pub fn save_memo(&self) {
+        let mut memo = self.memo();
+        if memo.is_dirty() && memo.save(&self.root.join("memo-v1.json")).is_ok() {
+            memo.mark_clean();
+        }
+    }
+}
+
+/// Writes `bytes` to a new file beside `path`, syncs it, renames it over `path`, syncs the
+/// directory.
+///
+/// # Errors
+/// Any step fails; then `path` is as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    File::open(dir)?.sync_all()
+}

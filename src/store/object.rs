@@ -1,0 +1,139 @@
+//! Objects: are they there, are they what their names say. Damage is moved aside, never served.
+//! Knows nothing of who needs them.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::digest::{Signature, TreeFile, hash_file, tree_digest, walk};
+use super::{Entry, EntryOutput, Store, StoreError};
+use crate::identity::Digest;
+
+/// State of an object on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Good,
+    Missing,
+    Damaged,
+}
+
+impl Store {
+    /// Checks every output of an entry the cheap way: one `lstat` a file; content is read again
+    /// only where the file system says that something changed.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn health(&self, entry: &Entry) -> Result<Option<(String, Health)>, StoreError> {
+        for (port, output) in &entry.outputs {
+            match self.check(output, false)? {
+                Health::Good => {}
+                bad => return Ok(Some((port.clone(), bad))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks one output; `thorough` reads every byte.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn check(&self, output: &EntryOutput, thorough: bool) -> Result<Health, StoreError> {
+        let path = self.object_path(&output.digest);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { return Ok(Health::Missing) };
+        let Some(files) = &output.tree else {
+            if !meta.is_file() {
+                return Ok(Health::Damaged);
+            }
+            let signature = Signature::of(&meta);
+            return self.check_file(&path, signature, &output.digest, output.bytes, thorough);
+        };
+        if !meta.is_dir() {
+            return Ok(Health::Damaged);
+        }
+        if thorough {
+            return Ok(match hash_tree(&path)? {
+                found if tree_digest(&found) == output.digest => Health::Good,
+                _ => Health::Damaged,
+            });
+        }
+        for file in files {
+            let inner = path.join(&file.path);
+            let Ok(meta) = std::fs::symlink_metadata(&inner) else { return Ok(Health::Damaged) };
+            let signature = Signature::of(&meta);
+            match self.check_file(&inner, signature, &file.digest, file.size, false)? {
+                Health::Good => {}
+                bad => return Ok(bad),
+            }
+        }
+        Ok(Health::Good)
+    }
+
+    fn check_file(
+        &self,
+        path: &Path,
+        signature: Signature,
+        digest: &Digest,
+        size: u64,
+        thorough: bool,
+    ) -> Result<Health, StoreError> {
+        if signature.size != size {
+            return Ok(Health::Damaged);
+        }
+        if !thorough && self.memo().get(path, &signature) == Some(*digest) {
+            return Ok(Health::Good);
+        }
+        match hash_file(path) {
+            Ok((found, signature)) if found == *digest => {
+                self.memo().put(path, signature, found);
+                Ok(Health::Good)
+            }
+            Ok(_) | Err(StoreError::NotAFile { .. } | StoreError::ChangedWhileRead { .. }) => {
+                Ok(Health::Damaged)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Moves a damaged object aside, kept for diagnosis; whoever needs it is a miss from now on.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn quarantine(&self, digest: &Digest) -> Result<PathBuf, StoreError> {
+        let from = self.object_path(digest);
+        let dir = self.root.join("quarantine");
+        fs::create_dir_all(&dir)?;
+        let to = (0..)
+            .map(|n| dir.join(format!("{}.{n}", digest.hex())))
+            .find(|p| !p.exists())
+            .expect("invariant: there is a free number");
+        // A directory that is being moved must be writable by its owner.
+        make_writable(&from);
+        fs::rename(&from, &to)?;
+        Ok(to)
+    }
+}
+
+/// Digests of every file below `root`.
+///
+/// # Errors
+/// See [`walk`] and [`hash_file`].
+pub fn hash_tree(root: &Path) -> Result<Vec<TreeFile>, StoreError> {
+    walk(root)?
+        .into_iter()
+        .map(|(path, _)| {
+            let (digest, signature) = hash_file(&root.join(&path))?;
+            Ok(TreeFile { path, digest, size: signature.size })
+        })
+        .collect()
+}
+
+/// Gives the owner write permission on a directory and those in it, so that they can be removed.
+pub(super) fn make_writable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755));
+        for item in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            make_writable(&item.path());
+        }
+    }
+}

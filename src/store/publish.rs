@@ -1,0 +1,159 @@
+//! Publishing: from scratch to visible, in the one order that a power cut cannot turn into a lie.
+//! Many slots share one pair of syncs. Knows nothing of who waits for them.
+
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::digest::Signature;
+use super::entry::ENTRY_FORMAT;
+use super::object::make_writable;
+use super::{Entry, EntryOutput, Health, Sealed, Store, StoreError};
+
+impl Store {
+    /// Publishes a group: 1. sync the outputs; 2. give them their names under `objects-v1` and
+    /// write the entries beside their places; 3. sync; 4. rename the entries in. A death between
+    /// any two steps leaves garbage, never an entry without its objects. The entries of the last
+    /// group are made durable by [`Store::sync`].
+    ///
+    /// The outputs stay readable at their scratch paths until [`Store::discard`].
+    pub fn publish(&self, group: Vec<Sealed>) -> Vec<Result<(Entry, PathBuf), StoreError>> {
+        if let Err(e) = self.sync() {
+            return fail_all(group.len(), &e);
+        }
+        let staged: Vec<_> = group.into_iter().map(|sealed| self.stage(sealed)).collect();
+        // A failed sync may have lost any of them, and a second one would not say so.
+        if let Err(e) = self.sync() {
+            return fail_all(staged.len(), &e);
+        }
+        staged.into_iter().map(|staged| staged.and_then(|s| self.rename_in(s))).collect()
+    }
+
+    /// Makes everything published so far durable.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let dir = fs::File::open(&self.root)?.into_parts().0;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(dir.as_fd()).map_err(io::Error::from)?;
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = dir;
+            rustix::fs::sync();
+        }
+        Ok(())
+    }
+
+    fn stage(&self, sealed: Sealed) -> Result<Staged, StoreError> {
+        for (port, output) in &sealed.outputs {
+            self.place_object(&sealed.files[port], output)?;
+        }
+        let entry = Entry {
+            format: ENTRY_FORMAT,
+            fingerprint: sealed.slot.fingerprint,
+            outputs: sealed.outputs,
+            identity: sealed.slot.identity,
+            made: sealed.made,
+        };
+        let path = self.entry_path(&entry.fingerprint);
+        let dir = path.parent().expect("invariant: an entry has a parent");
+        fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut bytes =
+            serde_json::to_vec(&entry).expect("invariant: an entry is representable as JSON");
+        bytes.push(b'\n');
+        file.write_all(&bytes)?;
+        Ok(Staged { file, path, entry, scratch: sealed.slot.dir, lock: sealed.slot.lock })
+    }
+
+    /// Links a finished output to its name. An object that is there already is trusted only after
+    /// reading it; a damaged one is moved aside.
+    fn place_object(&self, from: &Path, output: &EntryOutput) -> Result<(), StoreError> {
+        let to = self.object_path(&output.digest);
+        match self.check(output, true)? {
+            Health::Good => return Ok(()),
+            Health::Damaged => {
+                self.quarantine(&output.digest)?;
+            }
+            Health::Missing => {}
+        }
+        fs::create_dir_all(to.parent().expect("invariant: an object has a parent"))?;
+        let Some(files) = &output.tree else {
+            link(from, &to)?;
+            self.remember(&to, output.digest)?;
+            return Ok(());
+        };
+        // A tree is built beside its place and renamed, so that it is never seen half made.
+        let partial = tempfile::TempDir::with_prefix_in("partial-", self.root.join("scratch-v1"))?;
+        for file in files {
+            let inner = partial.path().join(&file.path);
+            fs::create_dir_all(inner.parent().expect("invariant: a file has a parent"))?;
+            link(&from.join(&file.path), &inner)?;
+        }
+        // Its files must be durable under their new directory before it gets its name.
+        self.sync()?;
+        let partial = partial.keep();
+        match std::fs::rename(&partial, &to) {
+            Ok(()) => {}
+            // Someone else published the same bytes in between.
+            Err(_) if to.is_dir() => fs::remove_dir_all(&partial)?,
+            Err(e) => return Err(e.into()),
+        }
+        for file in files {
+            self.remember(&to.join(&file.path), file.digest)?;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, path: &Path, digest: crate::identity::Digest) -> Result<(), StoreError> {
+        let signature = Signature::of(&fs::symlink_metadata(path)?);
+        self.memo().put(path, signature, digest);
+        Ok(())
+    }
+
+    fn rename_in(&self, staged: Staged) -> Result<(Entry, PathBuf), StoreError> {
+        staged.file.persist(&staged.path).map_err(|e| e.error)?;
+        // Others may look now; the scratch stays for readers that started on it.
+        drop(staged.lock);
+        Ok((staged.entry, staged.scratch))
+    }
+
+    /// Removes a published slot's scratch. Its objects have names of their own by now.
+    pub fn discard(&self, scratch: &Path) {
+        make_writable(scratch);
+        // Another process may hold the lock file in it for a moment; what stays is swept later.
+        let _ = std::fs::remove_dir_all(scratch);
+    }
+}
+
+/// Entry written beside its place, waiting for the sync.
+struct Staged {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+    entry: Entry,
+    scratch: PathBuf,
+    lock: std::fs::File,
+}
+
+fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(io::Error::new(
+            e.kind(),
+            format!("link `{}` to `{}`: {e}", from.display(), to.display()),
+        )
+        .into()),
+    }
+}
+
+fn fail_all<T>(n: usize, error: &StoreError) -> Vec<Result<T, StoreError>> {
+    let kind = match error {
+        StoreError::Io(e) => e.kind(),
+        _ => io::ErrorKind::Other,
+    };
+    (0..n).map(|_| Err(io::Error::new(kind, error.to_string()).into())).collect()
+}
