@@ -6,8 +6,8 @@
 //! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
 //! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
 
-pub mod diagnostic;
-pub mod protocol;
-pub mod pipeline;
 pub mod catalog;
+pub mod diagnostic;
 pub mod graph;
+pub mod pipeline;
+pub mod protocol;
