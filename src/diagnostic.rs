@@ -77,3 +77,20 @@ pub fn did_you_mean<'a>(
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }
+
+/// For snapshots: `file:line:column message | label | help`, one problem a line.
+#[cfg(test)]
+pub fn lines(problems: &[Diagnostic]) -> String {
+    let line = |d: &Diagnostic| {
+        let place = d.span.as_ref().map_or_else(String::new, |span| {
+            let (line, column) = span.line_column();
+            format!("{}:{line}:{column} ", span.source.name)
+        });
+        let covered = d.span.as_ref().map_or("", |s| &s.source.text[s.range.clone()]);
+        let parts = [d.label.clone(), d.help.clone().unwrap_or_default()];
+        let parts: Vec<String> =
+            parts.into_iter().filter(|p| !p.is_empty()).map(|p| format!(" | {p}")).collect();
+        format!("{place}[{}] {}{}", covered.escape_debug(), d.message, parts.concat())
+    };
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,9 +1,16 @@
 //! The graph of one pipeline: typed stages, edges checked port type to port type, an order.
 //! Knows nothing of files that exist, time or processes.
 
+mod order;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Map, Value};
 
+use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::pipeline::Pipeline;
 use crate::protocol::Execution;
 
 /// A pipeline with every reference resolved. `stages` is in topological order (ties: file order).
@@ -69,6 +76,11 @@ pub enum Producer {
 }
 
 impl Graph {
+    /// Follows every reference and fits every param. Collects as many problems as it can.
+    pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Self, Diagnostics> {
+        resolve::resolve(pipeline, catalog)
+    }
+
     /// Stages that `stage` reads from, without repeats, ascending.
     #[must_use]
     pub fn upstream(&self, stage: usize) -> Vec<usize> {

@@ -6,14 +6,15 @@
 //! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
 //! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
 
-pub mod diagnostic;
-pub mod protocol;
-pub mod pipeline;
 pub mod catalog;
+pub mod cli;
+pub mod diagnostic;
+pub mod exec;
 pub mod graph;
 pub mod identity;
-pub mod store;
+pub mod pipeline;
 pub mod plan;
-pub mod exec;
-pub mod run;
+pub mod protocol;
 pub mod report;
+pub mod run;
+pub mod store;

@@ -1,1 +1,161 @@
-//! Kinds as data: what a worker offers.
+//! Kinds as data: what the workers offer, and the types of ports and params.
+//! Does not know files, time or processes, nor what any kind does.
+
+pub mod execution;
+mod fit;
+mod params;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::pipeline::{Key, Node};
+use crate::protocol::{CatalogDoc, KindDoc, PROTOCOL};
+
+/// All kinds that pipelines may use.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    kinds: BTreeMap<String, Kind>,
+}
+
+/// One kind with its compiled schema.
+#[derive(Debug)]
+pub struct Kind {
+    pub doc: KindDoc,
+    /// Compiled when first needed: most runs use few kinds.
+    validator: OnceLock<jsonschema::Validator>,
+}
+
+/// A catalog that cannot be used: the worker is to blame, not the pipeline.
+#[derive(Debug, Error)]
+pub enum CatalogError {
+    #[error("the catalog is not readable: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the catalog speaks protocol {found}, this preflow speaks {PROTOCOL}")]
+    Protocol { found: u32 },
+    #[error("two workers offer a kind `{0}`")]
+    Twice(String),
+    #[error("kind `{kind}` cannot be used: {problem}")]
+    Broken { kind: String, problem: String },
+}
+
+impl Catalog {
+    /// The kinds of the worker that comes with preflow.
+    ///
+    /// # Panics
+    /// When the embedded catalog is broken, which a test rules out.
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self::parse(include_str!("../../stages/catalog.json"))
+            .expect("invariant: the embedded catalog is checked by a test")
+    }
+
+    /// Reads what a worker's `describe` prints.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        let mut catalog = Self::default();
+        catalog.add(serde_json::from_str(text)?)?;
+        Ok(catalog)
+    }
+
+    /// Adds the kinds of one more worker.
+    pub fn add(&mut self, doc: CatalogDoc) -> Result<(), CatalogError> {
+        if doc.protocol != PROTOCOL {
+            return Err(CatalogError::Protocol { found: doc.protocol });
+        }
+        for doc in doc.kinds {
+            check_kind(&doc)?;
+            let name = doc.name.clone();
+            let kind = Kind { doc, validator: OnceLock::new() };
+            if self.kinds.insert(name.clone(), kind).is_some() {
+                return Err(CatalogError::Twice(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<&Kind> {
+        self.kinds.get(name)
+    }
+
+    /// All kinds, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.values()
+    }
+
+    /// Every port type that some kind takes or makes, without templates and `*`.
+    #[must_use]
+    pub fn port_types(&self) -> BTreeSet<&str> {
+        let inputs = self.kinds().flat_map(|k| &k.doc.inputs).flat_map(|i| &i.accepts);
+        let outputs = self.kinds().flat_map(|k| &k.doc.outputs).map(|o| &o.port_type);
+        inputs
+            .chain(outputs)
+            .map(String::as_str)
+            .filter(|t| *t != "*" && !t.contains('{'))
+            .chain([FILE])
+            .collect()
+    }
+}
+
+/// The port type of a source that does not say what it is.
+pub const FILE: &str = "file";
+
+impl Kind {
+    /// Fits the params of one stage to the schema: typed, defaulted, canonical.
+    /// `owner` names the stage and `at` is its place, for what is missing.
+    pub fn params(
+        &self,
+        fields: &[(&Key, &Node)],
+        owner: &str,
+        at: &Span,
+    ) -> Result<Map<String, Value>, Vec<Diagnostic>> {
+        params::typed(self, fields, owner, at)
+    }
+
+    /// Names of all params.
+    pub fn param_names(&self) -> impl Iterator<Item = &str> {
+        let properties = self.doc.params.get("properties").and_then(Value::as_object);
+        properties.into_iter().flat_map(|p| p.keys()).map(String::as_str)
+    }
+
+    fn validator(&self) -> &jsonschema::Validator {
+        self.validator.get_or_init(|| {
+            compile(&self.doc.params).expect("invariant: schemas are checked when they are added")
+        })
+    }
+}
+
+/// Compiles a schema. Formats and remote references are not followed.
+fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
+    jsonschema::draft7::new(schema).map_err(|e| e.to_string())
+}
+
+fn check_kind(doc: &KindDoc) -> Result<(), CatalogError> {
+    let broken = |problem: String| CatalogError::Broken { kind: doc.name.clone(), problem };
+    if let Err(error) = jsonschema::draft7::meta::validate(&doc.params) {
+        return Err(broken(format!("its schema is invalid: {error}")));
+    }
+    if doc.outputs.is_empty() && doc.open_ports.is_none() {
+        return Err(broken("it has no output".to_owned()));
+    }
+    let params = doc.params.get("properties").and_then(Value::as_object);
+    let open = doc.open_ports.iter().flat_map(|o| [&o.inputs, &o.outputs]);
+    let names = doc.inputs.iter().map(|i| &i.name).chain(open);
+    let mut seen = BTreeSet::from(["kind", "run"]);
+    for name in names
+        .map(String::as_str)
+        .chain(params.into_iter().flat_map(|p| p.keys()).map(String::as_str))
+    {
+        if !seen.insert(name) {
+            return Err(broken(format!("`{name}` names two of its fields")));
+        }
+    }
+    Ok(())
+}

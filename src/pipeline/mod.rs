@@ -1,1 +1,107 @@
-//! What a pipeline file says, nothing resolved.
+//! What a pipeline file says, params filled in, references not yet followed.
+//! Does not know kinds, hashes, or which files exist.
+
+mod node;
+mod params;
+mod read;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::io::Read as _;
+use std::path::Path;
+use std::rc::Rc;
+
+pub use node::{Key, Node, NodeValue, Origin, Via, place};
+pub use params::{Param, suggest};
+pub use read::{check_name, is_name};
+pub use yaml::Files;
+
+use crate::diagnostic::Diagnostic;
+
+/// One pipeline file.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pub name: String,
+    /// As given; paths of sources are relative to the file they are written in.
+    pub path: String,
+    pub params: Vec<Param>,
+    pub sources: Vec<Source>,
+    pub stages: Vec<Stage>,
+}
+
+/// An artifact nobody makes.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub name: Key,
+    pub path: Word,
+    /// What `as` says; absent: an untyped file.
+    pub port_type: Option<Word>,
+}
+
+/// One named node. Everything in it is identity except `run`.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    pub name: Key,
+    pub kind: Word,
+    /// Ports and params, as they stand.
+    pub fields: Vec<(Key, Node)>,
+    pub run: Option<Node>,
+}
+
+/// A text with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    pub text: String,
+    pub span: crate::diagnostic::Span,
+}
+
+/// Reads a pipeline file. Params: the file's, overridden by `profile`, overridden by `sets`
+/// (`name=value`, the value in YAML).
+pub fn load(
+    path: &str,
+    profile: Option<&str>,
+    sets: &[String],
+) -> Result<Pipeline, Vec<Diagnostic>> {
+    let text = read_file(Path::new(path)).map_err(|error| {
+        vec![Diagnostic::new(format!("cannot read {path}: {}", io_words(&error)), None)]
+    })?;
+    parse(path, &text, profile, sets, Rc::new(read_file))
+}
+
+/// Reads the text of a pipeline; `files` serves what it includes.
+pub fn parse(
+    path: &str,
+    text: &str,
+    profile: Option<&str>,
+    sets: &[String],
+    files: Files,
+) -> Result<Pipeline, Vec<Diagnostic>> {
+    let root = yaml::parse(path, text, Some(files))?;
+    let mut problems = Vec::new();
+    let pipeline = read::pipeline(path, root, profile, sets, &mut problems);
+    match pipeline {
+        Some(pipeline) if problems.is_empty() => Ok(pipeline),
+        _ => Err(problems),
+    }
+}
+
+/// Only regular files (a pipe would never end), and no more than a pipeline can hold.
+fn read_file(path: &Path) -> std::io::Result<String> {
+    use std::io::{Error, ErrorKind};
+    if !fs_err::metadata(path)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    fs_err::File::open(path)?.take(yaml::MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > yaml::MAX_BYTES {
+        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// The reason alone: `fs_err` names the path, which the message has already.
+fn io_words(error: &std::io::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}

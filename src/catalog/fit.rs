@@ -1,0 +1,451 @@
+//! A node × a schema: types, units, defaults, one canonical spelling of every value.
+//! Leaves ranges and patterns to the schema validator.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Number, Value};
+
+use super::units::{self, Unit, UnitError};
+use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::pipeline::{Key, Node, NodeValue};
+
+/// What fitting gathers beside the value.
+pub struct Fit {
+    pub problems: Vec<Diagnostic>,
+    /// JSON pointer → place, for what the validator finds later.
+    pub spans: HashMap<String, Span>,
+    /// Said with every unknown key.
+    all_fields: String,
+    pointer: String,
+}
+
+impl Fit {
+    pub fn new(all_fields: String) -> Self {
+        Self { problems: Vec::new(), spans: HashMap::new(), all_fields, pointer: String::new() }
+    }
+
+    fn under<T>(&mut self, name: &str, span: &Span, f: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        self.spans.insert(self.pointer.clone(), span.clone());
+        let result = f(self);
+        self.pointer.truncate(length);
+        result
+    }
+
+    /// `lr`, `train.lr`: the field that is being fitted.
+    fn field(&self) -> String {
+        self.pointer.trim_start_matches('/').replace('/', ".")
+    }
+
+    fn problem(&mut self, message: String, label: String, node: &Node) -> &mut Diagnostic {
+        let mut problem = Diagnostic::new(message, Some(node.span.clone())).label(label);
+        if let Some(via) = &node.via {
+            problem = problem.help(format!("`${}` comes from {}", via.param, via.origin));
+        }
+        self.problems.push(problem);
+        self.problems.last_mut().expect("invariant: just pushed")
+    }
+
+    fn mismatch(&mut self, wanted: &str, node: &Node) {
+        let message = format!("`{}` must be {wanted}", self.field());
+        self.problem(message, format!("found {}", found(node)), node);
+    }
+}
+
+/// What a person sees in the file, when it is short.
+fn found(node: &Node) -> String {
+    match &node.value {
+        NodeValue::String(s) if s.chars().count() <= 30 => format!("the text {s:?}"),
+        NodeValue::Int(i) => i.to_string(),
+        NodeValue::Float(f) => f.to_string(),
+        NodeValue::Bool(b) => b.to_string(),
+        _ => node.describe().to_owned(),
+    }
+}
+
+/// Fits the entries of a map. `owner` and `at` are for what is unknown or missing.
+pub fn fit_object(
+    fit: &mut Fit,
+    schema: &Value,
+    fields: &[(&Key, &Node)],
+    owner: &str,
+    at: &Span,
+) -> Map<String, Value> {
+    let nothing = Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
+    let rest = schema.get("additionalProperties");
+    let closed = rest == Some(&Value::Bool(false)) || (rest.is_none() && !properties.is_empty());
+    let mut out = Map::new();
+    for (key, node) in fields {
+        let property = properties.get(&key.name).or(rest.filter(|_| !closed));
+        if property.is_none() && closed {
+            fit.problems.push(unknown_field(key, properties, owner, &fit.all_fields));
+            continue;
+        }
+        let any = Value::Bool(true);
+        let fitted =
+            fit.under(&key.name, &node.span, |fit| fit_value(fit, property.unwrap_or(&any), node));
+        out.extend(fitted.map(|value| (key.name.clone(), value)));
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    let required = |name: &str| required.is_some_and(|r| r.iter().any(|v| v == name));
+    for (name, property) in properties {
+        if fields.iter().any(|(key, _)| key.name == *name) {
+            continue;
+        }
+        if let Some(default) = property.get("default") {
+            let node = node_of(default, at);
+            let fitted = fit.under(name, at, |fit| fit_value(fit, property, &node));
+            out.extend(fitted.map(|value| (name.clone(), value)));
+        } else if required(name) {
+            let problem = format!("{owner} needs `{name}`");
+            let doc = property.get("description").and_then(Value::as_str);
+            let problem = Diagnostic::new(problem, Some(at.clone()));
+            fit.problems.push(match doc.and_then(|d| d.lines().next()) {
+                Some(doc) => problem.help(format!("{name}: {doc}")),
+                None => problem.help(fit.all_fields.clone()),
+            });
+        }
+    }
+    out.sort_keys();
+    out
+}
+
+fn unknown_field(
+    key: &Key,
+    properties: &Map<String, Value>,
+    owner: &str,
+    all_fields: &str,
+) -> Diagnostic {
+    let message = format!("unknown field `{}` in {owner}", key.name.escape_debug());
+    let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
+    match did_you_mean(&key.name, properties.keys().map(String::as_str)) {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+/// Fits one value; `None` after a problem was noted.
+fn fit_value(fit: &mut Fit, schema: &Value, node: &Node) -> Option<Value> {
+    if let Some(options) = schema.get("oneOf").or(schema.get("anyOf")).and_then(Value::as_array) {
+        return fit_choice(fit, options, node);
+    }
+    if let Some([only]) = schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        return fit_value(fit, only, node);
+    }
+    if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+        return fit_enum(fit, words, node);
+    }
+    if let Some(word) = schema.get("const") {
+        return fit_enum(fit, std::slice::from_ref(word), node);
+    }
+    match schema.get("type") {
+        Some(Value::String(name)) => fit_type(fit, schema, name, node),
+        Some(Value::Array(names)) => {
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            let name = names
+                .iter()
+                .find(|n| type_fits(n, node))
+                .or(names.iter().find(|n| **n != "null"))?;
+            fit_type(fit, schema, name, node)
+        }
+        _ => Some(plain(node)),
+    }
+}
+
+fn type_fits(name: &str, node: &Node) -> bool {
+    match &node.value {
+        NodeValue::Null => name == "null",
+        NodeValue::Bool(_) => name == "boolean",
+        NodeValue::Int(_) => matches!(name, "integer" | "number"),
+        NodeValue::Float(f) => name == "number" || (name == "integer" && f.fract() == 0.0),
+        NodeValue::String(s) => {
+            name == "string" || (matches!(name, "integer" | "number") && units::split(s).is_some())
+        }
+        NodeValue::List(_) => name == "array",
+        NodeValue::Map(_) => name == "object",
+    }
+}
+
+fn fit_type(fit: &mut Fit, schema: &Value, name: &str, node: &Node) -> Option<Value> {
+    match (name, &node.value) {
+        ("null", NodeValue::Null) => Some(Value::Null),
+        ("boolean", NodeValue::Bool(b)) => Some(Value::Bool(*b)),
+        ("boolean", NodeValue::String(s)) if ["yes", "no", "on", "off"].contains(&s.as_str()) => {
+            fit.mismatch("true or false", node);
+            let last = fit.problems.pop()?;
+            fit.problems.push(last.help("in YAML 1.2 only `true` and `false` are"));
+            None
+        }
+        ("boolean", _) => mismatch(fit, "true or false", node),
+        ("string", NodeValue::String(s)) => Some(Value::String(s.clone())),
+        ("string", NodeValue::Int(_) | NodeValue::Float(_) | NodeValue::Bool(_)) => {
+            fit.mismatch("text", node);
+            let last = fit.problems.pop()?;
+            fit.problems.push(last.help("put it in quotes if it is text"));
+            None
+        }
+        ("string", _) => mismatch(fit, "text", node),
+        ("integer" | "number", _) => fit_number(fit, schema, name == "integer", node),
+        ("array", NodeValue::List(items)) => {
+            let any = Value::Bool(true);
+            let item = schema.get("items").filter(|s| !s.is_array()).unwrap_or(&any);
+            let fitted: Vec<Option<Value>> = items
+                .iter()
+                .enumerate()
+                .map(|(i, n)| fit.under(&i.to_string(), &n.span, |fit| fit_value(fit, item, n)))
+                .collect();
+            fitted.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        ("array", _) => mismatch(fit, "a list", node),
+        ("object", NodeValue::Map(entries)) => {
+            let fields: Vec<(&Key, &Node)> = entries.iter().map(|(k, n)| (k, n)).collect();
+            let owner = format!("`{}`", fit.field());
+            Some(Value::Object(fit_object(fit, schema, &fields, &owner, &node.span)))
+        }
+        ("object", _) => mismatch(fit, "a map", node),
+        _ => mismatch(fit, "nothing", node),
+    }
+}
+
+fn mismatch(fit: &mut Fit, wanted: &str, node: &Node) -> Option<Value> {
+    fit.mismatch(wanted, node);
+    None
+}
+
+fn fit_number(fit: &mut Fit, schema: &Value, whole: bool, node: &Node) -> Option<Value> {
+    let wanted = if whole { "a whole number" } else { "a number" };
+    let unit = schema.get("x-unit").and_then(Value::as_str).and_then(Unit::named);
+    let number = match &node.value {
+        NodeValue::Int(i) if whole => {
+            let number = i64::try_from(*i).map(Number::from);
+            let number = number.or_else(|_| u64::try_from(*i).map(Number::from));
+            return number
+                .map(Value::Number)
+                .ok()
+                .or_else(|| mismatch(fit, "a 64-bit number", node));
+        }
+        NodeValue::Int(i) => *i as f64,
+        NodeValue::Float(f) => *f,
+        NodeValue::String(text) => match (unit, units::split(text)) {
+            (Some(unit), Some(_)) => match unit.parse(text) {
+                Ok(number) => number,
+                Err(error) => return misfit(fit, &error, unit.fitting(), node),
+            },
+            (None, Some((_, suffix))) => {
+                let error = UnitError::Misfit(suffix.to_owned());
+                return misfit(fit, &error, "it takes a plain number", node);
+            }
+            (_, None) => return mismatch(fit, wanted, node),
+        },
+        _ => return mismatch(fit, wanted, node),
+    };
+    canonical(number, whole).or_else(|| mismatch(fit, wanted, node))
+}
+
+/// `1` and `1.0` are one value in a number field; `2.0` is whole, `2.5` is not.
+fn canonical(number: f64, whole: bool) -> Option<Value> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !whole {
+        let number = if number == 0.0 { 0.0 } else { number };
+        return Number::from_f64(number).map(Value::Number);
+    }
+    (number.fract() == 0.0 && number.abs() <= EXACT).then(|| Value::from(number as i64))
+}
+
+fn misfit(fit: &mut Fit, error: &UnitError, fitting: &str, node: &Node) -> Option<Value> {
+    let message = format!("`{}`: {error}", fit.field());
+    fit.problem(message, fitting.to_owned(), node);
+    None
+}
+
+fn fit_enum(fit: &mut Fit, words: &[Value], node: &Node) -> Option<Value> {
+    let value = plain(node);
+    if words.contains(&value) {
+        return Some(value);
+    }
+    let names: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    let label = node.as_str().and_then(|s| did_you_mean(s, names.iter().copied()));
+    let label =
+        label.map_or_else(|| format!("found {}", found(node)), |n| format!("did you mean `{n}`?"));
+    let list: Vec<String> = words.iter().map(word).collect();
+    let message = format!("`{}` must be {}", fit.field(), one_of(&list));
+    fit.problem(message, label, node);
+    None
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+fn one_of(list: &[String]) -> String {
+    match list {
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [] => "nothing".to_owned(),
+    }
+}
+
+/// Alternatives: words, externally tagged branches, "or nothing", or else the first that fits.
+fn fit_choice(fit: &mut Fit, options: &[Value], node: &Node) -> Option<Value> {
+    let is_null = |s: &Value| s.get("type").is_some_and(|t| t == "null");
+    if node.value == NodeValue::Null && options.iter().any(is_null) {
+        return Some(Value::Null);
+    }
+    let options: Vec<&Value> = options.iter().filter(|s| !is_null(s)).collect();
+    if let [only] = options[..] {
+        return fit_value(fit, only, node);
+    }
+    let tagged = options.iter().any(|o| tag(o).is_some());
+    if tagged && options.iter().all(|o| tag(o).is_some() || !words(o).is_empty()) {
+        return fit_tagged(fit, &options, node);
+    }
+    if options.iter().all(|o| !words(o).is_empty()) {
+        let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
+        return fit_enum(fit, &all, node);
+    }
+    let mut shaped = None;
+    for option in &options {
+        let mut attempt = Fit::new(fit.all_fields.clone());
+        attempt.pointer.clone_from(&fit.pointer);
+        if let Some(value) = fit_value(&mut attempt, option, node)
+            && attempt.problems.is_empty()
+        {
+            fit.spans.extend(attempt.spans);
+            return Some(value);
+        }
+        let fits = option.get("type").and_then(Value::as_str).is_some_and(|t| type_fits(t, node));
+        if fits && shaped.is_none() {
+            shaped = Some(attempt.problems);
+        }
+    }
+    match shaped {
+        Some(problems) => fit.problems.extend(problems),
+        None => {
+            let names: Vec<String> = options.iter().map(|o| type_words(o)).collect();
+            fit.mismatch(&one_of(&names), node);
+        }
+    }
+    None
+}
+
+fn type_words(schema: &Value) -> String {
+    match schema.get("type").and_then(Value::as_str) {
+        Some("integer") => "a whole number",
+        Some("number") => "a number",
+        Some("string") => "text",
+        Some("boolean") => "true or false",
+        Some("array") => "a list",
+        Some("object") => "a map",
+        _ => "another shape",
+    }
+    .to_owned()
+}
+
+/// The tag of an externally tagged branch: an object with exactly one property, required.
+fn tag(schema: &Value) -> Option<(&str, &Value)> {
+    let properties = schema.get("properties")?.as_object()?;
+    let required = schema.get("required")?.as_array()?;
+    let (name, inner) = properties.iter().next()?;
+    (properties.len() == 1 && required.len() == 1 && required[0] == *name)
+        .then_some((name.as_str(), inner))
+}
+
+/// The words of an `enum` or `const` branch.
+fn words(schema: &Value) -> Vec<Value> {
+    match (schema.get("enum"), schema.get("const")) {
+        (Some(Value::Array(words)), _) => words.clone(),
+        (_, Some(word)) => vec![word.clone()],
+        _ => Vec::new(),
+    }
+}
+
+fn fit_tagged(fit: &mut Fit, options: &[&Value], node: &Node) -> Option<Value> {
+    let plain_words: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
+    let tags: Vec<&str> = options.iter().filter_map(|o| tag(o)).map(|(t, _)| t).collect();
+    let value = plain(node);
+    if plain_words.contains(&value) {
+        return Some(value);
+    }
+    let names: Vec<String> =
+        plain_words.iter().map(word).chain(tags.iter().map(|t| (*t).to_owned())).collect();
+    let wanted = |fit: &Fit| format!("`{}` must be {}", fit.field(), one_of(&names));
+    match &node.value {
+        NodeValue::Map(entries) if entries.len() == 1 => {
+            let (key, inner) = &entries[0];
+            let branch = options.iter().filter_map(|o| tag(o)).find(|(t, _)| *t == key.name);
+            let Some((_, schema)) = branch else {
+                let problem = Diagnostic::new(wanted(fit), Some(key.span.clone()));
+                let near = did_you_mean(&key.name, names.iter().map(String::as_str));
+                let label = near.map_or("unknown".to_owned(), |n| format!("did you mean `{n}`?"));
+                fit.problems.push(problem.label(label));
+                return None;
+            };
+            let empty = Node::new(NodeValue::Map(Vec::new()), key.span.clone());
+            let inner = if inner.value == NodeValue::Null { &empty } else { inner };
+            let fitted = fit.under(&key.name, &inner.span, |fit| fit_value(fit, schema, inner))?;
+            Some(Value::Object(Map::from_iter([(key.name.clone(), fitted)])))
+        }
+        NodeValue::String(text) if tags.contains(&text.as_str()) => {
+            let message = format!("`{}: {text}` lacks its settings", fit.field());
+            fit.problem(message, format!("write `{text}: {{ … }}`"), node);
+            None
+        }
+        NodeValue::Map(entries) => {
+            let message = wanted(fit);
+            fit.problem(message, format!("exactly one of them, found {}", entries.len()), node);
+            None
+        }
+        _ => {
+            let message = wanted(fit);
+            fit.problem(message, format!("found {}", found(node)), node);
+            None
+        }
+    }
+}
+
+/// A value that no schema constrains, in JSON.
+pub fn plain(node: &Node) -> Value {
+    match &node.value {
+        NodeValue::Null => Value::Null,
+        NodeValue::Bool(b) => Value::Bool(*b),
+        NodeValue::Int(i) => i64::try_from(*i)
+            .map(Value::from)
+            .or_else(|_| u64::try_from(*i).map(Value::from))
+            .unwrap_or_else(|_| Value::from(*i as f64)),
+        NodeValue::Float(f) => {
+            canonical(*f, true).or_else(|| canonical(*f, false)).unwrap_or(Value::Null)
+        }
+        NodeValue::String(s) => Value::String(s.clone()),
+        NodeValue::List(items) => Value::Array(items.iter().map(plain).collect()),
+        NodeValue::Map(entries) => {
+            let mut map: Map<String, Value> =
+                entries.iter().map(|(k, n)| (k.name.clone(), plain(n))).collect();
+            map.sort_keys();
+            Value::Object(map)
+        }
+    }
+}
+
+/// A default of the schema, as if it stood at `at`.
+fn node_of(value: &Value, at: &Span) -> Node {
+    let value = match value {
+        Value::Null => NodeValue::Null,
+        Value::Bool(b) => NodeValue::Bool(*b),
+        Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(i), _) => NodeValue::Int(i.into()),
+            (None, Some(u)) => NodeValue::Int(u.into()),
+            (None, None) => NodeValue::Float(n.as_f64().unwrap_or_default()),
+        },
+        Value::String(s) => NodeValue::String(s.clone()),
+        Value::Array(items) => NodeValue::List(items.iter().map(|v| node_of(v, at)).collect()),
+        Value::Object(map) => NodeValue::Map(
+            map.iter()
+                .map(|(k, v)| (Key { name: k.clone(), span: at.clone() }, node_of(v, at)))
+                .collect(),
+        ),
+    };
+    Node::new(value, at.clone())
+}

@@ -1,0 +1,89 @@
+//! One stage's params: fitted to the schema of its kind, then checked against all of it.
+//! Does not know ports, nor what any param means.
+
+use std::collections::HashMap;
+
+use jsonschema::error::ValidationErrorKind;
+use serde_json::{Map, Value};
+
+use super::Kind;
+use super::fit::{Fit, fit_object};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::pipeline::{Key, Node};
+
+/// See [`Kind::params`].
+pub fn typed(
+    kind: &Kind,
+    fields: &[(&Key, &Node)],
+    owner: &str,
+    at: &Span,
+) -> Result<Map<String, Value>, Vec<Diagnostic>> {
+    let mut fit = Fit::new(format!("`preflow kinds {}` lists all fields", kind.doc.name));
+    let params = fit_object(&mut fit, &kind.doc.params, fields, owner, at);
+    if !fit.problems.is_empty() {
+        return Err(fit.problems);
+    }
+    let value = Value::Object(params);
+    let problems = validate(kind.validator(), &value, &fit.spans, at);
+    match value {
+        Value::Object(params) if problems.is_empty() => Ok(params),
+        _ => Err(problems),
+    }
+}
+
+/// What the schema says beyond types: ranges, patterns, lengths.
+pub fn validate(
+    validator: &jsonschema::Validator,
+    value: &Value,
+    spans: &HashMap<String, Span>,
+    at: &Span,
+) -> Vec<Diagnostic> {
+    if validator.is_valid(value) {
+        return Vec::new();
+    }
+    validator.iter_errors(value).map(|error| broken_rule(&error, spans, at)).collect()
+}
+
+fn broken_rule(
+    error: &jsonschema::ValidationError<'_>,
+    spans: &HashMap<String, Span>,
+    at: &Span,
+) -> Diagnostic {
+    let mut path = error.instance_path().as_str();
+    let name = path.trim_start_matches('/').replace('/', ".");
+    let span = loop {
+        if let Some(span) = spans.get(path) {
+            break span;
+        }
+        match path.rfind('/') {
+            Some(end) => path = &path[..end],
+            None => break at,
+        }
+    };
+    let wanted = match error.kind() {
+        ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
+        ValidationErrorKind::ExclusiveMinimum { limit } => format!("must be more than {limit}"),
+        ValidationErrorKind::ExclusiveMaximum { limit } => format!("must be less than {limit}"),
+        ValidationErrorKind::MultipleOf { multiple_of } => {
+            format!("must be a multiple of {multiple_of}")
+        }
+        ValidationErrorKind::MinItems { limit } => format!("needs at least {limit} items"),
+        ValidationErrorKind::MaxItems { limit } => format!("takes at most {limit} items"),
+        ValidationErrorKind::MinLength { limit: 1 } => "must not be empty".to_owned(),
+        ValidationErrorKind::MinLength { limit } => format!("needs at least {limit} characters"),
+        ValidationErrorKind::MaxLength { limit } => format!("takes at most {limit} characters"),
+        ValidationErrorKind::MinProperties { limit } => format!("needs at least {limit} entries"),
+        ValidationErrorKind::Pattern { pattern } => format!("must match `{pattern}`"),
+        ValidationErrorKind::UniqueItems => "must not repeat an item".to_owned(),
+        _ => error.to_string(),
+    };
+    let subject = if name.is_empty() { String::new() } else { format!("`{name}` ") };
+    Diagnostic::new(format!("{subject}{wanted}"), Some(span.clone()))
+        .label(format!("found {}", shown(error.instance())))
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
+}

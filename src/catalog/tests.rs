@@ -1,0 +1,2 @@
+//! Params and units against small schemas.
+//! Knows no pipeline files.

@@ -1,0 +1,296 @@
+//! The tree of a file to a [`Pipeline`]: top-level keys, names, shapes.
+//! Does not know kinds: what a stage says beyond `kind` and `run` is kept as it stands.
+
+use std::path::Path;
+
+use super::node::{Key, Node, NodeValue};
+use super::params::{Params, is_word};
+use super::{Pipeline, Source, Stage, Word};
+use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+
+/// The only version of the format so far. It fixes every default.
+const FORMAT: i128 = 1;
+const TOP_LEVEL: [&str; 6] = ["preflow", "name", "params", "profiles", "sources", "stages"];
+
+/// Reads the root of a file. Whatever is wrong goes to `problems`.
+pub fn pipeline(
+    path: &str,
+    root: Node,
+    profile: Option<&str>,
+    sets: &[String],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Pipeline> {
+    let (entries, start) = match root {
+        Node { value: NodeValue::Map(entries), span, .. } => (entries, span),
+        Node { value: NodeValue::Null, span, .. } => (Vec::new(), span),
+        other => {
+            problems.push(
+                Diagnostic::new("a pipeline file is a map", Some(other.span.clone()))
+                    .label(format!("found {}", other.describe())),
+            );
+            return None;
+        }
+    };
+    let mut top = Top::sort(entries, problems);
+    if !version(top.version.as_ref(), top.sweep.as_ref(), &start, problems) {
+        return None;
+    }
+    let name = pipeline_name(path, top.name.as_ref(), problems);
+    let declared = section(top.params.take(), "params", problems);
+    for (key, _) in declared.iter().filter(|(k, _)| !is_word(&k.name)) {
+        problems.push(
+            Diagnostic::new(format!("`{}` cannot name a param", shown(&key.name)), at(&key.span))
+                .help("letters, digits, `_` and `-`, a letter first"),
+        );
+    }
+    let profiles = section(top.profiles.take(), "profiles", problems);
+    let mut params = Params::resolve(&declared, &profiles, profile, sets, problems);
+    let sources = section(top.sources.take(), "sources", problems)
+        .into_iter()
+        .filter_map(|(key, value)| source(key, value, &mut params, problems))
+        .collect();
+    let had_stages = top.stages.is_some();
+    let stages: Vec<Stage> = section(top.stages.take(), "stages", problems)
+        .into_iter()
+        .filter_map(|(key, value)| stage(key, value, &mut params, problems))
+        .collect();
+    if !had_stages {
+        let problem = Diagnostic::new("the file has no `stages`", at(&start));
+        problems.push(problem.help("stages: { NAME: { kind: KIND, … } }"));
+    }
+    Some(Pipeline { name, path: path.to_owned(), params: params.all, sources, stages })
+}
+
+#[derive(Default)]
+struct Top {
+    version: Option<Node>,
+    sweep: Option<Span>,
+    name: Option<Node>,
+    params: Option<Node>,
+    profiles: Option<Node>,
+    sources: Option<Node>,
+    stages: Option<Node>,
+}
+
+impl Top {
+    fn sort(entries: Vec<(Key, Node)>, problems: &mut Vec<Diagnostic>) -> Self {
+        let mut top = Self::default();
+        for (key, value) in entries {
+            match key.name.as_str() {
+                "preflow" => top.version = Some(value),
+                "preflow-sweep" => top.sweep = Some(key.span),
+                "name" => top.name = Some(value),
+                "params" => top.params = Some(value),
+                "profiles" => top.profiles = Some(value),
+                "sources" => top.sources = Some(value),
+                "stages" => top.stages = Some(value),
+                other => problems.push(
+                    unknown_key(other, "pipeline file", &key.span, &TOP_LEVEL)
+                        .help(format!("a pipeline file has {}", TOP_LEVEL.join(", "))),
+                ),
+            }
+        }
+        top
+    }
+}
+
+fn version(
+    given: Option<&Node>,
+    sweep: Option<&Span>,
+    start: &Span,
+    problems: &mut Vec<Diagnostic>,
+) -> bool {
+    if let (Some(sweep), None) = (sweep, given) {
+        problems.push(
+            Diagnostic::new("this is a sweep, not a pipeline", at(sweep))
+                .help("`preflow sweep plan FILE` reads it"),
+        );
+        return false;
+    }
+    match given {
+        None => {
+            problems.push(
+                Diagnostic::new("the file does not say `preflow: 1`", at(start))
+                    .help("the first line of a pipeline file is `preflow: 1`"),
+            );
+            true
+        }
+        Some(Node { value: NodeValue::Int(FORMAT), .. }) => true,
+        Some(other) => {
+            problems.push(
+                Diagnostic::new("this `preflow` reads format 1 only", at(&other.span))
+                    .label("another format")
+                    .help("write `preflow: 1`, or use the version of preflow the file is for"),
+            );
+            false
+        }
+    }
+}
+
+fn pipeline_name(path: &str, given: Option<&Node>, problems: &mut Vec<Diagnostic>) -> String {
+    if let Some(node) = given {
+        return match node.as_str() {
+            Some(name) => {
+                check_name(name, "pipeline", &node.span, problems);
+                name.to_owned()
+            }
+            None => {
+                problems.push(expected("name", "text", node));
+                String::new()
+            }
+        };
+    }
+    let stem = Path::new(path).file_stem().map(|s| s.to_string_lossy().into_owned());
+    let stem = stem.unwrap_or_default().to_lowercase();
+    let clean = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let name: String = stem.chars().map(clean).take(64).collect();
+    let name = name.trim_start_matches(['-', '_']);
+    if name.is_empty() { "pipeline".to_owned() } else { name.to_owned() }
+}
+
+/// The entries of a top-level section; nothing where the file says nothing.
+fn section(node: Option<Node>, name: &str, problems: &mut Vec<Diagnostic>) -> Vec<(Key, Node)> {
+    match node {
+        Some(Node { value: NodeValue::Map(entries), .. }) => entries,
+        None | Some(Node { value: NodeValue::Null, .. }) => Vec::new(),
+        Some(other) => {
+            problems.push(expected(name, "a map", &other));
+            Vec::new()
+        }
+    }
+}
+
+fn source(
+    name: Key,
+    mut node: Node,
+    params: &mut Params,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Source> {
+    check_name(&name.name, "source", &name.span, problems);
+    params.expand(&mut node, problems);
+    let NodeValue::Map(entries) = node.value else {
+        problems.push(
+            expected(&format!("source `{}`", name.name), "a map", &node)
+                .help("NAME: { path: FILE, as: TYPE }"),
+        );
+        return None;
+    };
+    let (mut path, mut port_type) = (None, None);
+    for (key, value) in entries {
+        let slot = match key.name.as_str() {
+            "path" => &mut path,
+            "as" => &mut port_type,
+            other => {
+                let place = format!("source `{}`", name.name);
+                let problem = unknown_key(other, &place, &key.span, &["path", "as"]);
+                problems.push(problem.help("a source has `path` and `as`"));
+                continue;
+            }
+        };
+        match value.value {
+            NodeValue::String(text) => *slot = Some(Word { text, span: value.span }),
+            _ => problems.push(expected(&key.name, "text", &value)),
+        }
+    }
+    let Some(path) = path else {
+        let problem = format!("source `{}` has no `path`", name.name);
+        problems.push(Diagnostic::new(problem, at(&name.span)));
+        return None;
+    };
+    check_path(&path, problems);
+    Some(Source { name, path, port_type })
+}
+
+fn check_path(path: &Word, problems: &mut Vec<Diagnostic>) {
+    let problem = if path.text.is_empty() || path.text.chars().any(char::is_control) {
+        "not a file name"
+    } else if path.text.contains("://") {
+        "an address, not a file: sources are files"
+    } else if path.text.starts_with('~') {
+        "`~` is not expanded: paths are relative to the pipeline file"
+    } else {
+        return;
+    };
+    problems.push(Diagnostic::new("a source needs a file", at(&path.span)).label(problem));
+}
+
+fn stage(
+    name: Key,
+    mut node: Node,
+    params: &mut Params,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Stage> {
+    check_name(&name.name, "stage", &name.span, problems);
+    params.expand(&mut node, problems);
+    let NodeValue::Map(entries) = node.value else {
+        problems.push(
+            expected(&format!("stage `{}`", name.name), "a map", &node)
+                .help("NAME: { kind: KIND, … }"),
+        );
+        return None;
+    };
+    let (mut kind, mut run) = (None, None);
+    let mut fields = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        match key.name.as_str() {
+            "kind" => match value.value {
+                NodeValue::String(text) => kind = Some(Word { text, span: value.span }),
+                _ => problems.push(expected("kind", "text", &value)),
+            },
+            "run" => run = Some(value),
+            _ => fields.push((key, value)),
+        }
+    }
+    let Some(kind) = kind else {
+        problems.push(
+            Diagnostic::new(format!("stage `{}` has no `kind`", name.name), at(&name.span))
+                .help("`preflow kinds` lists them"),
+        );
+        return None;
+    };
+    Some(Stage { name, kind, fields, run })
+}
+
+/// Names become file names in the store: nothing in them may lead anywhere else.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=64).contains(&name.len())
+        && name.starts_with(plain)
+        && name.chars().all(|c| plain(c) || c == '_' || c == '-')
+}
+
+/// Adds a problem unless `name` is a good one.
+pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagnostic>) {
+    if !is_name(name) {
+        problems.push(
+            Diagnostic::new(format!("`{}` cannot name a {what}", shown(name)), at(span)).help(
+                "lowercase letters, digits, `_` and `-`, at most 64, a letter or digit first",
+            ),
+        );
+    }
+}
+
+fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
+    let problem = Diagnostic::new(format!("unknown key `{}` in {place}", shown(key)), at(span));
+    match did_you_mean(key, known.iter().copied()) {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
+    let what = if what.contains('`') { what.to_owned() } else { format!("`{what}`") };
+    Diagnostic::new(format!("{what} must be {wanted}"), at(&node.span))
+        .label(format!("found {}", node.describe()))
+}
+
+fn at(span: &Span) -> Option<Span> {
+    Some(span.clone())
+}
+
+/// A name for a message: control characters escaped, long ones cut.
+fn shown(name: &str) -> String {
+    let cut: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    if name.chars().count() > 80 { cut + "…" } else { cut }
+}
