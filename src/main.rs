@@ -1,3 +1,5 @@
 //! The `preflow` command. All of it is in `cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    preflow::cli::main()
+}

@@ -27,7 +27,11 @@ pub fn reason(reason: &Reason) -> String {
 pub fn change(change: &Change) -> String {
     match change {
         Change::Param { name, old, new } => {
-            format!("{name} {} → {}", value(old.as_ref()), value(new.as_ref()))
+            let (old, new) = match (old, new) {
+                (Some(Value::String(old)), Some(Value::String(new))) => differing(old, new),
+                (old, new) => (value(old.as_ref()), value(new.as_ref())),
+            };
+            format!("{name} {old} → {new}")
         }
         Change::Kind { old, new } => format!("{old} → {new}"),
         Change::Input { port, old: Some(_), new: Some(_) } => format!("input {port} changed"),
@@ -55,13 +59,35 @@ pub fn value(value: Option<&Value>) -> String {
     }
 }
 
+/// The parts of two long texts that differ, with a few characters around them.
+fn differing(old: &str, new: &str) -> (String, String) {
+    let (a, b): (Vec<char>, Vec<char>) = (old.chars().collect(), new.chars().collect());
+    if a.len().max(b.len()) <= 40 {
+        return (old.to_owned(), new.to_owned());
+    }
+    let shorter = a.len().min(b.len());
+    let front = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let back = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
+    let back = back.min(shorter - front);
+    let cut = |text: &[char]| {
+        let from = front.saturating_sub(6);
+        let to = (text.len() - back + 6).min(text.len()).min(from + 40);
+        let middle: String = text[from..to].iter().collect();
+        let before = if from > 0 { "…" } else { "" };
+        let after = if to < text.len() { "…" } else { "" };
+        format!("{before}{middle}{after}")
+    };
+    (cut(&a), cut(&b))
+}
+
 /// Seconds as a person reads them: `0.3s`, `9s`, `1m10s`, `9h20m`.
 #[must_use]
 pub fn seconds(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive")]
-    let whole = seconds.max(0.0).round() as u64;
+    let seconds = seconds.max(0.0) + 0.0;
+    let whole = seconds.round() as u64;
     match whole {
-        _ if seconds < 0.0995 => format!("{:.0}ms", seconds.max(0.0) * 1000.0),
+        _ if seconds < 0.0995 => format!("{:.0}ms", (seconds * 1000.0).max(0.0)),
         _ if seconds < 9.95 => format!("{seconds:.1}s"),
         0..60 => format!("{whole}s"),
         60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),

@@ -585,7 +585,7 @@ impl<'a> Machine<'a> {
     fn published(&mut self, (stage, result): Published) {
         self.unpublished[stage] = None;
         self.active -= 1;
-        let state = std::mem::replace(&mut self.states[stage], State::Done);
+        self.states[stage] = State::Done;
         let (entry, scratch) = match result {
             Ok(done) => done,
             Err(e) => return self.fail_storage(stage, &e),
@@ -597,14 +597,10 @@ impl<'a> Machine<'a> {
         }
         let unchanged = self.is_unchanged(stage, &entry);
         self.settle(stage, &entry);
-        let seconds = match state {
-            State::Sealed(attempt) => attempt.started.elapsed().as_secs_f64(),
-            _ => entry.made.seconds,
-        };
         let event = RunEvent::StageDone {
             stage: self.name(stage),
             fingerprint: entry.fingerprint,
-            seconds,
+            seconds: entry.made.seconds,
             outputs: outputs_of(&entry),
             summary: entry.made.summary,
             unchanged,

@@ -1,0 +1,93 @@
+//! Why a verb could not do its work, with the words and the exit code for it.
+
+use crate::cli::exit;
+use crate::diagnostic::Diagnostic;
+use crate::plan::UnknownStage;
+use crate::run::RunError;
+use crate::store::StoreError;
+
+/// An error at the edge.
+#[derive(Debug)]
+pub enum Failure {
+    /// The pipeline file is wrong.
+    Diagnostics(Vec<Diagnostic>),
+    /// The command line, or something around it, is.
+    Usage { message: String, help: Option<String> },
+    /// The disk, the store.
+    Store(StoreError),
+}
+
+impl Failure {
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), help: None }
+    }
+
+    pub fn help(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Usage { message, .. } => Self::Usage { message, help: Some(text.into()) },
+            other => other,
+        }
+    }
+
+    /// Exit code by the table of [`exit`].
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Store(e) if e.is_storage() => exit::STORE,
+            Self::Store(StoreError::Io(_)) => exit::STORE,
+            _ => exit::USAGE,
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Usage { help, .. } => help.clone(),
+            Self::Store(StoreError::ReadOnly { .. }) => Some(
+                "make it writable, free space, or choose another place with --cache; what is \
+                 stored there already can be used as it is"
+                    .into(),
+            ),
+            Self::Store(StoreError::Format { .. }) => {
+                Some("use the newer preflow, or another --cache".into())
+            }
+            Self::Store(StoreError::BadEntry { .. }) => {
+                Some("`preflow verify --repair` marks it for recomputation".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Diagnostics(diagnostics)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Store(e) => Self::Store(e),
+            RunError::Impossible(e) => Self::usage(e.to_string())
+                .help("lower it under `run:` of the stage, or offer more with --memory or --gpus"),
+        }
+    }
+}
+
+impl From<UnknownStage> for Failure {
+    fn from(error: UnknownStage) -> Self {
+        let help = match &error.suggestion {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "`preflow graph` lists all stages".into(),
+        };
+        Self::usage(error.to_string()).help(help)
+    }
+}

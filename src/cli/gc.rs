@@ -1,0 +1,209 @@
+//! `preflow gc` and `preflow verify`: keep the store small and sound.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::workspace::{self, PipelineArgs};
+use crate::cli::exit;
+use crate::identity::Fingerprint;
+use crate::plan::{Selection, Verdict};
+use crate::report::{Look, line, words};
+use crate::run::{RunEvent, journal};
+use crate::store::gc::Garbage;
+use crate::store::{Store, StoreError};
+
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Remove what is listed; without this nothing is touched
+    #[arg(long)]
+    pub yes: bool,
+    /// Keep what runs of the last DAYS used
+    #[arg(long, value_name = "DAYS", default_value_t = 14)]
+    pub days: u32,
+    /// Keep what is younger than HOURS whatever needs it
+    #[arg(long, value_name = "HOURS", default_value_t = 168)]
+    pub grace: u32,
+}
+
+/// Lists what can go, and removes it when told.
+///
+/// # Errors
+/// A pipeline of the workspace cannot be read, or a run is alive: then nothing is removed.
+pub fn gc(args: &GcArgs, pipeline: &PipelineArgs, json: bool) -> Result<u8, Failure> {
+    let root = here()?;
+    let store = workspace::open_store(pipeline, &root)?;
+    let find = || -> Result<Garbage, StoreError> {
+        let mut keep = roots_of_runs(&store, args.days)?;
+        keep.0.extend(roots_of_pipelines(&root, pipeline, &store)?);
+        let grace = Duration::from_secs(u64::from(args.grace) * 3600);
+        store.find_garbage(&keep.0, &keep.1, grace)
+    };
+    let found = if args.yes { store.collect(find)? } else { find()? };
+    let mut out = std::io::stdout().lock();
+    let (entries, objects, other) = (found.entries.len(), found.objects.len(), found.other.len());
+    if json {
+        let value = json!({"removed": args.yes, "bytes": found.bytes, "entries": found.entries,
+            "objects": found.objects, "other": found.other, "kept": found.kept});
+        line(&mut out, &value.to_string());
+        return Ok(0);
+    }
+    let what = format!("{entries} entries, {objects} objects, {other} old runs and other files");
+    let size = words::bytes(found.bytes);
+    if entries + objects + other == 0 {
+        line(&mut out, &format!(" nothing to collect; {} entries kept", found.kept));
+    } else if args.yes {
+        line(&mut out, &format!(" removed {what}: {size}; {} entries kept", found.kept));
+    } else {
+        line(&mut out, &format!(" would remove {what}: {size}; {} entries kept", found.kept));
+        line(&mut out, " nothing was touched; `preflow gc --yes` removes it");
+    }
+    Ok(0)
+}
+
+fn here() -> Result<PathBuf, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::usage(format!("the working directory is gone: {e}")))?;
+    Ok(workspace::workspace_root(&cwd))
+}
+
+/// What runs of the last `days` days used, and the names of older ones.
+fn roots_of_runs(
+    store: &Store,
+    days: u32,
+) -> Result<(BTreeSet<Fingerprint>, Vec<String>), StoreError> {
+    let age = jiff::SignedDuration::from_hours(i64::from(days) * 24);
+    let border = jiff::Timestamp::now() - age;
+    let (mut keep, mut old) = (BTreeSet::new(), Vec::new());
+    for run in journal::runs(store) {
+        let path = store.run_path(&run).join("events.jsonl");
+        let Ok(lines) = journal::read(&path) else { continue };
+        let at = lines.iter().find_map(|l| match &l.event {
+            RunEvent::RunStarted { at, .. } => at.parse::<jiff::Timestamp>().ok(),
+            _ => None,
+        });
+        match at {
+            Some(at) if at < border => old.push(run),
+            _ => keep.extend(lines.iter().filter_map(|l| match &l.event {
+                RunEvent::StageReused { fingerprint, .. }
+                | RunEvent::StageStarted { fingerprint, .. } => Some(*fingerprint),
+                _ => None,
+            })),
+        }
+    }
+    Ok((keep, old))
+}
+
+/// What pipelines of the workspace use now or used last.
+fn roots_of_pipelines(
+    root: &Path,
+    args: &PipelineArgs,
+    store: &Store,
+) -> Result<BTreeSet<Fingerprint>, StoreError> {
+    let mut keep = BTreeSet::new();
+    for file in pipelines_below(root, store.root()) {
+        let doubt = |what: &str| {
+            StoreError::Doubt(format!(
+                "`{}` {what}; what it needs is unknown, so nothing is removed",
+                file.display()
+            ))
+        };
+        let loaded = workspace::load(&file, args)
+            .map_err(|_| doubt("has errors (see `preflow check`)"))?;
+        let all = Selection::new(&loaded.graph, &[], &[], &[])
+            .map_err(|_| doubt("cannot be resolved"))?;
+        let plan = match loaded.plan(&all) {
+            Ok(plan) => plan,
+            Err(Failure::Store(e)) => return Err(e),
+            // A source that is missing here makes the plan unknown; the heads still count.
+            Err(_) => continue,
+        };
+        keep.extend(plan.verdicts.iter().flatten().filter_map(|v| match v {
+            Verdict::Hit(entry) => Some(entry.fingerprint),
+            _ => None,
+        }));
+    }
+    for heads in store.all_heads()? {
+        if root.join(&heads.pipeline).exists() {
+            keep.extend(heads.stages.values().copied());
+        }
+    }
+    Ok(keep)
+}
+
+/// Pipeline files anywhere in the workspace but in the store and hidden or build folders.
+fn pipelines_below(root: &Path, store: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(dir) = todo.pop() {
+        found.extend(workspace::pipelines_in(&dir));
+        for item in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let name = item.file_name();
+            let hidden = name.to_string_lossy().starts_with('.') || name == "target";
+            let is_dir = item.file_type().is_ok_and(|t| t.is_dir());
+            if is_dir && !hidden && item.path() != store {
+                todo.push(item.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Move damaged objects aside and mark what needs them for recomputation
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// Reads every object. Exit 4 when something is damaged and was not repaired.
+///
+/// # Errors
+/// The store cannot be listed.
+pub fn verify(
+    args: &VerifyArgs,
+    pipeline: &PipelineArgs,
+    look: Look,
+    json: bool,
+) -> Result<u8, Failure> {
+    let store = workspace::open_store(pipeline, &here()?)?;
+    let found = store.verify()?;
+    if args.repair {
+        store.repair(&found)?;
+    }
+    let mut out = std::io::stdout().lock();
+    let sound = found.is_clean();
+    if json {
+        let value = json!({"objects": found.objects, "entries": found.entries,
+            "damaged": found.damaged, "broken": found.broken, "unreadable": found.unreadable,
+            "repaired": args.repair && !sound});
+        line(&mut out, &value.to_string());
+    } else {
+        let bad = look.paint("31", "✗");
+        for (digest, why) in &found.damaged {
+            line(&mut out, &format!(" {bad} object {}: {why}", digest.short()));
+        }
+        for (fingerprint, kind, port) in &found.broken {
+            let (fp, what) = (fingerprint.short(), "its object is missing or damaged");
+            line(&mut out, &format!(" {bad} entry {fp} ({kind}), output `{port}`: {what}"));
+        }
+        for (fingerprint, why) in &found.unreadable {
+            line(&mut out, &format!(" {bad} entry {}: {why}", fingerprint.short()));
+        }
+        let counts = format!("{} objects, {} entries", found.objects, found.entries);
+        let last = match (sound, args.repair) {
+            (true, _) => format!(" sound: {counts}"),
+            (false, true) => format!(" repaired: {counts} checked; the next run makes it again"),
+            (false, false) => {
+                format!(" damaged: {counts} checked; `preflow verify --repair` marks it to be made again")
+            }
+        };
+        line(&mut out, &last);
+    }
+    Ok(if sound || args.repair { exit::DONE } else { exit::STORE })
+}

@@ -1,0 +1,195 @@
+//! `preflow plan` and `preflow status`: what would run, why, and how long; what is there.
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::workspace::{self, Loaded, PipelineArgs};
+use crate::plan::{Plan, Selection, Verdict};
+use crate::report::{Look, line, words};
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Pipeline file, then stages [default: all]
+    #[arg(value_name = "[FILE] [STAGE]...")]
+    pub words: Vec<String>,
+    /// As in `run`
+    #[arg(long, value_name = "STAGE")]
+    pub from: Vec<String>,
+    /// As in `run`
+    #[arg(long, value_name = "STAGE")]
+    pub force: Vec<String>,
+}
+
+/// One line of the table.
+pub struct Row {
+    pub stage: String,
+    /// `reuse`, `run`, `wait`.
+    pub state: &'static str,
+    pub why: String,
+    /// Seconds it took last time, if it ever ran.
+    pub seconds: Option<f64>,
+}
+
+/// Rows of a plan in graph order.
+pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
+    let heads = loaded.heads();
+    let mut rows = Vec::new();
+    for (stage, verdict) in plan.verdicts.iter().enumerate() {
+        let Some(verdict) = verdict else { continue };
+        let name = loaded.graph.stages[stage].name.clone();
+        let last = || heads.stages.get(&name).and_then(|f| loaded.store.entry(f).ok().flatten());
+        let (state, why, seconds) = match verdict {
+            Verdict::Hit(entry) => ("reuse", String::new(), Some(entry.made.seconds)),
+            Verdict::Miss(_, reason) => {
+                ("run", words::reason(reason), last().map(|e| e.made.seconds))
+            }
+            Verdict::Wait(upstream) => {
+                (
+                    "wait",
+                    waits_for(loaded, plan, upstream),
+                    last().map(|e| e.made.seconds),
+                )
+            }
+        };
+        rows.push(Row { stage: name, state, why, seconds });
+    }
+    rows
+}
+
+fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
+    let said: Vec<String> = upstream
+        .iter()
+        .map(|up| {
+            let name = &loaded.graph.stages[*up].name;
+            match &plan.verdicts[*up] {
+                Some(Verdict::Miss(..)) => format!("{name} runs"),
+                _ => format!("{name} may change"),
+            }
+        })
+        .collect();
+    said.join(", ")
+}
+
+/// Prints the plan; nothing runs.
+///
+/// # Errors
+/// The pipeline, its sources or the store are wrong.
+pub fn plan(args: &PlanArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+    let (file, targets) = workspace::file_and_names(&args.words)?;
+    let loaded = workspace::load(&file, pipeline)?;
+    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let plan = loaded.plan(&selection)?;
+    let rows = rows(&loaded, &plan);
+    let mut out = std::io::stdout().lock();
+    if json {
+        line(&mut out, &as_json(&rows));
+        return Ok(0);
+    }
+    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
+    let why = rows.iter().map(|r| r.why.chars().count()).max().unwrap_or(3).clamp(3, 60);
+    let head = format!(" {:<width$}  {:<5}  {:<why$}  {:>6}", "stage", "state", "why", "est");
+    line(&mut out, look.paint("2", &head).trim_end());
+    for row in &rows {
+        let style = match row.state {
+            "run" => "36",
+            "wait" => "33",
+            _ => "2",
+        };
+        let state = look.paint(style, &format!("{:<5}", row.state));
+        let est = match (row.state, row.seconds) {
+            ("reuse", _) => "–".to_owned(),
+            (_, Some(s)) => words::seconds(s),
+            _ => "?".to_owned(),
+        };
+        line(&mut out, &format!(" {:<width$}  {state}  {:<why$}  {est:>6}", row.stage, row.why));
+    }
+    line(&mut out, &last_line(&rows));
+    Ok(0)
+}
+
+fn last_line(rows: &[Row]) -> String {
+    let count = |state| rows.iter().filter(|r| r.state == state).count();
+    let sum = |reused: bool| -> f64 {
+        rows.iter().filter(|r| (r.state == "reuse") == reused).filter_map(|r| r.seconds).sum()
+    };
+    let (run, wait, reused) = (count("run"), count("wait"), count("reuse"));
+    if run + wait == 0 {
+        return format!(" nothing to do: {reused} reused, saves ~{}", words::seconds(sum(true)));
+    }
+    let unknown = rows.iter().any(|r| r.state != "reuse" && r.seconds.is_none());
+    let time = if unknown { "? + " } else { "" };
+    let mut text = format!(
+        " {run} run · {wait} wait · {reused} reused   {time}~{}",
+        words::seconds(sum(false))
+    );
+    if reused > 0 {
+        text.push_str(&format!(", saves ~{}", words::seconds(sum(true))));
+    }
+    text
+}
+
+fn as_json(rows: &[Row]) -> String {
+    let list: Vec<_> = rows
+        .iter()
+        .map(|r| json!({"stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds}))
+        .collect();
+    json!({ "stages": list }).to_string()
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Pipeline file, then stages [default: all]
+    #[arg(value_name = "[FILE] [STAGE]...")]
+    pub words: Vec<String>,
+}
+
+/// Prints what each stage's artifacts are and when they were made.
+///
+/// # Errors
+/// As [`plan`].
+pub fn status(
+    args: &StatusArgs,
+    pipeline: &PipelineArgs,
+    look: Look,
+    json: bool,
+) -> Result<u8, Failure> {
+    let (file, targets) = workspace::file_and_names(&args.words)?;
+    let loaded = workspace::load(&file, pipeline)?;
+    let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
+    let plan = loaded.plan(&selection)?;
+    let rows = rows(&loaded, &plan);
+    let mut out = std::io::stdout().lock();
+    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
+    let mut list = Vec::new();
+    let verdicts = plan.verdicts.iter().flatten();
+    for (row, verdict) in rows.iter().zip(verdicts) {
+        let (mark, style, state) = match row.state {
+            "reuse" => ("✓", "32", "up to date"),
+            "run" => ("✗", "36", "stale"),
+            _ => ("◌", "33", "unknown"),
+        };
+        let mut text = row.why.clone();
+        if let Verdict::Hit(entry) = verdict {
+            let bytes = entry.outputs.values().map(|o| o.bytes).sum();
+            let at: String = entry.made.at.chars().take(16).collect();
+            let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
+            text = format!("{}  {took:>6}  {size:>10}  {}", at.replace('T', " "), entry.fingerprint.short());
+            list.push(json!({
+                "stage": row.stage, "state": state, "at": entry.made.at,
+                "seconds": entry.made.seconds, "bytes": bytes,
+                "fingerprint": entry.fingerprint, "outputs": crate::plan::outputs_of(entry),
+            }));
+        } else {
+            list.push(json!({"stage": row.stage, "state": state, "why": row.why}));
+        }
+        if !json {
+            let mark = look.paint(style, mark);
+            line(&mut out, &format!(" {mark} {:<width$}  {state:<10}  {text}", row.stage));
+        }
+    }
+    if json {
+        line(&mut out, &json!({ "stages": list }).to_string());
+    }
+    Ok(0)
+}

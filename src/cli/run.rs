@@ -1,0 +1,187 @@
+//! `preflow run`: bring stages up to date.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::workspace::{self, PipelineArgs};
+use crate::exec::process::{GRACE, Processes};
+use crate::plan::Selection;
+use crate::report::fancy::Fancy;
+use crate::report::json::Json;
+use crate::report::plain::Plain;
+use crate::report::{Look, Reporter};
+use crate::run::{self, Inputs, Options, Pools};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars at a terminal, lines elsewhere
+    Auto,
+    Bar,
+    Lines,
+    None,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Pipeline file, then the stages to bring up to date [default: all]
+    #[arg(value_name = "[FILE] [STAGE]...")]
+    pub words: Vec<String>,
+    /// Run this stage and all that follows again
+    #[arg(long, value_name = "STAGE")]
+    pub from: Vec<String>,
+    /// Run this stage again
+    #[arg(long, value_name = "STAGE")]
+    pub force: Vec<String>,
+    /// Threads to share out among stages [default: all]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<u32>,
+    /// Memory to share out among stages that name `run: { memory }`, in GiB [default: all]
+    #[arg(long, value_name = "GIB")]
+    pub memory: Option<f64>,
+    /// Gpus to share out among stages that name `run: { gpus }` [default: all]
+    #[arg(long, value_name = "N")]
+    pub gpus: Option<u32>,
+    /// After a failure, go on with what does not depend on it
+    #[arg(long, short)]
+    pub keep_going: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
+}
+
+/// Runs; returns the exit code.
+///
+/// # Errors
+/// Nothing could be started.
+pub fn run(args: &RunArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+    let (file, targets) = workspace::file_and_names(&args.words)?;
+    let loaded = workspace::load(&file, pipeline)?;
+    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let sources = loaded.digest_sources(&selection.wanted)?;
+    let options = Options {
+        id: run_id(),
+        at: jiff::Timestamp::now().to_string(),
+        keep_going: args.keep_going,
+        pools: pools(args)?,
+        worker: worker_path(),
+        cwd: loaded.dir.clone(),
+        command: std::env::args().collect(),
+        heads_key: loaded.key.clone(),
+    };
+    let mut reporter = reporter(args.progress, look, json);
+    let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
+    let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
+    let inputs = Inputs {
+        graph: &loaded.graph,
+        store: Arc::clone(&loaded.store),
+        sources,
+        selection,
+        executor: &executor,
+    };
+    // A store that cannot be written has no collector to keep away either.
+    let _lease = loaded.store.shared_lease();
+    // One thread: all state has one owner, and it never leaves it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let summary = runtime.block_on(async {
+        let interrupts = listen();
+        run::run(inputs, &options, &mut *reporter, interrupts).await
+    })?;
+    Ok(summary.exit())
+}
+
+/// One message for every Ctrl-C, TERM or hang-up.
+fn listen() -> mpsc::UnboundedReceiver<()> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        if let Ok(mut signals) = signal(kind) {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    let _ = sender.send(());
+                }
+            });
+        }
+    }
+    receiver
+}
+
+fn reporter(progress: Progress, look: Look, json: bool) -> Box<dyn Reporter> {
+    if json {
+        return Box::new(Json);
+    }
+    let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
+    match progress {
+        Progress::Bar => Box::new(Fancy::new(look)),
+        Progress::Auto if terminal && !look.quiet => Box::new(Fancy::new(look)),
+        Progress::None => Box::new(Plain::new(Look { quiet: true, ..look })),
+        _ => Box::new(Plain::new(look)),
+    }
+}
+
+/// Sorts by time; two runs of one second differ in the last part.
+fn run_id() -> String {
+    let now = jiff::Timestamp::now();
+    let random = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(16);
+    format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xffff)
+}
+
+/// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.
+#[must_use]
+pub fn worker_path() -> PathBuf {
+    if let Some(path) = std::env::var_os("PREFLOW_WORKER") {
+        let path = PathBuf::from(path);
+        return std::path::absolute(&path).unwrap_or(path);
+    }
+    std::env::current_exe()
+        .ok()
+        .map(|exe| exe.with_file_name("preflow-worker"))
+        .filter(|beside| beside.exists())
+        .unwrap_or_else(|| "preflow-worker".into())
+}
+
+fn pools(args: &RunArgs) -> Result<Pools, Failure> {
+    let threads = match args.jobs {
+        Some(0) => return Err(Failure::usage("--jobs 0: at least one is needed")),
+        Some(n) => n,
+        None => std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes do")]
+    let memory = match args.memory {
+        Some(gib) if gib.is_finite() && gib > 0.0 => (gib * f64::from(1 << 30)) as u64,
+        Some(_) => return Err(Failure::usage("--memory: a number of GiB above 0 is needed")),
+        None => machine_memory(),
+    };
+    let gpus = args.gpus.unwrap_or_else(machine_gpus);
+    Ok(Pools { threads, memory, gpus: (0..gpus).collect() })
+}
+
+fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(u64::MAX, |kib| kib * 1024)
+}
+
+fn machine_gpus() -> u32 {
+    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let count = devices
+        .filter(|d| {
+            let name = d.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("nvidia"));
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .count();
+    u32::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,136 @@
+//! `preflow why STAGE`: why it must run, or why it ran, down to the root.
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::workspace::{self, Loaded, PipelineArgs};
+use crate::graph::Producer;
+use crate::identity::Change;
+use crate::plan::{Plan, Reason, Selection, Verdict};
+use crate::report::{Look, line, words};
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Pipeline file and the stage
+    #[arg(value_name = "[FILE] STAGE", required = true)]
+    pub words: Vec<String>,
+}
+
+/// One step of an explanation.
+struct Step {
+    depth: usize,
+    stage: String,
+    text: String,
+}
+
+/// Prints the explanation.
+///
+/// # Errors
+/// The pipeline, its sources or the store are wrong.
+pub fn why(args: &WhyArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+    let (file, names) = workspace::file_and_names(&args.words)?;
+    let [name] = names.as_slice() else {
+        return Err(Failure::usage("`why` explains one stage").help("preflow why FILE STAGE"));
+    };
+    let loaded = workspace::load(&file, pipeline)?;
+    let selection = Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
+    let plan = loaded.plan(&selection)?;
+    let target = loaded.graph.find(name).expect("invariant: the selection found it");
+    let mut steps = Vec::new();
+    explain(&loaded, &plan, target, &mut steps);
+    let mut out = std::io::stdout().lock();
+    if json {
+        let list: Vec<_> = steps
+            .iter()
+            .map(|s| json!({"depth": s.depth, "stage": s.stage, "why": s.text}))
+            .collect();
+        line(&mut out, &json!({ "stage": name, "because": list }).to_string());
+        return Ok(0);
+    }
+    for step in steps {
+        let indent = "   ".repeat(step.depth);
+        let arrow = if step.depth > 0 { "← " } else { "" };
+        let stage = look.paint("1", &step.stage);
+        line(&mut out, &format!(" {indent}{arrow}{stage}  {}", step.text));
+    }
+    Ok(0)
+}
+
+/// Depth first from `target` upwards, each stage once. A list instead of recursion: chains may be
+/// ten thousand stages long.
+fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
+    let mut seen = vec![false; loaded.graph.stages.len()];
+    let mut todo = vec![(target, 0)];
+    while let Some((stage, depth)) = todo.pop() {
+        if std::mem::replace(&mut seen[stage], true) {
+            continue;
+        }
+        let node = &loaded.graph.stages[stage];
+        let mut causes: Vec<usize> = Vec::new();
+        let text = match &plan.verdicts[stage] {
+            None => continue,
+            Some(Verdict::Hit(entry)) => {
+                let reason = serde_json::from_value(entry.made.reason.clone()).ok();
+                if let Some(reason) = &reason {
+                    causes = upstream_causes(loaded, stage, reason);
+                }
+                let said = reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
+                let state = if depth == 0 { "up to date; it last ran" } else { "ran" };
+                format!("{state} {}: {said}", entry.made.at.get(..16).unwrap_or("").replace('T', " "))
+            }
+            Some(Verdict::Miss(_, reason)) => {
+                causes = upstream_causes(loaded, stage, reason);
+                format!("runs: {}", long_reason(reason))
+            }
+            Some(Verdict::Wait(upstream)) => {
+                causes.clone_from(upstream);
+                let names: Vec<&str> =
+                    upstream.iter().map(|u| loaded.graph.stages[*u].name.as_str()).collect();
+                format!("waits for {}", names.join(", "))
+            }
+        };
+        steps.push(Step { depth, stage: node.name.clone(), text });
+        todo.extend(causes.into_iter().rev().map(|c| (c, depth + 1)));
+    }
+}
+
+fn long_reason(reason: &Reason) -> String {
+    match reason {
+        Reason::EntryUnreadable { message } => format!("its entry is unreadable ({message})"),
+        Reason::Changed { changes } => {
+            let digests = changes.iter().map(|change| match change {
+                Change::Input { port, old: Some(old), new: Some(new) } => {
+                    format!("input {port} changed ({old} → {new})")
+                }
+                other => words::change(other),
+            });
+            digests.collect::<Vec<_>>().join(", ")
+        }
+        reason => words::reason(reason),
+    }
+}
+
+/// Stages behind the inputs that changed.
+fn upstream_causes(loaded: &Loaded, stage: usize, reason: &Reason) -> Vec<usize> {
+    let Reason::Changed { changes } = reason else { return Vec::new() };
+    let graph = &loaded.graph;
+    let mut found = Vec::new();
+    for change in changes {
+        let Change::Input { port, .. } = change else { continue };
+        let (port, only) = match port.split_once(": ") {
+            Some((port, name)) => (port, Some(name)),
+            None => (port.as_str(), None),
+        };
+        for input in graph.stages[stage].inputs.iter().filter(|i| i.port == port) {
+            for producer in &input.from {
+                let named = only.is_none_or(|name| graph.producer_name(*producer) == name);
+                if let (Producer::Output { stage, .. }, true) = (producer, named) {
+                    found.push(*stage);
+                }
+            }
+        }
+    }
+    found.dedup();
+    found
+}

@@ -1,0 +1,205 @@
+//! Where things are: the pipeline file, the workspace around it, its store, its sources.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::failure::Failure;
+use crate::catalog::Catalog;
+use crate::diagnostic::Diagnostic;
+use crate::graph::{Graph, Producer};
+use crate::identity::Digest;
+use crate::pipeline;
+use crate::plan::{Judge, Selection};
+use crate::store::heads::Heads;
+use crate::store::{SourceDigest, Store, StoreError};
+
+/// Options of every verb that reads a pipeline.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PipelineArgs {
+    /// Set a param: `--set kl_coef=0.1`
+    #[arg(long = "set", value_name = "PARAM=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Use a profile of the pipeline file
+    #[arg(long, value_name = "NAME", global = true)]
+    pub profile: Option<String>,
+    /// The store [default: `cache` in the workspace]
+    #[arg(long, value_name = "DIR", env = "PREFLOW_CACHE", global = true)]
+    pub cache: Option<PathBuf>,
+}
+
+/// A pipeline that is loaded and checked, with its store.
+pub struct Loaded {
+    pub graph: Graph,
+    pub store: Arc<Store>,
+    /// Directory of the pipeline file, absolute.
+    pub dir: PathBuf,
+    /// Top of the workspace, absolute.
+    pub root: PathBuf,
+    /// Path of the pipeline within the workspace.
+    pub key: String,
+}
+
+/// Splits `[FILE] NAMES…`: the first word is the file if it looks like one.
+///
+/// # Errors
+/// No file is named and none, or more than one, is found.
+pub fn file_and_names(words: &[String]) -> Result<(PathBuf, Vec<String>), Failure> {
+    let is_file = |word: &String| {
+        let path = Path::new(word);
+        path.extension().is_some_and(|e| e == "yaml" || e == "yml") || path.is_file()
+    };
+    match words.split_first() {
+        Some((first, rest)) if is_file(first) => Ok((first.into(), rest.to_vec())),
+        _ => Ok((the_only_pipeline()?, words.to_vec())),
+    }
+}
+
+fn the_only_pipeline() -> Result<PathBuf, Failure> {
+    let mut found: Vec<PathBuf> =
+        [".", "pipelines"].iter().flat_map(|dir| pipelines_in(Path::new(dir))).collect();
+    found.sort();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::usage("no pipeline file named, and none found here or in `pipelines/`")
+            .help("name one: `preflow run pipelines/NAME.yaml`")),
+        many => {
+            let names: Vec<String> = many.iter().map(|p| p.display().to_string()).collect();
+            Err(Failure::usage("no pipeline file named, and there is more than one")
+                .help(format!("name one of {}", names.join(", "))))
+        }
+    }
+}
+
+/// YAML files directly in `dir` that begin like a pipeline.
+pub fn pipelines_in(dir: &Path) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    items
+        .map(|item| item.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"))
+        .filter(|p| {
+            std::fs::read_to_string(p)
+                .is_ok_and(|text| text.lines().any(|l| l.starts_with("preflow:")))
+        })
+        .map(|p| p.strip_prefix(".").map(Path::to_owned).unwrap_or(p))
+        .collect()
+}
+
+/// The nearest directory upwards that holds `preflow.yaml` or `.git`; else the pipeline's own.
+#[must_use]
+pub fn workspace_root(dir: &Path) -> PathBuf {
+    ["preflow.yaml", ".git"]
+        .iter()
+        .find_map(|mark| dir.ancestors().find(|d| d.join(mark).exists()))
+        .unwrap_or(dir)
+        .to_owned()
+}
+
+/// Loads, checks, and opens the store.
+///
+/// # Errors
+/// Whatever is wrong with the file, or the store.
+pub fn load(file: &Path, args: &PipelineArgs) -> Result<Loaded, Failure> {
+    let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.set)?;
+    let graph = Graph::resolve(&pipeline, &Catalog::builtin())?;
+    let absolute = std::path::absolute(file)
+        .map_err(|e| Failure::usage(format!("cannot find `{}`: {e}", file.display())))?;
+    let absolute = absolute.canonicalize().unwrap_or(absolute);
+    let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let root = workspace_root(&dir);
+    let store = open_store(args, &root)?;
+    let key = absolute.strip_prefix(&root).unwrap_or(&absolute).display().to_string();
+    Ok(Loaded { graph, store, dir, root, key })
+}
+
+/// Opens the store of the workspace at `root`, or the one that the user named.
+///
+/// # Errors
+/// The place cannot hold one.
+pub fn open_store(args: &PipelineArgs, root: &Path) -> Result<Arc<Store>, Failure> {
+    let place = args.cache.clone().unwrap_or_else(|| root.join("cache"));
+    let place = std::path::absolute(&place).unwrap_or(place);
+    Ok(Arc::new(Store::open(&place)?))
+}
+
+impl Loaded {
+    /// Digests of the sources that the wanted stages read, hashed side by side.
+    ///
+    /// # Errors
+    /// One diagnostic for each source that is missing, empty, or cannot be read.
+    pub fn digest_sources(
+        &self,
+        wanted: &BTreeSet<usize>,
+    ) -> Result<Vec<Option<SourceDigest>>, Failure> {
+        let mut needed = BTreeSet::new();
+        for stage in wanted {
+            for producer in self.graph.stages[*stage].inputs.iter().flat_map(|i| &i.from) {
+                if let Producer::Source(source) = producer {
+                    needed.insert(*source);
+                }
+            }
+        }
+        let store = &self.store;
+        let sources = &self.graph.sources;
+        let one = |source: usize| (source, store.digest_source(&sources[source].path));
+        let results: Vec<(usize, Result<SourceDigest, StoreError>)> = if needed.len() < 2 {
+            needed.into_iter().map(one).collect()
+        } else {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    needed.into_iter().map(|s| scope.spawn(move || one(s))).collect();
+                let join = |t: std::thread::ScopedJoinHandle<'_, _>| {
+                    t.join().expect("invariant: hashing does not panic")
+                };
+                threads.into_iter().map(join).collect()
+            })
+        };
+        let mut digests: Vec<Option<SourceDigest>> = vec![None; sources.len()];
+        let mut problems = Vec::new();
+        for (source, result) in results {
+            match result {
+                Ok(digest) => digests[source] = Some(digest),
+                Err(e) => problems.push(self.source_problem(source, &e)),
+            }
+        }
+        if problems.is_empty() { Ok(digests) } else { Err(Failure::Diagnostics(problems)) }
+    }
+
+    fn source_problem(&self, source: usize, error: &StoreError) -> Diagnostic {
+        let node = &self.graph.sources[source];
+        let help = match error {
+            StoreError::SourceMissing(_) | StoreError::SourceNoMatch(_) => {
+                "paths are relative to the pipeline file"
+            }
+            StoreError::SourceEmpty(_) => "a source must hold something",
+            StoreError::SourceDangling(..) => "mend the link, or name the file itself",
+            StoreError::ChangedWhileRead { .. } => "run again when nobody writes to it",
+            _ => "name a file, a directory, or a pattern that matches files",
+        };
+        Diagnostic::new(format!("source `{}`: {error}", node.name), Some(node.span.clone()))
+            .help(help)
+    }
+
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        self.store.heads(&self.key)
+    }
+
+    /// Verdicts on the wanted stages.
+    ///
+    /// # Errors
+    /// See [`Loaded::digest_sources`] and [`Judge::plan`].
+    pub fn plan(&self, selection: &Selection) -> Result<crate::plan::Plan, Failure> {
+        let sources = self.digest_sources(&selection.wanted)?;
+        let digests: Vec<Option<Digest>> =
+            sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect();
+        let heads = self.heads();
+        let judge =
+            Judge { graph: &self.graph, store: &self.store, sources: &digests, heads: &heads };
+        let plan = judge.plan(selection)?;
+        self.store.save_memo();
+        Ok(plan)
+    }
+}
