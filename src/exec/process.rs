@@ -112,7 +112,6 @@ fn spawn(task: &Task) -> io::Result<Child> {
             for (port, path) in &task.spec.outputs {
                 command.env(format!("OUT_{}", port.replace('-', "_")), path);
             }
-            command.env("SCRATCH", &task.spec.scratch);
             command.stdin(Stdio::null()).stdout(log.try_clone()?);
             command
         }

@@ -1,12 +1,11 @@
 //! The committer: a thread that publishes what is ready together, so that many stages share one
 //! sync. Knows nothing of the graph.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::store::{Entry, Sealed, Store, StoreError};
+use crate::store::{Entry, Scratch, Sealed, Store, StoreError};
 
 /// Largest group that shares one pair of syncs.
 const GROUP: usize = 256;
@@ -14,11 +13,11 @@ const GROUP: usize = 256;
 /// A stage's outputs to publish, or a scratch to clear away.
 enum Work {
     Publish(usize, Box<Sealed>),
-    Discard(PathBuf),
+    Discard(Scratch),
 }
 
 /// A published stage: its entry, and its scratch, still readable.
-pub type Published = (usize, Result<(Entry, PathBuf), StoreError>);
+pub type Published = (usize, Result<(Entry, Scratch), StoreError>);
 
 /// Handle on the thread. Dropping it waits until everything is published.
 pub struct Committer {
@@ -39,7 +38,7 @@ impl Committer {
         self.send(Work::Publish(stage, Box::new(sealed)));
     }
 
-    pub fn discard(&self, scratch: PathBuf) {
+    pub fn discard(&self, scratch: Scratch) {
         self.send(Work::Discard(scratch));
     }
 
@@ -67,7 +66,7 @@ fn serve(store: &Store, queue: &Receiver<Work>, tell: &impl Fn(Published)) {
                     stages.push(stage);
                     group.push(*sealed);
                 }
-                Work::Discard(path) => scratch.push(path),
+                Work::Discard(left) => scratch.push(left),
             }
         }
         if !group.is_empty() {
@@ -75,8 +74,8 @@ fn serve(store: &Store, queue: &Receiver<Work>, tell: &impl Fn(Published)) {
                 tell(published);
             }
         }
-        for path in scratch {
-            store.discard(&path);
+        for left in scratch {
+            store.discard(left);
         }
     }
 }

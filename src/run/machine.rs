@@ -21,7 +21,9 @@ use crate::protocol::{Event, InputSpec};
 use crate::report::Reporter;
 use crate::store::heads::Heads;
 use crate::store::views::View;
-use crate::store::{Entry, EntryOutput, Health, Lookup, Provenance, Sealed, Slot, StoreError};
+use crate::store::{
+    Entry, EntryOutput, Health, Lookup, Provenance, Scratch, Sealed, Slot, StoreError,
+};
 
 /// Where a stage stands.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ pub struct Machine<'a> {
     unpublished: Vec<Option<BTreeMap<String, PathBuf>>>,
     /// Stages whose scratch some task reads: cleared away at the end.
     lent: BTreeSet<usize>,
-    leftovers: Vec<PathBuf>,
+    leftovers: Vec<Scratch>,
     verified: BTreeSet<Digest>,
     ready: BTreeSet<usize>,
     queued: BTreeSet<usize>,
@@ -510,11 +512,8 @@ impl<'a> Machine<'a> {
             attempt.notes.clear();
             return self.attempt(stage, slot, attempt);
         }
-        // What the worker left for its next attempt stays; without that nothing is worth keeping.
-        if std::fs::read_dir(slot.work_path()).is_ok_and(|mut d| d.next().is_none()) {
-            self.inputs.store.discard(slot.work_path().parent().expect("invariant: has a parent"));
-        }
-        drop(slot);
+        let outputs = task::output_paths(&self.inputs.graph.stages[stage], &slot);
+        slot.give_up(&outputs);
         self.release(stage);
         self.fail(stage);
     }

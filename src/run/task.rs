@@ -26,7 +26,8 @@ pub fn build(
     logs: PathBuf,
     options: &Options,
 ) -> Result<Task, StoreError> {
-    slot.begin_attempt()?;
+    let outputs = output_paths(stage, slot);
+    slot.begin_attempt(outputs.values(), stage.program.is_none())?;
     fs_err::create_dir_all(&logs)?;
     let mut execution = stage.execution.clone();
     execution.threads = Some(share.threads);
@@ -37,7 +38,7 @@ pub fn build(
         version: stage.version,
         params: stage.params.clone(),
         inputs,
-        outputs: output_paths(stage, slot)
+        outputs: outputs
             .into_iter()
             .map(|(port, path)| (port, path.to_string_lossy().into_owned()))
             .collect(),

@@ -126,7 +126,7 @@ impl Store {
                 fs::remove_file(&path)?;
             }
         }
-        self.sweep_scratch(|_| false)?;
+        self.sweep_scratch()?;
         Ok(garbage)
     }
 

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `objects-v1/aa/<digest>` | artifacts, read-only: a file, or a directory |
 //! | `entries-v1/aa/<fingerprint>.json` | one [`Entry`] each; on disk implies its objects are |
-//! | `scratch-v1/<fingerprint>/` | lock, outputs and work of a stage being made |
+//! | `scratch-v1/<fingerprint>.*` | lock, outputs and work of a stage being made |
 //! | `quarantine/` | damaged objects, kept for diagnosis |
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
@@ -32,7 +32,7 @@ use fs_err as fs;
 pub use digest::{Memo, SourceDigest};
 pub use entry::{Entry, EntryOutput, Provenance};
 pub use object::Health;
-pub use slot::{Lookup, Sealed, Slot};
+pub use slot::{Lookup, Scratch, Sealed, Slot};
 
 use crate::identity::{Digest, Fingerprint};
 

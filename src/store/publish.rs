@@ -1,6 +1,7 @@
 //! Publishing: from scratch to visible, in the one order that a power cut cannot turn into a lie.
 //! Many slots share one pair of syncs. Knows nothing of who waits for them.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use fs_err as fs;
 
 use super::digest::Signature;
 use super::entry::ENTRY_FORMAT;
-use super::object::make_writable;
-use super::{Entry, EntryOutput, Health, Sealed, Store, StoreError};
+use super::slot::{Scratch, remove};
+use super::{Entry, EntryOutput, Health, Sealed, Slot, Store, StoreError};
 
 impl Store {
     /// Publishes a group: 1. sync the outputs; 2. give them their names under `objects-v1` and
@@ -19,7 +20,7 @@ impl Store {
     /// group are made durable by [`Store::sync`].
     ///
     /// The outputs stay readable at their scratch paths until [`Store::discard`].
-    pub fn publish(&self, group: Vec<Sealed>) -> Vec<Result<(Entry, PathBuf), StoreError>> {
+    pub fn publish(&self, group: Vec<Sealed>) -> Vec<Result<(Entry, Scratch), StoreError>> {
         if let Err(e) = self.sync() {
             return fail_all(group.len(), &e);
         }
@@ -51,12 +52,13 @@ impl Store {
         for (port, output) in &sealed.outputs {
             self.place_object(&sealed.files[port], output)?;
         }
+        let Sealed { slot, files, outputs, made } = sealed;
         let entry = Entry {
             format: ENTRY_FORMAT,
-            fingerprint: sealed.slot.fingerprint,
-            outputs: sealed.outputs,
-            identity: sealed.slot.identity,
-            made: sealed.made,
+            fingerprint: slot.fingerprint,
+            outputs,
+            identity: slot.identity.clone(),
+            made,
         };
         let path = self.entry_path(&entry.fingerprint);
         let dir = path.parent().expect("invariant: an entry has a parent");
@@ -66,7 +68,7 @@ impl Store {
             serde_json::to_vec(&entry).expect("invariant: an entry is representable as JSON");
         bytes.push(b'\n');
         file.write_all(&bytes)?;
-        Ok(Staged { file, path, entry, scratch: sealed.slot.dir, lock: sealed.slot.lock })
+        Ok(Staged { file, path, entry, slot, files })
     }
 
     /// Links a finished output to its name. An object that is there already is trusted only after
@@ -114,18 +116,15 @@ impl Store {
         Ok(())
     }
 
-    fn rename_in(&self, staged: Staged) -> Result<(Entry, PathBuf), StoreError> {
+    fn rename_in(&self, staged: Staged) -> Result<(Entry, Scratch), StoreError> {
         staged.file.persist(&staged.path).map_err(|e| e.error)?;
         // Others may look now; the scratch stays for readers that started on it.
-        drop(staged.lock);
-        Ok((staged.entry, staged.scratch))
+        Ok((staged.entry, Sealed::unlock(&staged.slot, &staged.files)))
     }
 
     /// Removes a published slot's scratch. Its objects have names of their own by now.
-    pub fn discard(&self, scratch: &Path) {
-        make_writable(scratch);
-        // Another process may hold the lock file in it for a moment; what stays is swept later.
-        let _ = std::fs::remove_dir_all(scratch);
+    pub fn discard(&self, scratch: Scratch) {
+        scratch.0.iter().for_each(|path| remove(path));
     }
 }
 
@@ -134,8 +133,8 @@ struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
     entry: Entry,
-    scratch: PathBuf,
-    lock: std::fs::File,
+    slot: Slot,
+    files: BTreeMap<String, PathBuf>,
 }
 
 fn link(from: &Path, to: &Path) -> Result<(), StoreError> {

@@ -25,14 +25,22 @@ pub enum Lookup {
     Busy,
 }
 
-/// Lock and scratch directory of one identity. Dropping it frees the lock and keeps the scratch.
+/// Lock and scratch files of one identity. Dropping it frees the lock and keeps the scratch.
+///
+/// The files lie side by side as `scratch-v1/<fingerprint>.<what>`: removing a directory costs
+/// some file systems milliseconds, and there may be thousands of stages.
 #[derive(Debug)]
 pub struct Slot {
     pub(super) identity: Identity,
     pub(super) fingerprint: Fingerprint,
-    pub(super) dir: PathBuf,
-    pub(super) lock: File,
+    /// Common beginning of all its paths.
+    pub(super) base: PathBuf,
+    _lock: File,
 }
+
+/// What a published slot leaves behind, readable until it is discarded.
+#[derive(Debug)]
+pub struct Scratch(pub(super) Vec<PathBuf>);
 
 /// A slot whose outputs are complete and hashed, ready to be published.
 #[derive(Debug)]
@@ -50,37 +58,40 @@ impl Store {
     /// The store cannot be written.
     pub fn lookup(&self, identity: Identity, ignore_hit: bool) -> Result<Lookup, StoreError> {
         let fingerprint = identity.fingerprint();
-        let dir = self.scratch_path(&fingerprint);
-        let Some(lock) = lock_dir(&dir)? else { return Ok(Lookup::Busy) };
+        let base = self.scratch_path(&fingerprint);
+        let Some(lock) = lock_file(&beside(&base, "lock"))? else { return Ok(Lookup::Busy) };
         if !ignore_hit
             && let Ok(Some(entry)) = self.entry(&fingerprint)
             && self.health(&entry)?.is_none()
         {
-            let _ = fs::remove_dir_all(&dir);
+            let _ = std::fs::remove_file(beside(&base, "lock"));
             return Ok(Lookup::Hit(Box::new(entry)));
         }
-        Ok(Lookup::Miss(Slot { identity, fingerprint, dir, lock }))
+        Ok(Lookup::Miss(Slot { identity, fingerprint, base, _lock: lock }))
     }
 
-    /// Removes scratch directories that nobody holds and that `keep` does not want for the next
-    /// attempt. Returns how many went.
+    /// Removes scratch files that no living process holds. Returns how many slots went.
     ///
     /// # Errors
     /// The scratch directory cannot be read.
-    pub fn sweep_scratch(&self, keep: impl Fn(&Path) -> bool) -> Result<usize, StoreError> {
-        let mut swept = 0;
+    pub fn sweep_scratch(&self) -> Result<usize, StoreError> {
         let top = self.root.join("scratch-v1");
         if !top.exists() {
             return Ok(0);
         }
-        for item in fs::read_dir(top)? {
+        let mut slots: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for item in fs::read_dir(&top)? {
             let path = item?.path();
-            if !path.is_dir() || keep(&path) {
-                continue;
-            }
-            if let Ok(Some(_lock)) = lock_dir(&path) {
-                make_writable(&path);
-                fs::remove_dir_all(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let slot = name.split('.').next().unwrap_or(&name).to_owned();
+            slots.entry(slot).or_default().push(path);
+        }
+        let mut swept = 0;
+        for (slot, paths) in slots {
+            let lock = beside(&top.join(slot), "lock");
+            if let Some(_held) = lock_file(&lock)? {
+                paths.iter().for_each(|path| remove(path));
+                remove(&lock);
                 swept += 1;
             }
         }
@@ -88,24 +99,37 @@ impl Store {
     }
 }
 
-/// Locks `dir/lock`, making both. `None`: someone else holds it. The holder removes the directory
-/// when it is done, so a lock counts only while its path still leads to the locked file.
-fn lock_dir(dir: &Path) -> Result<Option<File>, StoreError> {
-    let path = dir.join("lock");
+/// `base.what`.
+fn beside(base: &Path, what: &str) -> PathBuf {
+    let mut name = base.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    name.into()
+}
+
+/// Removes a file or a tree; what cannot be removed now is swept later.
+pub(super) fn remove(path: &Path) {
+    if std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
+        make_writable(path);
+        let _ = std::fs::remove_dir_all(path);
+    } else {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Makes and locks a file. `None`: someone else holds it. The holder removes the file when it is
+/// done, so a lock counts only while its path still leads to the locked file.
+fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
     loop {
-        fs::create_dir_all(dir)?;
-        let file = match File::options().create(true).truncate(false).write(true).open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(io::Error::new(e.kind(), format!("lock `{}`: {e}", path.display())).into()),
-        };
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = file.into_parts().0;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
         let held = file.metadata()?;
-        match std::fs::metadata(&path) {
+        match std::fs::metadata(path) {
             Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
                 return Ok(Some(file));
             }
@@ -128,30 +152,43 @@ impl Slot {
     /// Directory for the worker's own files; kept between attempts.
     #[must_use]
     pub fn work_path(&self) -> PathBuf {
-        self.dir.join("work")
+        beside(&self.base, "work")
     }
 
     /// Where the output `port` must be made. `extension` may be empty.
     #[must_use]
     pub fn output_path(&self, port: &str, extension: &str) -> PathBuf {
-        let name =
-            if extension.is_empty() { port.to_owned() } else { format!("{port}.{extension}") };
-        self.dir.join("out").join(name)
+        let path = beside(&self.base, "out");
+        let path = beside(&path, port);
+        if extension.is_empty() { path } else { beside(&path, extension) }
     }
 
-    /// An empty output directory and a work directory: call before each attempt.
+    /// Clears the way for an attempt: its outputs are gone, and the work directory is there when
+    /// the task needs one.
     ///
     /// # Errors
     /// The scratch cannot be written.
-    pub fn begin_attempt(&self) -> Result<(), StoreError> {
-        let out = self.dir.join("out");
-        if out.exists() {
-            make_writable(&out);
-            fs::remove_dir_all(&out)?;
+    pub fn begin_attempt<'a>(
+        &self,
+        outputs: impl IntoIterator<Item = &'a PathBuf>,
+        work: bool,
+    ) -> Result<(), StoreError> {
+        outputs.into_iter().for_each(|path| remove(path));
+        if work {
+            fs::create_dir_all(self.work_path())?;
         }
-        fs::create_dir(&out)?;
-        fs::create_dir_all(self.work_path())?;
         Ok(())
+    }
+
+    /// Gives the slot up after a failure. What a worker left for its next attempt stays.
+    pub fn give_up(self, outputs: &BTreeMap<String, PathBuf>) {
+        outputs.values().for_each(|path| remove(path));
+        let work = self.work_path();
+        let kept = std::fs::read_dir(&work).is_ok_and(|mut dir| dir.next().is_some());
+        if !kept {
+            remove(&work);
+            remove(&beside(&self.base, "lock"));
+        }
     }
 
     /// Hashes the outputs (`port` → path) and makes them read-only. After this their digests are
@@ -184,6 +221,12 @@ impl Sealed {
     #[must_use]
     pub fn outputs(&self) -> &BTreeMap<String, EntryOutput> {
         &self.outputs
+    }
+
+    /// Frees the lock once the entry is visible; what is left can be discarded at any time.
+    pub(super) fn unlock(slot: &Slot, files: &BTreeMap<String, PathBuf>) -> Scratch {
+        remove(&beside(&slot.base, "lock"));
+        Scratch(files.values().cloned().chain([slot.work_path()]).collect())
     }
 
     /// Where an output lies until it is published, and as long as the run lasts after that.
