@@ -7,6 +7,7 @@
 //! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
 
 pub mod catalog;
+pub mod cli;
 pub mod diagnostic;
 pub mod graph;
 pub mod pipeline;

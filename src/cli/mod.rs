@@ -1,0 +1,136 @@
+//! The command line: words, colour, stdout, exit codes.
+//! Decides nothing: every verb asks the room that knows.
+
+pub mod check;
+pub mod config;
+pub mod exit;
+pub mod graph;
+pub mod kinds;
+pub mod render;
+pub mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::catalog::Catalog;
+use crate::diagnostic::Diagnostic;
+use crate::graph::Graph;
+use crate::pipeline::{self, Pipeline};
+use exit::Exit;
+
+/// RLHF pipelines as YAML in git; rerun only what changed.
+#[derive(Debug, Parser)]
+#[command(name = "preflow", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Give a param of the pipeline another value; may be repeated
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+    /// Use a profile of the pipeline file
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say less
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; may be repeated
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Find what is wrong in pipeline files, without running anything
+    Check(check::CheckArgs),
+    /// Print the pipeline with every default filled in and where each value comes from
+    Config(config::ConfigArgs),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema(schema::SchemaArgs),
+    /// List the kinds of stages, or all fields of one
+    Kinds(kinds::KindsArgs),
+    /// Draw the graph of a pipeline
+    Graph(graph::GraphArgs),
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nothing can be said when the terminal is gone.
+            let _ = error.print();
+            return exit;
+        }
+    };
+    run(&cli)
+}
+
+/// Does what a parsed command line says.
+#[must_use]
+pub fn run(cli: &Cli) -> Exit {
+    match &cli.verb {
+        Verb::Check(args) => check::run(args, &cli.global),
+        Verb::Config(args) => config::run(args, &cli.global),
+        Verb::Schema(args) => schema::run(args),
+        Verb::Kinds(args) => kinds::run(args, &cli.global),
+        Verb::Graph(args) => graph::run(args, &cli.global),
+    }
+}
+
+/// Writes to stdout. A reader that left (`| head`) has all it wanted: not a failure.
+pub fn print(text: &str) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            complain(&format!("error: cannot write to stdout: {error}\n"));
+            Exit::Usage
+        }
+    }
+}
+
+/// Writes to stderr; when that is gone too, nobody is left to tell.
+pub fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Tells what is wrong with a file: exit code 2.
+pub fn refuse(problems: &[Diagnostic]) -> Exit {
+    complain(&render::diagnostics(problems, colour()));
+    Exit::Usage
+}
+
+/// Colour for stderr: a terminal, and the user has nothing against it (<https://no-color.org>).
+#[must_use]
+pub fn colour() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+    wanted && able && std::io::stderr().is_terminal()
+}
+
+/// Reads and resolves a pipeline file.
+pub fn load(
+    path: &str,
+    global: &Global,
+    catalog: &Catalog,
+) -> Result<(Pipeline, Graph), Vec<Diagnostic>> {
+    let pipeline = pipeline::load(path, global.profile.as_deref(), &global.sets)?;
+    let graph = Graph::resolve(&pipeline, catalog)?;
+    Ok((pipeline, graph))
+}
