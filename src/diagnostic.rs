@@ -64,6 +64,12 @@ impl Diagnostic {
     }
 }
 
+/// In file order; what has no place comes first.
+pub fn sort(problems: &mut [Diagnostic]) {
+    problems
+        .sort_by_cached_key(|d| d.span.as_ref().map(|s| (s.source.name.clone(), s.range.start)));
+}
+
 /// The candidate nearest to what was typed, when it is near enough to be a typing error.
 #[must_use]
 pub fn did_you_mean<'a>(

@@ -1,5 +1,7 @@
 //! The `preflow` command. All of it is in `cli`.
 
-fn main() -> std::process::ExitCode {
-    preflow::cli::main()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    preflow::cli::main().into()
 }

@@ -59,7 +59,7 @@ fn found(node: &Node) -> String {
     match &node.value {
         NodeValue::String(s) if s.chars().count() <= 30 => format!("the text {s:?}"),
         NodeValue::Int(i) => i.to_string(),
-        NodeValue::Float(f) => f.to_string(),
+        NodeValue::Float(f) => format!("{f:?}"),
         NodeValue::Bool(b) => b.to_string(),
         _ => node.describe().to_owned(),
     }

@@ -1,16 +1,45 @@
-//! Exit codes: what a script may rely on.
+//! What the exit code of `preflow` means.
+//! Does not know what led to it.
 
-/// Everything that was asked for is done.
-pub const DONE: u8 = 0;
-/// A stage failed.
-pub const FAILED: u8 = 1;
-/// A bad pipeline file, source or command line.
-pub const USAGE: u8 = 2;
-/// Waiting for people, or a gate is not met.
-pub const WAITING: u8 = 3;
-/// The store is damaged, full, or cannot be written.
-pub const STORE: u8 = 4;
-/// A fault in preflow itself.
-pub const BUG: u8 = 70;
-/// Interrupted; the next run goes on from there.
-pub const INTERRUPTED: u8 = 130;
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: everything asked for is there.
+    Done,
+    /// 1: a stage failed.
+    StageFailed,
+    /// 2: a file or the command line is wrong.
+    Usage,
+    /// 3: people must act first, or a gate is not met.
+    Waiting,
+    /// 4: the store is damaged or cannot be used.
+    Store,
+    /// 70: a bug in preflow.
+    Bug,
+    /// 130: interrupted; the next run goes on from there.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number itself.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::StageFailed => 1,
+            Self::Usage => 2,
+            Self::Waiting => 3,
+            Self::Store => 4,
+            Self::Bug => 70,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,6 +1,6 @@
 //! Why a verb could not do its work, with the words and the exit code for it.
 
-use crate::cli::exit;
+use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::plan::UnknownStage;
 use crate::run::RunError;
@@ -29,13 +29,13 @@ impl Failure {
         }
     }
 
-    /// Exit code by the table of [`exit`].
+    /// Exit code by the table of [`Exit`].
     #[must_use]
-    pub fn exit(&self) -> u8 {
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Store(e) if e.is_storage() => exit::STORE,
-            Self::Store(StoreError::Io(_)) => exit::STORE,
-            _ => exit::USAGE,
+            Self::Store(e) if e.is_storage() => Exit::Store,
+            Self::Store(StoreError::Io(_)) => Exit::Store,
+            _ => Exit::Usage,
         }
     }
 

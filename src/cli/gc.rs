@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::workspace::{self, PipelineArgs};
-use crate::cli::exit;
+use super::{Exit, Global};
+use super::workspace;
 use crate::identity::Fingerprint;
 use crate::plan::{Selection, Verdict};
 use crate::report::{Look, line, words};
@@ -34,7 +34,7 @@ pub struct GcArgs {
 ///
 /// # Errors
 /// A pipeline of the workspace cannot be read, or a run is alive: then nothing is removed.
-pub fn gc(args: &GcArgs, pipeline: &PipelineArgs, json: bool) -> Result<u8, Failure> {
+pub fn gc(args: &GcArgs, pipeline: &Global) -> Result<Exit, Failure> {
     let root = here()?;
     let store = workspace::open_store(pipeline, &root)?;
     let find = || -> Result<Garbage, StoreError> {
@@ -46,11 +46,11 @@ pub fn gc(args: &GcArgs, pipeline: &PipelineArgs, json: bool) -> Result<u8, Fail
     let found = if args.yes { store.collect(find)? } else { find()? };
     let mut out = std::io::stdout().lock();
     let (entries, objects, other) = (found.entries.len(), found.objects.len(), found.other.len());
-    if json {
+    if pipeline.json {
         let value = json!({"removed": args.yes, "bytes": found.bytes, "entries": found.entries,
             "objects": found.objects, "other": found.other, "kept": found.kept});
         line(&mut out, &value.to_string());
-        return Ok(0);
+        return Ok(Exit::Done);
     }
     let what = format!("{entries} entries, {objects} objects, {other} old runs and other files");
     let size = words::bytes(found.bytes);
@@ -62,7 +62,7 @@ pub fn gc(args: &GcArgs, pipeline: &PipelineArgs, json: bool) -> Result<u8, Fail
         line(&mut out, &format!(" would remove {what}: {size}; {} entries kept", found.kept));
         line(&mut out, " nothing was touched; `preflow gc --yes` removes it");
     }
-    Ok(0)
+    Ok(Exit::Done)
 }
 
 fn here() -> Result<PathBuf, Failure> {
@@ -101,7 +101,7 @@ fn roots_of_runs(
 /// What pipelines of the workspace use now or used last.
 fn roots_of_pipelines(
     root: &Path,
-    args: &PipelineArgs,
+    args: &Global,
     store: &Store,
 ) -> Result<BTreeSet<Fingerprint>, StoreError> {
     let mut keep = BTreeSet::new();
@@ -167,10 +167,9 @@ pub struct VerifyArgs {
 /// The store cannot be listed.
 pub fn verify(
     args: &VerifyArgs,
-    pipeline: &PipelineArgs,
+    pipeline: &Global,
     look: Look,
-    json: bool,
-) -> Result<u8, Failure> {
+) -> Result<Exit, Failure> {
     let store = workspace::open_store(pipeline, &here()?)?;
     let found = store.verify()?;
     if args.repair {
@@ -178,7 +177,7 @@ pub fn verify(
     }
     let mut out = std::io::stdout().lock();
     let sound = found.is_clean();
-    if json {
+    if pipeline.json {
         let value = json!({"objects": found.objects, "entries": found.entries,
             "damaged": found.damaged, "broken": found.broken, "unreadable": found.unreadable,
             "repaired": args.repair && !sound});
@@ -205,5 +204,5 @@ pub fn verify(
         };
         line(&mut out, &last);
     }
-    Ok(if sound || args.repair { exit::DONE } else { exit::STORE })
+    Ok(if sound || args.repair { Exit::Done } else { Exit::Store })
 }

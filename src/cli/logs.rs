@@ -5,7 +5,8 @@ use std::io::Write as _;
 use clap::Args;
 
 use super::failure::Failure;
-use super::workspace::{self, PipelineArgs};
+use super::{Exit, Global};
+use super::workspace;
 use crate::run::RunEvent;
 use crate::run::journal;
 
@@ -26,7 +27,7 @@ pub struct LogsArgs {
 ///
 /// # Errors
 /// The stage is unknown, or never ran.
-pub fn logs(args: &LogsArgs, pipeline: &PipelineArgs) -> Result<u8, Failure> {
+pub fn logs(args: &LogsArgs, pipeline: &Global) -> Result<Exit, Failure> {
     let (file, names) = workspace::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`logs` shows one stage").help("preflow logs FILE STAGE"));
@@ -45,7 +46,7 @@ pub fn logs(args: &LogsArgs, pipeline: &PipelineArgs) -> Result<u8, Failure> {
             let bytes = fs_err::read(&path).map_err(crate::store::StoreError::from)?;
             // A reader that went away is no failure.
             let _ = std::io::stdout().lock().write_all(&bytes);
-            return Ok(0);
+            return Ok(Exit::Done);
         }
     }
     Err(Failure::usage(format!("no log of `{name}`: no run that is still kept has run it"))

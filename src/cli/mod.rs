@@ -1,54 +1,90 @@
-//! The command line: one verb a file. Words, colour, standard output, exit codes.
+//! The command line: words, colour, stdout, exit codes.
+//! Decides nothing: every verb asks the room that knows.
 
+pub mod check;
+pub mod config;
 pub mod exit;
 pub mod failure;
 pub mod gc;
+pub mod graph;
+pub mod kinds;
 pub mod logs;
 pub mod plan;
+pub mod render;
 pub mod run;
+pub mod schema;
+#[cfg(test)]
+mod tests;
 pub mod why;
 pub mod workspace;
 
-use std::process::ExitCode;
+use std::io::{IsTerminal as _, Write as _};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::catalog::Catalog;
+use crate::diagnostic::Diagnostic;
+use crate::graph::Graph;
+use crate::pipeline::{self, Pipeline};
 use crate::report::Look;
-use failure::Failure;
-use workspace::PipelineArgs;
+use exit::Exit;
 
-/// RLHF pipelines as YAML in git; rerun only what changed
+/// RLHF pipelines as YAML in git; rerun only what changed.
 #[derive(Debug, Parser)]
-#[command(name = "preflow", version, arg_required_else_help = true, disable_help_subcommand = true)]
-struct Cli {
+#[command(name = "preflow", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
     #[command(flatten)]
-    pipeline: PipelineArgs,
-    /// JSON instead of words
-    #[arg(long, global = true)]
-    json: bool,
-    /// Say less
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true)]
-    verbose: bool,
+    pub global: Global,
     #[command(subcommand)]
-    verb: Verb,
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Give a param of the pipeline another value; may be repeated
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+    /// Use a profile of the pipeline file
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The store [default: `cache` in the workspace]
+    #[arg(long, global = true, value_name = "DIR", env = "PREFLOW_CACHE")]
+    pub cache: Option<std::path::PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say less
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; may be repeated
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Bring stages up to date
     Run(run::RunArgs),
     /// Show what would run and why; nothing runs
     Plan(plan::PlanArgs),
-    /// Show what is made and when
+    /// Show what is made, when, and how big it is
     Status(plan::StatusArgs),
     /// Explain one stage, down to the root cause
     Why(why::WhyArgs),
     /// Show what a stage's last attempt said
     Logs(logs::LogsArgs),
-    /// Find what nobody needs in the store
+    /// Find what is wrong in pipeline files, without running anything
+    Check(check::CheckArgs),
+    /// Print the pipeline with every default filled in and where each value comes from
+    Config(config::ConfigArgs),
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema(schema::SchemaArgs),
+    /// List the kinds of stages, or all fields of one
+    Kinds(kinds::KindsArgs),
+    /// Draw the graph of a pipeline
+    Graph(graph::GraphArgs),
+    /// Find what nobody needs in the store; remove it with --yes
     Gc(gc::GcArgs),
     /// Read every object of the store and check it
     Verify(gc::VerifyArgs),
@@ -57,38 +93,90 @@ enum Verb {
     Reaper,
 }
 
-/// Parses the command line, runs the verb, returns its exit code.
-pub fn main() -> ExitCode {
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::DONE });
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nothing can be said when the terminal is gone.
+            let _ = error.print();
+            return exit;
         }
     };
-    let look = Look { colour: false, quiet: cli.quiet, verbose: cli.verbose };
-    match dispatch(&cli, look) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            eprintln!("{failure:?}");
-            ExitCode::from(failure.exit())
+    run(&cli)
+}
+
+/// Does what a parsed command line says.
+#[must_use]
+pub fn run(cli: &Cli) -> Exit {
+    let global = &cli.global;
+    let look =
+        Look { colour: colour(), quiet: global.quiet, verbose: global.verbose > 0 };
+    let result = match &cli.verb {
+        Verb::Run(args) => run::run(args, global, look),
+        Verb::Plan(args) => plan::plan(args, global, look),
+        Verb::Status(args) => plan::status(args, global, look),
+        Verb::Why(args) => why::why(args, global, look),
+        Verb::Logs(args) => logs::logs(args, global),
+        Verb::Check(args) => Ok(check::run(args, global)),
+        Verb::Config(args) => Ok(config::run(args, global)),
+        Verb::Schema(args) => Ok(schema::run(args)),
+        Verb::Kinds(args) => Ok(kinds::run(args, global)),
+        Verb::Graph(args) => Ok(graph::run(args, global)),
+        Verb::Gc(args) => gc::gc(args, global),
+        Verb::Verify(args) => gc::verify(args, global, look),
+        Verb::Reaper => {
+            crate::exec::reaper::main();
+            Ok(Exit::Done)
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        complain(&render::failure(&failure, look));
+        failure.exit()
+    })
+}
+
+/// Writes to stdout. A reader that left (`| head`) has all it wanted: not a failure.
+pub fn print(text: &str) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            complain(&format!("error: cannot write to stdout: {error}\n"));
+            Exit::Usage
         }
     }
 }
 
-fn dispatch(cli: &Cli, look: Look) -> Result<u8, Failure> {
-    let (pipeline, json) = (&cli.pipeline, cli.json);
-    match &cli.verb {
-        Verb::Run(args) => run::run(args, pipeline, look, json),
-        Verb::Plan(args) => plan::plan(args, pipeline, look, json),
-        Verb::Status(args) => plan::status(args, pipeline, look, json),
-        Verb::Why(args) => why::why(args, pipeline, look, json),
-        Verb::Logs(args) => logs::logs(args, pipeline),
-        Verb::Gc(args) => gc::gc(args, pipeline, json),
-        Verb::Verify(args) => gc::verify(args, pipeline, look, json),
-        Verb::Reaper => {
-            crate::exec::reaper::main();
-            Ok(exit::DONE)
-        }
-    }
+/// Writes to stderr; when that is gone too, nobody is left to tell.
+pub fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Tells what is wrong with a file: exit code 2.
+pub fn refuse(problems: &[Diagnostic]) -> Exit {
+    complain(&render::diagnostics(problems, colour()));
+    Exit::Usage
+}
+
+/// Colour for stderr: a terminal, and the user has nothing against it (<https://no-color.org>).
+#[must_use]
+pub fn colour() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+    wanted && able && std::io::stderr().is_terminal()
+}
+
+/// Reads and resolves a pipeline file.
+pub fn load(
+    path: &str,
+    global: &Global,
+    catalog: &Catalog,
+) -> Result<(Pipeline, Graph), Vec<Diagnostic>> {
+    let pipeline = pipeline::load(path, global.profile.as_deref(), &global.sets)?;
+    let graph = Graph::resolve(&pipeline, catalog)?;
+    Ok((pipeline, graph))
 }

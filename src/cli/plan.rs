@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::workspace::{self, Loaded, PipelineArgs};
+use super::workspace::{self, Loaded};
+use super::{Exit, Global};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line, words};
 
@@ -75,16 +76,16 @@ fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
 ///
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
-pub fn plan(args: &PlanArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();
-    if json {
+    if pipeline.json {
         line(&mut out, &as_json(&rows));
-        return Ok(0);
+        return Ok(Exit::Done);
     }
     let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
     let why = rows.iter().map(|r| r.why.chars().count()).max().unwrap_or(3).clamp(3, 60);
@@ -105,7 +106,7 @@ pub fn plan(args: &PlanArgs, pipeline: &PipelineArgs, look: Look, json: bool) ->
         line(&mut out, &format!(" {:<width$}  {state}  {:<why$}  {est:>6}", row.stage, row.why));
     }
     line(&mut out, &last_line(&rows));
-    Ok(0)
+    Ok(Exit::Done)
 }
 
 fn last_line(rows: &[Row]) -> String {
@@ -150,10 +151,9 @@ pub struct StatusArgs {
 /// As [`plan`].
 pub fn status(
     args: &StatusArgs,
-    pipeline: &PipelineArgs,
+    pipeline: &Global,
     look: Look,
-    json: bool,
-) -> Result<u8, Failure> {
+) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
@@ -183,13 +183,13 @@ pub fn status(
         } else {
             list.push(json!({"stage": row.stage, "state": state, "why": row.why}));
         }
-        if !json {
+        if !pipeline.json {
             let mark = look.paint(style, mark);
             line(&mut out, &format!(" {mark} {:<width$}  {state:<10}  {text}", row.stage));
         }
     }
-    if json {
+    if pipeline.json {
         line(&mut out, &json!({ "stages": list }).to_string());
     }
-    Ok(0)
+    Ok(Exit::Done)
 }

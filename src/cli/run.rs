@@ -9,7 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
-use super::workspace::{self, PipelineArgs};
+use super::{Exit, Global};
+use super::workspace;
 use crate::exec::process::{GRACE, Processes};
 use crate::plan::Selection;
 use crate::report::fancy::Fancy;
@@ -60,7 +61,7 @@ pub struct RunArgs {
 ///
 /// # Errors
 /// Nothing could be started.
-pub fn run(args: &RunArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
@@ -75,7 +76,7 @@ pub fn run(args: &RunArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> R
         command: std::env::args().collect(),
         heads_key: loaded.key.clone(),
     };
-    let mut reporter = reporter(args.progress, look, json);
+    let mut reporter = reporter(args.progress, look, pipeline.json);
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
@@ -96,7 +97,13 @@ pub fn run(args: &RunArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> R
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
     })?;
-    Ok(summary.exit())
+    Ok(match summary.exit() {
+        0 => Exit::Done,
+        1 => Exit::StageFailed,
+        3 => Exit::Waiting,
+        4 => Exit::Store,
+        _ => Exit::Interrupted,
+    })
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.

@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::workspace::{self, Loaded, PipelineArgs};
+use super::workspace::{self, Loaded};
+use super::{Exit, Global};
 use crate::graph::Producer;
 use crate::identity::Change;
 use crate::plan::{Plan, Reason, Selection, Verdict};
@@ -28,7 +29,7 @@ struct Step {
 ///
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
-pub fn why(args: &WhyArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> Result<u8, Failure> {
+pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, names) = workspace::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`why` explains one stage").help("preflow why FILE STAGE"));
@@ -40,13 +41,13 @@ pub fn why(args: &WhyArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> R
     let mut steps = Vec::new();
     explain(&loaded, &plan, target, &mut steps);
     let mut out = std::io::stdout().lock();
-    if json {
+    if pipeline.json {
         let list: Vec<_> = steps
             .iter()
             .map(|s| json!({"depth": s.depth, "stage": s.stage, "why": s.text}))
             .collect();
         line(&mut out, &json!({ "stage": name, "because": list }).to_string());
-        return Ok(0);
+        return Ok(Exit::Done);
     }
     for step in steps {
         let indent = "   ".repeat(step.depth);
@@ -54,7 +55,7 @@ pub fn why(args: &WhyArgs, pipeline: &PipelineArgs, look: Look, json: bool) -> R
         let stage = look.paint("1", &step.stage);
         line(&mut out, &format!(" {indent}{arrow}{stage}  {}", step.text));
     }
-    Ok(0)
+    Ok(Exit::Done)
 }
 
 /// Depth first from `target` upwards, each stage once. A list instead of recursion: chains may be

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
-
+use super::Global;
 use super::failure::Failure;
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
@@ -15,20 +14,6 @@ use crate::pipeline;
 use crate::plan::{Judge, Selection};
 use crate::store::heads::Heads;
 use crate::store::{SourceDigest, Store, StoreError};
-
-/// Options of every verb that reads a pipeline.
-#[derive(Debug, Clone, Default, Args)]
-pub struct PipelineArgs {
-    /// Set a param: `--set kl_coef=0.1`
-    #[arg(long = "set", value_name = "PARAM=VALUE", global = true)]
-    pub set: Vec<String>,
-    /// Use a profile of the pipeline file
-    #[arg(long, value_name = "NAME", global = true)]
-    pub profile: Option<String>,
-    /// The store [default: `cache` in the workspace]
-    #[arg(long, value_name = "DIR", env = "PREFLOW_CACHE", global = true)]
-    pub cache: Option<PathBuf>,
-}
 
 /// A pipeline that is loaded and checked, with its store.
 pub struct Loaded {
@@ -101,8 +86,8 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Whatever is wrong with the file, or the store.
-pub fn load(file: &Path, args: &PipelineArgs) -> Result<Loaded, Failure> {
-    let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.set)?;
+pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
+    let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.sets)?;
     let graph = Graph::resolve(&pipeline, &Catalog::builtin())?;
     let absolute = std::path::absolute(file)
         .map_err(|e| Failure::usage(format!("cannot find `{}`: {e}", file.display())))?;
@@ -118,7 +103,7 @@ pub fn load(file: &Path, args: &PipelineArgs) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 /// The place cannot hold one.
-pub fn open_store(args: &PipelineArgs, root: &Path) -> Result<Arc<Store>, Failure> {
+pub fn open_store(args: &Global, root: &Path) -> Result<Arc<Store>, Failure> {
     let place = args.cache.clone().unwrap_or_else(|| root.join("cache"));
     let place = std::path::absolute(&place).unwrap_or(place);
     Ok(Arc::new(Store::open(&place)?))

@@ -10,7 +10,7 @@ use super::{
     Diagnostics, Graph, GraphInput, GraphOutput, GraphSource, GraphStage, Producer, order,
 };
 use crate::catalog::{Catalog, FILE, Kind, execution};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{self, Diagnostic, Span, did_you_mean};
 use crate::pipeline::{self, Key, Node, NodeValue, Pipeline, Source, Stage, check_name};
 use crate::protocol::Execution;
 
@@ -55,7 +55,7 @@ pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnost
     let upstream: Vec<Vec<usize>> = edges.iter().map(|inputs| upstream(inputs)).collect();
     problems.extend(order::cycles(&drafts, &upstream));
     if !problems.is_empty() {
-        problems.sort_by_key(place);
+        diagnostic::sort(&mut problems);
         return Err(problems);
     }
     let order = order::topological(&upstream);
@@ -65,11 +65,6 @@ pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnost
         sources,
         stages: assemble(drafts, edges, &order),
     })
-}
-
-fn place(problem: &Diagnostic) -> (String, usize) {
-    let span = problem.span.as_ref();
-    span.map_or_else(Default::default, |s| (s.source.name.clone(), s.range.start))
 }
 
 fn upstream(inputs: &[GraphInput]) -> Vec<usize> {

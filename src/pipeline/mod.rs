@@ -4,6 +4,7 @@
 mod node;
 mod params;
 mod read;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -63,9 +64,8 @@ pub fn load(
     profile: Option<&str>,
     sets: &[String],
 ) -> Result<Pipeline, Vec<Diagnostic>> {
-    let text = read_file(Path::new(path)).map_err(|error| {
-        vec![Diagnostic::new(format!("cannot read {path}: {}", io_words(&error)), None)]
-    })?;
+    let text = read_file(Path::new(path))
+        .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])?;
     parse(path, &text, profile, sets, Rc::new(read_file))
 }
 
@@ -82,26 +82,23 @@ pub fn parse(
     let pipeline = read::pipeline(path, root, profile, sets, &mut problems);
     match pipeline {
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
-        _ => Err(problems),
+        _ => {
+            crate::diagnostic::sort(&mut problems);
+            Err(problems)
+        }
     }
 }
 
 /// Only regular files (a pipe would never end), and no more than a pipeline can hold.
 fn read_file(path: &Path) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind};
-    if !fs_err::metadata(path)?.is_file() {
+    if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut text = String::new();
-    fs_err::File::open(path)?.take(yaml::MAX_BYTES + 1).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(yaml::MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > yaml::MAX_BYTES {
         return Err(Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
     Ok(text)
-}
-
-/// The reason alone: `fs_err` names the path, which the message has already.
-fn io_words(error: &std::io::Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -31,8 +31,15 @@ pub fn pipeline(
             return None;
         }
     };
+    if let Some((key, _)) = entries.iter().find(|(k, _)| k.name == "preflow-sweep") {
+        problems.push(
+            Diagnostic::new("this is a sweep, not a pipeline", at(&key.span))
+                .help("`preflow sweep plan FILE` reads it"),
+        );
+        return None;
+    }
     let mut top = Top::sort(entries, problems);
-    if !version(top.version.as_ref(), top.sweep.as_ref(), &start, problems) {
+    if !version(top.version.as_ref(), &start, problems) {
         return None;
     }
     let name = pipeline_name(path, top.name.as_ref(), problems);
@@ -49,7 +56,7 @@ pub fn pipeline(
         .into_iter()
         .filter_map(|(key, value)| source(key, value, &mut params, problems))
         .collect();
-    let had_stages = top.stages.is_some();
+    let had_stages = top.stages.is_some() || problems.iter().any(|p| p.label.contains("`stages`"));
     let stages: Vec<Stage> = section(top.stages.take(), "stages", problems)
         .into_iter()
         .filter_map(|(key, value)| stage(key, value, &mut params, problems))
@@ -64,7 +71,6 @@ pub fn pipeline(
 #[derive(Default)]
 struct Top {
     version: Option<Node>,
-    sweep: Option<Span>,
     name: Option<Node>,
     params: Option<Node>,
     profiles: Option<Node>,
@@ -78,7 +84,6 @@ impl Top {
         for (key, value) in entries {
             match key.name.as_str() {
                 "preflow" => top.version = Some(value),
-                "preflow-sweep" => top.sweep = Some(key.span),
                 "name" => top.name = Some(value),
                 "params" => top.params = Some(value),
                 "profiles" => top.profiles = Some(value),
@@ -94,19 +99,7 @@ impl Top {
     }
 }
 
-fn version(
-    given: Option<&Node>,
-    sweep: Option<&Span>,
-    start: &Span,
-    problems: &mut Vec<Diagnostic>,
-) -> bool {
-    if let (Some(sweep), None) = (sweep, given) {
-        problems.push(
-            Diagnostic::new("this is a sweep, not a pipeline", at(sweep))
-                .help("`preflow sweep plan FILE` reads it"),
-        );
-        return false;
-    }
+fn version(given: Option<&Node>, start: &Span, problems: &mut Vec<Diagnostic>) -> bool {
     match given {
         None => {
             problems.push(
@@ -175,6 +168,7 @@ fn source(
         );
         return None;
     };
+    let before = problems.len();
     let (mut path, mut port_type) = (None, None);
     for (key, value) in entries {
         let slot = match key.name.as_str() {
@@ -193,6 +187,9 @@ fn source(
         }
     }
     let Some(path) = path else {
+        if problems.len() > before {
+            return None;
+        }
         let problem = format!("source `{}` has no `path`", name.name);
         problems.push(Diagnostic::new(problem, at(&name.span)));
         return None;
@@ -229,6 +226,7 @@ fn stage(
         );
         return None;
     };
+    let before = problems.len();
     let (mut kind, mut run) = (None, None);
     let mut fields = Vec::with_capacity(entries.len());
     for (key, value) in entries {
@@ -242,6 +240,9 @@ fn stage(
         }
     }
     let Some(kind) = kind else {
+        if problems.len() > before {
+            return None;
+        }
         problems.push(
             Diagnostic::new(format!("stage `{}` has no `kind`", name.name), at(&name.span))
                 .help("`preflow kinds` lists them"),

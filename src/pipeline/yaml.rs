@@ -12,14 +12,15 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Options, Spanned};
 
 use super::node::{Key, Node, NodeValue};
+use super::refusal;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
 
 /// Longest file that is read, included files alike.
 pub const MAX_BYTES: u64 = 1024 * 1024;
 /// Deepest nesting of lists and maps.
-const MAX_DEPTH: usize = 48;
+pub const MAX_DEPTH: usize = 48;
 /// What aliases may add to a document.
-const MAX_REPLAYED: usize = 200_000;
+pub const MAX_REPLAYED: usize = 200_000;
 
 /// Reads the text of a file that is included. An in-memory one serves tests.
 pub type Files = Rc<dyn Fn(&Path) -> std::io::Result<String>>;
@@ -52,7 +53,7 @@ pub fn parse_part(
             let node = located(raw, &mut sources, &mut problems);
             if problems.is_empty() { Ok(node) } else { Err(problems) }
         }
-        Err(error) => Err(vec![diagnostic(&error, &mut sources)]),
+        Err(error) => Err(vec![refusal::diagnostic(&error, &mut |at| sources.span(at))]),
     }
 }
 
@@ -84,8 +85,11 @@ fn options(files: Option<Files>, sources: &Rc<RefCell<Sources>>) -> Options {
             Some(id) => id.to_owned(),
             None => sources.borrow().root_name(),
         };
-        let path = included_path(&from, request.spec)
-            .map_err(|why| serde_saphyr::IncludeResolveError::Message(why.to_owned()))?;
+        let refuse = |why: &str| serde_saphyr::IncludeResolveError::Message(why.to_owned());
+        let path = included_path(&from, request.spec).map_err(refuse)?;
+        if path == normal(Path::new(&sources.borrow().root_name())) {
+            return Err(refuse("the files include each other"));
+        }
         let name = path.to_string_lossy().into_owned();
         let text = files(&path)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
@@ -103,9 +107,14 @@ fn included_path(from: &str, spec: &str) -> Result<PathBuf, &'static str> {
     if spec.contains("://") || spec.starts_with('~') || Path::new(spec).is_absolute() {
         return Err("an include is a path relative to the file that includes it");
     }
-    let mut path = PathBuf::new();
     let folder = Path::new(from).parent().unwrap_or(Path::new(""));
-    for part in folder.join(spec).components() {
+    Ok(normal(&folder.join(spec)))
+}
+
+/// Without `.` and, where it can be told from the text alone, without `..`.
+fn normal(given: &Path) -> PathBuf {
+    let mut path = PathBuf::new();
+    for part in given.components() {
         match part {
             Component::CurDir => {}
             Component::ParentDir if path.file_name().is_some_and(|n| n != "..") => {
@@ -114,7 +123,7 @@ fn included_path(from: &str, spec: &str) -> Result<PathBuf, &'static str> {
             other => path.push(other),
         }
     }
-    Ok(path)
+    path
 }
 
 /// The texts that one document is made of, numbered as the parser numbers them: from 1, the root
@@ -288,69 +297,4 @@ fn duplicate(key: &Key, first: &Key) -> Diagnostic {
     let (line, _) = first.span.line_column();
     Diagnostic::new(format!("duplicate key `{}`", key.name), Some(key.span.clone()))
         .label(format!("already given on line {line}"))
-}
-
-fn diagnostic(error: &serde_saphyr::Error, sources: &mut Sources) -> Diagnostic {
-    use serde_saphyr::Error;
-    let error = error.without_snippet();
-    let span = error.location().map(|at| sources.span(at));
-    let at = |message: String| Diagnostic::new(message, span.clone());
-    match error {
-        Error::AliasError { error, .. } => diagnostic(error, sources),
-        Error::CyclicInclude { id, stack, .. } => {
-            let chain: Vec<&str> =
-                stack.iter().map(String::as_str).skip(1).chain([id.as_str()]).collect();
-            at(format!("`{id}` includes itself"))
-                .label(format!("the files include each other: {}", chain.join(" → ")))
-        }
-        Error::ResolverError { target, error, .. } => at(format!("cannot include `{target}`"))
-            .label(match error {
-                serde_saphyr::IncludeResolveError::Io(e) => e.to_string(),
-                serde_saphyr::IncludeResolveError::Message(m) => m.clone(),
-                other => format!("{other:?}"),
-            })
-            .help("paths are relative to the file that includes"),
-        Error::UnsupportedTag { .. } => at("unknown tag".to_owned())
-            .help("the only tag is `!include FILE`; pipeline files hold no other"),
-        Error::UnknownAnchor { .. } => {
-            at("alias without an anchor".to_owned()).label("no `&name` comes before this `*name`")
-        }
-        Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
-            at("aliases expand to too much".to_owned())
-                .label(format!("more than {MAX_REPLAYED} values"))
-        }
-        Error::Budget { breach, .. } => {
-            at("the file is too large or too deep".to_owned()).label(breach_words(breach))
-        }
-        Error::MultipleDocuments { .. } => {
-            at("more than one document in the file".to_owned()).label("a second one starts here")
-        }
-        other => at(format!("not valid YAML: {}", sentence(&other.to_string()))),
-    }
-}
-
-fn breach_words(breach: &serde_saphyr::budget::BudgetBreach) -> String {
-    use serde_saphyr::budget::BudgetBreach;
-    match breach {
-        BudgetBreach::Depth { .. } => format!("nested deeper than {MAX_DEPTH} levels"),
-        BudgetBreach::InclusionDepth { .. } => "files include each other too deeply".to_owned(),
-        BudgetBreach::RecordedAnchorEvents { .. } | BudgetBreach::RecordedAnchorBytes { .. } => {
-            "anchors and aliases hold too much".to_owned()
-        }
-        BudgetBreach::Documents { .. } => "more than one document".to_owned(),
-        other => format!("limit reached: {other:?}"),
-    }
-}
-
-/// A message of the parser in our style: no place (the caret has it), lowercase, no period.
-fn sentence(message: &str) -> String {
-    let first = message.lines().next().unwrap_or_default();
-    let cut = first.find(" at line ").unwrap_or(first.len());
-    let text = first[..cut].trim_start_matches("error:").trim().trim_end_matches(['.', ',', ':']);
-    let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |c| c.to_lowercase().collect::<String>() + letters.as_str())
 }

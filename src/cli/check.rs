@@ -1,0 +1,62 @@
+//! `preflow check`: is the file right? Nothing runs.
+//! Does not look at the store.
+
+use clap::Args;
+use serde_json::json;
+
+use super::exit::Exit;
+use super::{Global, complain, load, print, render};
+use crate::catalog::Catalog;
+use crate::diagnostic::Diagnostic;
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+/// Checks every file, also after one that is wrong.
+pub fn run(args: &CheckArgs, global: &Global) -> Exit {
+    let catalog = Catalog::builtin();
+    let mut out = String::new();
+    let mut exit = Exit::Done;
+    let mut found = Vec::new();
+    for file in &args.files {
+        match load(file, global, &catalog) {
+            Ok((_, graph)) => {
+                let stages = graph.stages.len();
+                let plural = if stages == 1 { "" } else { "s" };
+                let name = if args.files.len() > 1 { format!("{file}: ") } else { String::new() };
+                out.push_str(&format!("{name}ok: {stages} stage{plural}\n"));
+                found.push(json!({ "file": file, "stages": stages, "problems": [] }));
+            }
+            Err(problems) => {
+                exit = Exit::Usage;
+                if !global.json {
+                    complain(&render::diagnostics(&problems, super::colour()));
+                }
+                let problems: Vec<_> = problems.iter().map(as_json).collect();
+                found.push(json!({ "file": file, "problems": problems }));
+            }
+        }
+    }
+    let printed = if global.json {
+        print(&format!("{:#}\n", serde_json::Value::Array(found)))
+    } else if global.quiet {
+        Exit::Done
+    } else {
+        print(&out)
+    };
+    if exit == Exit::Done { printed } else { exit }
+}
+
+/// A problem for programs: lines and columns from 1.
+fn as_json(problem: &Diagnostic) -> serde_json::Value {
+    let place = problem.span.as_ref().map(|span| {
+        let (line, column) = span.line_column();
+        json!({ "file": span.source.name, "line": line, "column": column,
+                "start": span.range.start, "end": span.range.end })
+    });
+    json!({ "message": problem.message, "place": place, "label": problem.label, "help": problem.help })
+}

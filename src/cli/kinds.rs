@@ -1,0 +1,173 @@
+//! `preflow kinds`: what stages can be.
+//! Does not know any kind: it prints the catalog.
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use super::exit::Exit;
+use super::{Global, complain, print};
+use crate::catalog::{Catalog, execution};
+use crate::diagnostic::did_you_mean;
+use crate::protocol::KindDoc;
+
+#[derive(Debug, Args)]
+pub struct KindsArgs {
+    /// All fields of this kind
+    #[arg(value_name = "KIND")]
+    pub name: Option<String>,
+}
+
+/// Prints the catalog, or one kind of it.
+pub fn run(args: &KindsArgs, global: &Global) -> Exit {
+    let catalog = Catalog::builtin();
+    let Some(name) = &args.name else {
+        let docs: Vec<&KindDoc> = catalog.kinds().map(|k| &k.doc).collect();
+        return print(&if global.json { json(&docs) } else { list(&docs) });
+    };
+    let Some(kind) = catalog.kind(name) else {
+        let near = did_you_mean(name, catalog.kinds().map(|k| k.doc.name.as_str()));
+        let help = near
+            .map_or("`preflow kinds` lists them".to_owned(), |n| format!("did you mean `{n}`?"));
+        complain(&format!("error: unknown kind `{}`\n  = help: {help}\n", name.escape_debug()));
+        return Exit::Usage;
+    };
+    print(&if global.json { json(&kind.doc) } else { describe(&kind.doc) })
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).expect("invariant: the catalog came from JSON") + "\n"
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+/// The rows without the spaces that pad the last column.
+fn text(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn list(docs: &[&KindDoc]) -> String {
+    let mut table = table();
+    table.set_header(["kind", "in", "out", "what it does"]);
+    for doc in docs {
+        let open = doc.open_ports.is_some();
+        let inputs: Vec<&str> = doc.inputs.iter().map(|i| i.name.as_str()).collect();
+        let outputs: Vec<&str> = doc.outputs.iter().map(|o| o.name.as_str()).collect();
+        let ports = |names: Vec<&str>| {
+            if open && names.is_empty() { "any".to_owned() } else { names.join(", ") }
+        };
+        table.add_row([&doc.name, &ports(inputs), &ports(outputs), &doc.summary]);
+    }
+    text(&table)
+}
+
+fn describe(doc: &KindDoc) -> String {
+    let mut out = format!("{} (version {}): {}\n", doc.name, doc.version, doc.summary);
+    let mut ports = table();
+    for input in &doc.inputs {
+        let mut words = vec![input.accepts.join(" or ")];
+        words.extend(input.many.then(|| "one or a list".to_owned()));
+        words.extend(input.optional.then(|| "optional".to_owned()));
+        ports.add_row([format!("  {}", input.name), words.join(", "), input.doc.clone()]);
+    }
+    if let Some(open) = &doc.open_ports {
+        let what = "NAME → source, stage or stage.port".to_owned();
+        ports.add_row([format!("  {}", open.inputs), what, String::new()]);
+    }
+    if ports.row_count() > 0 {
+        out.push_str(&format!("\ninputs\n{}", text(&ports)));
+    }
+    let mut ports = table();
+    for output in &doc.outputs {
+        ports.add_row([format!("  {}", output.name), output.port_type.clone(), output.doc.clone()]);
+    }
+    if let Some(open) = &doc.open_ports {
+        ports.add_row([format!("  {}", open.outputs), "NAME → type".to_owned(), String::new()]);
+    }
+    out.push_str(&format!("\noutputs\n{}", text(&ports)));
+    for (title, schema) in [("params", &doc.params), ("run", execution::schema())] {
+        let mut fields = table();
+        rows(&mut fields, schema, 1, false);
+        if fields.row_count() > 0 {
+            let note =
+                if title == "run" { " (how, never what: not part of the identity)" } else { "" };
+            out.push_str(&format!("\n{title}{note}\n{}", text(&fields)));
+        }
+    }
+    out
+}
+
+/// One row a param; the params of maps and of alternatives below them.
+/// `branch`: the schema is one alternative, its only property the tag.
+fn rows(table: &mut Table, schema: &Value, depth: usize, branch: bool) {
+    let required = schema.get("required").and_then(Value::as_array);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, property) in properties.into_iter().flatten() {
+        let must = !branch && required.is_some_and(|r| r.iter().any(|v| v == name));
+        let default = match property.get("default") {
+            Some(Value::Object(_)) | None if must => "required".to_owned(),
+            Some(Value::Object(_)) | None => String::new(),
+            Some(Value::Null) => "none".to_owned(),
+            Some(Value::String(word)) => word.clone(),
+            Some(value) => value.to_string(),
+        };
+        let doc = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
+        let indent = "  ".repeat(depth);
+        table.add_row([format!("{indent}{name}"), type_words(property), default, doc]);
+        rows(table, property, depth + 1, false);
+        for alternative in branches(property) {
+            rows(table, alternative, depth + 1, true);
+        }
+    }
+}
+
+fn branches(schema: &Value) -> impl Iterator<Item = &Value> {
+    let all = schema.get("oneOf").or(schema.get("anyOf")).and_then(Value::as_array);
+    all.into_iter().flatten()
+}
+
+/// `number`, `a | b`, `count`, `list of text`: short, for a column.
+fn type_words(schema: &Value) -> String {
+    if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+        let words: Vec<String> =
+            words.iter().map(|w| w.as_str().map_or(w.to_string(), ToOwned::to_owned)).collect();
+        return words.join(" | ");
+    }
+    if let Some(word) = schema.get("const") {
+        return word.as_str().map_or(word.to_string(), ToOwned::to_owned);
+    }
+    let alternatives: Vec<String> = branches(schema)
+        .filter(|b| b.get("type").is_none_or(|t| t != "null"))
+        .map(|branch| match branch.get("properties").and_then(Value::as_object) {
+            Some(tags) if tags.len() == 1 => tags.keys().cloned().collect(),
+            _ => type_words(branch),
+        })
+        .collect();
+    if !alternatives.is_empty() {
+        return alternatives.join(" | ");
+    }
+    let unit = schema.get("x-unit").and_then(Value::as_str);
+    let names: Vec<&str> = match schema.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => vec!["any"],
+    };
+    let words = names.iter().filter(|n| **n != "null").map(|name| match (*name, unit) {
+        ("integer" | "number", Some(unit)) => unit.to_owned(),
+        ("integer", None) => "whole number".to_owned(),
+        ("string", _) => "text".to_owned(),
+        ("boolean", _) => "true | false".to_owned(),
+        ("array", _) => match schema.get("items") {
+            Some(items) => format!("list of {}", type_words(items)),
+            None => "list".to_owned(),
+        },
+        ("object", _) => "map".to_owned(),
+        (other, _) => other.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" | ")
+}
