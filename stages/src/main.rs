@@ -1,3 +1,47 @@
 //! The worker: performs one task, or describes what it can do.
+//! Knows nothing of kinds; it owns the standard streams and the exit code.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use preflow_stages::context::Events;
+use preflow_stages::{kind, worker};
+
+const USAGE: &str = "usage: preflow-worker run TASK.json | preflow-worker describe";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["describe"] => {
+            print!("{}", kind::catalog_json());
+            ExitCode::SUCCESS
+        }
+        ["run", task] => match take_stdout() {
+            Ok(events) => {
+                worker::watch_lifeline();
+                worker::keep_freed_memory();
+                let code = worker::run(Path::new(task), &events);
+                // Not through the destructors of libtorch, which may hang after an error.
+                std::process::exit(code)
+            }
+            Err(error) => {
+                eprintln!("preflow-worker: {error:#}");
+                ExitCode::from(70)
+            }
+        },
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Takes the real standard output for events and points descriptor 1 at standard error, so that
+/// nothing a library prints can get between two events.
+fn take_stdout() -> Result<Events> {
+    let saved = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)
+        .context("cannot keep standard output")?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr()).context("cannot redirect standard output")?;
+    Ok(Events::new(std::fs::File::from(saved)))
+}

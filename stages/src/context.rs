@@ -1,0 +1,264 @@
+//! All that a kind may touch: its inputs, outputs, scratch, device, and the event stream.
+//! Knows nothing of any kind, or of who reads the events.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use preflow::protocol::{Event, InputSpec, TaskSpec};
+use tch::Device;
+
+use crate::data::{Column, Table, Vocabulary, read_tables, write_parquet};
+
+/// Figures under this prefix are sent but never written: they differ from run to run.
+pub const TIME: &str = "time/";
+
+/// Least time between two progress lines, seconds.
+const PROGRESS_EVERY: f64 = 0.1;
+
+/// A failure that comes with advice.
+#[derive(Debug)]
+pub struct Advised {
+    pub message: String,
+    pub help: String,
+}
+
+impl std::fmt::Display for Advised {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Advised {}
+
+/// An error with advice on what to do about it.
+pub fn advise(message: impl Into<String>, help: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Advised { message: message.into(), help: help.into() })
+}
+
+/// Where events go: one JSON object a line.
+#[derive(Clone)]
+pub struct Events(Arc<Mutex<dyn Write + Send>>);
+
+impl Events {
+    /// Events that are written to `writer`.
+    pub fn new(writer: impl Write + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(writer)))
+    }
+
+    /// Sends one event as one line.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn send(&self, event: &Event) -> Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        let mut writer = self.0.lock().map_err(|_| anyhow!("the event stream is broken"))?;
+        writer.write_all(&line)?;
+        Ok(writer.flush()?)
+    }
+}
+
+/// What one task may see and do.
+pub struct Context {
+    task: TaskSpec,
+    device: Device,
+    events: Events,
+    metrics: Vec<(u64, String, f64)>,
+    last_progress: Option<Instant>,
+}
+
+impl Context {
+    /// The context of `task`, which writes its events to `events`.
+    ///
+    /// # Errors
+    /// When the device is unknown or not there.
+    pub fn new(task: TaskSpec, events: Events) -> Result<Self> {
+        let device = parse_device(task.execution.device.as_deref().unwrap_or("cpu"))?;
+        Ok(Self { task, device, events, metrics: Vec::new(), last_progress: None })
+    }
+
+    /// Where tensors live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The task as it was handed over.
+    pub fn task(&self) -> &TaskSpec {
+        &self.task
+    }
+
+    /// What is connected to a port; nothing when it is open.
+    pub fn inputs(&self, port: &str) -> &[InputSpec] {
+        self.task.inputs.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one artifact of a port.
+    ///
+    /// # Errors
+    /// When nothing, or more than one, is connected.
+    pub fn input(&self, port: &str) -> Result<&InputSpec> {
+        match self.inputs(port) {
+            [one] => Ok(one),
+            [] => bail!("input `{port}` is not connected"),
+            many => bail!("input `{port}` takes one artifact, not {}", many.len()),
+        }
+    }
+
+    /// The one file or folder of a port.
+    ///
+    /// # Errors
+    /// As [`Context::input`], or when it is several files.
+    pub fn path(&self, port: &str) -> Result<&Path> {
+        let input = self.input(port)?;
+        match input.paths.as_slice() {
+            [path] => Ok(Path::new(path)),
+            paths => bail!("input `{port}` takes one file, not {}", paths.len()),
+        }
+    }
+
+    /// The rows of a port.
+    ///
+    /// # Errors
+    /// When a file cannot be read or there is no row; the message names the port.
+    pub fn table(&self, port: &str) -> Result<Table> {
+        let input = self.input(port)?;
+        read_tables(&input.paths).with_context(|| format!("input `{port}` ({})", input.name))
+    }
+
+    /// Where an output port is to be written.
+    ///
+    /// # Errors
+    /// When the task has no such port.
+    pub fn output(&self, port: &str) -> Result<PathBuf> {
+        let path = self.task.outputs.get(port);
+        Ok(path.ok_or_else(|| anyhow!("the task names no path for output `{port}`"))?.into())
+    }
+
+    /// A folder for files of this stage's own.
+    pub fn scratch(&self) -> &Path {
+        Path::new(&self.task.scratch)
+    }
+
+    /// The tokenizer in a model folder.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn vocabulary(&self, folder: &Path) -> Result<Vocabulary> {
+        Vocabulary::open(&folder.join("tokenizer.json"))
+    }
+
+    /// Writes the rows of an output port and announces it. A port that the task does not name is
+    /// left out.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_table(&mut self, port: &str, table: &Table) -> Result<()> {
+        let path = self.output(port)?;
+        write_parquet(&path, table)?;
+        self.complete(port, Some(table.rows() as u64))
+    }
+
+    /// Announces that an output port is complete.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn complete(&mut self, port: &str, rows: Option<u64>) -> Result<()> {
+        self.emit(&Event::Output { port: port.into(), rows })
+    }
+
+    /// Tells how far the stage is; called as often as it likes.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn progress(&mut self, done: u64, total: u64, unit: &str) -> Result<()> {
+        let recent = self.last_progress.is_some_and(|t| t.elapsed().as_secs_f64() < PROGRESS_EVERY);
+        if recent && done < total {
+            return Ok(());
+        }
+        self.last_progress = Some(Instant::now());
+        self.emit(&Event::Progress { done, total, unit: unit.into() })
+    }
+
+    /// Sends figures of one step, and keeps them for `metrics` but for those under [`TIME`].
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn metric(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        for (name, value) in values {
+            if !name.starts_with(TIME) {
+                self.metrics.push((step, (*name).into(), *value));
+            }
+        }
+        let finite = |v: &f64| v.is_finite().then_some(*v);
+        let values: BTreeMap<_, _> =
+            values.iter().map(|(n, v)| ((*n).into(), finite(v))).collect();
+        self.emit(&Event::Metric { step, values })
+    }
+
+    /// Writes the figures kept so far to the port `metrics`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_metrics(&mut self) -> Result<()> {
+        let kept = std::mem::take(&mut self.metrics);
+        let table = Table::new(vec![
+            ("step", Column::ints(kept.iter().map(|(s, ..)| *s as i64))),
+            ("name", Column::text(kept.iter().map(|(_, n, _)| n.as_str()))),
+            ("value", Column::floats(kept.iter().map(|(.., v)| *v))),
+        ])?;
+        self.write_table("metrics", &table)
+    }
+
+    /// Tells people something.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn note(&mut self, text: impl Into<String>) -> Result<()> {
+        self.emit(&Event::Note { level: "info".into(), text: text.into() })
+    }
+
+    /// Warns people.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn warn(&mut self, text: impl Into<String>) -> Result<()> {
+        self.emit(&Event::Note { level: "warn".into(), text: text.into() })
+    }
+
+    /// Warns people when there is something to say.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn warn_if(&mut self, text: Option<String>) -> Result<()> {
+        text.map_or(Ok(()), |t| self.warn(t))
+    }
+
+    /// Sends one event.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn emit(&mut self, event: &Event) -> Result<()> {
+        self.events.send(event)
+    }
+}
+
+/// The device of that name: `cpu` or `cuda:N`.
+///
+/// # Errors
+/// When the name is unknown or this libtorch cannot use the device.
+pub fn parse_device(name: &str) -> Result<Device> {
+    let number = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0"));
+    match (name, number.map(str::parse::<usize>)) {
+        ("cpu", _) => Ok(Device::Cpu),
+        (_, Some(Ok(n))) => bail!(
+            "device `cuda:{n}` cannot be used: these kinds run on the CPU only so far; {} CUDA \
+             devices are visible to libtorch",
+            tch::Cuda::device_count()
+        ),
+        _ => bail!("unknown device `{name}`; one of cpu, cuda:N"),
+    }
+}

@@ -1,0 +1,146 @@
+//! What a stage kind is: a name, a version, ports, a schema of params and a function.
+//! Knows nothing of what any kind does.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use preflow::protocol::{CatalogDoc, InputDoc, KindDoc, OpenPorts, OutputDoc, PROTOCOL, ProgramDoc};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::context::Context;
+use crate::kinds::KINDS;
+
+/// Figures worth keeping beside the entry.
+pub type Summary = BTreeMap<String, f64>;
+
+/// A stage kind. The implementing type holds the params: every field documented, and with a
+/// default unless it must be given.
+pub trait Stage: DeserializeOwned + JsonSchema {
+    const NAME: &'static str;
+    /// Bumped whenever equal inputs and params would give other bytes.
+    const VERSION: u32;
+    /// One line, no period.
+    const SUMMARY: &'static str;
+    /// CPU threads when `run.threads` is absent; 0: all.
+    const THREADS: u32 = 0;
+
+    fn inputs() -> Vec<InputDoc>;
+    fn outputs() -> Vec<OutputDoc>;
+    /// Set when the pipeline file names the ports.
+    fn open_ports() -> Option<OpenPorts> {
+        None
+    }
+    /// Set when the stage is a plain program.
+    fn program() -> Option<ProgramDoc> {
+        None
+    }
+
+    /// Performs the stage.
+    ///
+    /// # Errors
+    /// A message for the person who wrote the pipeline, with the causes below it.
+    fn run(self, cx: &mut Context) -> Result<Summary>;
+}
+
+/// A [`Stage`] without its type.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub name: &'static str,
+    pub version: u32,
+    describe: fn() -> KindDoc,
+    run: fn(Map<String, Value>, &mut Context) -> Result<Summary>,
+}
+
+impl Kind {
+    /// The entry of `S` in the list of kinds.
+    pub const fn of<S: Stage>() -> Self {
+        Self { name: S::NAME, version: S::VERSION, describe: describe::<S>, run: run::<S> }
+    }
+
+    /// What the catalog says about it.
+    pub fn describe(&self) -> KindDoc {
+        (self.describe)()
+    }
+
+    /// Performs a stage with these params.
+    ///
+    /// # Errors
+    /// When the params do not fit, or the stage fails.
+    pub fn run(&self, params: Map<String, Value>, cx: &mut Context) -> Result<Summary> {
+        (self.run)(params, cx)
+    }
+}
+
+/// All kinds, as data.
+pub fn catalog() -> CatalogDoc {
+    CatalogDoc { protocol: PROTOCOL, kinds: KINDS.iter().map(Kind::describe).collect() }
+}
+
+/// The catalog as it is committed: pretty JSON and a line feed.
+pub fn catalog_json() -> String {
+    let value = serde_json::to_value(catalog()).expect("invariant: the catalog is plain data");
+    serde_json::to_string_pretty(&value).expect("invariant: the catalog is plain data") + "\n"
+}
+
+/// An input port that takes one artifact.
+pub fn input(name: &str, accepts: &[&str], doc: &str) -> InputDoc {
+    InputDoc {
+        name: name.into(),
+        accepts: accepts.iter().map(|s| (*s).into()).collect(),
+        many: false,
+        optional: false,
+        doc: doc.into(),
+    }
+}
+
+/// An input port that may be left open.
+pub fn optional(name: &str, accepts: &[&str], doc: &str) -> InputDoc {
+    InputDoc { optional: true, ..input(name, accepts, doc) }
+}
+
+/// An input port that takes a list.
+pub fn many(name: &str, accepts: &[&str], doc: &str) -> InputDoc {
+    InputDoc { many: true, ..input(name, accepts, doc) }
+}
+
+/// An output port; `extension` is empty for a folder.
+pub fn output(name: &str, port_type: &str, extension: &str, doc: &str) -> OutputDoc {
+    OutputDoc {
+        name: name.into(),
+        port_type: port_type.into(),
+        extension: extension.into(),
+        doc: doc.into(),
+    }
+}
+
+fn describe<S: Stage>() -> KindDoc {
+    let settings = SchemaSettings::draft07().with(|s| {
+        s.inline_subschemas = true;
+        s.meta_schema = None;
+    });
+    let mut params = settings.into_generator().into_root_schema_for::<S>().to_value();
+    if let Some(schema) = params.as_object_mut() {
+        schema.remove("title");
+        schema.insert("additionalProperties".into(), false.into());
+    }
+    KindDoc {
+        name: S::NAME.into(),
+        version: S::VERSION,
+        summary: S::SUMMARY.into(),
+        inputs: S::inputs(),
+        outputs: S::outputs(),
+        params,
+        open_ports: S::open_ports(),
+        program: S::program(),
+        threads: S::THREADS,
+    }
+}
+
+fn run<S: Stage>(params: Map<String, Value>, cx: &mut Context) -> Result<Summary> {
+    let stage: S = serde_json::from_value(Value::Object(params))
+        .with_context(|| format!("the params do not fit kind `{}`", S::NAME))?;
+    stage.run(cx)
+}

@@ -1,0 +1,84 @@
+//! `command`: any program of the user's, with named inputs and outputs.
+//! Knows nothing of what the program does.
+
+use std::process::{Command as Process, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use preflow::protocol::{InputDoc, OpenPorts, OutputDoc, ProgramDoc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::kind::{Stage, Summary};
+
+/// Params of `command`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// What to run: a line for `sh -c`, or a program and its arguments. It finds the path of each
+    /// input in the environment variable `IN_<port>`, of each output in `OUT_<port>`.
+    command: Line,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Line {
+    Shell(String),
+    Arguments(Vec<String>),
+}
+
+impl Stage for Command {
+    const NAME: &'static str = "command";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "run any program with declared inputs and outputs";
+    const THREADS: u32 = 1;
+
+    fn inputs() -> Vec<InputDoc> {
+        Vec::new()
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        Vec::new()
+    }
+
+    fn open_ports() -> Option<OpenPorts> {
+        Some(OpenPorts { inputs: "inputs".into(), outputs: "outputs".into() })
+    }
+
+    fn program() -> Option<ProgramDoc> {
+        Some(ProgramDoc { command: "command".into() })
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        let (program, arguments) = match &self.command {
+            Line::Shell(line) => ("sh".to_owned(), vec!["-c".to_owned(), line.clone()]),
+            Line::Arguments(list) => match list.split_first() {
+                Some((program, rest)) => (program.clone(), rest.to_vec()),
+                None => bail!("`command` is an empty list"),
+            },
+        };
+        let task = cx.task();
+        let mut process = Process::new(&program);
+        process.args(&arguments).stdin(Stdio::null()).stdout(std::io::stderr());
+        for (port, inputs) in &task.inputs {
+            let paths: Vec<&str> =
+                inputs.iter().flat_map(|i| i.paths.iter().map(String::as_str)).collect();
+            process.env(format!("IN_{port}"), paths.join("\n"));
+        }
+        for (port, path) in &task.outputs {
+            process.env(format!("OUT_{port}"), path);
+        }
+        let status = process.status().with_context(|| format!("cannot start `{program}`"))?;
+        if !status.success() {
+            bail!("the command failed: {status}");
+        }
+        let ports: Vec<String> = cx.task().outputs.keys().cloned().collect();
+        for port in ports {
+            if !cx.output(&port)?.exists() {
+                bail!("the command did not write output `{port}` to the path in OUT_{port}");
+            }
+            cx.complete(&port, None)?;
+        }
+        Ok(Summary::new())
+    }
+}

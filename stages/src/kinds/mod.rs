@@ -1,0 +1,30 @@
+//! The list of kinds. Each file holds one, its loop written out in full.
+//! Knows nothing of how tasks reach them.
+
+mod collect_labels;
+mod command;
+mod evaluate;
+mod ppo;
+mod prepare;
+mod pretrain;
+mod sample_pairs;
+mod sft;
+mod tokenizer;
+mod train_reward;
+mod train;
+
+use crate::kind::Kind;
+
+/// All kinds, in the order of a usual pipeline.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<prepare::Prepare>(),
+    Kind::of::<tokenizer::TrainTokenizer>(),
+    Kind::of::<pretrain::Pretrain>(),
+    Kind::of::<sft::Sft>(),
+    Kind::of::<sample_pairs::SamplePairs>(),
+    Kind::of::<collect_labels::CollectLabels>(),
+    Kind::of::<train_reward::TrainReward>(),
+    Kind::of::<ppo::Ppo>(),
+    Kind::of::<evaluate::Evaluate>(),
+    Kind::of::<command::Command>(),
+];

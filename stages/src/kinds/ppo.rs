@@ -1,0 +1,574 @@
+//! `ppo`: proximal policy optimisation against a reward model, held near the start by KL.
+//! Knows nothing of how the reward came about.
+//!
+//! One update: draw a response to each of a batch of prompts; score it; recompute its
+//! log-probabilities under the policy and the frozen reference, and its values; spread the score
+//! and the KL over the tokens; advantages by GAE; several epochs of clipped steps.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+use super::train::{Optimizer, Trainer, encode_prompts, same_tokenizer, within};
+use crate::context::{Context, advise};
+use crate::data::{Column, Example, Table, Vocabulary};
+use crate::kind::{Stage, Summary, input, output};
+use crate::model::{Packed, Policy, Scorer, token_log_probs};
+use crate::optim::Schedule;
+use crate::rl::{AdaptiveKl, EosMode, entropy, gae, policy_loss, token_rewards, value_loss, whiten};
+use crate::rng::Stream;
+use crate::sampling::{Response, Sampler, generate};
+use crate::stats::{correlation, mean, quantile, std};
+
+/// Prompts whose answers are kept as the policy moves.
+const SHOWN: usize = 5;
+
+/// Params of `ppo`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ppo {
+    /// Weight β of the KL to the starting policy, in the reward of each token.
+    kl_coef: f64,
+    /// KL that β is moved towards, nats a response; 0: β stays.
+    kl_target: f64,
+    /// Episodes over which β may double when kl_target is set.
+    kl_horizon: f64,
+    /// Times that fresh responses are drawn.
+    #[schemars(range(min = 1))]
+    updates: u32,
+    /// Responses of one update.
+    #[schemars(range(min = 1))]
+    batch: u32,
+    /// Responses of one step.
+    #[schemars(range(min = 1))]
+    minibatch: u32,
+    /// Times that the responses of one update are used.
+    #[schemars(range(min = 1))]
+    epochs: u32,
+    /// Learning rate of the policy at its highest.
+    lr: f64,
+    /// Learning rate of the critic at its highest.
+    critic_lr: f64,
+    /// How both fall over the updates: constant, linear or cosine.
+    schedule: Schedule,
+    /// Share of the updates over which both rise.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    warmup: f64,
+    /// The policy's probabilities count while they stay within 1 ± clip of those it drew with.
+    clip: f64,
+    /// The critic's values count while they stay this close to those before.
+    vf_clip: f64,
+    /// Weight of the value loss.
+    vf_coef: f64,
+    /// Discount of later rewards.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    gamma: f64,
+    /// λ of generalised advantage estimation.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    lam: f64,
+    /// Divides the logits, in drawing and in every log-probability.
+    temperature: f64,
+    /// Longest response, tokens.
+    #[schemars(extend("x-unit" = "count"))]
+    max_tokens: u32,
+    /// What a response that does not end by itself is worth.
+    eos: EosPenalty,
+    /// Scale the advantages of an update to mean 0 and variance 1.
+    whiten_advantages: bool,
+    /// Scale the rewards of an update to variance 1; their mean stays.
+    whiten_rewards: bool,
+    /// AdamW and clipping, of policy and critic alike.
+    optimizer: Optimizer,
+    /// Updates between two samples that are kept; 0: six times in all.
+    sample_every: u32,
+    /// Names the random streams: the order of prompts and rows, and the draws.
+    seed: u64,
+}
+
+/// What happens to the score of a response without an end.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct EosPenalty {
+    /// replace: the penalty is the score; subtract: it is added to the score.
+    mode: EosMode,
+    /// The penalty, a negative number.
+    penalty: f64,
+}
+
+impl Default for EosPenalty {
+    fn default() -> Self {
+        Self { mode: EosMode::Replace, penalty: -1.0 }
+    }
+}
+
+impl Default for Ppo {
+    fn default() -> Self {
+        Self {
+            kl_coef: 0.05,
+            kl_target: 0.0,
+            kl_horizon: 10_000.0,
+            updates: 30,
+            batch: 64,
+            minibatch: 32,
+            epochs: 2,
+            lr: 3e-4,
+            critic_lr: 1e-3,
+            schedule: Schedule::Linear,
+            warmup: 0.0,
+            clip: 0.2,
+            vf_clip: 0.2,
+            vf_coef: 0.1,
+            gamma: 1.0,
+            lam: 0.95,
+            temperature: 1.0,
+            max_tokens: 24,
+            eos: EosPenalty::default(),
+            whiten_advantages: true,
+            whiten_rewards: false,
+            optimizer: Optimizer {
+                betas: [0.9, 0.999],
+                eps: 1e-5,
+                weight_decay: 0.0,
+                ..Optimizer::default()
+            },
+            sample_every: 0,
+            seed: 0,
+        }
+    }
+}
+
+/// The four models. Only `policy` and `critic` ever move.
+pub struct Models {
+    pub policy: Policy,
+    pub reference: Policy,
+    pub reward: Scorer,
+    pub critic: Scorer,
+}
+
+/// One update's responses and what is known of them. Lists of tokens are ragged: see `offsets`.
+pub struct Rollout {
+    pub rows: Vec<Example>,
+    pub finished: Vec<bool>,
+    /// First token of each row in the ragged lists, and their length at the end.
+    pub offsets: Vec<usize>,
+    /// Reward model's score of each row, before any penalty.
+    pub raw_scores: Vec<f64>,
+    /// The score that counts.
+    pub scores: Vec<f64>,
+    /// Log-probabilities when drawn, values, advantages and returns, one a token.
+    pub old: Vec<f32>,
+    pub values: Vec<f32>,
+    pub k1: Vec<f64>,
+    pub advantages: Vec<f64>,
+    pub returns: Vec<f64>,
+    pub entropy: f64,
+}
+
+/// Means over the steps of one update.
+#[derive(Default)]
+struct Stepped {
+    approx_kl: Vec<f64>,
+    clip_fraction: Vec<f64>,
+    ratio: Vec<f64>,
+    policy_loss: Vec<f64>,
+    value_loss: Vec<f64>,
+    value_clip: Vec<f64>,
+    grad_norm: Vec<f64>,
+}
+
+impl Stage for Ppo {
+    const NAME: &'static str = "ppo";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "improve a policy against a reward model by PPO";
+
+    fn inputs() -> Vec<InputDoc> {
+        let prompts = &["dataset/prompt", "dataset/prompt_completion"];
+        vec![
+            input("policy", &["model/policy"], "the policy to start from and to stay near"),
+            input("reward", &["model/reward"], "scores responses; also how the critic starts"),
+            input("prompts", prompts, "what the policy answers"),
+        ]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![
+            output("model", "model/policy", "", "opens as LlamaForCausalLM"),
+            output("metrics", "dataset/metrics", "parquet", "reward, KL and health by update"),
+            output("samples", "dataset/samples", "parquet", "answers to a few prompts by update"),
+        ]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.check()?;
+        let (policy_folder, reward_folder) = (cx.path("policy")?.to_owned(), cx.path("reward")?.to_owned());
+        let vocabulary = cx.vocabulary(&policy_folder)?;
+        same_tokenizer(("policy", &vocabulary), ("reward", &cx.vocabulary(&reward_folder)?))?;
+        let models = Models::new(Policy::open(&policy_folder)?, Scorer::open(&reward_folder)?);
+        let table = cx.table("prompts")?;
+        let texts = table.texts("prompt")?;
+        let prompts = encode_prompts(cx, &vocabulary, &models.policy, &texts, self.max_tokens as usize)?;
+        let frozen = [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()];
+        let (samples, summary) = self.optimize(cx, &models, &vocabulary, &texts, &prompts)?;
+        if frozen != [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()] {
+            bail!("the reference or the reward model moved: this is a defect of kind `ppo`");
+        }
+        models.policy.save(&cx.output("model")?, &vocabulary)?;
+        cx.complete("model", None)?;
+        cx.write_metrics()?;
+        cx.write_table("samples", &samples)?;
+        Ok(summary)
+    }
+}
+
+impl Models {
+    /// The reference is a copy of the policy, the critic one of the reward model with its head.
+    pub fn new(policy: Policy, reward: Scorer) -> Self {
+        Self { reference: policy.duplicate(), critic: reward.duplicate(), policy, reward }
+    }
+}
+
+impl Ppo {
+    fn check(&self) -> Result<()> {
+        within("temperature", self.temperature, 1e-6, 100.0)?;
+        within("gamma", self.gamma, 0.0, 1.0)?;
+        within("lam", self.lam, 0.0, 1.0)?;
+        within("eos.penalty", self.eos.penalty, -1e6, 0.0)?;
+        if self.batch == 0 || self.minibatch == 0 || self.epochs == 0 {
+            bail!("batch, minibatch and epochs must be 1 or more");
+        }
+        Ok(())
+    }
+
+    /// The loop. Returns the samples by update and the last figures.
+    fn optimize(
+        &self,
+        cx: &mut Context,
+        models: &Models,
+        vocabulary: &Vocabulary,
+        texts: &[&str],
+        prompts: &[Vec<i64>],
+    ) -> Result<(Table, Summary)> {
+        let mut policy_trainer = Trainer::new(&models.policy.0.params, &self.optimizer);
+        let mut critic_trainer = Trainer::new(&models.critic.0.params, &self.optimizer);
+        let mut kl = AdaptiveKl { beta: self.kl_coef, target: self.kl_target, horizon: self.kl_horizon };
+        let mut samples = Samples::new(self, texts.len());
+        let mut order: Vec<usize> = Vec::new();
+        let mut summary = Summary::new();
+        let updates = u64::from(self.updates);
+        for update in 0..updates {
+            samples.keep(self, update, models, vocabulary, texts, prompts)?;
+            let chosen: Vec<usize> = (0..self.batch).map(|_| next(&mut order, self, update, prompts.len())).collect();
+            let rows: Vec<Vec<i64>> = chosen.iter().map(|i| prompts[*i].clone()).collect();
+            let start = Instant::now();
+            let responses = self.draw(models, &rows, update);
+            let drawn = start.elapsed().as_secs_f64();
+            let rollout = self.score(models, rows, responses, kl.beta);
+            let scored = start.elapsed().as_secs_f64();
+            let factor = self.schedule.factor(update, updates, self.warmup, 0.0);
+            let stepped = self.train(models, &rollout, update, factor, [&mut policy_trainer, &mut critic_trainer])?;
+            let trained = start.elapsed().as_secs_f64();
+            let figures = self.figures(&rollout, &stepped, kl.beta, factor);
+            let seconds = [
+                ("time/gen", drawn),
+                ("time/score", scored - drawn),
+                ("time/train", trained - scored),
+                ("time/tokens_per_s", rollout.old.len() as f64 / trained),
+            ];
+            let all: Vec<(&str, f64)> = figures.iter().copied().chain(seconds).collect();
+            cx.metric(update + 1, &all)?;
+            alarms(cx, update, &figures)?;
+            summary = figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+            if self.kl_target > 0.0 {
+                kl.update(rollout.kl(), f64::from(self.batch));
+            }
+            cx.progress(update + 1, updates, "updates")?;
+        }
+        samples.keep(self, updates, models, vocabulary, texts, prompts)?;
+        Ok((samples.table()?, summary))
+    }
+
+    /// One response to each row.
+    fn draw(&self, models: &Models, rows: &[Vec<i64>], update: u64) -> Vec<Response> {
+        let keys: Vec<u64> = (0..rows.len() as u64).collect();
+        generate(&models.policy, rows, &keys, &self.sampler(update))
+    }
+
+    fn sampler(&self, step: u64) -> Sampler {
+        Sampler {
+            temperature: self.temperature,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: self.max_tokens as usize,
+            seed: self.seed,
+            step,
+        }
+    }
+
+    /// Scores, log-probabilities and values of fresh responses, and the advantages from them.
+    pub fn score(
+        &self,
+        models: &Models,
+        prompts: Vec<Vec<i64>>,
+        responses: Vec<Response>,
+        beta: f64,
+    ) -> Rollout {
+        let finished: Vec<bool> = responses.iter().map(|r| r.finished).collect();
+        let tokens = responses.into_iter().map(|r| r.tokens);
+        let rows: Vec<Example> =
+            prompts.into_iter().zip(tokens).map(|(prompt, completion)| Example { prompt, completion }).collect();
+        let (mut old, mut reference, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut raw_scores, mut entropies, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
+        no_grad(|| {
+            for chunk in rows.chunks(self.minibatch as usize) {
+                let packed = Packed::new(&chunk.iter().collect::<Vec<_>>(), models.policy.0.params.flat.device());
+                let logits = packed.logits(&models.policy);
+                old.extend(to_f32(&token_log_probs(&logits, &packed.targets, self.temperature)));
+                entropies.extend(to_f32(&entropy(&logits, self.temperature)));
+                reference.extend(to_f32(&packed.log_probs(&models.reference, self.temperature)));
+                values.extend(to_f32(&packed.values(&models.critic)));
+                raw_scores.extend(to_f32(&models.reward.rewards(&packed.ids, &packed.last)));
+                let before = offsets.last().copied().unwrap_or(0);
+                offsets.extend(packed.offsets[1..].iter().map(|o| before + o));
+            }
+        });
+        let raw_scores: Vec<f64> = raw_scores.into_iter().map(f64::from).collect();
+        let ended = raw_scores.iter().zip(&finished);
+        let scores: Vec<f64> =
+            ended.map(|(s, f)| self.eos.mode.apply(*s, *f, self.eos.penalty)).collect();
+        let k1: Vec<f64> = old.iter().zip(&reference).map(|(p, r)| f64::from(p - r)).collect();
+        let mut rollout = Rollout {
+            rows,
+            finished,
+            offsets,
+            raw_scores,
+            scores,
+            old,
+            values,
+            k1,
+            advantages: Vec::new(),
+            returns: Vec::new(),
+            entropy: mean(&entropies.into_iter().map(f64::from).collect::<Vec<_>>()),
+        };
+        self.advantages(&mut rollout, beta);
+        rollout
+    }
+
+    /// Rewards of the tokens, GAE row by row, and whitening over the whole rollout.
+    fn advantages(&self, rollout: &mut Rollout, beta: f64) {
+        let spans: Vec<(usize, usize)> = rollout.offsets.windows(2).map(|w| (w[0], w[1])).collect();
+        let each = spans.iter().zip(&rollout.scores);
+        let mut rewards: Vec<f64> =
+            each.flat_map(|((a, b), score)| token_rewards(&rollout.k1[*a..*b], *score, beta)).collect();
+        if self.whiten_rewards {
+            whiten(&mut rewards, true);
+        }
+        for (a, b) in spans {
+            let values: Vec<f64> = rollout.values[a..b].iter().map(|v| f64::from(*v)).collect();
+            let (advantages, returns) = gae(&rewards[a..b], &values, self.gamma, self.lam);
+            rollout.advantages.extend(advantages);
+            rollout.returns.extend(returns);
+        }
+        if self.whiten_advantages {
+            whiten(&mut rollout.advantages, false);
+        }
+    }
+
+    /// The epochs over one rollout.
+    fn train(
+        &self,
+        models: &Models,
+        rollout: &Rollout,
+        update: u64,
+        factor: f64,
+        [policy_trainer, critic_trainer]: [&mut Trainer; 2],
+    ) -> Result<Stepped> {
+        let mut stepped = Stepped::default();
+        for epoch in 0..u64::from(self.epochs) {
+            let order = Stream::new(self.seed, "minibatch", update, epoch).permutation(rollout.rows.len());
+            for chunk in order.chunks(self.minibatch as usize) {
+                let rows: Vec<&Example> = chunk.iter().map(|i| &rollout.rows[*i]).collect();
+                let packed = Packed::new(&rows, models.policy.0.params.flat.device());
+                let old = rollout.gather(&rollout.old, chunk);
+                let advantages = rollout.gather(&to_single(&rollout.advantages), chunk);
+                let new = packed.log_probs(&models.policy, self.temperature);
+                let policy = policy_loss(&new, &old, &advantages, self.clip);
+                let params = &models.policy.0.params;
+                let norm = policy_trainer.step(params, params.gradient(&policy.loss), self.lr * factor)?;
+                let values = rollout.gather(&rollout.values, chunk);
+                let returns = rollout.gather(&to_single(&rollout.returns), chunk);
+                let (loss, clipped) = value_loss(&packed.values(&models.critic), &values, &returns, self.vf_clip);
+                let params = &models.critic.0.params;
+                critic_trainer.step(params, params.gradient(&(&loss * self.vf_coef)), self.critic_lr * factor)?;
+                stepped.approx_kl.push(policy.approx_kl);
+                stepped.clip_fraction.push(policy.clip_fraction);
+                stepped.ratio.push(policy.ratio_mean);
+                stepped.policy_loss.push(policy.loss.double_value(&[]));
+                stepped.value_loss.push(loss.double_value(&[]));
+                stepped.value_clip.push(clipped);
+                stepped.grad_norm.push(norm);
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// The figures of one update, named as TRL names them where it has them.
+    fn figures(&self, rollout: &Rollout, stepped: &Stepped, beta: f64, factor: f64) -> Vec<(&'static str, f64)> {
+        let (kl, score) = (rollout.kl(), mean(&rollout.scores));
+        let mut lengths: Vec<f64> = rollout.rows.iter().map(|r| r.completion.len() as f64).collect();
+        let corr = correlation(&rollout.raw_scores, &lengths);
+        lengths.sort_by(f64::total_cmp);
+        let distinct: std::collections::BTreeSet<_> = rollout.rows.iter().map(|r| &r.completion).collect();
+        let ended = rollout.finished.iter().filter(|f| **f).count() as f64;
+        let n = rollout.rows.len() as f64;
+        let residual: Vec<f64> =
+            rollout.returns.iter().zip(&rollout.values).map(|(r, v)| r - f64::from(*v)).collect();
+        let explained = 1.0 - (std(&residual) / std(&rollout.returns).max(1e-8)).powi(2);
+        vec![
+            ("objective/kl", kl),
+            ("objective/entropy", rollout.entropy),
+            ("objective/scores", score),
+            ("objective/rlhf_reward", score - beta * kl),
+            ("objective/non_score_reward", -beta * kl),
+            ("policy/approxkl", mean(&stepped.approx_kl)),
+            ("policy/clipfrac", mean(&stepped.clip_fraction)),
+            ("policy/ratio", mean(&stepped.ratio)),
+            ("policy/loss", mean(&stepped.policy_loss)),
+            ("policy/grad_norm", mean(&stepped.grad_norm)),
+            ("policy/lr", self.lr * factor),
+            ("val/loss", mean(&stepped.value_loss)),
+            ("val/clipfrac", mean(&stepped.value_clip)),
+            ("val/explained_variance", explained),
+            ("tokens/eos_rate", ended / n),
+            ("tokens/len_mean", mean(&lengths)),
+            ("tokens/len_p90", quantile(&lengths, 0.9)),
+            ("tokens/distinct_ratio", distinct.len() as f64 / n),
+            ("reward/mean", mean(&rollout.raw_scores)),
+            ("reward/std", std(&rollout.raw_scores)),
+            ("reward/corr_with_length", corr),
+            ("beta", beta),
+        ]
+    }
+}
+
+impl Rollout {
+    /// Mean over responses of the summed k1, nats.
+    pub fn kl(&self) -> f64 {
+        self.k1.iter().sum::<f64>() / self.rows.len() as f64
+    }
+
+    /// The tokens of the rows at `chosen`, `[n]`.
+    fn gather(&self, list: &[f32], chosen: &[usize]) -> Tensor {
+        let parts: Vec<f32> = chosen
+            .iter()
+            .flat_map(|i| list[self.offsets[*i]..self.offsets[i + 1]].iter().copied())
+            .collect();
+        Tensor::from_slice(&parts)
+    }
+}
+
+/// Answers to a few prompts as the policy moves.
+struct Samples {
+    prompts: Vec<usize>,
+    every: u64,
+    rows: Vec<(u64, usize, String, f64)>,
+    texts: Vec<String>,
+}
+
+impl Samples {
+    fn new(ppo: &Ppo, prompts: usize) -> Self {
+        let shown = SHOWN.min(prompts);
+        let every = match ppo.sample_every {
+            0 => (u64::from(ppo.updates) / 5).max(1),
+            n => u64::from(n),
+        };
+        let prompts = (0..shown).map(|i| i * prompts / shown).collect();
+        Self { prompts, every, rows: Vec::new(), texts: Vec::new() }
+    }
+
+    fn keep(
+        &mut self,
+        ppo: &Ppo,
+        update: u64,
+        models: &Models,
+        vocabulary: &Vocabulary,
+        texts: &[&str],
+        prompts: &[Vec<i64>],
+    ) -> Result<()> {
+        if update % self.every != 0 && update != u64::from(ppo.updates) {
+            return Ok(());
+        }
+        let rows: Vec<Vec<i64>> = self.prompts.iter().map(|i| prompts[*i].clone()).collect();
+        let keys: Vec<u64> = (0..rows.len() as u64).collect();
+        // Step u64::MAX is no update's: the same noise at every time.
+        let responses = generate(&models.policy, &rows, &keys, &ppo.sampler(u64::MAX));
+        let drawn: Vec<String> =
+            responses.iter().map(|r| vocabulary.decode(&r.tokens)).collect::<Result<_>>()?;
+        let scores = ppo.score(models, rows, responses, 0.0).scores;
+        for (i, (text, score)) in drawn.into_iter().zip(scores).enumerate() {
+            self.rows.push((update, self.prompts[i], text.trim().to_owned(), score));
+            self.texts.push(texts[self.prompts[i]].to_owned());
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> Result<Table> {
+        Table::new(vec![
+            ("step", Column::ints(self.rows.iter().map(|r| r.0 as i64))),
+            ("source", Column::text(self.rows.iter().map(|_| "ppo"))),
+            ("bucket", Column::text(self.rows.iter().map(|_| "train"))),
+            ("prompt", Column::text(self.texts.iter().map(String::as_str))),
+            ("response", Column::text(self.rows.iter().map(|r| r.2.as_str()))),
+            ("score", Column::floats(self.rows.iter().map(|r| r.3))),
+        ])
+    }
+}
+
+/// Stops on numbers that are none, and warns of signs that training goes wrong.
+fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<()> {
+    let get = |name: &str| figures.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v);
+    if let Some((name, value)) = figures.iter().find(|(_, v)| !v.is_finite()) {
+        let message = format!("`{name}` is {value} after update {}", update + 1);
+        return Err(advise(message, "try a smaller lr or a larger kl_coef"));
+    }
+    if (update + 1) % 10 != 0 {
+        return Ok(());
+    }
+    if get("objective/kl") < -0.1 {
+        cx.warn("the KL is negative: the policy draws otherwise than it is scored")?;
+    }
+    if get("tokens/eos_rate") < 0.5 {
+        cx.warn("fewer than half of the responses end: raise max_tokens, or see eos.penalty")?;
+    }
+    if get("tokens/distinct_ratio") < 0.2 {
+        cx.warn("most responses are the same: the policy has collapsed; raise kl_coef")?;
+    }
+    if get("reward/corr_with_length").abs() > 0.6 {
+        cx.warn("the reward follows the length of the response")?;
+    }
+    Ok(())
+}
+
+/// The next prompt, in an order that is drawn anew when all have been used.
+fn next(order: &mut Vec<usize>, ppo: &Ppo, update: u64, prompts: usize) -> usize {
+    if order.is_empty() {
+        *order = Stream::new(ppo.seed, "prompts", update, 0).permutation(prompts);
+    }
+    order.pop().expect("invariant: a dataset has at least one row")
+}
+
+fn to_single(list: &[f64]) -> Vec<f32> {
+    list.iter().map(|x| *x as f32).collect()
+}
+
+/// Numbers on the host, in order.
+fn to_f32(x: &Tensor) -> Vec<f32> {
+    let x = x.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut out = vec![0.0; x.numel()];
+    let n = out.len();
+    x.copy_data(&mut out, n);
+    out
+}

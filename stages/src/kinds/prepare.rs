@@ -1,0 +1,217 @@
+//! `prepare`: any table or text becomes a canonical dataset.
+//! Knows nothing of tokens or models.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::context::{Context, advise};
+use crate::data::{BadRow, BadRows, Column, Table, part_of_prompt, read_table};
+use crate::kind::{Stage, Summary, input, output};
+
+/// Rows named one by one before the rest is only counted.
+const NAMED_ROWS: usize = 5;
+
+/// Params of `prepare`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// What the rows are: `text` needs column text, `prompt` column prompt, `prompt_completion`
+    /// columns prompt and completion.
+    #[serde(rename = "as")]
+    target: Target,
+    /// Canonical column → column of the source, where the two differ.
+    #[serde(default)]
+    columns: BTreeMap<String, String>,
+    /// How plain text is cut into rows: lines, paragraphs, whole, or chars:N.
+    #[serde(default = "lines")]
+    unit: String,
+    /// Which part of the rows to keep.
+    #[serde(default)]
+    split: Split,
+    /// Drop rows whose canonical columns repeat an earlier row.
+    #[serde(default)]
+    dedupe: bool,
+    /// What a row that cannot be read does: fail the stage, or be skipped and named.
+    #[serde(default)]
+    on_bad_row: OnBadRow,
+}
+
+/// Rows chosen by a hash of their prompt (or text).
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Split {
+    /// all rows, those of the train part, or those of the test part; equal prompts always fall
+    /// into one part.
+    part: Part,
+    /// Share of the prompts in the test part.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    test_fraction: f64,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self { part: Part::All, test_fraction: 0.1 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Part {
+    All,
+    Train,
+    Test,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnBadRow {
+    #[default]
+    Fail,
+    Skip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Target {
+    Text,
+    Prompt,
+    PromptCompletion,
+}
+
+impl Target {
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Text => &["text"],
+            Self::Prompt => &["prompt"],
+            Self::PromptCompletion => &["prompt", "completion"],
+        }
+    }
+}
+
+fn lines() -> String {
+    "lines".into()
+}
+
+impl Stage for Prepare {
+    const NAME: &'static str = "prepare";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "turn JSONL, CSV, Parquet or text into a canonical dataset";
+    const THREADS: u32 = 1;
+
+    fn inputs() -> Vec<InputDoc> {
+        vec![input("data", &["*"], "the source: files or a dataset of another stage")]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![output("data", "dataset/{as}", "parquet", "the rows, further columns untouched")]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        let paths = cx.input("data")?.paths.clone();
+        let mut bad = Vec::new();
+        let mut kept = Vec::new();
+        for path in &paths {
+            kept.push(self.read(Path::new(path), &mut bad)?);
+        }
+        let read: usize = kept.iter().map(Table::rows).sum::<usize>() + bad.len();
+        if read == 0 {
+            let help = "check the path, and that the file is not empty";
+            return Err(advise(format!("the source is empty: {}", paths.join(", ")), help));
+        }
+        cx.warn_if(name_bad_rows(&bad))?;
+        let table = self.choose(&join(kept, self.target)?)?;
+        if table.rows() == 0 {
+            bail!("no row is left of {read}: see `split`, `dedupe` and `on_bad_row`");
+        }
+        cx.write_table("data", &table)?;
+        Ok(Summary::from([
+            ("rows/read".into(), read as f64),
+            ("rows/bad".into(), bad.len() as f64),
+            ("rows/kept".into(), table.rows() as f64),
+        ]))
+    }
+}
+
+impl Prepare {
+    /// One file with its columns renamed; rows without text in a canonical column are bad.
+    fn read(&self, path: &Path, bad: &mut Vec<BadRow>) -> Result<Table> {
+        let policy = match self.on_bad_row {
+            OnBadRow::Fail => BadRows::Fail,
+            OnBadRow::Skip => BadRows::Skip,
+        };
+        let mut table = read_table(path, self.unit.parse()?, policy, bad)?;
+        if table.rows() == 0 {
+            return Ok(table);
+        }
+        for (to, from) in &self.columns {
+            table.rename(from, to).with_context(|| path.display().to_string())?;
+        }
+        let mut good = vec![true; table.rows()];
+        for name in self.target.columns() {
+            let Some(column) = table.column(name) else {
+                let message = table.texts(name).err().map_or(String::new(), |e| e.to_string());
+                let help = format!("name it under `columns: {{ {name}: … }}`");
+                return Err(advise(format!("{}: {message}", path.display()), help));
+            };
+            let text: Vec<Option<String>> = (0..column.len()).map(|i| column.display(i)).collect();
+            for (i, value) in text.iter().enumerate() {
+                if value.as_deref().is_none_or(str::is_empty) {
+                    good[i] = false;
+                    let reason = format!("`{name}` is empty");
+                    if policy == BadRows::Fail {
+                        bail!("row {} of {}: {reason}", i + 1, path.display());
+                    }
+                    bad.push(BadRow { row: i + 1, reason });
+                }
+            }
+            table.set(name, Column::Text(text))?;
+        }
+        let rows: Vec<usize> = (0..table.rows()).filter(|i| good[*i]).collect();
+        Ok(table.take(&rows))
+    }
+
+    /// The rows of the part asked for, without repetitions if so asked.
+    fn choose(&self, table: &Table) -> Result<Table> {
+        let keys = table.texts(self.target.columns()[0])?;
+        let columns = self.target.columns().iter().map(|c| table.texts(c));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut seen = BTreeSet::new();
+        let mut rows = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            let test = part_of_prompt(key, "split", self.split.test_fraction);
+            let wanted = match self.split.part {
+                Part::All => true,
+                Part::Train => !test,
+                Part::Test => test,
+            };
+            let row: Vec<&str> = columns.iter().map(|c| c[i]).collect();
+            if wanted && (!self.dedupe || seen.insert(row)) {
+                rows.push(i);
+            }
+        }
+        Ok(table.take(&rows))
+    }
+}
+
+/// The tables one under the other, with the columns of the first.
+fn join(tables: Vec<Table>, target: Target) -> Result<Table> {
+    let mut tables = tables.into_iter().filter(|t| t.rows() > 0);
+    let first = tables.next().unwrap_or_else(|| {
+        let empty = target.columns().iter().map(|c| (*c, Column::Text(Vec::new())));
+        Table::new(empty.collect()).expect("invariant: canonical columns have distinct names")
+    });
+    tables.try_fold(first, |above, below| above.stack(&below))
+}
+
+fn name_bad_rows(bad: &[BadRow]) -> Option<String> {
+    let named: Vec<String> =
+        bad.iter().take(NAMED_ROWS).map(|b| format!("row {}: {}", b.row, b.reason)).collect();
+    let more = bad.len().saturating_sub(NAMED_ROWS);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    (!bad.is_empty()).then(|| format!("skipped {} rows: {}{more}", bad.len(), named.join("; ")))
+}

@@ -1,0 +1,331 @@
+//! `pretrain`: next-token prediction from scratch.
+//! Knows nothing of prompts, answers or rewards.
+//!
+//! Documents stand one after the other, each in `<bos>…<eos>`, cut into rows of the context's
+//! length; attention may look across the borders of documents within a row.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor, no_grad};
+
+use super::train::{Optimizer, Trainer, rate, within};
+use crate::context::{Context, advise};
+use crate::data::{Vocabulary, part_of_prompt};
+use crate::kind::{Stage, Summary, input, output};
+use crate::model::{LlamaConfig, Policy, Trunk, Window};
+use crate::optim::Schedule;
+use crate::rng::Stream;
+
+/// Params of `pretrain`.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pretrain {
+    /// Shape of the model.
+    model: ModelShape,
+    /// How it is trained.
+    train: PretrainLoop,
+    /// Names the random streams: the first weights and the order of rows.
+    seed: u64,
+}
+
+/// Shape of a model.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ModelShape {
+    /// Architecture; llama is the only one so far.
+    arch: Arch,
+    /// Number of blocks.
+    layers: u32,
+    /// Width of the residual stream.
+    hidden: u32,
+    /// Attention heads.
+    heads: u32,
+    /// Heads of keys and values, each shared by heads/kv_heads queries; 0: as many as heads.
+    kv_heads: u32,
+    /// Longest row, tokens.
+    #[schemars(extend("x-unit" = "count"))]
+    context: u32,
+    /// Width of the gated layer; 0: 8/3 of hidden, rounded up to a multiple of 32.
+    intermediate: u32,
+    /// Use the embedding as the output layer.
+    tie_embeddings: bool,
+    /// Base of the rotary positions.
+    rope_theta: f64,
+    /// Epsilon of the norms.
+    norm_eps: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Arch {
+    #[default]
+    Llama,
+}
+
+impl Default for ModelShape {
+    fn default() -> Self {
+        Self {
+            arch: Arch::Llama,
+            layers: 4,
+            hidden: 128,
+            heads: 4,
+            kv_heads: 0,
+            context: 128,
+            intermediate: 0,
+            tie_embeddings: true,
+            rope_theta: 10_000.0,
+            norm_eps: 1e-6,
+        }
+    }
+}
+
+/// How a model is pretrained.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct PretrainLoop {
+    /// Tokens to train on in all; the text is repeated when it has fewer.
+    #[schemars(extend("x-unit" = "count"))]
+    tokens: u64,
+    /// Tokens of one step.
+    #[schemars(extend("x-unit" = "count"))]
+    batch_tokens: u64,
+    /// Learning rate at its highest.
+    lr: f64,
+    /// How it falls: constant, linear or cosine.
+    schedule: Schedule,
+    /// Share of the steps over which it rises.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    warmup: f64,
+    /// Learning rate at the end, as a share of the highest.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    min_lr: f64,
+    /// Share of the documents held out to measure perplexity.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    eval_fraction: f64,
+    /// AdamW and clipping.
+    optimizer: Optimizer,
+}
+
+impl Default for PretrainLoop {
+    fn default() -> Self {
+        Self {
+            tokens: 1_000_000,
+            batch_tokens: 4096,
+            lr: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup: 0.02,
+            min_lr: 0.1,
+            eval_fraction: 0.02,
+            optimizer: Optimizer::default(),
+        }
+    }
+}
+
+impl Stage for Pretrain {
+    const NAME: &'static str = "pretrain";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "train a language model from scratch on text";
+
+    fn inputs() -> Vec<InputDoc> {
+        vec![
+            input("text", &["dataset/text"], "documents, one a row"),
+            input("tokenizer", &["tokenizer"], "what cuts them into tokens"),
+        ]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![
+            output("model", "model/policy", "", "opens as LlamaForCausalLM"),
+            output("metrics", "dataset/metrics", "parquet", "losses by step"),
+        ]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
+        let config = self.model.config(vocabulary.size())?;
+        let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
+        let policy = Policy(Trunk::init(config, false, self.seed));
+        cx.note(format!(
+            "{} parameters; {} rows to train on, {} held out",
+            policy.0.params.numel(),
+            train.len(),
+            held_out.len()
+        ))?;
+        let train_loss = self.optimize(cx, &policy, &train)?;
+        let eval_loss = mean_loss(&policy, &held_out, 64);
+        cx.metric(self.steps(&policy), &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())])?;
+        policy.save(&cx.output("model")?, &vocabulary)?;
+        cx.complete("model", None)?;
+        cx.write_metrics()?;
+        Ok(Summary::from([
+            ("train/loss".into(), train_loss),
+            ("eval/loss".into(), eval_loss),
+            ("eval/perplexity".into(), eval_loss.exp()),
+            ("model/parameters".into(), policy.0.params.numel() as f64),
+        ]))
+    }
+}
+
+impl Pretrain {
+    /// Rows of context + 1 tokens, to train on and held out (split by document).
+    fn rows(
+        &self,
+        cx: &mut Context,
+        vocabulary: &Vocabulary,
+        context: usize,
+    ) -> Result<(Vec<Vec<i64>>, Vec<Vec<i64>>)> {
+        let table = cx.table("text")?;
+        let (mut train, mut held_out) = (Vec::new(), Vec::new());
+        for text in table.texts("text")? {
+            let out = part_of_prompt(text, "pretrain", self.train.eval_fraction);
+            let stream = if out { &mut held_out } else { &mut train };
+            stream.extend(vocabulary.document(text)?);
+        }
+        let cut = |stream: &[i64]| -> Vec<Vec<i64>> {
+            let starts = (0..stream.len().saturating_sub(context)).step_by(context);
+            starts.map(|s| stream[s..=s + context].to_vec()).collect()
+        };
+        let (rows, held_out_rows) = (cut(&train), cut(&held_out));
+        if rows.is_empty() {
+            let help = "give it more text, or a smaller model.context";
+            let message = format!(
+                "the text has only {} tokens to train on, less than one row of {context}",
+                train.len()
+            );
+            return Err(advise(message, help));
+        }
+        if held_out_rows.is_empty() {
+            cx.warn("too little text to hold any out: the held-out loss is that of the training rows")?;
+            let some = rows.iter().take(64).cloned().collect();
+            return Ok((rows, some));
+        }
+        Ok((rows, held_out_rows))
+    }
+
+    fn batch_rows(&self, policy: &Policy) -> usize {
+        (self.train.batch_tokens / policy.0.config.context as u64).max(1) as usize
+    }
+
+    fn steps(&self, policy: &Policy) -> u64 {
+        let tokens = self.batch_rows(policy) as u64 * policy.0.config.context as u64;
+        self.train.tokens.div_ceil(tokens).max(1)
+    }
+
+    /// The loop. Returns the mean loss of the last tenth of the steps.
+    fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &[Vec<i64>]) -> Result<f64> {
+        let settings = &self.train;
+        let params = &policy.0.params;
+        let mut trainer = Trainer::new(params, &settings.optimizer);
+        let (batch, steps) = (self.batch_rows(policy), self.steps(policy));
+        let report_every = (steps / 50).max(1);
+        let mut order = Order::new(rows.len(), self.seed);
+        let mut last_losses = Vec::new();
+        let mut since = Instant::now();
+        for step in 0..steps {
+            let lr = rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
+            let chosen: Vec<&[i64]> = (0..batch).map(|_| rows[order.next()].as_slice()).collect();
+            let loss = next_token_loss(policy, &chosen);
+            let norm = trainer.step(params, params.gradient(&loss), lr)?;
+            let reports = (step + 1) % report_every == 0 || step + 1 == steps;
+            if reports || step >= steps - steps.div_ceil(10) {
+                let loss = loss.double_value(&[]);
+                if step >= steps - steps.div_ceil(10) {
+                    last_losses.push(loss);
+                }
+                if reports {
+                    let tokens = batch as f64 * policy.0.config.context as f64;
+                    let seconds = since.elapsed().as_secs_f64() / report_every as f64;
+                    since = Instant::now();
+                    cx.metric(
+                        step + 1,
+                        &[
+                            ("train/loss", loss),
+                            ("train/lr", lr),
+                            ("train/grad_norm", norm),
+                            ("time/tokens_per_s", tokens / seconds),
+                        ],
+                    )?;
+                }
+            }
+            cx.progress(step + 1, steps, "steps")?;
+        }
+        Ok(crate::stats::mean(&last_losses))
+    }
+}
+
+impl ModelShape {
+    fn config(&self, vocab: usize) -> Result<LlamaConfig> {
+        let Arch::Llama = self.arch;
+        let wide = (u64::from(self.hidden) * 8).div_ceil(3).div_ceil(32) * 32;
+        let config = LlamaConfig {
+            vocab: vocab as i64,
+            hidden: i64::from(self.hidden),
+            layers: i64::from(self.layers),
+            heads: i64::from(self.heads),
+            kv_heads: i64::from(if self.kv_heads == 0 { self.heads } else { self.kv_heads }),
+            intermediate: if self.intermediate == 0 { wide as i64 } else { i64::from(self.intermediate) },
+            context: i64::from(self.context),
+            rope_theta: self.rope_theta,
+            norm_eps: self.norm_eps,
+            tie_embeddings: self.tie_embeddings,
+        };
+        config.check()?;
+        if config.context < 8 {
+            bail!("model.context must be 8 or more, not {}", config.context);
+        }
+        within("model.norm_eps", self.norm_eps, 0.0, 1.0)?;
+        Ok(config)
+    }
+}
+
+/// Row numbers in random order, a fresh order every time all have been given.
+struct Order {
+    seed: u64,
+    epoch: u64,
+    rows: usize,
+    left: Vec<usize>,
+}
+
+impl Order {
+    fn new(rows: usize, seed: u64) -> Self {
+        Self { seed, epoch: 0, rows, left: Vec::new() }
+    }
+
+    fn next(&mut self) -> usize {
+        if self.left.is_empty() {
+            self.left = Stream::new(self.seed, "shuffle", self.epoch, 0).permutation(self.rows);
+            self.epoch += 1;
+        }
+        self.left.pop().expect("invariant: there is at least one row")
+    }
+}
+
+/// Mean cross entropy of each next token of `rows`, each `context + 1` long: a scalar.
+pub fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
+    let flat: Vec<i64> = rows.concat();
+    let device = policy.0.params.flat.device();
+    let ids = Tensor::from_slice(&flat).view([rows.len() as i64, -1]).to_device(device);
+    let time = ids.size()[1] - 1;
+    let hidden = policy.0.hidden(&ids.narrow(1, 0, time), &Window::Right);
+    let logits = policy.logits(&hidden).view([-1, policy.0.config.vocab]);
+    let targets = ids.narrow(1, 1, time).reshape([-1]);
+    logits.cross_entropy_loss(&targets, None::<Tensor>, Reduction::Mean, -100, 0.0).to_kind(Kind::Float)
+}
+
+/// Mean loss over all rows, without gradients.
+fn mean_loss(policy: &Policy, rows: &[Vec<i64>], batch: usize) -> f64 {
+    no_grad(|| {
+        let sum: f64 = rows
+            .chunks(batch)
+            .map(|chunk| {
+                let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
+                next_token_loss(policy, &chunk).double_value(&[]) * chunk.len() as f64
+            })
+            .sum();
+        sum / rows.len() as f64
+    })
+}

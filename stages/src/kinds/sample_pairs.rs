@@ -1,0 +1,242 @@
+//! `sample_pairs`: two different answers to a prompt, ready to be compared.
+//! Knows nothing of who compares them.
+
+use anyhow::{Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::train::{encode_prompts, same_tokenizer, within};
+use crate::context::Context;
+use crate::data::{Column, Table, Vocabulary};
+use crate::kind::{Stage, Summary, input, optional, output};
+use crate::model::Policy;
+use crate::rng::Stream;
+use crate::sampling::{Sampler, generate};
+
+/// Params of `sample_pairs`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplePairs {
+    /// Number of pairs; the prompts are used again and again, in random order.
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
+    pairs: u64,
+    /// Divides the logits; 1 draws from the model as it is.
+    temperature: f64,
+    /// Draw from the k most likely tokens only; 0: from all.
+    top_k: u32,
+    /// Draw from the most likely tokens that together have this probability; 1: from all.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    top_p: f64,
+    /// Longest answer, tokens.
+    #[schemars(extend("x-unit" = "count"))]
+    max_tokens: u32,
+    /// Fresh draws of the second answer while it equals the first; 0 keeps such pairs.
+    resample: u32,
+    /// Names the random streams: the order of prompts and the draws.
+    seed: u64,
+}
+
+impl Default for SamplePairs {
+    fn default() -> Self {
+        Self {
+            pairs: 1000,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 24,
+            resample: 4,
+            seed: 0,
+        }
+    }
+}
+
+/// A drawn answer.
+#[derive(Clone)]
+struct Drawn {
+    text: String,
+    finished: bool,
+}
+
+impl Stage for SamplePairs {
+    const NAME: &'static str = "sample_pairs";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "draw two different answers to each prompt, to be compared";
+
+    fn inputs() -> Vec<InputDoc> {
+        let prompts = &["dataset/prompt", "dataset/prompt_completion"];
+        vec![
+            input("policy", &["model/policy"], "the model that answers"),
+            input("prompts", prompts, "what it answers; further columns travel along"),
+            optional("against", &["model/policy"], "gives the second answer instead"),
+        ]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![output("pairs", "dataset/pairs", "parquet", "two answers a row")]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        within("temperature", self.temperature, 1e-6, 100.0)?;
+        within("top_p", self.top_p, 1e-6, 1.0)?;
+        let folder = cx.path("policy")?.to_owned();
+        let policy = Policy::open(&folder)?;
+        let vocabulary = cx.vocabulary(&folder)?;
+        let against = if cx.inputs("against").is_empty() {
+            None
+        } else {
+            let folder = cx.path("against")?.to_owned();
+            same_tokenizer(("policy", &vocabulary), ("against", &cx.vocabulary(&folder)?))?;
+            Some(Policy::open(&folder)?)
+        };
+        let prompts = cx.table("prompts")?;
+        let texts = prompts.texts("prompt")?;
+        let rows = self.order(texts.len());
+        let chosen: Vec<&str> = rows.iter().map(|i| texts[*i]).collect();
+        let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
+        let first = self.draw(&policy, &vocabulary, &encoded, 0, None)?;
+        cx.progress(1, 2, "sides")?;
+        let second = self.second(against.as_ref().unwrap_or(&policy), &vocabulary, &encoded, &first)?;
+        cx.progress(2, 2, "sides")?;
+        self.write(cx, &prompts, &rows, &first, &second)
+    }
+}
+
+impl SamplePairs {
+    /// Row of each pair's prompt: all prompts in random order, again and again.
+    fn order(&self, prompts: usize) -> Vec<usize> {
+        let rounds = (self.pairs as usize).div_ceil(prompts) as u64;
+        let round = |r| Stream::new(self.seed, "order", r, 0).permutation(prompts);
+        (0..rounds).flat_map(round).take(self.pairs as usize).collect()
+    }
+
+    /// One answer to each prompt, or to those listed in `only`. Draw `step` of the stage.
+    fn draw(
+        &self,
+        policy: &Policy,
+        vocabulary: &Vocabulary,
+        prompts: &[Vec<i64>],
+        step: u64,
+        only: Option<&[usize]>,
+    ) -> Result<Vec<Drawn>> {
+        let sampler = Sampler {
+            temperature: self.temperature,
+            top_k: self.top_k as usize,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens as usize,
+            seed: self.seed,
+            step,
+        };
+        let all: Vec<usize> = (0..prompts.len()).collect();
+        let places = only.unwrap_or(&all);
+        let rows: Vec<Vec<i64>> = places.iter().map(|i| prompts[*i].clone()).collect();
+        let keys: Vec<u64> = places.iter().map(|i| *i as u64).collect();
+        let answers = generate(policy, &rows, &keys, &sampler);
+        let text = |r: crate::sampling::Response| {
+            let text = vocabulary.decode(&r.tokens)?.trim().to_owned();
+            Ok(Drawn { text, finished: r.finished })
+        };
+        answers.into_iter().map(text).collect()
+    }
+
+    /// Second answers: those equal to the first are drawn again, `resample` times at most.
+    fn second(
+        &self,
+        policy: &Policy,
+        vocabulary: &Vocabulary,
+        prompts: &[Vec<i64>],
+        first: &[Drawn],
+    ) -> Result<Vec<Drawn>> {
+        let mut second = self.draw(policy, vocabulary, prompts, 1, None)?;
+        for attempt in 0..u64::from(self.resample) {
+            let equal: Vec<usize> =
+                (0..first.len()).filter(|i| first[*i].text == second[*i].text).collect();
+            if equal.is_empty() {
+                break;
+            }
+            let fresh = self.draw(policy, vocabulary, prompts, 2 + attempt, Some(&equal))?;
+            for (i, drawn) in equal.into_iter().zip(fresh) {
+                second[i] = drawn;
+            }
+        }
+        Ok(second)
+    }
+
+    fn write(
+        &self,
+        cx: &mut Context,
+        prompts: &Table,
+        rows: &[usize],
+        first: &[Drawn],
+        second: &[Drawn],
+    ) -> Result<Summary> {
+        let texts = prompts.texts("prompt")?;
+        let mut seen = std::collections::BTreeSet::new();
+        let mut keep = Vec::new();
+        let mut pairs = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            let pair = pair_id(texts[*row], &first[i].text, &second[i].text);
+            let equal = self.resample > 0 && first[i].text == second[i].text;
+            if !equal && seen.insert(pair.clone()) {
+                keep.push(i);
+                pairs.push(pair);
+            }
+        }
+        if keep.is_empty() {
+            bail!("the model gives one and the same answer to every prompt: nothing to compare");
+        }
+        let kept: Vec<usize> = keep.iter().map(|i| rows[*i]).collect();
+        let text = |of: &[Drawn]| Column::text(keep.iter().map(|i| of[*i].text.clone()));
+        let finished = |of: &[Drawn]| Column::bools(keep.iter().map(|i| of[*i].finished));
+        let mut table = Table::new(vec![
+            ("pair", Column::text(pairs)),
+            ("prompt", Column::text(kept.iter().map(|r| texts[*r]))),
+            ("response_a", text(first)),
+            ("response_b", text(second)),
+            ("finished_a", finished(first)),
+            ("finished_b", finished(second)),
+        ])?;
+        let further = prompts.take(&kept);
+        for (name, column) in further.columns() {
+            if table.column(name).is_none() {
+                table.set(name, column.clone())?;
+            }
+        }
+        cx.write_table("pairs", &table)?;
+        let dropped = rows.len() - keep.len();
+        cx.note(format!("{} pairs; {dropped} with equal answers or seen before dropped", keep.len()))?;
+        let ended = first.iter().chain(second).filter(|d| d.finished).count();
+        Ok(Summary::from([
+            ("pairs".into(), keep.len() as f64),
+            ("pairs/dropped".into(), dropped as f64),
+            ("tokens/eos_rate".into(), ended as f64 / (2 * rows.len()) as f64),
+        ]))
+    }
+}
+
+/// Name of a comparison: `sha256:` and the SHA-256 of the canonical JSON array
+/// `["preflow.pair/1",PROMPT,LOW,HIGH]` in UTF-8, without blanks, strings escaped as `serde_json`
+/// does (only `"`, `\` and control characters), where LOW and HIGH are the two answers sorted by
+/// their bytes. It does not depend on sides, files or models, so votes outlive a new draw.
+pub fn pair_id(prompt: &str, one: &str, other: &str) -> String {
+    let (low, high) = if one <= other { (one, other) } else { (other, one) };
+    let bytes = serde_json::to_vec(&["preflow.pair/1", prompt, low, high])
+        .expect("invariant: strings are JSON");
+    let hex: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pair_id;
+
+    #[test]
+    fn a_pair_has_one_name_whatever_the_sides() {
+        assert_eq!(pair_id("p", "a", "b"), pair_id("p", "b", "a"));
+        assert_ne!(pair_id("p", "a", "b"), pair_id("p", "a", "c"));
+        // printf '["preflow.pair/1","p","a","b"]' | sha256sum
+        let expected = "sha256:f42908c8ff58bc99b2bba14923c11130e0f03ab844d60d94065d981da1b40de7";
+        assert_eq!(pair_id("p", "b", "a"), expected);
+    }
+}

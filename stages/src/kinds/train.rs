@@ -1,0 +1,131 @@
+//! Params and small pieces that the training kinds share. Their loops are written out in each.
+//! Knows nothing of any one kind.
+
+use anyhow::{Result, bail};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::context::{Context, advise};
+use crate::data::{Vocabulary, fit_prompt};
+use crate::model::{Params, Policy};
+use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
+
+/// AdamW and its surroundings.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimizer {
+    /// Decay rates of AdamW's two moments.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// Where epsilon is added: torch (to the corrected root) or tf1 (to the uncorrected one).
+    pub eps_form: EpsForm,
+    /// Decoupled weight decay of the matrices.
+    pub weight_decay: f64,
+    /// Largest norm of a gradient; 0: not clipped.
+    pub grad_clip: f64,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self {
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            eps_form: EpsForm::Torch,
+            weight_decay: 0.1,
+            grad_clip: 1.0,
+        }
+    }
+}
+
+/// The weights of a model in training, and how they move.
+pub struct Trainer {
+    adamw: AdamW,
+    grad_clip: f64,
+}
+
+impl Trainer {
+    /// An optimizer for `params`.
+    pub fn new(params: &Params, settings: &Optimizer) -> Self {
+        let config = AdamWConfig {
+            betas: settings.betas,
+            eps: settings.eps,
+            eps_form: settings.eps_form,
+            weight_decay: settings.weight_decay,
+        };
+        let adamw = AdamW::new(config, &params.flat, params.decaying());
+        Self { adamw, grad_clip: settings.grad_clip }
+    }
+
+    /// One step of size `lr` down the gradient, `[n]`. Returns the norm before clipping.
+    ///
+    /// # Errors
+    /// When the gradient is not finite: the weights are left as they were.
+    pub fn step(&mut self, params: &Params, mut gradient: Tensor, lr: f64) -> Result<f64> {
+        let norm = clip_gradient(&mut gradient, self.grad_clip);
+        if !norm.is_finite() {
+            let help = "a smaller learning rate, more warmup, or grad_clip: 1 usually help";
+            let message = format!("the gradient is {norm} at step {}", self.adamw.step + 1);
+            return Err(advise(message, help));
+        }
+        self.adamw.step(&params.flat, &gradient, lr);
+        Ok(norm)
+    }
+}
+
+/// The learning rate at `step` of `total`.
+pub fn rate(lr: f64, schedule: Schedule, step: u64, total: u64, warmup: f64, floor: f64) -> f64 {
+    lr * schedule.factor(step, total, warmup, floor)
+}
+
+/// Prompts as token rows that leave `room` tokens of the context free; warns of those cut.
+///
+/// # Errors
+/// When no room is left for a prompt.
+pub fn encode_prompts(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    policy: &Policy,
+    prompts: &[&str],
+    room: usize,
+) -> Result<Vec<Vec<i64>>> {
+    let context = policy.0.config.context as usize;
+    if room + 4 > context {
+        bail!("max_tokens {room} leaves no room for a prompt in a context of {context} tokens");
+    }
+    let mut cut = 0;
+    let mut rows = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        let (row, was_cut) = fit_prompt(vocabulary.prompt(prompt)?, context - room);
+        cut += usize::from(was_cut);
+        rows.push(row);
+    }
+    cx.warn_if((cut > 0).then(|| {
+        format!("{cut} prompts were cut from the left to leave {room} tokens for the response")
+    }))?;
+    Ok(rows)
+}
+
+/// Refuses two models that read different tokens.
+///
+/// # Errors
+/// When the tokenizer files differ in one byte.
+pub fn same_tokenizer(a: (&str, &Vocabulary), b: (&str, &Vocabulary)) -> Result<()> {
+    if a.1.bytes() != b.1.bytes() {
+        let message = format!("the tokenizers of `{}` and `{}` differ", a.0, b.0);
+        return Err(advise(message, "train both from one tokenizer stage"));
+    }
+    Ok(())
+}
+
+/// Checks that a number lies in a range.
+///
+/// # Errors
+/// Names the param.
+pub fn within(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    if !(low..=high).contains(&value) {
+        bail!("`{name}` must lie between {low} and {high}, not {value}");
+    }
+    Ok(())
+}

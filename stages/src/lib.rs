@@ -1,0 +1,19 @@
+//! preflow-stages: the built-in stage kinds, on libtorch.
+//!
+//! In reading order: the worker performs a task through a [`kind`], which sees the world only
+//! through its [`context`]; [`kinds`] hold each loop in full; [`model`] is the transformer and
+//! its files; [`rl`] and [`sampling`] are formulas; [`optim`] is AdamW; [`rng`] the random
+//! streams; [`stats`] the intervals; [`data`] the tables, tokens and rules. Nothing here knows of
+//! caching, pipelines or the clock of a run.
+
+pub mod context;
+pub mod data;
+pub mod kind;
+pub mod kinds;
+pub mod model;
+pub mod optim;
+pub mod rl;
+pub mod rng;
+pub mod sampling;
+pub mod stats;
+pub mod worker;

@@ -1,0 +1,142 @@
+//! What reads the hidden states: the output layer of a policy, the scalar of a reward model or
+//! critic; and the folders they are kept in. Knows nothing of losses.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tch::{Kind, Tensor};
+
+use super::{LlamaConfig, ParamSpec, Params, Trunk, Window, read_weights, write_weights};
+use crate::data::Vocabulary;
+use crate::rng::Stream;
+
+/// A language model.
+#[derive(Debug)]
+pub struct Policy(pub Trunk);
+
+/// A model with one number a position: a reward model or a critic.
+#[derive(Debug)]
+pub struct Scorer(pub Trunk);
+
+impl Policy {
+    /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
+    pub fn logits(&self, hidden: &Tensor) -> Tensor {
+        hidden.linear(self.output_layer(), None::<Tensor>)
+    }
+
+    fn output_layer(&self) -> &Tensor {
+        let trunk = &self.0;
+        let index = if trunk.config.tie_embeddings { 0 } else { 4 * trunk.config.layers + 1 };
+        &trunk.params.tensors[index as usize]
+    }
+
+    /// Opens a `model/policy` folder.
+    ///
+    /// # Errors
+    /// When a file is missing or its parts do not fit each other.
+    pub fn open(folder: &Path) -> Result<Self> {
+        open(folder, false).map(Self)
+    }
+
+    /// Writes a `model/policy` folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
+        save(&self.0, folder, vocabulary, false)
+    }
+
+    /// A copy that shares nothing with this one.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(self.0.duplicate())
+    }
+}
+
+impl Scorer {
+    /// A policy's trunk with a fresh head: weight ~ N(0, 1/√(hidden+1)), bias 0.
+    pub fn from_policy(policy: &Policy, seed: u64) -> Self {
+        let (config, from) = (&policy.0.config, &policy.0.params);
+        let specs = ParamSpec::list(config, true);
+        let tensors: Vec<Tensor> = specs
+            .iter()
+            .map(|spec| {
+                let same = from.specs.iter().position(|s| s.parts == spec.parts);
+                match same {
+                    Some(i) => from.tensors[i].detach().reshape([-1]),
+                    None => fresh_head(spec, seed),
+                }
+            })
+            .collect();
+        let flat = Tensor::cat(&tensors, 0);
+        Self(Trunk::new(config.clone(), Params::from_flat(specs, flat)))
+    }
+
+    /// One number a hidden state: `[…]` of `[…, hidden]`.
+    pub fn score(&self, hidden: &Tensor) -> Tensor {
+        let t = &self.0.params.tensors;
+        let weight = &t[(4 * self.0.config.layers + 1) as usize];
+        hidden.linear(weight, t.last()).squeeze_dim(-1)
+    }
+
+    /// Rewards, `[batch]`: the score at column `last[b]`, `[batch]`, of right-padded rows `ids`,
+    /// `[batch, time]`.
+    pub fn rewards(&self, ids: &Tensor, last: &Tensor) -> Tensor {
+        let hidden = self.0.hidden(ids, &Window::Right);
+        let (time, width) = (ids.size()[1], self.0.config.hidden);
+        let rows = Tensor::arange(ids.size()[0], (Kind::Int64, ids.device())) * time + last;
+        self.score(&hidden.reshape([-1, width]).index_select(0, &rows))
+    }
+
+    /// Adds `delta` to the bias, so every reward moves by it.
+    pub fn shift(&mut self, delta: f64) {
+        let n = self.0.params.numel();
+        let _ = self.0.params.flat.narrow(0, n - 1, 1).g_add_scalar_(delta);
+    }
+
+    /// Opens a `model/reward` folder.
+    ///
+    /// # Errors
+    /// When a file is missing or its parts do not fit each other.
+    pub fn open(folder: &Path) -> Result<Self> {
+        open(folder, true).map(Self)
+    }
+
+    /// Writes a `model/reward` folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
+        save(&self.0, folder, vocabulary, true)
+    }
+
+    /// A copy that shares nothing with this one: how a critic starts.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(self.0.duplicate())
+    }
+}
+
+fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {
+    let width = spec.numel();
+    let mut stream = Stream::new(seed, "head", 0, 0);
+    let std = if spec.decays() { 1.0 / ((width + 1) as f64).sqrt() } else { 0.0 };
+    let values: Vec<f32> = (0..width).map(|_| (stream.normal() * std) as f32).collect();
+    Tensor::from_slice(&values)
+}
+
+fn open(folder: &Path, reward: bool) -> Result<Trunk> {
+    let context = || format!("cannot open the model in {}", folder.display());
+    let config = LlamaConfig::read(&folder.join("config.json")).with_context(context)?;
+    let specs = ParamSpec::list(&config, reward);
+    let flat = read_weights(&folder.join("model.safetensors"), &specs).with_context(context)?;
+    Ok(Trunk::new(config, Params::from_flat(specs, flat)))
+}
+
+fn save(trunk: &Trunk, folder: &Path, vocabulary: &Vocabulary, reward: bool) -> Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let config = serde_json::to_string_pretty(&trunk.config.to_json(reward))?;
+    fs_err::write(folder.join("config.json"), config + "\n")?;
+    fs_err::write(folder.join("tokenizer.json"), vocabulary.bytes())?;
+    write_weights(&folder.join("model.safetensors"), &trunk.params)
+}

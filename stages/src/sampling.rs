@@ -1,0 +1,184 @@
+//! Draws responses from a policy with a key-value cache. What a row draws depends on its key
+//! alone: not on the batch, its order or the number of threads.
+//! Knows nothing of files, events or what the responses are for.
+
+use tch::{Kind, Tensor, no_grad};
+
+use crate::data::{EOS, PAD};
+use crate::model::{Cache, Policy};
+use crate::rng::Stream;
+
+/// Most rows that are decoded together.
+const BATCH: usize = 256;
+
+/// How tokens are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampler {
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Keeps the k most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the most likely tokens that together have this probability; 1 keeps all.
+    pub top_p: f64,
+    /// Longest response, tokens, the end token included.
+    pub max_tokens: usize,
+    pub seed: u64,
+    /// Which of the stage's many draws this is.
+    pub step: u64,
+}
+
+/// A drawn response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The end token included, when there is one.
+    pub tokens: Vec<i64>,
+    /// It ended by itself.
+    pub finished: bool,
+}
+
+/// One row that is being written.
+struct Row {
+    /// Place in the caller's list.
+    place: usize,
+    stream: Stream,
+    tokens: Vec<i64>,
+}
+
+/// Draws one response to each prompt. `keys[i]` names the stream of prompt `i`; two prompts with
+/// one key and equal tokens get equal responses.
+///
+/// A prompt must leave `max_tokens` of the model's context free; see `data::fit_prompt`.
+pub fn generate(
+    policy: &Policy,
+    prompts: &[Vec<i64>],
+    keys: &[u64],
+    sampler: &Sampler,
+) -> Vec<Response> {
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.sort_by_key(|i| prompts[*i].len());
+    let mut out: Vec<Option<Response>> = vec![None; prompts.len()];
+    no_grad(|| {
+        for chunk in order.chunks(BATCH) {
+            let rows = chunk.iter().map(|place| Row {
+                place: *place,
+                stream: Stream::new(sampler.seed, "sample", sampler.step, keys[*place]),
+                tokens: Vec::with_capacity(sampler.max_tokens),
+            });
+            decode(policy, prompts, rows.collect(), sampler, &mut out);
+        }
+    });
+    out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect()
+}
+
+/// Decodes rows until all have ended; finished rows leave the batch when they are a quarter of it.
+fn decode(
+    policy: &Policy,
+    prompts: &[Vec<i64>],
+    mut rows: Vec<Row>,
+    sampler: &Sampler,
+    out: &mut [Option<Response>],
+) {
+    let device = policy.0.params.flat.device();
+    let time = rows.iter().map(|r| prompts[r.place].len()).max().unwrap_or(0);
+    let mut ids = vec![PAD; rows.len() * time];
+    let mut starts = Vec::new();
+    for (b, row) in rows.iter().enumerate() {
+        let prompt = &prompts[row.place];
+        ids[(b + 1) * time - prompt.len()..(b + 1) * time].copy_from_slice(prompt);
+        starts.push((time - prompt.len()) as i64);
+    }
+    let start = Tensor::from_slice(&starts).to_device(device);
+    let columns = (time + sampler.max_tokens) as i64;
+    let mut cache = Cache::new(&policy.0.config, start, columns, device);
+    let mut input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
+    loop {
+        let hidden = policy.0.hidden_cached(&input, &mut cache);
+        let last = hidden.select(1, hidden.size()[1] - 1);
+        let next = draw(&policy.logits(&last), &mut rows, sampler);
+        let ended = |row: &Row| {
+            row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens
+        };
+        let open: Vec<i64> = (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
+        if open.is_empty() {
+            break;
+        }
+        input = Tensor::from_slice(&next).view([-1, 1]).to_device(device);
+        if open.len() * 4 <= rows.len() * 3 {
+            let keep = Tensor::from_slice(&open).to_device(device);
+            cache.keep(&keep);
+            input = input.index_select(0, &keep);
+            let (stay, leave) = rows.into_iter().partition(|row| !ended(row));
+            rows = stay;
+            finish(leave, out);
+        }
+    }
+    finish(rows, out);
+}
+
+fn finish(rows: Vec<Row>, out: &mut [Option<Response>]) {
+    for row in rows {
+        let finished = row.tokens.last() == Some(&EOS);
+        out[row.place] = Some(Response { tokens: row.tokens, finished });
+    }
+}
+
+/// Draws the next token of every row that has not ended; the others get filling.
+fn draw(logits: &Tensor, rows: &mut [Row], sampler: &Sampler) -> Vec<i64> {
+    let vocab = logits.size()[1] as usize;
+    let weights = if sampler.temperature > 0.0 {
+        (logits / sampler.temperature).softmax(-1, Kind::Float)
+    } else {
+        logits.to_kind(Kind::Float)
+    };
+    let mut host = vec![0.0_f32; rows.len() * vocab];
+    let n = host.len();
+    weights.to_device(tch::Device::Cpu).contiguous().copy_data(&mut host, n);
+    let each = rows.iter_mut().zip(host.chunks_exact(vocab));
+    each.map(|(row, weights)| {
+        let ended = row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens;
+        if ended {
+            return PAD;
+        }
+        let token = pick(weights, &mut row.stream, sampler) as i64;
+        row.tokens.push(token);
+        token
+    })
+    .collect()
+}
+
+/// One index by the probabilities `weights` (or the largest of the logits, at temperature 0),
+/// with exactly one number of the stream.
+pub fn pick(weights: &[f32], stream: &mut Stream, sampler: &Sampler) -> usize {
+    let uniform = stream.uniform();
+    if sampler.temperature == 0.0 {
+        return (0..weights.len()).rev().max_by(|a, b| weights[*a].total_cmp(&weights[*b])).unwrap_or(0);
+    }
+    let all = sampler.top_k == 0 && sampler.top_p >= 1.0;
+    let kept: Vec<usize> = if all { (0..weights.len()).collect() } else { keep(weights, sampler) };
+    let total: f64 = kept.iter().map(|i| f64::from(weights[*i])).sum();
+    let mut rest = uniform * total;
+    for i in &kept {
+        rest -= f64::from(weights[*i]);
+        if rest < 0.0 {
+            return *i;
+        }
+    }
+    kept.last().copied().unwrap_or(0)
+}
+
+/// The indices that top-k and then top-p leave, the most likely first.
+fn keep(weights: &[f32], sampler: &Sampler) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+    if sampler.top_k > 0 {
+        order.truncate(sampler.top_k);
+    }
+    let total: f64 = order.iter().map(|i| f64::from(weights[*i])).sum();
+    let mut sum = 0.0;
+    let enough = order.iter().position(|i| {
+        sum += f64::from(weights[*i]);
+        sum >= sampler.top_p * total
+    });
+    order.truncate(enough.map_or(order.len(), |i| i + 1));
+    order
+}

@@ -1,0 +1,194 @@
+//! The worker's side of the contract: one task in, events out, exactly one last event.
+//! Knows nothing of what the kinds do.
+
+use std::any::Any;
+use std::io::Read as _;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+use preflow::protocol::{Event, PROTOCOL, TaskSpec};
+use sha2::{Digest as _, Sha256};
+
+use crate::context::{Advised, Context, Events, parse_device};
+use crate::kind::{Kind, Summary, catalog_json};
+use crate::kinds::KINDS;
+
+/// Exit code after a failure that was reported by an event.
+pub const EXIT_FAILED: i32 = 1;
+/// Exit code when the orchestrator is gone.
+pub const EXIT_ORPHANED: i32 = 143;
+
+/// What the last panic said: the hook sees more than `catch_unwind` hands over.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Performs the task in the file and returns the exit code. `events` is the real standard output.
+pub fn run(task_file: &Path, events: &Events) -> i32 {
+    catch_panics();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| perform(task_file, events)));
+    let (last, code) = match result {
+        Ok(Ok(summary)) => {
+            let finite = |v: f64| v.is_finite().then_some(v);
+            let summary = summary.into_iter().map(|(k, v)| (k, finite(v))).collect();
+            (Event::Done { summary }, 0)
+        }
+        Ok(Err(error)) => (failed(&error), EXIT_FAILED),
+        Err(panic) => (panicked(panic.as_ref()), EXIT_FAILED),
+    };
+    match events.send(&last) {
+        Ok(()) => code,
+        Err(_) => EXIT_FAILED,
+    }
+}
+
+/// Ends the process as soon as standard input does: the orchestrator has died.
+pub fn watch_lifeline() {
+    std::thread::spawn(|| {
+        let mut buffer = [0; 256];
+        loop {
+            match std::io::stdin().lock().read(&mut buffer) {
+                Ok(0) => std::process::exit(EXIT_ORPHANED),
+                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => {
+                    std::process::exit(EXIT_ORPHANED)
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+/// Keeps freed memory for the next tensor of its size instead of handing it back to the kernel,
+/// which would clear every page again: a third of the time of a small model's step.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const ONE_GIB: i32 = 1 << 30;
+        #[expect(unsafe_code, reason = "mallopt only sets two numbers of this process's allocator")]
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, ONE_GIB);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        }
+    }
+}
+
+fn perform(task_file: &Path, events: &Events) -> Result<Summary> {
+    // Even a refusal starts with `hello`: the reader learns who refuses.
+    events.send(&hello())?;
+    let text = fs_err::read_to_string(task_file)?;
+    let task = read_task(&text).with_context(|| format!("cannot use {}", task_file.display()))?;
+    let kind = find_kind(&task)?;
+    parse_device(task.execution.device.as_deref().unwrap_or("cpu"))?;
+    set_threads(task.execution.threads.unwrap_or(kind.describe().threads));
+    let params = task.params.clone();
+    let outputs = task.outputs.clone();
+    let mut cx = Context::new(task, events.clone())?;
+    let summary = kind.run(params, &mut cx)?;
+    for (port, path) in outputs {
+        if !Path::new(&path).exists() {
+            bail!("output `{port}` was not written by kind `{}`", kind.name);
+        }
+    }
+    Ok(summary)
+}
+
+fn hello() -> Event {
+    let digest = Sha256::digest(catalog_json().as_bytes());
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    Event::Hello {
+        protocol: PROTOCOL,
+        catalog: format!("sha256:{hex}"),
+        worker: format!("preflow-worker {}", env!("CARGO_PKG_VERSION")),
+        backend: "libtorch 2.11".into(),
+        device: "cpu".into(),
+    }
+}
+
+/// Reads a task, the protocol first: of another one nothing else can be trusted.
+fn read_task(text: &str) -> Result<TaskSpec> {
+    let value: serde_json::Value = serde_json::from_str(text).context("the task is not JSON")?;
+    match value["protocol"].as_u64() {
+        Some(p) if p == u64::from(PROTOCOL) => {}
+        Some(p) => bail!("the task speaks protocol {p}, this worker protocol {PROTOCOL}"),
+        None => bail!("the task names no protocol"),
+    }
+    serde_json::from_value(value).context("the task does not fit the protocol")
+}
+
+fn find_kind(task: &TaskSpec) -> Result<&'static Kind> {
+    let Some(kind) = KINDS.iter().find(|k| k.name == task.kind) else {
+        let names: Vec<_> = KINDS.iter().map(|k| k.name).collect();
+        bail!("unknown kind `{}`; this worker has {}", task.kind, names.join(", "));
+    };
+    if kind.version != task.version {
+        bail!(
+            "the task wants kind `{}` version {}, this worker has version {}",
+            kind.name,
+            task.version,
+            kind.version
+        );
+    }
+    Ok(kind)
+}
+
+/// Sets libtorch's threads; 0: all cores.
+fn set_threads(threads: u32) {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if threads == 0 { all as i32 } else { threads as i32 };
+    tch::set_num_threads(threads);
+    tch::set_num_interop_threads(1);
+}
+
+fn failed(error: &anyhow::Error) -> Event {
+    let help = error.downcast_ref::<Advised>().map(|a| a.help.clone());
+    let causes = error.chain().skip(1).map(|e| first_line(&e.to_string())).collect();
+    let message = first_line(&error.to_string());
+    match error.chain().find_map(|e| out_of_memory(&e.to_string())) {
+        Some(memory) => memory,
+        None => Event::Failed { message, chain: causes, help },
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Event {
+    let hook = PANIC.lock().ok().and_then(|mut p| p.take());
+    let payload = || panic.downcast_ref::<String>().cloned();
+    let text = hook.or_else(payload).unwrap_or_else(|| "no message".into());
+    out_of_memory(&text).unwrap_or_else(|| Event::Failed {
+        message: format!("the worker stopped on a defect of its own: {}", first_line(&text)),
+        chain: Vec::new(),
+        help: Some("please report it with the task file".into()),
+    })
+}
+
+/// The failure to report when `text` says that there is not enough memory.
+fn out_of_memory(text: &str) -> Option<Event> {
+    let signs = ["can't allocate memory", "not enough memory", "out of memory"];
+    let line = text.lines().find(|l| signs.iter().any(|s| l.contains(s)))?;
+    Some(Event::Failed {
+        message: "out of memory".into(),
+        chain: vec![first_line(line)],
+        help: Some("use a smaller batch, context or model".into()),
+    })
+}
+
+/// libtorch puts a stack trace under its first line.
+fn first_line(text: &str) -> String {
+    let line = text.split("\\n").next().unwrap_or(text);
+    line.lines().next().unwrap_or_default().chars().take(2000).collect()
+}
+
+fn catch_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = match (info.payload().downcast_ref::<String>(), info.payload().downcast_ref()) {
+            (Some(s), _) => s.clone(),
+            (None, Some(s)) => <&str>::to_string(s),
+            (None, None) => "no message".into(),
+        };
+        let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line()));
+        let place = place.unwrap_or_default();
+        eprintln!("panic: {text}{place}");
+        if let Ok(mut last) = PANIC.lock() {
+            *last = Some(text);
+        }
+    }));
+}
