@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, watch};
 
@@ -18,6 +19,8 @@ pub enum Act {
     End(Outcome),
     /// Runs until it is stopped.
     Hang,
+    /// Appends to this file, then does what a task without a script does.
+    Touch(PathBuf),
 }
 
 /// Executor that follows a script: stage name → acts, one an attempt.
@@ -50,8 +53,16 @@ impl Executor for Scripted {
             .get_mut(&task.spec.stage)
             .and_then(VecDeque::pop_front)
             .unwrap_or_else(|| Act::Write(format!("made by {}\n", task.spec.stage)));
+        let act = match act {
+            Act::Touch(path) => {
+                touch(&path);
+                Act::Write(String::new())
+            }
+            act => act,
+        };
         Box::pin(async move {
             match act {
+                Act::Touch(_) => unreachable!("invariant: replaced above"),
                 Act::End(outcome) => outcome,
                 Act::Hang => {
                     let _ = stop.wait_for(|s| *s > Stop::Go).await;
@@ -75,4 +86,11 @@ impl Executor for Scripted {
             }
         })
     }
+}
+
+#[expect(clippy::expect_used, reason = "a test double may fail its test")]
+fn touch(path: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::options().append(true).open(path).expect("a file to touch");
+    file.write_all(b"more").expect("writable");
 }

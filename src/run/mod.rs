@@ -4,12 +4,17 @@
 //! A stage goes: blocked by upstream → ready *to be judged* → reused, or queued for a share of the
 //! machine → running → sealed (outputs hashed; downstream may be judged) → published.
 
+mod attempt;
 pub mod committer;
 pub mod event;
+mod finish;
 pub mod journal;
 mod machine;
+mod outcome;
 pub mod pools;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

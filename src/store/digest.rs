@@ -100,7 +100,7 @@ impl Memo {
     }
 
     /// Remembers a digest taken at `hashed_at` (nanoseconds since 1970).
-    pub(super) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
+    pub(crate) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
         self.known.insert(path.to_owned(), (signature, digest));
         self.dirty = true;
     }

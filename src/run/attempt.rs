@@ -1,0 +1,133 @@
+//! Attempts: from a stage whose turn has come to a running task. Inputs are checked before use.
+//! Knows nothing of what follows when it ends.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::machine::{Attempt, Machine, State};
+use super::{Message, RunEvent, task};
+use crate::exec::Outcome;
+use crate::graph::Producer;
+use crate::protocol::InputSpec;
+use crate::store::{EntryOutput, Health, Slot, Store};
+
+impl Machine<'_> {
+    pub(super) fn attempt(&mut self, stage: usize, slot: Slot, mut attempt: Attempt) {
+        let node = &self.inputs.graph.stages[stage];
+        let mut logs = self.inputs.store.run_path(&self.options.id).join(&node.name);
+        if attempt.number > 1 {
+            logs = logs.join(format!("attempt-{}", attempt.number));
+        }
+        attempt.logs.clone_from(&logs);
+        let (inputs, checks) = self.task_inputs(stage);
+        let task =
+            task::build(stage, node, &slot, inputs, &attempt.share, logs, self.options);
+        let event = RunEvent::StageStarted {
+            stage: node.name.clone(),
+            fingerprint: slot.fingerprint(),
+            attempt: attempt.number,
+            reason: attempt.reason.clone(),
+        };
+        self.tell(event);
+        self.states[stage] = State::Running(attempt);
+        let task = match task {
+            Ok(task) => task,
+            Err(e) => {
+                drop(slot);
+                self.release(stage);
+                return self.fail_storage(stage, &e);
+            }
+        };
+        let (sender, store) = (self.sender.clone(), Arc::clone(&self.inputs.store));
+        let running =
+            self.inputs.executor.start(task, self.events.clone(), self.stop.subscribe());
+        tokio::task::spawn_local(async move {
+            let slot = Box::new(slot);
+            if !checks.is_empty() {
+                let damaged = tokio::task::spawn_blocking(move || verify(&store, checks)).await;
+                let damaged = damaged.expect("invariant: checking does not panic");
+                if !damaged.is_empty() {
+                    let _ = sender.send(Message::InputsDamaged(stage, slot, damaged));
+                    return;
+                }
+            }
+            let outcome = running.await;
+            let _ = sender.send(Message::Ended(stage, slot, outcome));
+        });
+    }
+
+    /// Paths of the inputs, and the objects among them whose bytes nobody has read in this run.
+    fn task_inputs(
+        &mut self,
+        stage: usize,
+    ) -> (BTreeMap<String, Vec<InputSpec>>, Vec<(usize, EntryOutput)>) {
+        let graph = self.inputs.graph;
+        let mut checks = Vec::new();
+        let mut all = BTreeMap::new();
+        for input in &graph.stages[stage].inputs {
+            let mut specs = Vec::new();
+            for &producer in &input.from {
+                let paths = match producer {
+                    Producer::Source(source) => {
+                        let source = self.inputs.sources[source].as_ref();
+                        source.expect("invariant: needed sources are hashed first").paths.clone()
+                    }
+                    Producer::Output { stage: from, port } => {
+                        let name = &graph.stages[from].outputs[port].name;
+                        vec![self.output_path(from, name, &mut checks)]
+                    }
+                };
+                specs.push(InputSpec {
+                    name: graph.producer_name(producer).to_owned(),
+                    port_type: graph.producer_type(producer).to_owned(),
+                    paths: paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
+                });
+            }
+            all.insert(input.port.clone(), specs);
+        }
+        (all, checks)
+    }
+
+    fn output_path(
+        &mut self,
+        from: usize,
+        port: &str,
+        checks: &mut Vec<(usize, EntryOutput)>,
+    ) -> PathBuf {
+        if let Some(paths) = &self.unpublished[from] {
+            self.lent.insert(from);
+            return paths[port].clone();
+        }
+        let made = self.made[from].as_ref().expect("invariant: upstream is settled");
+        let output = &made[port];
+        if self.verified.insert(output.digest) {
+            checks.push((from, output.clone()));
+        }
+        self.inputs.store.object_path(&output.digest)
+    }
+
+    pub(super) fn input_changed(&self, stage: usize) -> Option<Outcome> {
+        let graph = self.inputs.graph;
+        let changed = graph.stages[stage].inputs.iter().flat_map(|i| &i.from).find_map(|p| {
+            let Producer::Source(source) = p else { return None };
+            let digest = self.inputs.sources[*source].as_ref()?;
+            let path = digest.changed_since()?;
+            Some((graph.sources[*source].name.clone(), path.display().to_string()))
+        });
+        changed.map(|(name, path)| Outcome::Failed {
+            message: format!("source `{name}` changed while the stage ran; the result is not kept"),
+            chain: vec![format!("`{path}` is not what was hashed when the run began")],
+            help: Some("run again when nobody writes to it".into()),
+        })
+    }
+}
+
+/// Producers among `checks` whose object is not what its name says.
+fn verify(store: &Store, checks: Vec<(usize, EntryOutput)>) -> Vec<usize> {
+    let bad = |output: &EntryOutput| !matches!(store.check(output, true), Ok(Health::Good));
+    let mut producers: Vec<usize> =
+        checks.into_iter().filter(|(_, o)| bad(o)).map(|(p, _)| p).collect();
+    producers.dedup();
+    producers
+}

@@ -1,0 +1,71 @@
+//! The end of a run: counts, heads, views, the memo.
+//! Knows nothing of how stages came to their ends.
+
+use super::event::{RunEvent, Totals};
+use super::machine::{Machine, State};
+use super::{RunError, Summary};
+use crate::store::views::View;
+
+impl Machine<'_> {
+    pub fn finish(mut self) -> Result<Summary, RunError> {
+        for scratch in std::mem::take(&mut self.leftovers) {
+            self.committer.discard(scratch);
+        }
+        let totals = self.totals();
+        let summary =
+            Summary { totals, interrupted: self.interrupts > 0, storage: self.storage };
+        self.leave_records()?;
+        self.tell(RunEvent::RunEnded {
+            totals,
+            seconds: self.begun.elapsed().as_secs_f64(),
+            exit: summary.exit(),
+        });
+        Ok(summary)
+    }
+
+    /// Heads, views and the memo; on a store that cannot be written they are left as they are.
+    fn leave_records(&mut self) -> Result<(), RunError> {
+        let store = &self.inputs.store;
+        let graph = self.inputs.graph;
+        if self.writable {
+            store.sync()?;
+        }
+        let mut views = Vec::new();
+        for (stage, known) in self.known.iter().enumerate() {
+            let Some(known) = known else { continue };
+            for output in &graph.stages[stage].outputs {
+                let name = match output.extension.as_str() {
+                    "" => output.name.clone(),
+                    extension => format!("{}.{extension}", output.name),
+                };
+                let digest = known[&output.name];
+                views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
+            }
+        }
+        let kept = store.save_heads(&self.heads).and_then(|()| {
+            store.refresh_views(&graph.name, &views)?;
+            store.save_memo();
+            Ok(())
+        });
+        match kept {
+            Err(e) if self.writable => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for state in &self.states {
+            match state {
+                State::Unwanted => {}
+                State::Reused => totals.reused += 1,
+                State::Done => totals.done += 1,
+                State::Failed => totals.failed += 1,
+                State::Waiting => totals.waiting += 1,
+                State::Blocked => totals.blocked += 1,
+                _ => totals.skipped += 1,
+            }
+        }
+        totals
+    }
+}

@@ -1,0 +1,232 @@
+//! What follows from the end of an attempt: seal and publish, try again, wait, block.
+//! Knows nothing of how tasks are started.
+
+use std::time::Instant;
+
+use super::committer::Published;
+use super::event::RunEvent;
+use super::machine::{Machine, State};
+use super::{Message, RunError, task};
+use crate::exec::Outcome;
+use crate::identity::Fingerprint;
+use crate::plan::outputs_of;
+use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
+
+impl Machine<'_> {
+    pub(super) fn ended(&mut self, stage: usize, slot: Slot, outcome: Outcome) -> Result<(), RunError> {
+        match outcome {
+            Outcome::Done { summary, worker, backend, device } => {
+                let State::Running(attempt) = &self.states[stage] else { return Ok(()) };
+                if let Some(outcome) = self.input_changed(stage) {
+                    self.failed(stage, slot, outcome);
+                    return Ok(());
+                }
+                let made = Provenance {
+                    run: self.options.id.clone(),
+                    at: self.options.at.clone(),
+                    seconds: attempt.started.elapsed().as_secs_f64(),
+                    worker,
+                    backend,
+                    device,
+                    threads: attempt.share.threads,
+                    reason: serde_json::to_value(&attempt.reason).unwrap_or_default(),
+                    summary,
+                    notes: attempt.notes.clone(),
+                };
+                let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
+                let sender = self.sender.clone();
+                tokio::task::spawn_blocking(move || {
+                    let _ = sender.send(Message::Sealed(stage, Box::new(slot.seal(files, made))));
+                });
+            }
+            Outcome::Waiting { reason, have, need } => {
+                drop(slot);
+                self.release(stage);
+                self.states[stage] = State::Waiting;
+                let name = self.name(stage);
+                self.tell(RunEvent::StageWaiting { stage: name, reason, have, need });
+                self.block_downstream(stage);
+            }
+            Outcome::Cancelled => {
+                drop(slot);
+                self.release(stage);
+                self.states[stage] = State::Pending;
+            }
+            outcome => self.failed(stage, slot, outcome),
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed(&mut self, stage: usize, slot: Slot, outcome: Outcome) {
+        let retries = self.inputs.graph.stages[stage].execution.retries;
+        let name = self.name(stage);
+        let State::Running(attempt) = &mut self.states[stage] else { return };
+        let retrying = attempt.number <= retries && !self.halted;
+        let event = RunEvent::StageFailed {
+            stage: name,
+            outcome,
+            retrying,
+            log: attempt.logs.join("log.txt").display().to_string(),
+            task: attempt.logs.join("task.json").display().to_string(),
+            storage: false,
+        };
+        self.tell(event);
+        if retrying {
+            let State::Running(mut attempt) =
+                std::mem::replace(&mut self.states[stage], State::Pending)
+            else {
+                unreachable!("invariant: just seen running")
+            };
+            attempt.number += 1;
+            attempt.started = Instant::now();
+            attempt.notes.clear();
+            return self.attempt(stage, slot, attempt);
+        }
+        let outputs = task::output_paths(&self.inputs.graph.stages[stage], &slot);
+        slot.give_up(&outputs);
+        self.release(stage);
+        self.fail(stage);
+    }
+
+    pub(super) fn fail(&mut self, stage: usize) {
+        self.states[stage] = State::Failed;
+        self.halted |= !self.options.keep_going;
+        self.block_downstream(stage);
+    }
+
+    pub(super) fn fail_storage(&mut self, stage: usize, error: &StoreError) {
+        self.storage = true;
+        let store = self.inputs.store.root().display();
+        let event = RunEvent::StageFailed {
+            stage: self.name(stage),
+            outcome: Outcome::Failed {
+                message: format!("the result could not be kept in `{store}`"),
+                chain: vec![error.to_string()],
+                help: Some("free space or mend the disk, then run again; nothing is lost".into()),
+            },
+            retrying: false,
+            log: String::new(),
+            task: String::new(),
+            storage: true,
+        };
+        self.tell(event);
+        self.fail(stage);
+    }
+
+    pub(super) fn sealed(
+        &mut self,
+        stage: usize,
+        result: Result<Sealed, (Slot, StoreError)>,
+    ) -> Result<(), RunError> {
+        let sealed = match result {
+            Ok(sealed) => sealed,
+            Err((slot, e)) if e.is_storage() => {
+                drop(slot);
+                self.release(stage);
+                self.fail_storage(stage, &e);
+                return Ok(());
+            }
+            Err((slot, e)) => {
+                let outcome =
+                    Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
+                self.failed(stage, slot, outcome);
+                return Ok(());
+            }
+        };
+        let state = std::mem::replace(&mut self.states[stage], State::Pending);
+        let State::Running(mut attempt) = state else { return Ok(()) };
+        self.pools.give_back(std::mem::take(&mut attempt.share));
+        self.states[stage] = State::Sealed(attempt);
+        let outputs = sealed.outputs();
+        self.known[stage] = Some(outputs.iter().map(|(p, o)| (p.clone(), o.digest)).collect());
+        self.made[stage] = Some(outputs.clone());
+        self.verified.extend(outputs.values().map(|o| o.digest));
+        let paths = outputs.keys().map(|port| {
+            let path = sealed.path(port).expect("invariant: sealed outputs have paths");
+            (port.clone(), path.to_owned())
+        });
+        self.unpublished[stage] = Some(paths.collect());
+        self.committer.publish(stage, sealed);
+        self.unlock(stage);
+        Ok(())
+    }
+
+    pub(super) fn published(&mut self, (stage, result): Published) {
+        self.unpublished[stage] = None;
+        self.active -= 1;
+        self.states[stage] = State::Done;
+        let (entry, scratch) = match result {
+            Ok(done) => done,
+            Err(e) => return self.fail_storage(stage, &e),
+        };
+        if self.lent.contains(&stage) {
+            self.leftovers.push(scratch);
+        } else {
+            self.committer.discard(scratch);
+        }
+        let unchanged = self.is_unchanged(stage, &entry);
+        self.settle(stage, &entry);
+        let event = RunEvent::StageDone {
+            stage: self.name(stage),
+            fingerprint: entry.fingerprint,
+            seconds: entry.made.seconds,
+            outputs: outputs_of(&entry),
+            summary: entry.made.summary,
+            unchanged,
+        };
+        self.tell(event);
+    }
+
+    fn is_unchanged(&self, stage: usize, entry: &Entry) -> bool {
+        let Some(old) = self.old_heads.stages.get(&self.inputs.graph.stages[stage].name) else {
+            return false;
+        };
+        let old: Option<Fingerprint> = Some(*old).filter(|f| *f != entry.fingerprint);
+        let old = old.and_then(|f| self.inputs.store.entry(&f).ok().flatten());
+        old.is_some_and(|old| outputs_of(&old) == outputs_of(entry))
+    }
+
+    /// Inputs of `stage` turned out damaged: their producers are judged again, and it after them.
+    pub(super) fn remake(&mut self, stage: usize, producers: &[usize]) -> Result<(), RunError> {
+        self.release(stage);
+        self.states[stage] = State::Pending;
+        for &producer in producers {
+            let name = self.name(producer);
+            let text = "an output was damaged in the store; it is made again".to_owned();
+            self.tell(RunEvent::Note { stage: name, level: "warn".into(), text });
+            if let Some(made) = self.made[producer].take() {
+                for output in made.values() {
+                    self.verified.remove(&output.digest);
+                    if self.inputs.store.check(output, true)? == Health::Damaged {
+                        self.inputs.store.quarantine(&output.digest)?;
+                    }
+                }
+            }
+            self.known[producer] = None;
+            self.states[producer] = State::Pending;
+            self.ready.insert(producer);
+        }
+        Ok(())
+    }
+
+    /// A running stage is over: its share of the machine is free again.
+    pub(super) fn release(&mut self, stage: usize) {
+        if let State::Running(attempt) | State::Sealed(attempt) = &mut self.states[stage] {
+            self.pools.give_back(std::mem::take(&mut attempt.share));
+        }
+        self.active -= 1;
+    }
+
+    fn block_downstream(&mut self, stage: usize) {
+        let by = self.name(stage);
+        let mut todo = self.downstream[stage].clone();
+        while let Some(next) = todo.pop() {
+            if matches!(self.states[next], State::Pending) && !self.ready.contains(&next) {
+                self.states[next] = State::Blocked;
+                let event = RunEvent::StageBlocked { stage: self.name(next), by: by.clone() };
+                self.tell(event);
+                todo.extend(&self.downstream[next]);
+            }
+        }
+    }
+}

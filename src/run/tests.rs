@@ -1,0 +1,409 @@
+//! The loop on scripted outcomes: journal text as snapshot.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use insta::assert_snapshot;
+use tokio::sync::mpsc;
+
+use super::{Inputs, Options, Pools, RunEvent, run};
+use crate::catalog::Catalog;
+use crate::exec::Outcome;
+use crate::exec::scripted::{Act, Scripted};
+use crate::graph::Graph;
+use crate::plan::Selection;
+use crate::report::{Reporter, words};
+use crate::store::Store;
+
+/// A store and a script, run several times.
+struct World {
+    dir: tempfile::TempDir,
+    runs: u32,
+    threads: u32,
+    keep_going: bool,
+    /// Interrupt when this stage starts.
+    interrupt_at: Option<&'static str>,
+}
+
+#[derive(Default)]
+struct Recorder {
+    lines: Vec<String>,
+    /// Published stages: their order depends on the disk.
+    done: BTreeMap<String, bool>,
+    interrupt_at: Option<(&'static str, Option<mpsc::UnboundedSender<()>>)>,
+}
+
+impl Reporter for Recorder {
+    fn event(&mut self, event: &RunEvent) {
+        let text = match event {
+            RunEvent::StageReused { stage, .. } => format!("{stage} reused"),
+            RunEvent::StageStarted { stage, reason, attempt, .. } => {
+                if let Some((at, sender)) = &mut self.interrupt_at
+                    && at == stage
+                {
+                    sender.take().expect("once").send(()).expect("open");
+                }
+                format!("{stage} starts, attempt {attempt}: {}", words::reason(reason))
+            }
+            RunEvent::StageFailed { stage, outcome, retrying, .. } => {
+                let retrying = if *retrying { ", again" } else { "" };
+                format!("{stage} {outcome:?}{retrying}")
+            }
+            RunEvent::StageWaiting { stage, reason, .. } => format!("{stage} waits: {reason}"),
+            RunEvent::StageBlocked { stage, by } => format!("{stage} blocked by {by}"),
+            RunEvent::StageDone { stage, unchanged, .. } => {
+                self.done.insert(stage.clone(), *unchanged);
+                return;
+            }
+            RunEvent::Note { stage, text, .. } => format!("{stage}: {text}"),
+            RunEvent::RunEnded { totals, exit, .. } => {
+                for (stage, unchanged) in std::mem::take(&mut self.done) {
+                    let same = if unchanged { ", same bytes" } else { "" };
+                    self.lines.push(format!("{stage} done{same}"));
+                }
+                format!("{}, exit {exit}", crate::report::totals(totals))
+            }
+            RunEvent::Interrupted { times } => format!("interrupted {times}"),
+            _ => return,
+        };
+        self.lines.push(text);
+    }
+}
+
+const PIPELINE: &str = "
+preflow: 1
+params: { p: one }
+sources:
+  src: { path: src.txt, as: file }
+stages:
+  a: { kind: command, inputs: { i: src }, outputs: { o: file }, command: \"${p}\" }
+  b: { kind: command, inputs: { i: a }, outputs: { o: file }, command: b }
+  c: { kind: command, inputs: { i: b }, outputs: { o: file }, command: c }
+  side: { kind: command, inputs: { i: src }, outputs: { o: file }, command: side, run: { retries: 1 } }
+";
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("p.yaml"), PIPELINE).expect("write");
+        std::fs::write(dir.path().join("src.txt"), "text\n").expect("write");
+        Self { dir, runs: 0, threads: 1, keep_going: false, interrupt_at: None }
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.dir.path().join("cache")).expect("store")
+    }
+
+    fn run(&mut self, sets: &[&str], force: &[&str], script: Scripted) -> String {
+        self.runs += 1;
+        let file = self.dir.path().join("p.yaml");
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+        let force: Vec<String> = force.iter().map(|s| (*s).to_owned()).collect();
+        let pipeline =
+            crate::pipeline::load(&file.to_string_lossy(), None, &sets).expect("loads");
+        let graph = Graph::resolve(&pipeline, &Catalog::builtin()).expect("resolves");
+        let store = Arc::new(self.store());
+        let sources = graph.sources.iter().map(|s| store.digest_source(&s.path).ok()).collect();
+        let selection = Selection::new(&graph, &[], &[], &force).expect("known stages");
+        let options = Options {
+            id: format!("run-{}", self.runs),
+            at: "2026-01-01T00:00:00Z".into(),
+            keep_going: self.keep_going,
+            pools: Pools { threads: self.threads, memory: 0, gpus: vec![] },
+            worker: "worker".into(),
+            cwd: self.dir.path().to_owned(),
+            command: vec![],
+            heads_key: "p.yaml".into(),
+        };
+        let (sender, interrupts) = mpsc::unbounded_channel();
+        let mut recorder = Recorder {
+            interrupt_at: self.interrupt_at.map(|at| (at, Some(sender))),
+            ..Recorder::default()
+        };
+        let inputs =
+            Inputs { graph: &graph, store, sources, selection, executor: &script };
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime")
+            .block_on(run(inputs, &options, &mut recorder, interrupts))
+            .expect("runs");
+        recorder.lines.join("\n")
+    }
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed { message: "no".into(), chain: vec![], help: None }
+}
+
+#[test]
+fn the_second_run_does_nothing() {
+    let mut world = World::new();
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    c starts, attempt 1: never run
+    side starts, attempt 1: never run
+    a done
+    b done
+    c done
+    side done
+    4 done, exit 0
+    ");
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b reused
+    c reused
+    side reused
+    4 reused, exit 0
+    ");
+}
+
+#[test]
+fn equal_bytes_cut_the_run_off() {
+    let mut world = World::new();
+    world.run(&[], &[], Scripted::default());
+    assert_snapshot!(world.run(&["p=two"], &[], Scripted::default()), @r"
+    side reused
+    a starts, attempt 1: command one → two
+    b reused
+    c reused
+    a done, same bytes
+    1 done · 3 reused, exit 0
+    ");
+}
+
+#[test]
+fn other_bytes_run_what_is_downstream_and_the_old_value_is_still_there() {
+    let mut world = World::new();
+    world.run(&[], &[], Scripted::default());
+    let script = Scripted::new([("a", vec![Act::Write("other".into())])]);
+    assert_snapshot!(world.run(&["p=two"], &[], script), @r"
+    side reused
+    a starts, attempt 1: command one → two
+    b starts, attempt 1: input i changed
+    c reused
+    a done
+    b done, same bytes
+    2 done · 2 reused, exit 0
+    ");
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b reused
+    c reused
+    side reused
+    4 reused, exit 0
+    ");
+}
+
+#[test]
+fn a_failure_stops_the_run_and_is_never_cached() {
+    let mut world = World::new();
+    let script = Scripted::new([("b", vec![Act::End(failed())])]);
+    assert_snapshot!(world.run(&[], &[], script), @r#"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    b Failed { message: "no", chain: [], help: None }
+    c blocked by b
+    a done
+    1 done · 1 failed · 1 blocked · 1 not started, exit 1
+    "#);
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b starts, attempt 1: never run
+    c starts, attempt 1: never run
+    side starts, attempt 1: never run
+    b done
+    c done
+    side done
+    3 done · 1 reused, exit 0
+    ");
+}
+
+#[test]
+fn keep_going_runs_what_does_not_depend_on_the_failure() {
+    let mut world = World { keep_going: true, ..World::new() };
+    let script = Scripted::new([("a", vec![Act::End(failed())])]);
+    assert_snapshot!(world.run(&[], &[], script), @r#"
+    a starts, attempt 1: never run
+    a Failed { message: "no", chain: [], help: None }
+    b blocked by a
+    c blocked by a
+    side starts, attempt 1: never run
+    side done
+    1 done · 1 failed · 2 blocked, exit 1
+    "#);
+}
+
+#[test]
+fn retries_use_the_same_slot() {
+    let mut world = World::new();
+    let script = Scripted::new([("side", vec![Act::End(failed())])]);
+    assert_snapshot!(world.run(&[], &[], script), @r#"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    c starts, attempt 1: never run
+    side starts, attempt 1: never run
+    side Failed { message: "no", chain: [], help: None }, again
+    side starts, attempt 2: never run
+    a done
+    b done
+    c done
+    side done
+    4 done, exit 0
+    "#);
+}
+
+#[test]
+fn waiting_blocks_only_its_descendants_and_exits_3() {
+    let mut world = World::new();
+    let waiting =
+        Outcome::Waiting { reason: "too few votes".into(), have: Some(1), need: Some(9) };
+    let script = Scripted::new([("b", vec![Act::End(waiting)])]);
+    assert_snapshot!(world.run(&[], &[], script), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    b waits: too few votes
+    c blocked by b
+    side starts, attempt 1: never run
+    a done
+    side done
+    2 done · 1 waiting · 1 blocked, exit 3
+    ");
+}
+
+#[test]
+fn an_interrupt_ends_running_stages_and_the_next_run_goes_on() {
+    let mut world = World { interrupt_at: Some("b"), ..World::new() };
+    let script = Scripted::new([("b", vec![Act::Hang])]);
+    assert_snapshot!(world.run(&[], &[], script), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    interrupted 1
+    a done
+    1 done · 3 not started, exit 130
+    ");
+    world.interrupt_at = None;
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b starts, attempt 1: never run
+    c starts, attempt 1: never run
+    side starts, attempt 1: never run
+    b done
+    c done
+    side done
+    3 done · 1 reused, exit 0
+    ");
+}
+
+#[test]
+fn force_does_not_read_the_cache_but_writes_it() {
+    let mut world = World::new();
+    world.run(&[], &[], Scripted::default());
+    assert_snapshot!(world.run(&[], &["b"], Scripted::default()), @r"
+    a reused
+    side reused
+    b starts, attempt 1: forced
+    c reused
+    b done
+    1 done · 3 reused, exit 0
+    ");
+}
+
+#[test]
+fn an_output_that_was_not_made_is_a_failure() {
+    let mut world = World::new();
+    let done = Outcome::Done {
+        summary: BTreeMap::new(),
+        worker: String::new(),
+        backend: String::new(),
+        device: String::new(),
+    };
+    let script = Scripted::new([("a", vec![Act::End(done)])]);
+    assert_snapshot!(world.run(&[], &[], script), @r#"
+    a starts, attempt 1: never run
+    a Failed { message: "output `o` was not made", chain: [], help: None }
+    b blocked by a
+    c blocked by a
+    1 failed · 2 blocked · 1 not started, exit 1
+    "#);
+}
+
+fn objects(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for shard in std::fs::read_dir(dir.join("cache/objects-v1")).expect("objects").flatten() {
+        found.extend(std::fs::read_dir(shard.path()).expect("shard").flatten().map(|i| i.path()));
+    }
+    found
+}
+
+#[test]
+fn a_damaged_object_is_made_again_before_anyone_reads_it() {
+    let mut world = World::new();
+    world.run(&[], &[], Scripted::default());
+    let of_a = objects(world.dir.path())
+        .into_iter()
+        .find(|p| std::fs::read_to_string(p).is_ok_and(|t| t.contains("by a")))
+        .expect("there");
+    std::fs::remove_file(&of_a).expect("remove");
+    // Same size, other bytes.
+    std::fs::write(&of_a, "made by x\n").expect("write");
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    side reused
+    a starts, attempt 1: object of `o` damaged
+    b reused
+    c reused
+    a done
+    1 done · 3 reused, exit 0
+    ");
+    assert_eq!(std::fs::read_to_string(&of_a).expect("read"), "made by a\n");
+    assert!(world.store().verify().expect("verify").is_clean());
+    assert_eq!(
+        std::fs::read_dir(world.dir.path().join("cache/quarantine")).expect("kept").count(),
+        1
+    );
+}
+
+#[test]
+fn damage_that_the_file_system_hides_is_found_before_use() {
+    let mut world = World::new();
+    world.run(&[], &[], Scripted::default());
+    let of_a = objects(world.dir.path())
+        .into_iter()
+        .find(|p| std::fs::read_to_string(p).is_ok_and(|t| t.contains("by a")))
+        .expect("there");
+    std::fs::remove_file(&of_a).expect("remove");
+    std::fs::write(&of_a, "made by x\n").expect("write");
+    // A memo that believes the damaged bytes: as if the disk had rotted under it.
+    let good = crate::identity::Digest::of(b"made by a\n");
+    let meta = std::fs::metadata(&of_a).expect("meta");
+    let store = world.store();
+    store.memo().put(&of_a, crate::store::digest::Signature::of(&meta), good);
+    store.save_memo();
+    assert_snapshot!(world.run(&[], &["b"], Scripted::default()), @r"
+    a reused
+    side reused
+    b starts, attempt 1: forced
+    a: an output was damaged in the store; it is made again
+    a starts, attempt 1: object of `o` missing
+    b starts, attempt 1: forced
+    c reused
+    a done
+    b done
+    2 done · 2 reused, exit 0
+    ");
+}
+
+#[test]
+fn a_source_that_changes_while_its_stage_runs_is_noticed() {
+    let mut world = World::new();
+    let source = world.dir.path().join("src.txt");
+    // The script writes to the source as if someone edited it meanwhile.
+    let pipeline = std::fs::read_to_string(world.dir.path().join("p.yaml")).expect("read");
+    std::fs::write(world.dir.path().join("p.yaml"), pipeline).expect("write");
+    let script = Scripted::new([("a", vec![Act::Touch(source)])]);
+    let text = world.run(&[], &[], script);
+    assert!(text.contains("source `src` changed while the stage ran"), "{text}");
+    assert!(text.contains("1 failed"), "{text}");
+}
