@@ -4,6 +4,8 @@
 pub mod process;
 pub mod reaper;
 pub mod scripted;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,0 +1,205 @@
+//! Processes that misbehave in every way a worker can.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::process::Processes;
+use super::{Executor as _, Outcome, Program, Stop, Task};
+use crate::protocol::{Event, Execution, PROTOCOL, TaskSpec};
+
+const HELLO: &str = r#"echo '{"event":"hello","protocol":1,"catalog":"","worker":"w","backend":"b","device":"cpu"}'"#;
+const DONE: &str = r#"echo '{"event":"done","summary":{"loss":0.5}}'"#;
+
+struct Ran {
+    outcome: Outcome,
+    events: Vec<Event>,
+    took: Duration,
+    dir: tempfile::TempDir,
+}
+
+/// Runs a shell script as worker (or as program), and says how it ended.
+fn perform(script: &str, worker: bool, timeout: Option<Duration>, stop_after: Option<Duration>) -> Ran {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("worker");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let program = if worker {
+        Program::Worker(path)
+    } else {
+        Program::Direct(vec!["sh".into(), path.to_string_lossy().into_owned()])
+    };
+    let task = Task {
+        stage: 0,
+        spec: TaskSpec {
+            protocol: PROTOCOL,
+            stage: "s".into(),
+            kind: "k".into(),
+            version: 1,
+            params: serde_json::Map::new(),
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::from([("out".into(), out(dir.path()).display().to_string())]),
+            scratch: String::new(),
+            execution: Execution::default(),
+        },
+        program,
+        cwd: dir.path().to_owned(),
+        logs: dir.path().to_owned(),
+        timeout,
+        gpus: vec![],
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let started = Instant::now();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let (stop, stopped) = watch::channel(Stop::Go);
+    let outcome = runtime.block_on(async {
+        if let Some(after) = stop_after {
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                stop.send(Stop::Gently).expect("someone listens");
+                // The sender must outlive the task: a closed channel is no stop.
+                std::future::pending::<()>().await;
+                drop(stop);
+            });
+        }
+        Processes::new(vec![], Duration::from_millis(300)).start(task, sender, stopped).await
+    });
+    let mut events = Vec::new();
+    while let Ok((_, event)) = receiver.try_recv() {
+        events.push(event);
+    }
+    Ran { outcome, events, took: started.elapsed(), dir }
+}
+
+fn out(dir: &Path) -> PathBuf {
+    dir.join("made")
+}
+
+fn worker(lines: &[&str]) -> Ran {
+    perform(&lines.join("\n"), true, None, None)
+}
+
+fn crash(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Crashed { how, .. } => how,
+        other => panic!("not a crash: {other:?}"),
+    }
+}
+
+#[test]
+fn a_worker_that_keeps_to_the_protocol_is_done() {
+    let progress = r#"echo '{"event":"progress","done":1,"total":2,"unit":"steps"}'"#;
+    let later = r#"echo '{"event":"from_the_future","x":1}'"#;
+    let ran = worker(&[HELLO, progress, later, DONE]);
+    let Outcome::Done { summary, worker, .. } = ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!(summary["loss"], Some(0.5));
+    assert_eq!(worker, "w");
+    assert_eq!(ran.events.len(), 1);
+}
+
+#[test]
+fn exit_0_without_a_word_is_a_crash() {
+    assert_eq!(crash(&worker(&["exit 0"]).outcome), "exit 0; it said no hello");
+    assert_eq!(
+        crash(&worker(&[HELLO, "exit 0"]).outcome),
+        "exit 0; it ended without a final event"
+    );
+}
+
+#[test]
+fn a_signal_is_named_and_the_log_is_shown() {
+    let ran = worker(&[HELLO, "echo last words >&2", "kill -SEGV $$"]);
+    let Outcome::Crashed { how, tail, .. } = &ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert!(how.starts_with("killed by signal 11"), "{how}");
+    assert_eq!(tail, "last words");
+}
+
+#[test]
+fn garbage_is_counted_and_does_not_hide_the_end() {
+    let ran = worker(&[HELLO, "echo garbage; echo '{\"half\": '; printf '\\377\\000\\n'", DONE]);
+    assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);
+    let ran = worker(&["echo garbage; echo more", "exit 3"]);
+    assert_eq!(
+        crash(&ran.outcome),
+        "exit 3; it said no hello, and printed 2 lines that are no events"
+    );
+}
+
+#[test]
+fn a_half_line_at_the_end_counts_and_a_huge_line_does_not_hurt() {
+    let half = DONE.replace("echo ", "printf %s ");
+    let ran = worker(&[HELLO, &half]);
+    assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);
+    let huge = "head -c 10000000 /dev/zero | tr '\\0' x; echo";
+    let ran = worker(&[HELLO, huge, DONE]);
+    assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);
+}
+
+#[test]
+fn a_worker_of_another_protocol_is_refused() {
+    assert_eq!(PROTOCOL, 1, "the script below says 1");
+    let other = HELLO.replace("\"protocol\":1", "\"protocol\":9");
+    let ran = worker(&[&other, DONE]);
+    let Outcome::Failed { message, .. } = ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!(message, "the worker speaks protocol 9, this preflow 1");
+}
+
+#[test]
+fn done_followed_by_a_crash_is_a_crash() {
+    let ran = worker(&[HELLO, DONE, "exit 9"]);
+    assert_eq!(crash(&ran.outcome), "exit 9 after it said it was done");
+}
+
+#[test]
+fn a_grandchild_that_holds_the_pipe_does_not_hold_the_task() {
+    let ran = worker(&[HELLO, "sleep 60 &", "echo $! > child", DONE]);
+    assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);
+    assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
+    let child = std::fs::read_to_string(ran.dir.path().join("child")).expect("pid");
+    // The kernel delivers the signal when it comes to it.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_alive(child.trim()) {
+        assert!(Instant::now() < deadline, "grandchildren end with their task");
+        std::thread::yield_now();
+    }
+}
+
+/// A zombie that nobody has collected yet is not alive.
+fn is_alive(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
+}
+
+#[test]
+fn a_hang_ends_at_the_timeout_even_if_it_ignores_term() {
+    let limit = Some(Duration::from_millis(200));
+    let ran = perform(&format!("{HELLO}\ntrap '' TERM\nwhile :; do sleep 1; done"), true, limit, None);
+    assert!(matches!(ran.outcome, Outcome::TimedOut { .. }), "{:?}", ran.outcome);
+    assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
+}
+
+#[test]
+fn a_stop_reaches_the_worker_as_term() {
+    let script = format!("{HELLO}\ntrap 'touch made; exit 143' TERM\nwhile :; do sleep 0.05; done");
+    let ran = perform(&script, true, None, Some(Duration::from_millis(300)));
+    assert!(matches!(ran.outcome, Outcome::Cancelled), "{:?}", ran.outcome);
+    assert!(out(ran.dir.path()).exists(), "it had its grace");
+}
+
+#[test]
+fn a_program_finds_its_ports_in_the_environment_and_little_else() {
+    let ran = perform("echo made > \"$OUT_out\"; env > env.txt", false, None, None);
+    assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);
+    assert!(out(ran.dir.path()).exists());
+    let env = std::fs::read_to_string(ran.dir.path().join("env.txt")).expect("env");
+    assert!(!env.contains("CARGO"), "{env}");
+    let ran = perform("echo why >&2; nonsense-command", false, None, None);
+    let Outcome::Crashed { how, tail, help } = &ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!(how, "exit 127");
+    assert!(tail.starts_with("why\n"), "{tail}");
+    assert_eq!(help.as_deref(), Some("127: a command was not found"));
+}
