@@ -75,8 +75,6 @@ impl Default for Evaluate {
 
 /// One answer and what is known of it.
 struct Judged {
-    /// Row of its prompt.
-    prompt: usize,
     text: String,
     finished: bool,
     tokens: usize,
@@ -260,7 +258,6 @@ impl Evaluate {
             let answer = Answer { text: &text, finished: response.finished };
             let (holds, gold) = rules.judge(answer, prompts, place)?;
             judged.push(Judged {
-                prompt: place,
                 finished: response.finished,
                 tokens: response.tokens.len(),
                 holds,
