@@ -128,7 +128,12 @@ impl Loaded {
         }
         let store = &self.store;
         let sources = &self.graph.sources;
-        let one = |source: usize| (source, store.digest_source(&sources[source].path));
+        let one = |source: usize| {
+            // Workers have another working directory, and the memo knows files by whole paths.
+            let path = std::path::absolute(&sources[source].path);
+            let path = path.unwrap_or_else(|_| sources[source].path.clone().into());
+            (source, store.digest_source(&path.to_string_lossy()))
+        };
         let results: Vec<(usize, Result<SourceDigest, StoreError>)> = if needed.len() < 2 {
             needed.into_iter().map(one).collect()
         } else {
