@@ -10,5 +10,6 @@ pub mod catalog;
 pub mod cli;
 pub mod diagnostic;
 pub mod graph;
+pub mod html;
 pub mod pipeline;
 pub mod protocol;
