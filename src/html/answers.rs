@@ -123,7 +123,9 @@ pub fn by_step(data: &ReportData) -> Markup {
                 h2 id="steps" { "Samples while it learned" }
                 @for stage in stages {
                     h3 { (text::visible(stage)) }
-                    div.steps { @for step in spread(&steps(data, stage)) { (at_step(data, stage, step)) } }
+                    div.steps {
+                        @for step in spread(&steps(data, stage)) { (at_step(data, stage, step)) }
+                    }
                 }
             }
         }

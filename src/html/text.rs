@@ -60,7 +60,7 @@ pub fn number(value: f64) -> String {
     let text = match size {
         _ if !value.is_finite() => return "–".to_owned(),
         0.0 => return "0".to_owned(),
-        s if s < 0.001 || s >= 1e7 => return format!("{value:.1e}"),
+        s if !(0.001..1e7).contains(&s) => return format!("{value:.1e}"),
         s if s < 1.0 => format!("{value:.3}"),
         s if s < 10.0 => format!("{value:.2}"),
         s if s < 1000.0 => format!("{value:.1}"),
