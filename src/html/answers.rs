@@ -1,9 +1,11 @@
 //! What the models say: the same prompts side by side, and one policy over the steps.
 //! Shows the first prompts there are, never chosen ones.
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
-use super::{ReportData, SampleRow, text};
+use super::{ReportData, SampleRow, is_unseen, text};
 
 /// Prompts shown at once, and in all.
 const OPEN: usize = 6;
@@ -21,18 +23,21 @@ struct Question<'a> {
 pub fn side_by_side(data: &ReportData) -> Markup {
     let rows: Vec<&SampleRow> =
         data.samples.iter().filter(|r| steps(data, &r.stage).len() <= 1).collect();
-    let questions = questions(&rows);
+    let mut unseen: Vec<String> =
+        data.evaluation.last().map_or_else(Vec::new, |r| data.unseen_buckets(&r.stage));
+    unseen.extend(rows.iter().map(|r| r.bucket.clone()).filter(|b| is_unseen(b)));
+    let questions = questions(&rows, &unseen);
     let policies = questions.iter().map(|q| q.answers.len()).max().unwrap_or(0);
     if questions.is_empty() {
         return html! {};
     }
     let (open, folded) = questions.split_at(questions.len().min(OPEN));
-    let unseen = open.iter().all(|q| is_unseen(q.bucket));
+    let unseen = open.iter().all(|q| unseen.iter().any(|b| b == q.bucket));
     html! {
         section aria-labelledby="answers" {
             h2 id="answers" { "Same prompts, every policy" }
             p.lead {
-                @if unseen { "Prompts that no model was trained on. " }
+                @if unseen { "Prompts that nobody labelled. " }
                 "The first ones of the evaluation, not chosen ones."
             }
             div style={ "--columns:" (policies.clamp(1, 4)) } {
@@ -84,30 +89,28 @@ fn said(response: &str) -> Markup {
     }
 }
 
-/// Prompts in file order, unseen ones first; of each policy the first answer.
-fn questions<'a>(rows: &[&'a SampleRow]) -> Vec<Question<'a>> {
+/// Of each policy the first answer to each prompt; unseen prompts first, the buckets in turn.
+fn questions<'a>(rows: &[&'a SampleRow], unseen: &[String]) -> Vec<Question<'a>> {
     let mut questions: Vec<Question> = Vec::new();
-    let mut known = std::collections::HashMap::new();
+    let mut known = HashMap::new();
     for row in rows {
         let at = *known.entry((row.prompt.as_str(), row.bucket.as_str())).or_insert_with(|| {
-            questions.push(Question {
-                prompt: &row.prompt,
-                bucket: &row.bucket,
-                answers: Vec::new(),
-            });
+            let (prompt, bucket) = (row.prompt.as_str(), row.bucket.as_str());
+            questions.push(Question { prompt, bucket, answers: Vec::new() });
             questions.len() - 1
         });
         if !questions[at].answers.iter().any(|a| a.source == row.source) {
             questions[at].answers.push(row);
         }
     }
-    questions.sort_by_key(|q| !is_unseen(q.bucket));
+    let mut turns: HashMap<&str, usize> = HashMap::new();
+    questions.sort_by_cached_key(|q| {
+        let turn = turns.entry(q.bucket).or_default();
+        *turn += 1;
+        (!unseen.iter().any(|b| b == q.bucket), *turn)
+    });
     questions.truncate(MOST);
     questions
-}
-
-fn is_unseen(bucket: &str) -> bool {
-    bucket.contains("unseen") || bucket.contains("held")
 }
 
 pub fn by_step(data: &ReportData) -> Markup {

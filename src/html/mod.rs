@@ -15,6 +15,7 @@ mod training;
 use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::{Map, Value};
 
 /// Everything that a report shows. Empty parts leave no trace on the page.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +45,7 @@ pub struct StageReport {
     pub upstream: Vec<usize>,
     pub notes: Vec<Note>,
     pub fingerprint: String,
+    /// As [`params`] gives them.
     pub params: Vec<(String, String)>,
     /// Metric → (step, value), by step.
     pub curves: BTreeMap<String, Vec<(f64, f64)>>,
@@ -144,6 +146,35 @@ pub struct SampleRow {
     pub score: Option<f64>,
 }
 
+/// Params for the page: dotted names, values in JSON.
+#[must_use]
+pub fn params(params: &Map<String, Value>) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (name, value) in params {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => out.extend(
+                self::params(inner).into_iter().map(|(rest, v)| (format!("{name}.{rest}"), v)),
+            ),
+            other => out.push((name.clone(), other.to_string())),
+        }
+    }
+    out
+}
+
+impl ReportData {
+    /// Buckets of prompts that nobody labelled, by what the evaluation calls its groups.
+    fn unseen_buckets(&self, stage: &str) -> Vec<String> {
+        let stages = self.stages.iter().filter(|s| s.name == stage);
+        let params = stages.flat_map(|s| &s.params);
+        let groups = params.filter(|(name, _)| name.contains("groups.") && is_unseen(name));
+        groups.filter_map(|(_, v)| serde_json::from_str::<Vec<String>>(v).ok()).flatten().collect()
+    }
+}
+
+fn is_unseen(bucket: &str) -> bool {
+    bucket.contains("unseen") || bucket.contains("held")
+}
+
 /// The whole page.
 #[must_use]
 pub fn render(data: &ReportData) -> String {
@@ -158,7 +189,7 @@ pub fn render(data: &ReportData) -> String {
         evidence::rewards(data),
         answers::by_step(data),
         result::figures(data),
-        params(data),
+        all_params(data),
         reproduce(data),
     ];
     let page = html! {
@@ -216,7 +247,7 @@ fn summary(data: &ReportData) -> Markup {
     }
 }
 
-fn params(data: &ReportData) -> Markup {
+fn all_params(data: &ReportData) -> Markup {
     let stages: Vec<&StageReport> = data.stages.iter().filter(|s| !s.params.is_empty()).collect();
     html! {
         @if !stages.is_empty() {

@@ -42,6 +42,8 @@ fn example() -> ReportData {
         stage("ppo", "ppo", &[2, 5]),
         stage("eval", "evaluate", &[1, 2, 5, 6]),
     ];
+    let groups = serde_json::json!({ "groups": { "unseen": ["B", "C", "D"] }, "samples": 4 });
+    stages[7].params = params(groups.as_object().unwrap());
     stages[0].state = StageState::Reused;
     stages[1].seconds = Some(41.0);
     stages[6].seconds = Some(34.4);
@@ -113,13 +115,12 @@ fn example() -> ReportData {
 
 fn evaluation() -> Vec<EvaluationRow> {
     let mut rows = Vec::new();
-    for (policy, shift) in [("base", -0.9), ("sft", -0.15), ("ppo", 0.25)] {
+    let policies = [("base", 0.14), ("sft", 0.52), ("ppo", 0.83)];
+    for (i, (policy, good)) in policies.into_iter().enumerate() {
         for (bucket, ease) in
-            [("seen", 0.1), ("unseen", 0.0), ("unseen_template", 0.03), ("unseen_object", -0.06)]
+            [("A", 0.06), ("B", 0.01), ("C", -0.05), ("D", -0.09), ("unseen", 0.0)]
         {
-            for (name, scale, width) in [("gold", 1.0, 0.12), ("polite_rate", 0.4, 0.05)] {
-                let middle = if name == "gold" { 0.55 } else { 0.6 };
-                let value = middle + (shift + ease) * scale;
+            let mut push = |name: &str, value: f64, width: f64| {
                 rows.push(EvaluationRow {
                     stage: "eval".to_owned(),
                     policy: policy.to_owned(),
@@ -128,12 +129,26 @@ fn evaluation() -> Vec<EvaluationRow> {
                     value,
                     low: Some(value - width),
                     high: Some(value + width),
-                    n: Some(120.0),
+                    n: Some(if bucket == "unseen" { 480.0 } else { 160.0 }),
                 });
+            };
+            push("good", good + ease, 0.04);
+            push("names_object", 0.4 + good * 0.5, 0.04);
+            push("gold", good * 3.0 - 1.2, 0.1);
+            if i > 0 {
+                push("good_gain", good - policies[i - 1].1, 0.05);
+                push("names_object_gain", 0.1, 0.05);
+                push("gold_gain", 0.9, 0.12);
+                push("win_rate", 0.76, 0.03);
             }
         }
     }
     rows
+}
+
+fn bucket_of(prompt: &str) -> String {
+    let bucket = ["A", "B", "C", "D"][prompt.len() % 4];
+    bucket.to_owned()
 }
 
 fn samples() -> Vec<SampleRow> {
@@ -143,7 +158,7 @@ fn samples() -> Vec<SampleRow> {
             stage: stage.to_owned(),
             step,
             source: source.to_owned(),
-            bucket: if stage == "eval" { "unseen_object".to_owned() } else { "train".to_owned() },
+            bucket: if stage == "eval" { bucket_of(prompt) } else { "train".to_owned() },
             prompt: prompt.to_owned(),
             response: response.to_owned(),
             score: Some(score),
@@ -196,6 +211,9 @@ fn a_full_page_is_self_contained() {
         "preflow run pipelines/workshop.yaml --set kl_coef=0.05",
         "Samples while it learned",
         "Same prompts, every policy",
+        "Prompts that nobody labelled.",
+        "+31\u{202f}pts",
+        "wins 76\u{202f}%",
     ] {
         assert!(page.contains(part), "{part}");
     }

@@ -82,6 +82,13 @@ pub fn figure(value: f64) -> String {
     }
 }
 
+/// Without places behind the point.
+#[must_use]
+pub fn figure_whole(value: f64) -> String {
+    let text = format!("{value:.0}");
+    if text == "-0" { "0".to_owned() } else { text.replace('-', "−") }
+}
+
 fn trimmed(text: &str) -> String {
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
