@@ -1,6 +1,7 @@
 //! The graph of one pipeline: typed stages, edges checked port type to port type, an order.
 //! Knows nothing of files that exist, time or processes.
 
+mod draft;
 mod order;
 mod resolve;
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod diagnostic;
 pub mod exec;
 pub mod graph;
+pub mod html;
 pub mod identity;
 pub mod pipeline;
 pub mod plan;

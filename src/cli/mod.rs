@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod logs;
 pub mod plan;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod schema;
 #[cfg(test)]
@@ -84,6 +85,8 @@ pub enum Verb {
     Kinds(kinds::KindsArgs),
     /// Draw the graph of a pipeline
     Graph(graph::GraphArgs),
+    /// Write the run report: one HTML file
+    Report(report::ReportArgs),
     /// Find what nobody needs in the store; remove it with --yes
     Gc(gc::GcArgs),
     /// Read every object of the store and check it
@@ -125,6 +128,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Schema(args) => Ok(schema::run(args)),
         Verb::Kinds(args) => Ok(kinds::run(args, global)),
         Verb::Graph(args) => Ok(graph::run(args, global)),
+        Verb::Report(args) => report::report(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
         Verb::Reaper => {

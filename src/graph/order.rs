@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashSet};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::resolve::Draft;
+use super::draft::Draft;
 use crate::diagnostic::Diagnostic;
 
 /// Upstream before downstream; among equals, file order. All indices when there is no cycle.

@@ -1,0 +1,140 @@
+//! `preflow report`: the run report as one HTML file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::workspace::{self, Loaded};
+use super::{Exit, Global};
+use crate::html::read::{self, OutputFile};
+use crate::html::{self, Note, ReportData, StageReport, StageState};
+use crate::plan::{Plan, Selection, Verdict};
+use crate::report::{Look, line};
+use crate::store::{Entry, StoreError, write_atomic};
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub words: Vec<String>,
+    /// Where to write it
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+}
+
+/// Writes the report and prints its path.
+///
+/// # Errors
+/// The pipeline is wrong, or the file cannot be written.
+pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (file, rest) = workspace::file_and_names(&args.words)?;
+    if !rest.is_empty() {
+        return Err(Failure::usage("`report` takes one pipeline file"));
+    }
+    let loaded = workspace::load(&file, global)?;
+    let all = Selection::new(&loaded.graph, &[], &[], &[])?;
+    let plan = loaded.plan(&all)?;
+    let mut data = ReportData {
+        pipeline: loaded.graph.name.clone(),
+        command: command(&file.display().to_string(), global),
+        stages: stages(&loaded, &plan),
+        environment: environment(&plan),
+        ..ReportData::default()
+    };
+    let mut problems = read::fill(&mut data, &outputs(&loaded, &plan));
+    problems.sort_by_key(ToString::to_string);
+    for problem in problems {
+        super::complain(&format!("{} {problem}\n", look.paint("33", "warning:")));
+    }
+    let html = html::render(&data);
+    let path = std::path::absolute(&args.output).unwrap_or_else(|_| args.output.clone());
+    write_atomic(&path, html.as_bytes()).map_err(|e| {
+        let e = std::io::Error::new(e.kind(), format!("write `{}`: {e}", path.display()));
+        Failure::Store(StoreError::Io(e))
+    })?;
+    let mut out = std::io::stdout().lock();
+    line(&mut out, &format!(" report: {}", path.display()));
+    Ok(Exit::Done)
+}
+
+/// What a reader types to get the same artifacts.
+fn command(file: &str, global: &Global) -> String {
+    let mut words = vec!["preflow run".to_owned(), file.to_owned()];
+    words.extend(global.profile.iter().map(|p| format!("--profile {p}")));
+    words.extend(global.sets.iter().map(|s| format!("--set '{s}'")));
+    words.join(" ")
+}
+
+fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
+    let nodes = loaded.graph.stages.iter().zip(&plan.verdicts).enumerate();
+    nodes
+        .map(|(index, (node, verdict))| {
+            let entry = entry(verdict.as_ref());
+            StageReport {
+                name: node.name.clone(),
+                kind: node.kind.clone(),
+                state: match verdict {
+                    Some(Verdict::Hit(_)) => StageState::Done,
+                    Some(Verdict::Miss(..)) => StageState::NotRun,
+                    _ => StageState::Waiting,
+                },
+                seconds: entry.map(|e| e.made.seconds),
+                upstream: loaded.graph.upstream(index),
+                notes: entry.map(|e| notes(e)).unwrap_or_default(),
+                fingerprint: entry.map(|e| e.fingerprint.hex()).unwrap_or_default(),
+                params: html::params(&node.params),
+                ..StageReport::default()
+            }
+        })
+        .collect()
+}
+
+fn notes(entry: &Entry) -> Vec<Note> {
+    entry.made.notes.iter().map(|text| Note { warning: false, text: text.clone() }).collect()
+}
+
+fn entry(verdict: Option<&Verdict>) -> Option<&Entry> {
+    match verdict {
+        Some(Verdict::Hit(entry)) => Some(entry),
+        _ => None,
+    }
+}
+
+fn outputs(loaded: &Loaded, plan: &Plan) -> Vec<OutputFile> {
+    let mut files = Vec::new();
+    for (node, verdict) in loaded.graph.stages.iter().zip(&plan.verdicts) {
+        let Some(entry) = entry(verdict.as_ref()) else { continue };
+        for port in &node.outputs {
+            if let Some(output) = entry.outputs.get(&port.name) {
+                files.push(OutputFile {
+                    stage: node.name.clone(),
+                    port: port.name.clone(),
+                    port_type: port.port_type.clone(),
+                    path: loaded.store.object_path(&output.digest),
+                });
+            }
+        }
+    }
+    files
+}
+
+/// What the artifacts were made with.
+fn environment(plan: &Plan) -> Vec<(String, String)> {
+    let entries = || plan.verdicts.iter().filter_map(|v| entry(v.as_ref()));
+    let distinct = |value: &dyn Fn(&Entry) -> String| {
+        let mut values: Vec<String> = entries().map(value).filter(|v| !v.is_empty()).collect();
+        values.sort();
+        values.dedup();
+        values.join(", ")
+    };
+    let rows = [
+        ("preflow", env!("CARGO_PKG_VERSION").to_owned()),
+        ("worker", distinct(&|e| e.made.worker.clone())),
+        ("backend", distinct(&|e| e.made.backend.clone())),
+        ("device", distinct(&|e| e.made.device.clone())),
+        ("threads", distinct(&|e| e.made.threads.to_string())),
+        ("made", distinct(&|e| e.made.at.chars().take(10).collect())),
+    ];
+    rows.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)).collect()
+}

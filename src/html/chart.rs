@@ -1,0 +1,139 @@
+//! Line charts as inline SVG: the only place that knows plotters.
+//! Colours are names that the style sheet fills in, so that light and dark both work.
+
+use maud::{Markup, PreEscaped};
+use plotters::prelude::*;
+
+use super::text;
+
+/// A line on a chart.
+pub struct Series<'a> {
+    pub name: &'a str,
+    pub points: &'a [(f64, f64)],
+    /// Draw the points too.
+    pub marked: bool,
+}
+
+/// What a chart shows.
+pub struct Chart<'a> {
+    /// For those who cannot see it.
+    pub title: String,
+    pub series: Vec<Series<'a>>,
+    /// Fixed ranges; absent: what the points need.
+    pub x: Option<(f64, f64)>,
+    pub y: Option<(f64, f64)>,
+    /// The line y = x: what a calibrated judge would do.
+    pub diagonal: bool,
+    pub size: (u32, u32),
+}
+
+/// Stand-ins that no real colour uses; `style.css` maps each to a colour of the theme.
+const LINES: [RGBColor; 4] =
+    [RGBColor(1, 1, 241), RGBColor(1, 1, 242), RGBColor(1, 1, 243), RGBColor(1, 1, 244)];
+const AXIS: RGBColor = RGBColor(1, 1, 250);
+const GRID: RGBColor = RGBColor(1, 1, 251);
+const WORDS: RGBColor = RGBColor(1, 1, 252);
+
+/// More points than this cannot be seen.
+const MOST_POINTS: usize = 240;
+
+/// How many lines one chart can tell apart.
+pub const MOST_SERIES: usize = LINES.len();
+
+/// The chart, or nothing when there is nothing to draw.
+#[must_use]
+pub fn svg(chart: &Chart) -> Markup {
+    let mut out = String::new();
+    match draw(chart, &mut out) {
+        Ok(true) => PreEscaped(framed(&out, chart)),
+        // A string cannot fail to be written to; without points there is no chart.
+        Ok(false) | Err(_) => PreEscaped(String::new()),
+    }
+}
+
+fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Error>> {
+    let lines: Vec<Vec<(f64, f64)>> = chart.series.iter().map(|s| thinned(s.points)).collect();
+    let points = || lines.iter().flatten();
+    if points().next().is_none() {
+        return Ok(false);
+    }
+    let x = chart.x.unwrap_or_else(|| range(points().map(|p| p.0), 0.0));
+    let y = chart.y.unwrap_or_else(|| range(points().map(|p| p.1), 0.06));
+    let root = SVGBackend::with_string(out, chart.size).into_drawing_area();
+    let mut plot = ChartBuilder::on(&root)
+        .margin_top(8)
+        .margin_right(12)
+        .x_label_area_size(20)
+        .y_label_area_size(42)
+        .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
+    plot.configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(AXIS)
+        .label_style(("sans-serif", 12).into_font().color(&WORDS))
+        .x_labels(4)
+        .y_labels(4)
+        .x_label_formatter(&|v| text::number(*v))
+        .y_label_formatter(&|v| text::number(*v))
+        .set_all_tick_mark_size(3)
+        .draw()?;
+    if chart.diagonal {
+        let ends = [(x.0.max(y.0), x.0.max(y.0)), (x.1.min(y.1), x.1.min(y.1))];
+        plot.draw_series(DashedLineSeries::new(ends, 4, 4, AXIS.stroke_width(1)))?;
+    }
+    for ((line, series), colour) in lines.iter().zip(&chart.series).zip(LINES) {
+        let inside = |p: &(f64, f64)| (p.0.clamp(x.0, x.1), p.1.clamp(y.0, y.1));
+        let line: Vec<(f64, f64)> = line.iter().map(inside).collect();
+        let style = colour.stroke_width(2);
+        plot.draw_series(LineSeries::new(line.iter().copied(), style))?;
+        if series.marked || line.len() < 12 {
+            plot.draw_series(line.iter().map(|p| Circle::new(*p, 3, colour.filled())))?;
+        }
+    }
+    root.present()?;
+    drop(plot);
+    drop(root);
+    Ok(true)
+}
+
+/// Points that can be drawn, and no more than can be seen: means of neighbours, so that peaks do
+/// not depend on which point is kept.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let sane = |v: f64| v.abs() < 1e30;
+    let kept: Vec<(f64, f64)> =
+        points.iter().copied().filter(|(x, y)| sane(*x) && sane(*y)).collect();
+    let size = kept.len().div_ceil(MOST_POINTS).max(1);
+    let mean = |part: &[(f64, f64)]| {
+        let n = part.len() as f64;
+        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    kept.chunks(size).map(mean).collect()
+}
+
+/// The least and the most, with room around; never empty.
+fn range(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+    let span = high - low;
+    if span > low.abs().max(1e-12) * 1e-9 {
+        (low - room * span, high + room * span)
+    } else {
+        let around = (low.abs() * 0.1).max(1e-6);
+        (low - around, high + around)
+    }
+}
+
+/// The SVG without what an inline one does not need, with words for those who cannot see it.
+fn framed(svg: &str, chart: &Chart) -> String {
+    let body = svg.split_once('>').map_or("", |(_, body)| body);
+    let (width, height) = chart.size;
+    let names: Vec<&str> = chart.series.iter().map(|s| s.name).collect();
+    let title = maud::html! {
+        title { (text::plain(&chart.title)) }
+        desc { "Lines: " (text::plain(&names.join(", "))) }
+    };
+    format!(
+        "<svg class=\"chart\" role=\"img\" viewBox=\"0 0 {width} {height}\">{}{body}",
+        title.into_string()
+    )
+}

@@ -1,0 +1,132 @@
+//! What the result rests on: the labels, and how well the reward model learned them.
+//! Says in plain sight when no person was asked.
+
+use maud::{Markup, html};
+
+use super::chart::{self, Chart, Series};
+use super::{CalibrationBin, LabelsReport, ReportData, RewardReport, text};
+
+/// Comparisons shown.
+const EXAMPLES: usize = 4;
+
+pub fn labels(data: &ReportData) -> Markup {
+    html! {
+        @if !data.labels.is_empty() {
+            section aria-labelledby="labels" {
+                h2 id="labels" { "Labels" }
+                @for labels in &data.labels { (labels_of(labels)) }
+            }
+        }
+    }
+}
+
+fn labels_of(labels: &LabelsReport) -> Markup {
+    html! {
+        div.stage {
+            h3 {
+                (text::visible(&labels.stage)) " "
+                @if labels.simulated { span.badge { "simulated" } }
+            }
+            dl.facts {
+                div { dt { "comparisons" } dd { (labels.count) } }
+                div { dt { "ties" } dd { (labels.ties) } }
+                @if labels.annotators > 0 && !labels.simulated { div { dt { "annotators" } dd { (labels.annotators) } } }
+            }
+            @if labels.simulated {
+                p.note.warning { "No person compared these responses: a program with rules did." }
+            }
+            @for example in labels.examples.iter().take(EXAMPLES) {
+                article.asked {
+                    h4.prompt { span.said { (text::visible(&example.prompt)) } }
+                    div.answers style="--columns:2" {
+                        div.answer {
+                            p.who { @if example.tie { "tie" } @else { "preferred" } }
+                            p.said dir="auto" { (text::visible(&example.chosen)) }
+                        }
+                        div.answer.other {
+                            p.who { @if example.tie { "tie" } @else { "other" } }
+                            p.said dir="auto" { (text::visible(&example.rejected)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub fn rewards(data: &ReportData) -> Markup {
+    let known = |r: &&RewardReport| r.accuracy.is_some() || !r.bins.is_empty();
+    let rewards: Vec<&RewardReport> = data.rewards.iter().filter(known).collect();
+    html! {
+        @if !rewards.is_empty() {
+            section aria-labelledby="reward" {
+                h2 id="reward" { "Reward model" }
+                @for reward in rewards { (reward_of(reward)) }
+            }
+        }
+    }
+}
+
+fn reward_of(reward: &RewardReport) -> Markup {
+    html! {
+        div.stage {
+            h3 { (text::visible(&reward.stage)) }
+            div.pair {
+                div {
+                    @if let Some(accuracy) = reward.accuracy { (agreement(reward, accuracy)) }
+                }
+                @if !reward.bins.is_empty() { (reliability(&reward.bins)) }
+            }
+        }
+    }
+}
+
+fn agreement(reward: &RewardReport, accuracy: f64) -> Markup {
+    let at = |v: f64| format!("{:.2}", ((v - 0.5) / 0.5 * 100.0).clamp(0.0, 100.0));
+    html! {
+        p.claim.small {
+            "Agrees with held-out labels " strong { (text::percent(accuracy)) } " of the time"
+            @if let Some((low, high)) = reward.interval {
+                span.range { " (" (text::percent(low)) " to " (text::percent(high)) ")" }
+            }
+            @if let Some(ceiling) = reward.ceiling {
+                "; " (text::percent(ceiling)) " is the most that labels this noisy allow"
+            }
+            "."
+        }
+        div.compared.c1 aria-hidden="true" {
+            div.track.tall {
+                @if let Some((low, high)) = reward.interval {
+                    i.span style={ "left:" (at(low)) "%;right:calc(100% - " (at(high)) "%)" } {}
+                }
+                @if let Some(ceiling) = reward.ceiling { i.limit style={ "left:" (at(ceiling)) "%" } {} }
+                i.dot style={ "left:" (at(accuracy)) "%" } {}
+            }
+            p.scale {
+                span { "50 %, chance" }
+                @if reward.ceiling.is_some() { span.key.dashed { "ceiling" } }
+                span { "100 %" }
+            }
+        }
+    }
+}
+
+fn reliability(bins: &[CalibrationBin]) -> Markup {
+    let points: Vec<(f64, f64)> = bins.iter().map(|b| (b.confidence, b.accuracy)).collect();
+    let least = points.iter().flat_map(|p| [p.0, p.1]).fold(0.5, f64::min);
+    let low = if least < 0.5 { (least * 10.0).floor() / 10.0 } else { 0.5 };
+    let chart = Chart {
+        title: "Reliability: accuracy by confidence; the dashed line is a calibrated judge".into(),
+        series: vec![Series { name: "accuracy", points: &points, marked: true }],
+        x: Some((low, 1.0)),
+        y: Some((low.max(0.0), 1.0)),
+        diagonal: true,
+        size: (320, 240),
+    };
+    html! {
+        figure {
+            figcaption { span.metric { "accuracy by confidence" } span.key.dashed { "calibrated" } }
+            (chart::svg(&chart))
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The run report: one self-contained HTML file that loads nothing from anywhere.
+//! Does not know how stages are run; it shows what it is given.
+
+mod answers;
+mod chart;
+mod evidence;
+mod flow;
+pub mod read;
+mod result;
+#[cfg(test)]
+mod tests;
+mod text;
+mod training;
+
+use std::collections::BTreeMap;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::{Map, Value};
+
+/// Everything that a report shows. Empty parts leave no trace on the page.
+#[derive(Debug, Clone, Default)]
+pub struct ReportData {
+    pub pipeline: String,
+    /// The exact command that makes all this again.
+    pub command: String,
+    /// In topological order.
+    pub stages: Vec<StageReport>,
+    pub labels: Vec<LabelsReport>,
+    pub rewards: Vec<RewardReport>,
+    pub evaluation: Vec<EvaluationRow>,
+    pub samples: Vec<SampleRow>,
+    /// What it ran on: name and value.
+    pub environment: Vec<(String, String)>,
+}
+
+/// One stage of the run.
+#[derive(Debug, Clone, Default)]
+pub struct StageReport {
+    pub name: String,
+    pub kind: String,
+    pub state: StageState,
+    /// What it took when it was made, which may have been in an earlier run.
+    pub seconds: Option<f64>,
+    /// Indices into [`ReportData::stages`].
+    pub upstream: Vec<usize>,
+    pub notes: Vec<Note>,
+    pub fingerprint: String,
+    /// As [`params`] gives them.
+    pub params: Vec<(String, String)>,
+    /// Metric → (step, value), by step.
+    pub curves: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+/// Something that a stage wants a person to read.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    pub warning: bool,
+    pub text: String,
+}
+
+/// How a stage stands at the end of the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StageState {
+    Done,
+    Reused,
+    Failed,
+    Waiting,
+    #[default]
+    NotRun,
+}
+
+impl StageState {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Reused => "reused",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// Preferences that a stage collected.
+#[derive(Debug, Clone, Default)]
+pub struct LabelsReport {
+    pub stage: String,
+    pub count: usize,
+    pub ties: usize,
+    /// Judged by a program, not by people.
+    pub simulated: bool,
+    pub annotators: usize,
+    pub examples: Vec<LabelExample>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct LabelExample {
+    pub prompt: String,
+    pub chosen: String,
+    pub rejected: String,
+    pub tie: bool,
+}
+
+/// How far a reward model agrees with labels that it has not seen.
+#[derive(Debug, Clone, Default)]
+pub struct RewardReport {
+    pub stage: String,
+    pub accuracy: Option<f64>,
+    /// 95 % interval of the accuracy.
+    pub interval: Option<(f64, f64)>,
+    /// What a perfect judge would reach on labels this noisy.
+    pub ceiling: Option<f64>,
+    pub bins: Vec<CalibrationBin>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CalibrationBin {
+    pub confidence: f64,
+    pub accuracy: f64,
+    pub n: f64,
+}
+
+/// One figure of one policy on one bucket of prompts.
+#[derive(Debug, Clone, Default)]
+pub struct EvaluationRow {
+    pub stage: String,
+    pub policy: String,
+    pub bucket: String,
+    pub name: String,
+    pub value: f64,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    pub n: Option<f64>,
+}
+
+/// One response of a model.
+#[derive(Debug, Clone, Default)]
+pub struct SampleRow {
+    pub stage: String,
+    pub step: f64,
+    /// The policy that answered.
+    pub source: String,
+    pub bucket: String,
+    pub prompt: String,
+    pub response: String,
+    pub score: Option<f64>,
+}
+
+/// Params for the page: dotted names, values in JSON.
+#[must_use]
+pub fn params(params: &Map<String, Value>) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (name, value) in params {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => out.extend(
+                self::params(inner).into_iter().map(|(rest, v)| (format!("{name}.{rest}"), v)),
+            ),
+            other => out.push((name.clone(), other.to_string())),
+        }
+    }
+    out
+}
+
+impl ReportData {
+    /// Buckets of prompts that nobody labelled, by what the evaluation calls its groups.
+    fn unseen_buckets(&self, stage: &str) -> Vec<String> {
+        let stages = self.stages.iter().filter(|s| s.name == stage);
+        let params = stages.flat_map(|s| &s.params);
+        let groups = params.filter(|(name, _)| name.contains("groups.") && is_unseen(name));
+        groups.filter_map(|(_, v)| serde_json::from_str::<Vec<String>>(v).ok()).flatten().collect()
+    }
+}
+
+fn is_unseen(bucket: &str) -> bool {
+    bucket.contains("unseen") || bucket.contains("held")
+}
+
+/// The whole page.
+#[must_use]
+pub fn render(data: &ReportData) -> String {
+    let style = include_str!("style.css");
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    let sections = [
+        result::section(data),
+        flow::section(data),
+        answers::side_by_side(data),
+        training::section(data),
+        evidence::labels(data),
+        evidence::rewards(data),
+        answers::by_step(data),
+        result::figures(data),
+        all_params(data),
+        reproduce(data),
+    ];
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(policy);
+                title { (text::plain(&data.pipeline)) " · preflow" }
+                style { (PreEscaped(style)) }
+            }
+            body {
+                header.top {
+                    p.brand { "preflow" }
+                    h1 { (text::visible(&data.pipeline)) }
+                    (summary(data))
+                }
+                main {
+                    @for section in &sections { (section) }
+                }
+                footer { p { "One file, nothing loaded from elsewhere." } }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn summary(data: &ReportData) -> Markup {
+    let count = |state| data.stages.iter().filter(|s| s.state == state).count();
+    let states = [
+        StageState::Done,
+        StageState::Reused,
+        StageState::Failed,
+        StageState::Waiting,
+        StageState::NotRun,
+    ];
+    let parts: Vec<String> = states
+        .iter()
+        .map(|s| (count(*s), s.word()))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect();
+    let made = data.stages.iter().filter(|s| s.state == StageState::Done);
+    let seconds: f64 = made.filter_map(|s| s.seconds).sum();
+    let stages = text::counted(data.stages.len(), "stage");
+    html! {
+        @if !data.stages.is_empty() {
+            p.meta {
+                (stages) ": " (parts.join(", "))
+                @if seconds > 0.0 { " · " (text::duration(seconds)) }
+            }
+        }
+    }
+}
+
+fn all_params(data: &ReportData) -> Markup {
+    let stages: Vec<&StageReport> = data.stages.iter().filter(|s| !s.params.is_empty()).collect();
+    html! {
+        @if !stages.is_empty() {
+            section aria-labelledby="params" {
+                h2 id="params" { "Params" }
+                p.lead { "Every value that is part of a stage's identity, defaults included." }
+                @for stage in stages {
+                    details {
+                        summary {
+                            b { (text::visible(&stage.name)) } " "
+                            span.dim { (text::visible(&stage.kind)) }
+                        }
+                        dl.params {
+                            @for (name, value) in &stage.params {
+                                dt { (text::visible(name)) } dd { (text::visible(value)) }
+                            }
+                        }
+                        @if !stage.fingerprint.is_empty() {
+                            p.dim.mono { (text::visible(&stage.fingerprint)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reproduce(data: &ReportData) -> Markup {
+    html! {
+        @if !data.command.is_empty() || !data.environment.is_empty() {
+            section aria-labelledby="again" {
+                h2 id="again" { "Make it again" }
+                @if !data.command.is_empty() {
+                    pre.command { code { (text::visible(&data.command)) } }
+                }
+                @if !data.environment.is_empty() {
+                    dl.params {
+                        @for (name, value) in &data.environment {
+                            dt { (text::visible(name)) } dd { (text::visible(value)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Fills a report from the Parquet files that stages made.
+//! Goes by port types and column names; what is missing is left out, never an error.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use thiserror::Error;
+
+use super::{
+    CalibrationBin, EvaluationRow, LabelExample, LabelsReport, ReportData, RewardReport, SampleRow,
+};
+
+/// Rows read of one file; reports are for people.
+const MOST_ROWS: usize = 200_000;
+/// Rows kept of samples, and examples kept of labels.
+const MOST_SAMPLES: usize = 5_000;
+const EXAMPLES: usize = 8;
+
+/// One output of one stage.
+#[derive(Debug, Clone)]
+pub struct OutputFile {
+    pub stage: String,
+    pub port: String,
+    pub port_type: String,
+    pub path: PathBuf,
+}
+
+/// A file that the report has to do without.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("cannot open {path}: {source}")]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not readable as Parquet: {source}")]
+    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
+    #[error("{path} holds a broken batch: {source}")]
+    Batch { path: PathBuf, source: arrow::error::ArrowError },
+}
+
+/// Adds what the outputs say. Returns what could not be read; the rest is still there.
+pub fn fill(data: &mut ReportData, outputs: &[OutputFile]) -> Vec<ReadError> {
+    let mut errors = Vec::new();
+    for output in outputs {
+        if let Err(error) = fill_one(data, output) {
+            errors.push(error);
+        }
+    }
+    finish_rewards(data);
+    errors
+}
+
+fn fill_one(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    match output.port_type.as_str() {
+        "dataset/metrics" => metrics(data, output),
+        "dataset/labels" => labels(data, output),
+        "dataset/calibration" => calibration(data, output),
+        "dataset/evaluation" => evaluation(data, output),
+        "dataset/samples" => samples(data, output),
+        _ => Ok(()),
+    }
+}
+
+/// The rows of a file, batch by batch.
+fn each_batch(path: &Path, mut f: impl FnMut(&Columns)) -> Result<(), ReadError> {
+    let open = |source| ReadError::Open { path: path.to_owned(), source };
+    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(open)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
+    let reader = reader.with_limit(MOST_ROWS).build().map_err(broken)?;
+    for batch in reader {
+        let batch = batch.map_err(|source| ReadError::Batch { path: path.to_owned(), source })?;
+        f(&Columns { batch });
+    }
+    Ok(())
+}
+
+struct Columns {
+    batch: RecordBatch,
+}
+
+impl Columns {
+    fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    fn cast(&self, name: &str, wanted: &DataType) -> Option<ArrayRef> {
+        cast(self.batch.column_by_name(name)?, wanted).ok()
+    }
+
+    /// The texts of a column; empty where there is none.
+    fn texts(&self, name: &str) -> Vec<String> {
+        let column = self.cast(name, &DataType::Utf8);
+        let Some(column) = column.as_ref().map(|c| c.as_string::<i32>()) else {
+            return vec![String::new(); self.rows()];
+        };
+        column.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The numbers of a column; `None` where there is none.
+    fn numbers(&self, name: &str) -> Vec<Option<f64>> {
+        let column = self.cast(name, &DataType::Float64);
+        match column.as_ref().map(|c| c.as_primitive::<Float64Type>()) {
+            Some(column) => column.iter().collect(),
+            None => vec![None; self.rows()],
+        }
+    }
+
+    fn flags(&self, name: &str) -> Vec<bool> {
+        let column = self.cast(name, &DataType::Boolean);
+        match column.as_ref().map(|c| c.as_boolean()) {
+            Some(column) => column.iter().map(|b| b.unwrap_or(false)).collect(),
+            None => vec![false; self.rows()],
+        }
+    }
+
+    /// The texts of a column that may hold a list in every row.
+    fn words(&self, name: &str) -> Vec<Vec<String>> {
+        let Some(column) = self.batch.column_by_name(name) else { return Vec::new() };
+        let Some(list) = column.as_list_opt::<i32>() else {
+            return self.texts(name).into_iter().map(|t| vec![t]).collect();
+        };
+        let row = |i: usize| {
+            let texts = cast(&list.value(i), &DataType::Utf8).ok();
+            let texts = texts.as_ref().map(|c| c.as_string::<i32>().iter().flatten());
+            texts.map(|t| t.map(ToOwned::to_owned).collect()).unwrap_or_default()
+        };
+        (0..list.len()).map(row).collect()
+    }
+}
+
+fn metrics(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    let mut curves: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    each_batch(&output.path, |columns| {
+        let names = columns.texts("name");
+        let points = columns.numbers("step").into_iter().zip(columns.numbers("value"));
+        for (name, (step, value)) in names.into_iter().zip(points) {
+            if let (Some(step), Some(value)) = (step, value) {
+                curves.entry(name).or_default().push((step, value));
+            }
+        }
+    })?;
+    if let Some(stage) = data.stages.iter_mut().find(|s| s.name == output.stage) {
+        for (name, mut points) in curves {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            stage.curves.entry(name).or_default().extend(points);
+        }
+    }
+    Ok(())
+}
+
+fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    let mut report = LabelsReport { stage: output.stage.clone(), ..LabelsReport::default() };
+    let mut people = HashSet::new();
+    each_batch(&output.path, |columns| {
+        let (prompts, ties) = (columns.texts("prompt"), columns.flags("tie"));
+        let (chosen, rejected) = (columns.texts("chosen"), columns.texts("rejected"));
+        let (a, b) = (columns.texts("response_a"), columns.texts("response_b"));
+        report.count += columns.rows();
+        report.ties += ties.iter().filter(|t| **t).count();
+        report.simulated |= columns.flags("simulated").contains(&true);
+        people.extend(columns.words("annotators").into_iter().flatten().filter(|n| !n.is_empty()));
+        for i in 0..columns.rows() {
+            if report.examples.len() == EXAMPLES {
+                break;
+            }
+            // A tie has no chosen response: show the two that were compared.
+            let first = if chosen[i].is_empty() { &a[i] } else { &chosen[i] };
+            let second = if rejected[i].is_empty() { &b[i] } else { &rejected[i] };
+            report.examples.push(LabelExample {
+                prompt: prompts[i].clone(),
+                chosen: first.clone(),
+                rejected: second.clone(),
+                tie: ties[i],
+            });
+        }
+    })?;
+    report.annotators = people.len();
+    data.labels.push(report);
+    Ok(())
+}
+
+fn calibration(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    let mut report = RewardReport { stage: output.stage.clone(), ..RewardReport::default() };
+    each_batch(&output.path, |columns| {
+        let (confidence, accuracy) = (columns.numbers("confidence"), columns.numbers("accuracy"));
+        let counts = columns.numbers("n");
+        for ((confidence, accuracy), n) in confidence.into_iter().zip(accuracy).zip(counts) {
+            if let (Some(confidence), Some(accuracy)) = (confidence, accuracy) {
+                let n = n.unwrap_or(0.0);
+                report.bins.push(CalibrationBin { confidence, accuracy, n });
+            }
+        }
+    })?;
+    data.rewards.push(report);
+    Ok(())
+}
+
+/// Accuracy and ceiling are metrics of the stage that made the calibration.
+fn finish_rewards(data: &mut ReportData) {
+    for reward in &mut data.rewards {
+        let Some(stage) = data.stages.iter().find(|s| s.name == reward.stage) else { continue };
+        let last = |name: &str| stage.curves.get(name).and_then(|c| c.last()).map(|p| p.1);
+        reward.accuracy = reward.accuracy.or_else(|| last("eval/accuracy"));
+        reward.ceiling = reward.ceiling.or_else(|| last("eval/ceiling"));
+        let interval = last("eval/accuracy_low").zip(last("eval/accuracy_high"));
+        reward.interval = reward.interval.or(interval);
+    }
+}
+
+fn evaluation(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    each_batch(&output.path, |columns| {
+        let (policies, buckets) = (columns.texts("policy"), columns.texts("bucket"));
+        let (names, values) = (columns.texts("name"), columns.numbers("value"));
+        let (low, high) = (columns.numbers("low"), columns.numbers("high"));
+        let counts = columns.numbers("n");
+        for i in 0..columns.rows() {
+            let Some(value) = values[i] else { continue };
+            data.evaluation.push(EvaluationRow {
+                stage: output.stage.clone(),
+                policy: policies[i].clone(),
+                bucket: buckets[i].clone(),
+                name: names[i].clone(),
+                value,
+                low: low[i],
+                high: high[i],
+                n: counts[i],
+            });
+        }
+    })
+}
+
+fn samples(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
+    let mut kept = 0;
+    each_batch(&output.path, |columns| {
+        let (steps, scores) = (columns.numbers("step"), columns.numbers("score"));
+        let (sources, buckets) = (columns.texts("source"), columns.texts("bucket"));
+        let (prompts, responses) = (columns.texts("prompt"), columns.texts("response"));
+        for i in 0..columns.rows() {
+            if kept == MOST_SAMPLES {
+                break;
+            }
+            kept += 1;
+            data.samples.push(SampleRow {
+                stage: output.stage.clone(),
+                step: steps[i].unwrap_or(0.0),
+                source: sources[i].clone(),
+                bucket: buckets[i].clone(),
+                prompt: prompts[i].clone(),
+                response: responses[i].clone(),
+                score: scores[i].filter(|s| s.is_finite()),
+            });
+        }
+    })
+}

@@ -1,0 +1,145 @@
+//! What happened while models learned: small charts, one a metric, in a grid.
+//! Does not know kinds; it goes by the names of metrics.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use super::chart::{self, Chart, MOST_SERIES, Series};
+use super::{ReportData, StageReport, text};
+
+/// Metrics that tell the story, most telling first; matched against the last part of a name.
+const TELLING: [&str; 10] = [
+    "scores",
+    "rlhf_reward",
+    "kl",
+    "loss",
+    "accuracy",
+    "perplexity",
+    "gold",
+    "entropy",
+    "eos_rate",
+    "len_mean",
+];
+/// Charts that are open at once, a stage.
+const SHOWN: usize = 6;
+
+/// One chart: metrics that differ only in `train/`, `eval/` share it.
+struct Group<'a> {
+    name: &'a str,
+    telling: bool,
+    lines: Vec<(&'a str, &'a [(f64, f64)])>,
+}
+
+pub fn section(data: &ReportData) -> Markup {
+    let stages: Vec<(&StageReport, Vec<Group>)> =
+        data.stages.iter().map(|s| (s, groups(s))).filter(|(_, g)| !g.is_empty()).collect();
+    html! {
+        @if !stages.is_empty() {
+            section aria-labelledby="training" {
+                h2 id="training" { "Training" }
+                @for (stage, groups) in &stages { (one(stage, groups)) }
+            }
+        }
+    }
+}
+
+fn one(stage: &StageReport, groups: &[Group]) -> Markup {
+    let telling = groups.iter().filter(|g| g.telling).count();
+    let shown = if telling == 0 { groups.len().min(2) } else { telling.min(SHOWN) };
+    let (open, folded) = groups.split_at(shown);
+    html! {
+        div.stage {
+            h3 {
+                (text::visible(&stage.name)) " "
+                @if stage.kind != stage.name { span.dim { (text::visible(&stage.kind)) } }
+                @if let Some(seconds) = stage.seconds { span.right { (text::duration(seconds)) } }
+            }
+            div.charts { @for group in open { (figure(stage, group)) } }
+            @if !folded.is_empty() {
+                details {
+                    summary { (text::counted(folded.len(), "more curve")) }
+                    div.charts { @for group in folded { (figure(stage, group)) } }
+                }
+            }
+        }
+    }
+}
+
+fn figure(stage: &StageReport, group: &Group) -> Markup {
+    let series = group.lines.iter().map(|(name, points)| Series { name, points, marked: false });
+    let chart = Chart {
+        title: format!("{} of {} by step", text::spaced(group.name), stage.name),
+        series: series.collect(),
+        x: None,
+        y: None,
+        diagonal: false,
+        size: (300, 160),
+    };
+    html! {
+        figure {
+            figcaption {
+                span.metric { (text::visible(group.name)) }
+                @for (i, (name, points)) in group.lines.iter().enumerate() {
+                    @if group.lines.len() > 1 {
+                        span class={ "key c" (i + 1) } {
+                            (text::visible(prefix(name))) " " (last(points))
+                        }
+                    } @else {
+                        span.single { (last(points)) }
+                    }
+                }
+            }
+            (chart::svg(&chart))
+        }
+    }
+}
+
+fn last(points: &[(f64, f64)]) -> Markup {
+    html! { b { (text::number(points.last().map_or(f64::NAN, |p| p.1))) } }
+}
+
+/// Curves with at least two points, the telling ones first.
+fn groups(stage: &StageReport) -> Vec<Group<'_>> {
+    let mut groups: BTreeMap<(usize, &str), Group> = BTreeMap::new();
+    for (name, points) in stage.curves.iter().filter(|(_, p)| p.len() > 1) {
+        let (shared, rank) = (shared(name), rank(name));
+        let group = groups.entry((rank, shared)).or_insert_with(|| Group {
+            name: shared,
+            telling: rank < TELLING.len(),
+            lines: Vec::new(),
+        });
+        if group.lines.len() < MOST_SERIES {
+            group.lines.push((name, points));
+        }
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    for group in &mut groups {
+        // What was trained on before what was held out.
+        group.lines.sort_by_key(|(name, _)| !name.starts_with("train"));
+    }
+    groups
+}
+
+/// `train/loss`, `eval/loss` → `loss`; other names stand for themselves.
+fn shared(name: &str) -> &str {
+    match name.split_once('/') {
+        Some(("train" | "eval", rest)) => rest,
+        _ => name,
+    }
+}
+
+fn prefix(name: &str) -> &str {
+    match name.split_once('/') {
+        Some(("train", _)) => "train",
+        Some(("eval", _)) => "held out",
+        _ => name,
+    }
+}
+
+fn rank(name: &str) -> usize {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let own = name.starts_with("policy/") || name.starts_with("val/");
+    let rank = TELLING.iter().position(|t| *t == last).unwrap_or(TELLING.len());
+    if own { TELLING.len() + 1 } else { rank }
+}

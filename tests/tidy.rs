@@ -1,0 +1,216 @@
+//! The house rules of ARCHITECTURE.md, checked: who may import whom, what no room mentions, size.
+//! Reads source as text; knows nothing of what it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Longest file in lines; tests beside the code may be longer, stories are not cut up.
+const LONGEST: usize = 500;
+const LONGEST_TESTS: usize = 900;
+const WIDEST: usize = 100;
+/// Words of machine learning: kinds are data, `src/` does not know what they do.
+const FOREIGN: [&str; 3] = ["ppo", "reward", "tensor"];
+/// Rooms that show results to people may say what they are about.
+const FOREIGN_ALLOWED: [&str; 2] = ["label", "html"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under `folder`: path relative to it, and text.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder_now) = open.pop() {
+        for entry in std::fs::read_dir(&folder_now).expect("readable folder") {
+            let path = entry.expect("readable entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).expect("readable file");
+                found.push((path.strip_prefix(folder).expect("inside").to_owned(), text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Room → rooms it may import; `None`: all of them. From the table in ARCHITECTURE.md.
+fn rooms() -> BTreeMap<String, Option<BTreeSet<String>>> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let rows = text.lines().skip_while(|l| !l.starts_with("| room |")).skip(2);
+    let rows = rows.take_while(|l| l.starts_with('|'));
+    let mut rooms = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let allowed = match cells[2] {
+            "anything" => None,
+            "nothing" => Some(BTreeSet::new()),
+            list => Some(list.split(',').map(|r| r.trim().to_owned()).collect()),
+        };
+        for room in cells[0].split(',') {
+            rooms.insert(room.trim().to_owned(), allowed.clone());
+        }
+    }
+    assert!(rooms.len() > 8, "the table of rooms was not found");
+    rooms
+}
+
+/// `pipeline/yaml.rs` → `pipeline`; `graph.rs` → `graph`.
+fn room_of(path: &Path) -> String {
+    let first = path.components().next().expect("a path has parts").as_os_str();
+    first.to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// The text with comment lines emptied, so that lines still count.
+fn code(text: &str) -> String {
+    let kept = |l: &str| if l.trim_start().starts_with("//") { "" } else { l }.to_owned() + "\n";
+    text.lines().map(kept).collect()
+}
+
+/// Rooms named after `crate::`, with their lines; `use crate::{a, b}` included.
+fn imports(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + "crate::".len()..];
+        let word = |s: &str| -> String {
+            s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+        };
+        match rest.strip_prefix('{') {
+            Some(list) => found.extend(top_level(list).map(|part| (line, word(part.trim())))),
+            None => found.push((line, word(rest))),
+        }
+    }
+    found.retain(|(_, name)| !name.is_empty());
+    found
+}
+
+/// The parts of a brace list, inner braces kept together.
+fn top_level(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 1;
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (i, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || (depth == 1 && c == ',') {
+            parts.push(&list[start..i]);
+            start = i + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    parts.into_iter()
+}
+
+fn assert_none(problems: &[String]) {
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    let rooms = rooms();
+    let mut problems = Vec::new();
+    for (path, text) in sources(&root().join("src")) {
+        let room = room_of(&path);
+        if room == "main" || room == "lib" {
+            continue;
+        }
+        let Some(allowed) = rooms.get(&room) else {
+            problems.push(format!("src/{}: `{room}` is not in the table", path.display()));
+            continue;
+        };
+        let Some(allowed) = allowed else { continue };
+        for (line, name) in imports(&code(&text)) {
+            if rooms.contains_key(&name) && name != room && !allowed.contains(&name) {
+                let place = format!("src/{}:{line}", path.display());
+                problems.push(format!("{place}: `{room}` may not import `{name}`"));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn imports_are_found_in_every_spelling() {
+    let names = |text: &str| -> Vec<String> {
+        imports(&code(text)).into_iter().map(|(_, name)| name).collect()
+    };
+    assert_eq!(names("use crate::store::Digest;"), ["store"]);
+    assert_eq!(names("use crate::{plan::{a, b},\n    graph};\n"), ["plan", "graph"]);
+    assert_eq!(names("let x = crate::cli::run(crate::exec::y);"), ["cli", "exec"]);
+    assert!(names("use mycrate::store; \n  // crate::store\n").is_empty());
+    assert_eq!(imports("\n\nuse crate::store;")[0].0, 3);
+}
+
+#[test]
+fn files_say_what_they_are_for_and_stay_small() {
+    let mut problems = Vec::new();
+    for (path, text) in sources(&root().join("src")) {
+        let name = path.display();
+        if !text.starts_with("//! ") {
+            problems.push(format!("src/{name}: the first line does not say what it is for"));
+        }
+        let tests = path.ends_with("tests.rs");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let (lines, most) = if tests {
+            (text.lines().count(), LONGEST_TESTS)
+        } else {
+            (code.lines().count(), LONGEST)
+        };
+        if lines > most {
+            problems.push(format!("src/{name}: {lines} lines, at most {most}"));
+        }
+        for (i, line) in text.lines().enumerate() {
+            let snapshot = tests || line.contains("assert_snapshot") || line.contains('"');
+            if line.chars().count() > WIDEST && !snapshot {
+                problems.push(format!("src/{name}:{}: wider than {WIDEST} columns", i + 1));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn the_orchestrator_does_not_speak_of_learning() {
+    let mut problems = Vec::new();
+    for (path, text) in sources(&root().join("src")) {
+        if FOREIGN_ALLOWED.contains(&room_of(&path).as_str()) {
+            continue;
+        }
+        for (i, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            let words = lower.split(|c: char| !c.is_alphanumeric());
+            for word in words.filter(|w| FOREIGN.contains(&w.trim_end_matches('s'))) {
+                problems.push(format!("src/{}:{}: says `{word}`", path.display(), i + 1));
+            }
+        }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn the_orchestrator_never_links_libtorch() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "-p", "preflow", "-e", "normal", "--prefix", "none", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(tree.contains("serde"), "{tree}");
+    let bad = tree.lines().filter(|l| l.starts_with("tch ") || l.starts_with("torch-sys "));
+    assert_eq!(bad.collect::<Vec<_>>(), Vec::<&str>::new());
+}
