@@ -176,10 +176,9 @@ fn diff_input(
         match input {
             None => BTreeMap::new(),
             Some(InputIdentity::One(d)) => BTreeMap::from([(port.to_owned(), d.short())]),
-            Some(InputIdentity::Many(all)) => all
-                .iter()
-                .map(|(name, d)| (format!("{port}: {name}"), d.short()))
-                .collect(),
+            Some(InputIdentity::Many(all)) => {
+                all.iter().map(|(name, d)| (format!("{port}: {name}"), d.short())).collect()
+            }
         }
     };
     let (a, b) = (parts(old), parts(new));
@@ -353,10 +352,9 @@ mod tests {
         other.outputs.insert("out".into(), "file".into());
         variants.push(other.clone());
         other = base.clone();
-        other.inputs.insert(
-            "model".into(),
-            InputIdentity::Many(vec![("model".into(), Digest::of(b"a"))]),
-        );
+        other
+            .inputs
+            .insert("model".into(), InputIdentity::Many(vec![("model".into(), Digest::of(b"a"))]));
         variants.push(other);
         for variant in variants {
             assert_ne!(variant.fingerprint(), base.fingerprint(), "{variant:?}");

@@ -17,12 +17,20 @@ pub enum Reason {
     /// No entry, and no earlier one to compare with.
     NeverRun,
     /// Its identity differs from the one it had last.
-    Changed { changes: Vec<Change> },
+    Changed {
+        changes: Vec<Change>,
+    },
     /// The identity is unchanged, but its entry was removed.
     Collected,
-    ObjectMissing { port: String },
-    ObjectDamaged { port: String },
-    EntryUnreadable { message: String },
+    ObjectMissing {
+        port: String,
+    },
+    ObjectDamaged {
+        port: String,
+    },
+    EntryUnreadable {
+        message: String,
+    },
     Forced,
 }
 
@@ -87,8 +95,7 @@ impl Selection {
                 suggestion: crate::graph::suggest_stage(graph, name),
             })
         };
-        let mut wanted: BTreeSet<usize> =
-            targets.iter().map(find).collect::<Result<_, _>>()?;
+        let mut wanted: BTreeSet<usize> = targets.iter().map(find).collect::<Result<_, _>>()?;
         let mut forced: BTreeSet<usize> = force.iter().map(find).collect::<Result<_, _>>()?;
         let mut started: BTreeSet<usize> = from.iter().map(find).collect::<Result<_, _>>()?;
         if targets.is_empty() {

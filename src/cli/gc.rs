@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{Exit, Global};
 use super::workspace;
+use super::{Exit, Global};
 use crate::identity::Fingerprint;
 use crate::plan::{Selection, Verdict};
 use crate::report::{Look, line, words};
@@ -112,8 +112,8 @@ fn roots_of_pipelines(
                 file.display()
             ))
         };
-        let loaded = workspace::load(&file, args)
-            .map_err(|_| doubt("has errors (see `preflow check`)"))?;
+        let loaded =
+            workspace::load(&file, args).map_err(|_| doubt("has errors (see `preflow check`)"))?;
         let all = Selection::new(&loaded.graph, &[], &[], &[])
             .map_err(|_| doubt("cannot be resolved"))?;
         let plan = match loaded.plan(&all) {
@@ -165,11 +165,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// The store cannot be listed.
-pub fn verify(
-    args: &VerifyArgs,
-    pipeline: &Global,
-    look: Look,
-) -> Result<Exit, Failure> {
+pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let store = workspace::open_store(pipeline, &here()?)?;
     let found = store.verify()?;
     if args.repair {
@@ -199,7 +195,9 @@ pub fn verify(
             (true, _) => format!(" sound: {counts}"),
             (false, true) => format!(" repaired: {counts} checked; the next run makes it again"),
             (false, false) => {
-                format!(" damaged: {counts} checked; `preflow verify --repair` marks it to be made again")
+                format!(
+                    " damaged: {counts} checked; `preflow verify --repair` marks it to be made again"
+                )
             }
         };
         line(&mut out, &last);

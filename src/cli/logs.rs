@@ -5,8 +5,8 @@ use std::io::Write as _;
 use clap::Args;
 
 use super::failure::Failure;
-use super::{Exit, Global};
 use super::workspace;
+use super::{Exit, Global};
 use crate::run::RunEvent;
 use crate::run::journal;
 

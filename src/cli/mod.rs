@@ -115,8 +115,7 @@ pub fn main() -> Exit {
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
     let global = &cli.global;
-    let look =
-        Look { colour: colour(), quiet: global.quiet, verbose: global.verbose > 0 };
+    let look = Look { colour: colour(), quiet: global.quiet, verbose: global.verbose > 0 };
     let result = match &cli.verb {
         Verb::Run(args) => run::run(args, global, look),
         Verb::Plan(args) => plan::plan(args, global, look),

@@ -46,11 +46,7 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
                 ("run", words::reason(reason), last().map(|e| e.made.seconds))
             }
             Verdict::Wait(upstream) => {
-                (
-                    "wait",
-                    waits_for(loaded, plan, upstream),
-                    last().map(|e| e.made.seconds),
-                )
+                ("wait", waits_for(loaded, plan, upstream), last().map(|e| e.made.seconds))
             }
         };
         rows.push(Row { stage: name, state, why, seconds });
@@ -149,11 +145,7 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// As [`plan`].
-pub fn status(
-    args: &StatusArgs,
-    pipeline: &Global,
-    look: Look,
-) -> Result<Exit, Failure> {
+pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
@@ -174,7 +166,11 @@ pub fn status(
             let bytes = entry.outputs.values().map(|o| o.bytes).sum();
             let at: String = entry.made.at.chars().take(16).collect();
             let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
-            text = format!("{}  {took:>6}  {size:>10}  {}", at.replace('T', " "), entry.fingerprint.short());
+            text = format!(
+                "{}  {took:>6}  {size:>10}  {}",
+                at.replace('T', " "),
+                entry.fingerprint.short()
+            );
             list.push(json!({
                 "stage": row.stage, "state": state, "at": entry.made.at,
                 "seconds": entry.made.seconds, "bytes": bytes,

@@ -9,15 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
-use super::{Exit, Global};
 use super::workspace;
+use super::{Exit, Global};
 use crate::exec::process::{GRACE, Processes};
 use crate::plan::Selection;
+use crate::report::Look;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::plain::Plain;
-use crate::report::{Look, Reporter};
-use crate::run::{self, Inputs, Options, Pools};
+use crate::run::{self, Inputs, Options, Pools, Reporter};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

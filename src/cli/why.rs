@@ -76,9 +76,13 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                 if let Some(reason) = &reason {
                     causes = upstream_causes(loaded, stage, reason);
                 }
-                let said = reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
+                let said =
+                    reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
                 let state = if depth == 0 { "up to date; it last ran" } else { "ran" };
-                format!("{state} {}: {said}", entry.made.at.get(..16).unwrap_or("").replace('T', " "))
+                format!(
+                    "{state} {}: {said}",
+                    entry.made.at.get(..16).unwrap_or("").replace('T', " ")
+                )
             }
             Some(Verdict::Miss(_, reason)) => {
                 causes = upstream_causes(loaded, stage, reason);

@@ -54,13 +54,28 @@ pub enum Outcome {
         device: String,
     },
     /// It said so itself.
-    Failed { message: String, chain: Vec<String>, help: Option<String> },
+    Failed {
+        message: String,
+        chain: Vec<String>,
+        help: Option<String>,
+    },
     /// It died without a word.
-    Crashed { how: String, tail: String, help: Option<String> },
-    TimedOut { seconds: f64, tail: String },
+    Crashed {
+        how: String,
+        tail: String,
+        help: Option<String>,
+    },
+    TimedOut {
+        seconds: f64,
+        tail: String,
+    },
     Cancelled,
     /// People must act first.
-    Waiting { reason: String, have: Option<u64>, need: Option<u64> },
+    Waiting {
+        reason: String,
+        have: Option<u64>,
+        need: Option<u64>,
+    },
 }
 
 /// What the user wants of running tasks.

@@ -26,8 +26,17 @@ const LINE_LIMIT: usize = 1 << 20;
 
 /// Environment variables that every task sees.
 const PASSED: [&str; 11] = [
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
 ];
 
 /// Runs tasks as processes of this machine.
@@ -209,11 +218,7 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(
-        stage: usize,
-        events: mpsc::UnboundedSender<(usize, Event)>,
-        protocol: bool,
-    ) -> Self {
+    fn new(stage: usize, events: mpsc::UnboundedSender<(usize, Event)>, protocol: bool) -> Self {
         Self {
             stage,
             events,

@@ -22,7 +22,12 @@ struct Ran {
 }
 
 /// Runs a shell script as worker (or as program), and says how it ended.
-fn perform(script: &str, worker: bool, timeout: Option<Duration>, stop_after: Option<Duration>) -> Ran {
+fn perform(
+    script: &str,
+    worker: bool,
+    timeout: Option<Duration>,
+    stop_after: Option<Duration>,
+) -> Ran {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("worker");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
@@ -177,7 +182,8 @@ fn is_alive(pid: &str) -> bool {
 #[test]
 fn a_hang_ends_at_the_timeout_even_if_it_ignores_term() {
     let limit = Some(Duration::from_millis(200));
-    let ran = perform(&format!("{HELLO}\ntrap '' TERM\nwhile :; do sleep 1; done"), true, limit, None);
+    let ran =
+        perform(&format!("{HELLO}\ntrap '' TERM\nwhile :; do sleep 1; done"), true, limit, None);
     assert!(matches!(ran.outcome, Outcome::TimedOut { .. }), "{:?}", ran.outcome);
     assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plain::Plain;
-use super::{Look, Reporter, words};
-use crate::run::RunEvent;
+use super::{Look, words};
+use crate::run::{Reporter, RunEvent};
 
 /// Bars on standard error, lines above them.
 pub struct Fancy {

@@ -2,8 +2,8 @@
 
 use std::io::{Write as _, stdout};
 
-use super::{Reporter, line};
-use crate::run::RunEvent;
+use super::line;
+use crate::run::{Reporter, RunEvent};
 
 /// Prints events as they are.
 #[derive(Debug, Default)]

@@ -9,12 +9,7 @@ pub mod words;
 use std::io::{self, Write};
 
 use crate::exec::Outcome;
-use crate::run::{RunEvent, Totals};
-
-/// Sees every event of a run, in order.
-pub trait Reporter {
-    fn event(&mut self, event: &RunEvent);
-}
+use crate::run::Totals;
 
 /// How loud, and whether in colour.
 #[derive(Debug, Clone, Copy, Default)]

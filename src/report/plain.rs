@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Write as _, stdout};
 use std::time::{Duration, Instant};
 
-use super::{Look, Reporter, clean, failure, line, totals, words};
-use crate::run::RunEvent;
+use super::{Look, clean, failure, line, totals, words};
+use crate::run::{Reporter, RunEvent};
 
 /// Lines as things happen.
 #[derive(Debug)]
@@ -42,10 +42,13 @@ impl Plain {
             RunEvent::StageReused { .. } => None,
             RunEvent::StageBusy { stage } => {
                 let first = self.busy.insert(stage.clone(), Instant::now()).is_none();
-                first.then(|| self.row("◌", "33", stage, "another run is making it; waiting for that"))
+                first.then(|| {
+                    self.row("◌", "33", stage, "another run is making it; waiting for that")
+                })
             }
             RunEvent::StageStarted { stage, reason, attempt, .. } => {
-                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                let again =
+                    if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 let why = look.paint("2", &words::reason(reason));
                 Some(self.row("▸", "36", stage, &format!("{why}{again}")))
             }
@@ -117,7 +120,8 @@ impl Plain {
             text = format!(" nothing to do: {counts}   {}", words::seconds(seconds));
         }
         if exit == 130 {
-            text = format!("{text}\n interrupted; `preflow run {}` goes on from here", self.pipeline);
+            text =
+                format!("{text}\n interrupted; `preflow run {}` goes on from here", self.pipeline);
         }
         text
     }

@@ -11,9 +11,7 @@ use crate::plan::Reason;
 pub fn reason(reason: &Reason) -> String {
     match reason {
         Reason::NeverRun => "never run".into(),
-        Reason::Changed { changes } => {
-            changes.iter().map(change).collect::<Vec<_>>().join(", ")
-        }
+        Reason::Changed { changes } => changes.iter().map(change).collect::<Vec<_>>().join(", "),
         Reason::Collected => "its entry was removed".into(),
         Reason::ObjectMissing { port } => format!("object of `{port}` missing"),
         Reason::ObjectDamaged { port } => format!("object of `{port}` damaged"),
@@ -83,7 +81,11 @@ fn differing(old: &str, new: &str) -> (String, String) {
 /// Seconds as a person reads them: `0.3s`, `9s`, `1m10s`, `9h20m`.
 #[must_use]
 pub fn seconds(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded, positive"
+    )]
     let seconds = seconds.max(0.0) + 0.0;
     let whole = seconds.round() as u64;
     match whole {
@@ -144,7 +146,11 @@ mod tests {
     #[test]
     fn a_reason_names_the_exact_fields() {
         let changes = vec![
-            Change::Param { name: "train.lr".into(), old: Some(json!(1e-5)), new: Some(json!(3e-6)) },
+            Change::Param {
+                name: "train.lr".into(),
+                old: Some(json!(1e-5)),
+                new: Some(json!(3e-6)),
+            },
             Change::Input { port: "model".into(), old: Some("a".into()), new: Some("b".into()) },
             Change::Kind { old: "sft@1".into(), new: "sft@2".into() },
         ];

@@ -21,8 +21,7 @@ impl Machine<'_> {
         }
         attempt.logs.clone_from(&logs);
         let (inputs, checks) = self.task_inputs(stage);
-        let task =
-            task::build(stage, node, &slot, inputs, &attempt.share, logs, self.options);
+        let task = task::build(stage, node, &slot, inputs, &attempt.share, logs, self.options);
         let event = RunEvent::StageStarted {
             stage: node.name.clone(),
             fingerprint: slot.fingerprint(),
@@ -40,8 +39,7 @@ impl Machine<'_> {
             }
         };
         let (sender, store) = (self.sender.clone(), Arc::clone(&self.inputs.store));
-        let running =
-            self.inputs.executor.start(task, self.events.clone(), self.stop.subscribe());
+        let running = self.inputs.executor.start(task, self.events.clone(), self.stop.subscribe());
         tokio::task::spawn_local(async move {
             let slot = Box::new(slot);
             if !checks.is_empty() {

@@ -27,13 +27,36 @@ pub enum RunEvent {
         jobs: u32,
     },
     /// Nothing to do: the entry was there.
-    StageReused { stage: String, fingerprint: Fingerprint },
+    StageReused {
+        stage: String,
+        fingerprint: Fingerprint,
+    },
     /// Another process is making the same thing.
-    StageBusy { stage: String },
-    StageStarted { stage: String, fingerprint: Fingerprint, attempt: u32, reason: Reason },
-    Progress { stage: String, done: u64, total: u64, unit: String },
-    Metric { stage: String, step: u64, values: BTreeMap<String, Option<f64>> },
-    Note { stage: String, level: String, text: String },
+    StageBusy {
+        stage: String,
+    },
+    StageStarted {
+        stage: String,
+        fingerprint: Fingerprint,
+        attempt: u32,
+        reason: Reason,
+    },
+    Progress {
+        stage: String,
+        done: u64,
+        total: u64,
+        unit: String,
+    },
+    Metric {
+        stage: String,
+        step: u64,
+        values: BTreeMap<String, Option<f64>>,
+    },
+    Note {
+        stage: String,
+        level: String,
+        text: String,
+    },
     /// Made and published.
     StageDone {
         stage: String,
@@ -55,12 +78,31 @@ pub enum RunEvent {
         /// The disk is to blame, not the stage.
         storage: bool,
     },
-    StageWaiting { stage: String, reason: String, have: Option<u64>, need: Option<u64> },
+    StageWaiting {
+        stage: String,
+        reason: String,
+        have: Option<u64>,
+        need: Option<u64>,
+    },
     /// Cannot run because `by` did not come to its end.
-    StageBlocked { stage: String, by: String },
+    StageBlocked {
+        stage: String,
+        by: String,
+    },
     /// The user asked to stop; `times` so far.
-    Interrupted { times: u32 },
-    RunEnded { totals: Totals, seconds: f64, exit: u8 },
+    Interrupted {
+        times: u32,
+    },
+    RunEnded {
+        totals: Totals,
+        seconds: f64,
+        exit: u8,
+    },
+}
+
+/// Sees every event of a run, in order. Shows it; decides nothing.
+pub trait Reporter {
+    fn event(&mut self, event: &RunEvent);
 }
 
 /// How many stages came to which end.

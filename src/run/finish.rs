@@ -12,8 +12,7 @@ impl Machine<'_> {
             self.committer.discard(scratch);
         }
         let totals = self.totals();
-        let summary =
-            Summary { totals, interrupted: self.interrupts > 0, storage: self.storage };
+        let summary = Summary { totals, interrupted: self.interrupts > 0, storage: self.storage };
         self.leave_records()?;
         self.tell(RunEvent::RunEnded {
             totals,

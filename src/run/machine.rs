@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::committer::Committer;
-use super::event::RunEvent;
+use super::event::{Reporter, RunEvent};
 use super::journal::Journal;
 use super::pools::{Pools, Share};
 use super::{Inputs, Message, Options, RunError};
@@ -17,7 +17,6 @@ use crate::exec::Stop;
 use crate::identity::{Digest, Identity};
 use crate::plan::{Judge, Outputs, Reason, Verdict, outputs_of};
 use crate::protocol::Event;
-use crate::report::Reporter;
 use crate::store::heads::Heads;
 use crate::store::{Entry, EntryOutput, Lookup, Scratch};
 
@@ -346,4 +345,3 @@ impl<'a> Machine<'a> {
         self.reporter.event(&event);
     }
 }
-

@@ -22,14 +22,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-pub use event::{RunEvent, Totals};
+pub use event::{Reporter, RunEvent, Totals};
 pub use pools::{Impossible, Pools};
 
 use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
 use crate::plan::Selection;
 use crate::protocol::Event;
-use crate::report::Reporter;
 use crate::store::heads::Heads;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 

@@ -13,7 +13,12 @@ use crate::plan::outputs_of;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 
 impl Machine<'_> {
-    pub(super) fn ended(&mut self, stage: usize, slot: Slot, outcome: Outcome) -> Result<(), RunError> {
+    pub(super) fn ended(
+        &mut self,
+        stage: usize,
+        slot: Slot,
+        outcome: Outcome,
+    ) -> Result<(), RunError> {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
                 let State::Running(attempt) = &self.states[stage] else { return Ok(()) };
@@ -127,8 +132,7 @@ impl Machine<'_> {
                 return Ok(());
             }
             Err((slot, e)) => {
-                let outcome =
-                    Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
+                let outcome = Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
                 self.failed(stage, slot, outcome);
                 return Ok(());
             }

@@ -47,7 +47,8 @@ impl Pools {
     pub fn check(&self, stage: &str, execution: &Execution) -> Result<(), Impossible> {
         let memory = execution.memory.unwrap_or(0);
         let gpus = u64::from(execution.gpus);
-        let all = [("bytes of memory", memory, self.memory), ("gpus", gpus, self.gpus.len() as u64)];
+        let all =
+            [("bytes of memory", memory, self.memory), ("gpus", gpus, self.gpus.len() as u64)];
         match all.into_iter().find(|(_, need, have)| need > have) {
             None => Ok(()),
             Some((what, need, have)) => {
@@ -101,8 +102,8 @@ mod tests {
         let pools = Pools { threads: 2, memory: 10, gpus: vec![] };
         let wants = Execution { gpus: 1, ..Execution::default() };
         assert_eq!(
-            pools.check("ppo", &wants).expect_err("no gpu").to_string(),
-            "stage `ppo` asks for 1 gpus, this machine offers 0"
+            pools.check("train", &wants).expect_err("no gpu").to_string(),
+            "stage `train` asks for 1 gpus, this machine offers 0"
         );
         assert_eq!(pools.threads_for(&Execution::default(), 0), 2);
         let many = Execution { threads: Some(64), ..Execution::default() };

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use insta::assert_snapshot;
 use tokio::sync::mpsc;
 
-use super::{Inputs, Options, Pools, RunEvent, run};
+use super::{Inputs, Options, Pools, Reporter, RunEvent, run};
 use crate::catalog::Catalog;
 use crate::exec::Outcome;
 use crate::exec::scripted::{Act, Scripted};
 use crate::graph::Graph;
 use crate::plan::Selection;
-use crate::report::{Reporter, words};
+use crate::report::words;
 use crate::store::Store;
 
 /// A store and a script, run several times.
@@ -100,8 +100,7 @@ impl World {
         let file = self.dir.path().join("p.yaml");
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
         let force: Vec<String> = force.iter().map(|s| (*s).to_owned()).collect();
-        let pipeline =
-            crate::pipeline::load(&file.to_string_lossy(), None, &sets).expect("loads");
+        let pipeline = crate::pipeline::load(&file.to_string_lossy(), None, &sets).expect("loads");
         let graph = Graph::resolve(&pipeline, &Catalog::builtin()).expect("resolves");
         let store = Arc::new(self.store());
         let sources = graph.sources.iter().map(|s| store.digest_source(&s.path).ok()).collect();
@@ -121,8 +120,7 @@ impl World {
             interrupt_at: self.interrupt_at.map(|at| (at, Some(sender))),
             ..Recorder::default()
         };
-        let inputs =
-            Inputs { graph: &graph, store, sources, selection, executor: &script };
+        let inputs = Inputs { graph: &graph, store, sources, selection, executor: &script };
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -258,8 +256,7 @@ fn retries_use_the_same_slot() {
 #[test]
 fn waiting_blocks_only_its_descendants_and_exits_3() {
     let mut world = World::new();
-    let waiting =
-        Outcome::Waiting { reason: "too few votes".into(), have: Some(1), need: Some(9) };
+    let waiting = Outcome::Waiting { reason: "too few votes".into(), have: Some(1), need: Some(9) };
     let script = Scripted::new([("b", vec![Act::End(waiting)])]);
     assert_snapshot!(world.run(&[], &[], script), @r"
     a starts, attempt 1: never run

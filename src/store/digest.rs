@@ -73,7 +73,9 @@ impl Memo {
     pub(super) fn load(path: &Path) -> Self {
         let known = fs::read(path)
             .ok()
-            .and_then(|bytes| serde_json::from_slice::<Vec<(PathBuf, Signature, Digest)>>(&bytes).ok())
+            .and_then(|bytes| {
+                serde_json::from_slice::<Vec<(PathBuf, Signature, Digest)>>(&bytes).ok()
+            })
             .unwrap_or_default()
             .into_iter()
             .map(|(path, signature, digest)| (path, (signature, digest)))
@@ -176,9 +178,10 @@ pub fn walk(root: &Path) -> Result<Vec<(String, std::fs::Metadata)>, StoreError>
             let item = item?;
             let path = item.path();
             let name = item.file_name();
-            let name = name
-                .to_str()
-                .ok_or(StoreError::NotAFile { path: path.clone(), what: "a name that is no UTF-8" })?;
+            let name = name.to_str().ok_or(StoreError::NotAFile {
+                path: path.clone(),
+                what: "a name that is no UTF-8",
+            })?;
             let relative = format!("{prefix}{name}");
             let meta = fs::symlink_metadata(&path)?;
             if meta.is_dir() {

@@ -113,11 +113,8 @@ impl Store {
             self.remove_entry(fingerprint)?;
         }
         self.sync()?;
-        for path in garbage
-            .objects
-            .iter()
-            .map(|d| self.object_path(d))
-            .chain(garbage.other.iter().cloned())
+        for path in
+            garbage.objects.iter().map(|d| self.object_path(d)).chain(garbage.other.iter().cloned())
         {
             if path.is_dir() {
                 make_writable(&path);

@@ -75,13 +75,15 @@ impl StoreError {
     pub fn is_storage(&self) -> bool {
         match self {
             Self::ReadOnly { .. } | Self::BadEntry { .. } | Self::Format { .. } => true,
-            Self::Io(e) => matches!(
-                e.kind(),
-                io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-                    | io::ErrorKind::ReadOnlyFilesystem
-                    | io::ErrorKind::PermissionDenied
-            ) || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()),
+            Self::Io(e) => {
+                matches!(
+                    e.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::PermissionDenied
+                ) || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+            }
             _ => false,
         }
     }
