@@ -1,0 +1,123 @@
+//! Damaged, full and read-only stores; collection of what nobody needs.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use insta::assert_snapshot;
+
+use crate::space::{CHAIN, Space};
+
+/// Other bytes of the same length under the name of an object.
+fn damage(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).expect("read");
+    bytes[0] ^= 1;
+    std::fs::remove_file(path).expect("remove");
+    std::fs::write(path, bytes).expect("write");
+}
+
+#[test]
+fn verify_finds_every_damaged_object_and_repair_marks_them() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    damage(&space.object("a"));
+    std::fs::remove_file(space.object("side")).expect("remove");
+    let said = space.preflow(&["verify"]);
+    assert_eq!(said.code, Some(4));
+    assert_eq!(said.out.matches(" ✗ object").count(), 1, "{}", said.out);
+    assert_eq!(said.out.matches(" ✗ entry").count(), 2, "{}", said.out);
+    assert_eq!(space.preflow(&["verify", "--repair"]).code, Some(0));
+    assert!(space.preflow(&["verify"]).out.starts_with(" sound: "));
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a side");
+    assert!(space.preflow(&["verify"]).out.starts_with(" sound: "));
+}
+
+#[test]
+fn a_damaged_object_is_noticed_without_verify() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    damage(&space.object("a"));
+    let said = space.preflow(&["plan", "p.yaml"]);
+    assert!(said.out.contains("object of `o` damaged"), "{}", said.out);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a");
+}
+
+#[test]
+fn garbage_in_an_entry_is_a_miss() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    for entry in space.files("cache/entries-v1") {
+        std::fs::write(entry, "{ half").expect("write");
+    }
+    let said = space.preflow(&["plan", "p.yaml"]);
+    assert!(said.out.contains("its entry is unreadable"), "{}", said.out);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a b c side");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+}
+
+#[test]
+fn a_read_only_store_serves_hits_and_refuses_misses_at_once() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    // Root writes through modes; a file where directories must be made stops root too.
+    let said = space.preflow(&["run", "p.yaml", "--cache", "/proc/preflow-cannot-be-here"]);
+    assert_eq!(said.code, Some(4), "{}{}", said.out, said.err);
+    assert!(said.err.contains("cannot be written"), "{}", said.err);
+    assert!(said.err.contains("= help: make it writable"), "{}", said.err);
+    assert_eq!(space.take_ran(), "", "nothing was started");
+    let cache = space.path("cache");
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o555)).expect("mode");
+    let said = space.preflow(&["run", "p.yaml"]);
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    assert!(said.out.starts_with(" nothing to do: 4 reused"), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn outputs_that_are_no_plain_files_are_refused() {
+    for (make, what) in [
+        ("mkfifo \"$OUT_o\"", "a named pipe"),
+        ("ln -s /etc/passwd \"$OUT_o\"", "a link"),
+        ("mkdir \"$OUT_o\"; ln -s / \"$OUT_o/x\"", "a link"),
+        ("echo x > \"$OUT_o\"; ln \"$OUT_o\" second-name", "a file with a second name"),
+    ] {
+        let space = Space::chain();
+        let _ = std::fs::remove_file(space.path("second-name"));
+        space.write("p.yaml", &CHAIN.replace("cp \"$IN_i\" \"$OUT_o\"", make));
+        let said = space.preflow(&["run", "p.yaml", "side"]);
+        assert_eq!(said.code, Some(1), "{make}");
+        assert!(said.out.contains(what), "{make}: {}", said.out);
+        assert_eq!(space.files("cache/entries-v1").len(), 0, "{make}: nothing is kept");
+    }
+}
+
+#[test]
+fn gc_shows_first_keeps_what_is_needed_and_removes_the_rest() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    space.ran(&["run", "p.yaml", "--set", "p=two"]);
+    let entries = || space.files("cache/entries-v1").len();
+    assert_eq!(entries(), 7);
+    let said = space.preflow(&["gc"]);
+    assert!(said.out.starts_with(" nothing to collect; 7 entries kept"), "{}", said.out);
+    // All runs are old and nothing is young: the file's own values are still needed, and so is
+    // what the pipeline used last.
+    let said = space.preflow(&["gc", "--days", "0", "--grace", "0"]);
+    assert!(said.out.contains("nothing was touched"), "{}", said.out);
+    assert_eq!(entries(), 7);
+    space.ran(&["run", "p.yaml", "--set", "p=three"]);
+    let said = space.preflow(&["gc", "--days", "0", "--grace", "0", "--yes"]);
+    assert!(said.out.starts_with(" removed 3 entries, 2 objects"), "{}", said.out);
+    assert_eq!(entries(), 7, "those of p=one and p=three");
+    assert_eq!(space.preflow(&["verify"]).code, Some(0));
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+}
+
+#[test]
+fn gc_refuses_when_a_pipeline_cannot_be_read() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    space.write("broken.yaml", "preflow: 1\nstages: { x: { kind: nonsense } }\n");
+    assert_snapshot!(space.preflow(&["gc", "--yes"]).error(), @r"
+    exit 2
+    error: `[DIR]/broken.yaml` has errors (see `preflow check`); what it needs is unknown, so nothing is removed
+    ");
+    assert_eq!(space.files("cache/entries-v1").len(), 4);
+}

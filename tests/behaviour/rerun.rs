@@ -1,0 +1,196 @@
+//! Run again: nothing to do. Change something: exactly this runs, for this reason.
+
+use insta::assert_snapshot;
+
+use crate::space::{CHAIN, Space};
+
+#[test]
+fn the_second_run_executes_nothing_and_says_so() {
+    let space = Space::chain();
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a b c side");
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert!(said.out.starts_with(" nothing to do: 4 reused"), "{}", said.out);
+    assert_eq!(space.take_ran(), "");
+}
+
+#[test]
+fn one_param_runs_exactly_what_it_changes_each_with_its_reason() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    let said = space.preflow(&["plan", "p.yaml", "--set", "p=two"]);
+    let table: Vec<&str> = said.out.lines().map(|l| l[..l.len().min(60)].trim_end()).collect();
+    let table: Vec<String> =
+        table.iter().map(|l| l.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect();
+    assert_snapshot!(table.join("\n"), @r"
+    stage state why
+    a run command
+    b wait a
+    c wait b
+    side reuse
+    1 run ·
+    ");
+    assert_eq!(space.ran(&["run", "p.yaml", "--set", "p=two"]), "a b c");
+    assert_eq!(space.read("cache/views/chain/c/o"), "two\n");
+}
+
+#[test]
+fn a_change_that_changes_no_bytes_is_cut_off() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    assert_eq!(space.ran(&["run", "p.yaml", "--set", "q=loud"]), "b");
+}
+
+#[test]
+fn a_value_seen_before_costs_nothing() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    space.ran(&["run", "p.yaml", "--set", "p=two"]);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    assert_eq!(space.read("cache/views/chain/c/o"), "one\n");
+}
+
+#[test]
+fn views_come_back_without_running_anything() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    std::fs::remove_dir_all(space.path("cache/views")).expect("remove");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    assert_eq!(space.read("cache/views/chain/b/o"), "one\n");
+}
+
+#[test]
+fn touching_a_source_or_reformatting_the_file_runs_nothing() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    space.write("src.txt", "text\n");
+    let reformatted = CHAIN.replace("kind: command\n", "kind:   command # as before\n");
+    space.write("p.yaml", &format!("# a comment\n{reformatted}"));
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    space.write("src.txt", "other\n");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a b side", "b makes the same bytes, c is cut off");
+}
+
+#[test]
+fn targets_bring_up_what_they_need_and_no_more() {
+    let space = Space::chain();
+    assert_eq!(space.ran(&["run", "p.yaml", "b"]), "a b");
+    assert_eq!(space.ran(&["run", "p.yaml", "--from", "b"]), "b c side");
+    assert_eq!(space.ran(&["run", "p.yaml", "--force", "b"]), "b");
+}
+
+#[test]
+fn the_pipeline_is_found_when_there_is_one() {
+    let space = Space::chain();
+    assert_eq!(space.ran(&["run", "c"]), "a b c");
+    let said = space.preflow(&["status"]);
+    assert!(said.out.contains("✓ c      up to date"), "{}", said.out);
+    assert!(said.out.contains("✗ side   stale       never run"), "{}", said.out);
+}
+
+#[test]
+fn why_goes_down_to_the_root() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    let said = space.preflow(&["why", "p.yaml", "c", "--set", "p=two"]);
+    assert_snapshot!(said.out, @r#"
+     c  waits for b
+        ← b  waits for a
+           ← a  runs: command … echo one >> "$… → … echo two >> "$…
+    "#);
+    space.ran(&["run", "p.yaml", "--set", "p=two"]);
+    let said = space.preflow(&["why", "p.yaml", "c", "--set", "p=two"]);
+    let out = said.out.lines().map(|l| {
+        let at = l.find("20").unwrap_or(l.len() - 16);
+        format!("{}[TIME]{}", &l[..at], &l[at + 16..])
+    });
+    assert_snapshot!(out.collect::<Vec<_>>().join("\n"), @r#"
+     c  up to date; it last ran [TIME]: input i changed
+        ← b  ran [TIME]: input i changed
+           ← a  ran [TIME]: command … echo one >> "$… → … echo two >> "$…
+    "#);
+}
+
+#[test]
+fn programs_read_json() {
+    let space = Space::chain();
+    let said = space.preflow(&["plan", "p.yaml", "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&said.out).expect("json");
+    assert_eq!(plan["stages"][0]["why"], "never run");
+    let said = space.preflow(&["run", "p.yaml", "--json"]);
+    let events: Vec<serde_json::Value> =
+        said.out.lines().map(|l| serde_json::from_str(l).expect("json")).collect();
+    assert_eq!(events[0]["event"], "run_started");
+    assert_eq!(events.last().expect("last")["totals"]["done"], 4);
+    let done = events.iter().find(|e| e["event"] == "stage_done" && e["stage"] == "side");
+    let digest = done.expect("side is done")["outputs"]["o"].clone();
+    // What `sha256sum src.txt` prints: side copies its input.
+    assert_eq!(
+        digest,
+        "sha256:b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"
+    );
+}
+
+#[test]
+fn logs_show_what_a_stage_said() {
+    let space = Space::chain();
+    space.write("p.yaml", &CHAIN.replace("echo side >>", "echo loud and clear; echo side >>"));
+    space.ran(&["run", "p.yaml"]);
+    space.ran(&["run", "p.yaml"]);
+    assert_eq!(space.preflow(&["logs", "p.yaml", "side"]).out, "loud and clear\n");
+    assert_snapshot!(space.preflow(&["logs", "p.yaml", "nope"]).error(), @r"
+    exit 2
+    error: no stage `nope` in this pipeline
+      = help: `preflow graph` lists all stages
+    ");
+}
+
+#[test]
+fn a_failing_stage_shows_its_last_words_and_the_rest_is_kept() {
+    let space = Space::chain();
+    space.write("p.yaml", &CHAIN.replace(": ${q};", "echo no luck >&2; exit 7;"));
+    let said = space.preflow(&["run", "p.yaml", "--keep-going"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.out.contains("error: stage `b`: crashed: exit 7\n  | no luck\n"), "{}", said.out);
+    assert!(said.out.contains("2 done · 1 failed · 1 blocked"), "{}", said.out);
+    space.take_ran();
+    space.write("p.yaml", CHAIN);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "b c");
+}
+
+#[test]
+fn two_runs_at_once_make_each_thing_once() {
+    let space = Space::chain();
+    space.write("p.yaml", &CHAIN.replace("echo a >>", "sleep 0.5; echo a >>"));
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = space.command(&["run", "-q", "p.yaml"]);
+            command.stdout(std::process::Stdio::null()).spawn().expect("starts")
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().expect("ends").success());
+    }
+    assert_eq!(space.take_ran(), "a b c side");
+}
+
+#[test]
+fn a_chain_of_ten_thousand_stages_is_planned() {
+    use std::fmt::Write as _;
+    let space = Space::empty();
+    space.write("src.txt", "text\n");
+    let mut text = String::from(
+        "preflow: 1\nsources: { src: { path: src.txt, as: file } }\nstages:\n",
+    );
+    for i in 0..10_000 {
+        let from = if i == 0 { "src".to_owned() } else { format!("s{}", i - 1) };
+        writeln!(
+            text,
+            "  s{i}: {{ kind: command, inputs: {{ i: {from} }}, outputs: {{ o: file }}, command: x }}"
+        )
+        .expect("string");
+    }
+    assert!(text.len() < 1 << 20, "a pipeline file holds a mebibyte");
+    space.write("p.yaml", &text);
+    let said = space.preflow(&["plan", "p.yaml"]);
+    assert!(said.out.ends_with(" 1 run · 9999 wait · 0 reused   ? + ~0ms\n"), "{}", said.err);
+}
