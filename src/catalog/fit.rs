@@ -129,8 +129,10 @@ fn unknown_field(
 
 /// Fits one value; `None` after a problem was noted.
 fn fit_value(fit: &mut Fit, schema: &Value, node: &Node) -> Option<Value> {
-    if let Some(options) = schema.get("oneOf").or(schema.get("anyOf")).and_then(Value::as_array) {
-        return fit_choice(fit, options, node);
+    for (keyword, one) in [("oneOf", true), ("anyOf", false)] {
+        if let Some(options) = schema.get(keyword).and_then(Value::as_array) {
+            return fit_choice(fit, options, one, node);
+        }
     }
     if let Some([only]) = schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         return fit_value(fit, only, node);
@@ -288,19 +290,20 @@ fn one_of(list: &[String]) -> String {
     }
 }
 
-/// Alternatives: words, externally tagged branches, "or nothing", or else the first that fits.
-fn fit_choice(fit: &mut Fit, options: &[Value], node: &Node) -> Option<Value> {
+/// Alternatives: words, externally tagged branches (of a `oneOf`), "or nothing", or else the first
+/// that fits.
+fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Option<Value> {
     let is_null = |s: &Value| s.get("type").is_some_and(|t| t == "null");
     if node.value == NodeValue::Null && options.iter().any(is_null) {
         return Some(Value::Null);
     }
     let options: Vec<&Value> = options.iter().filter(|s| !is_null(s)).collect();
-    if let [only] = options[..] {
-        return fit_value(fit, only, node);
-    }
-    let tagged = options.iter().any(|o| tag(o).is_some());
+    let tagged = one && options.iter().any(|o| tag(o).is_some());
     if tagged && options.iter().all(|o| tag(o).is_some() || !words(o).is_empty()) {
         return fit_tagged(fit, &options, node);
+    }
+    if let [only] = options[..] {
+        return fit_value(fit, only, node);
     }
     if options.iter().all(|o| !words(o).is_empty()) {
         let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
