@@ -78,10 +78,13 @@ pub fn fit_object(
     let rest = schema.get("additionalProperties");
     let closed = rest == Some(&Value::Bool(false)) || (rest.is_none() && !properties.is_empty());
     let mut out = Map::new();
+    let mut meant = Vec::new();
     for (key, node) in fields {
         let property = properties.get(&key.name).or(rest.filter(|_| !closed));
         if property.is_none() && closed {
-            fit.problems.push(unknown_field(key, properties, owner, &fit.all_fields));
+            let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
+            meant.extend(near);
+            fit.problems.push(unknown_field(key, near, owner, &fit.all_fields));
             continue;
         }
         let any = Value::Bool(true);
@@ -99,7 +102,7 @@ pub fn fit_object(
             let node = node_of(default, at);
             let fitted = fit.under(name, at, |fit| fit_value(fit, property, &node));
             out.extend(fitted.map(|value| (name.clone(), value)));
-        } else if required(name) {
+        } else if required(name) && !meant.contains(&name.as_str()) {
             let problem = format!("{owner} needs `{name}`");
             let doc = property.get("description").and_then(Value::as_str);
             let problem = Diagnostic::new(problem, Some(at.clone()));
@@ -113,15 +116,10 @@ pub fn fit_object(
     out
 }
 
-fn unknown_field(
-    key: &Key,
-    properties: &Map<String, Value>,
-    owner: &str,
-    all_fields: &str,
-) -> Diagnostic {
+fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", key.name.escape_debug());
     let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
-    match did_you_mean(&key.name, properties.keys().map(String::as_str)) {
+    match near {
         Some(near) => problem.label(format!("did you mean `{near}`?")),
         None => problem,
     }
