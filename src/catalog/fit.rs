@@ -78,10 +78,13 @@ pub fn fit_object(
     let rest = schema.get("additionalProperties");
     let closed = rest == Some(&Value::Bool(false)) || (rest.is_none() && !properties.is_empty());
     let mut out = Map::new();
+    let mut meant = Vec::new();
     for (key, node) in fields {
         let property = properties.get(&key.name).or(rest.filter(|_| !closed));
         if property.is_none() && closed {
-            fit.problems.push(unknown_field(key, properties, owner, &fit.all_fields));
+            let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
+            meant.extend(near);
+            fit.problems.push(unknown_field(key, near, owner, &fit.all_fields));
             continue;
         }
         let any = Value::Bool(true);
@@ -99,7 +102,7 @@ pub fn fit_object(
             let node = node_of(default, at);
             let fitted = fit.under(name, at, |fit| fit_value(fit, property, &node));
             out.extend(fitted.map(|value| (name.clone(), value)));
-        } else if required(name) {
+        } else if required(name) && !meant.contains(&name.as_str()) {
             let problem = format!("{owner} needs `{name}`");
             let doc = property.get("description").and_then(Value::as_str);
             let problem = Diagnostic::new(problem, Some(at.clone()));
@@ -113,15 +116,10 @@ pub fn fit_object(
     out
 }
 
-fn unknown_field(
-    key: &Key,
-    properties: &Map<String, Value>,
-    owner: &str,
-    all_fields: &str,
-) -> Diagnostic {
+fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", key.name.escape_debug());
     let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
-    match did_you_mean(&key.name, properties.keys().map(String::as_str)) {
+    match near {
         Some(near) => problem.label(format!("did you mean `{near}`?")),
         None => problem,
     }
@@ -129,8 +127,10 @@ fn unknown_field(
 
 /// Fits one value; `None` after a problem was noted.
 fn fit_value(fit: &mut Fit, schema: &Value, node: &Node) -> Option<Value> {
-    if let Some(options) = schema.get("oneOf").or(schema.get("anyOf")).and_then(Value::as_array) {
-        return fit_choice(fit, options, node);
+    for (keyword, one) in [("oneOf", true), ("anyOf", false)] {
+        if let Some(options) = schema.get(keyword).and_then(Value::as_array) {
+            return fit_choice(fit, options, one, node);
+        }
     }
     if let Some([only]) = schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         return fit_value(fit, only, node);
@@ -288,19 +288,20 @@ fn one_of(list: &[String]) -> String {
     }
 }
 
-/// Alternatives: words, externally tagged branches, "or nothing", or else the first that fits.
-fn fit_choice(fit: &mut Fit, options: &[Value], node: &Node) -> Option<Value> {
+/// Alternatives: words, externally tagged branches (of a `oneOf`), "or nothing", or else the first
+/// that fits.
+fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Option<Value> {
     let is_null = |s: &Value| s.get("type").is_some_and(|t| t == "null");
     if node.value == NodeValue::Null && options.iter().any(is_null) {
         return Some(Value::Null);
     }
     let options: Vec<&Value> = options.iter().filter(|s| !is_null(s)).collect();
-    if let [only] = options[..] {
-        return fit_value(fit, only, node);
-    }
-    let tagged = options.iter().any(|o| tag(o).is_some());
+    let tagged = one && options.iter().any(|o| tag(o).is_some());
     if tagged && options.iter().all(|o| tag(o).is_some() || !words(o).is_empty()) {
         return fit_tagged(fit, &options, node);
+    }
+    if let [only] = options[..] {
+        return fit_value(fit, only, node);
     }
     if options.iter().all(|o| !words(o).is_empty()) {
         let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();

@@ -109,8 +109,10 @@ fn rows(table: &mut Table, schema: &Value, depth: usize, branch: bool) {
     for (name, property) in properties.into_iter().flatten() {
         let must = !branch && required.is_some_and(|r| r.iter().any(|v| v == name));
         let default = match property.get("default") {
-            Some(Value::Object(_)) | None if must => "required".to_owned(),
-            Some(Value::Object(_)) | None => String::new(),
+            None if must => "required".to_owned(),
+            None => String::new(),
+            Some(Value::Object(_)) if property.get("properties").is_some() => String::new(),
+            Some(Value::String(word)) if word.is_empty() => "\"\"".to_owned(),
             Some(Value::Null) => "none".to_owned(),
             Some(Value::String(word)) => word.clone(),
             Some(value) => value.to_string(),
@@ -120,6 +122,9 @@ fn rows(table: &mut Table, schema: &Value, depth: usize, branch: bool) {
         let indent = "  ".repeat(depth);
         table.add_row([format!("{indent}{name}"), type_words(property), default, doc]);
         rows(table, property, depth + 1, false);
+        if let Some(items) = property.get("items") {
+            rows(table, items, depth + 1, false);
+        }
         for alternative in branches(property) {
             rows(table, alternative, depth + 1, true);
         }

@@ -10,8 +10,8 @@ use super::text;
 pub struct Series<'a> {
     pub name: &'a str,
     pub points: &'a [(f64, f64)],
-    /// Draw the points too.
-    pub marked: bool,
+    /// Draw points instead of a line, as large as they weigh. One weight a point.
+    pub weights: Option<&'a [f64]>,
 }
 
 /// What a chart shows.
@@ -74,8 +74,8 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         .label_style(("sans-serif", 12).into_font().color(&WORDS))
         .x_labels(4)
         .y_labels(4)
-        .x_label_formatter(&|v| text::number(*v))
-        .y_label_formatter(&|v| text::number(*v))
+        .x_label_formatter(&|v| text::tick(*v))
+        .y_label_formatter(&|v| text::tick(*v))
         .set_all_tick_mark_size(3)
         .draw()?;
     if chart.diagonal {
@@ -85,16 +85,26 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
     for ((line, series), colour) in lines.iter().zip(&chart.series).zip(LINES) {
         let inside = |p: &(f64, f64)| (p.0.clamp(x.0, x.1), p.1.clamp(y.0, y.1));
         let line: Vec<(f64, f64)> = line.iter().map(inside).collect();
-        let style = colour.stroke_width(2);
-        plot.draw_series(LineSeries::new(line.iter().copied(), style))?;
-        if series.marked || line.len() < 12 {
-            plot.draw_series(line.iter().map(|p| Circle::new(*p, 3, colour.filled())))?;
+        let dot = |(at, size): ((f64, f64), i32)| Circle::new(at, size, colour.filled());
+        if let Some(weights) = series.weights {
+            let sizes = weights.iter().map(|w| radius(*w));
+            plot.draw_series(line.iter().copied().zip(sizes).map(dot))?;
+            continue;
+        }
+        plot.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(2)))?;
+        if line.len() < 12 {
+            plot.draw_series(line.iter().map(|p| dot((*p, 3))))?;
         }
     }
     root.present()?;
     drop(plot);
     drop(root);
     Ok(true)
+}
+
+/// Of a point that stands for `n` things: its area grows with them.
+fn radius(n: f64) -> i32 {
+    if n.is_finite() { (n.max(0.0).sqrt() * 1.2).clamp(3.0, 11.0).round() as i32 } else { 3 }
 }
 
 /// Points that can be drawn, and no more than can be seen: means of neighbours, so that peaks do

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
-use super::{CalibrationBin, LabelsReport, ReportData, RewardReport, text};
+use super::{CalibrationBin, LabelExample, LabelsReport, ReportData, RewardReport, text};
 
 /// Comparisons shown.
 const EXAMPLES: usize = 4;
@@ -35,7 +35,7 @@ fn labels_of(labels: &LabelsReport) -> Markup {
             @if labels.simulated {
                 p.note.warning { "No person compared these responses: a program with rules did." }
             }
-            @for example in labels.examples.iter().take(EXAMPLES) {
+            @for example in shown(&labels.examples) {
                 article.asked {
                     h4.prompt { span.said { (text::visible(&example.prompt)) } }
                     div.answers style="--columns:2" {
@@ -52,6 +52,12 @@ fn labels_of(labels: &LabelsReport) -> Markup {
             }
         }
     }
+}
+
+/// The first preferences, and the first tie.
+fn shown(examples: &[LabelExample]) -> impl Iterator<Item = &LabelExample> {
+    let kind = |tie: bool, most: usize| examples.iter().filter(move |e| e.tie == tie).take(most);
+    kind(false, EXAMPLES - 1).chain(kind(true, 1))
 }
 
 pub fn rewards(data: &ReportData) -> Markup {
@@ -87,7 +93,11 @@ fn agreement(reward: &RewardReport, accuracy: f64) -> Markup {
         p.claim.small {
             "Agrees with held-out labels " strong { (text::percent(accuracy)) } " of the time"
             @if let Some((low, high)) = reward.interval {
-                span.range { " (" (text::percent(low)) " to " (text::percent(high)) ")" }
+                span.range {
+                    " (" (text::percent(low)) " to " (text::percent(high))
+                    @if let Some(pairs) = reward.pairs { ", " (text::number(pairs)) " pairs" }
+                    ")"
+                }
             }
             @if let Some(ceiling) = reward.ceiling {
                 "; " (text::percent(ceiling)) " is the most that labels this noisy allow"
@@ -112,12 +122,16 @@ fn agreement(reward: &RewardReport, accuracy: f64) -> Markup {
 }
 
 fn reliability(bins: &[CalibrationBin]) -> Markup {
+    let sane = bins.iter().filter(|b| b.confidence.is_finite() && b.accuracy.is_finite());
+    let bins: Vec<&CalibrationBin> = sane.collect();
     let points: Vec<(f64, f64)> = bins.iter().map(|b| (b.confidence, b.accuracy)).collect();
+    let weights: Vec<f64> = bins.iter().map(|b| b.n).collect();
     let least = points.iter().flat_map(|p| [p.0, p.1]).fold(0.5, f64::min);
     let low = if least < 0.5 { (least * 10.0).floor() / 10.0 } else { 0.5 };
     let chart = Chart {
-        title: "Reliability: accuracy by confidence; the dashed line is a calibrated judge".into(),
-        series: vec![Series { name: "accuracy", points: &points, marked: true }],
+        title: "Accuracy by confidence; larger dots stand for more pairs, the dashed line for a calibrated judge"
+            .into(),
+        series: vec![Series { name: "accuracy", points: &points, weights: Some(&weights) }],
         x: Some((low, 1.0)),
         y: Some((low.max(0.0), 1.0)),
         diagonal: true,
@@ -125,7 +139,9 @@ fn reliability(bins: &[CalibrationBin]) -> Markup {
     };
     html! {
         figure {
-            figcaption { span.metric { "accuracy by confidence" } span.key.dashed { "calibrated" } }
+            figcaption { span.metric { "accuracy by confidence" }
+                span { "● pairs" }
+                span.key.dashed { "calibrated" } }
             (chart::svg(&chart))
         }
     }

@@ -108,6 +108,8 @@ pub struct RewardReport {
     pub accuracy: Option<f64>,
     /// 95 % interval of the accuracy.
     pub interval: Option<(f64, f64)>,
+    /// How many labels it was asked about.
+    pub pairs: Option<f64>,
     /// What a perfect judge would reach on labels this noisy.
     pub ceiling: Option<f64>,
     pub bins: Vec<CalibrationBin>,

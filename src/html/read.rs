@@ -163,8 +163,8 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
         report.simulated |= columns.flags("simulated").contains(&true);
         people.extend(columns.words("annotators").into_iter().flatten().filter(|n| !n.is_empty()));
         for i in 0..columns.rows() {
-            if report.examples.len() == EXAMPLES {
-                break;
+            if report.examples.iter().filter(|e| e.tie == ties[i]).count() == EXAMPLES {
+                continue;
             }
             // A tie has no chosen response: show the two that were compared.
             let first = if chosen[i].is_empty() { &a[i] } else { &chosen[i] };
@@ -177,6 +177,8 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
             });
         }
     })?;
+    // The first of each, those with a preference before ties.
+    report.examples.sort_by_key(|e| e.tie);
     report.annotators = people.len();
     data.labels.push(report);
     Ok(())
@@ -205,6 +207,7 @@ fn finish_rewards(data: &mut ReportData) {
         let last = |name: &str| stage.curves.get(name).and_then(|c| c.last()).map(|p| p.1);
         reward.accuracy = reward.accuracy.or_else(|| last("eval/accuracy"));
         reward.ceiling = reward.ceiling.or_else(|| last("eval/ceiling"));
+        reward.pairs = reward.pairs.or_else(|| last("eval/pairs"));
         let interval = last("eval/accuracy_low").zip(last("eval/accuracy_high"));
         reward.interval = reward.interval.or(interval);
     }

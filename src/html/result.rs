@@ -148,6 +148,7 @@ impl<'a> Figures<'a> {
             interval(first).zip(interval(second)).is_some_and(|((low, _), (_, high))| low > high)
         });
         let unseen = self.is_unseen(bucket);
+        let last = self.standings(name, bucket).pop().filter(|l| l.policy != first.policy);
         html! {
             (if unseen { "On prompts that nobody labelled" } else { "On the evaluation prompts" })
             ", " strong { (text::visible(&first.policy)) }
@@ -163,16 +164,20 @@ impl<'a> Figures<'a> {
             "."
             @if apart == Some(false) { " The intervals overlap." }
             (self.paired(first, name, bucket))
+            @if let Some(last) = last {
+                (self.paired(last, name, bucket))
+            }
         }
     }
 
-    fn paired(&self, first: &EvaluationRow, name: &str, bucket: &str) -> Markup {
+    fn paired(&self, row: &EvaluationRow, name: &str, bucket: &str) -> Markup {
         let gain = format!("{name}{GAIN}");
-        let difference = self.find(&first.policy, bucket, &gain).filter(|r| r.value.is_finite());
-        let wins = self.find(&first.policy, bucket, WINS).filter(|r| r.value.is_finite());
+        let policy = &row.policy;
+        let difference = self.find(policy, bucket, &gain).filter(|r| r.value.is_finite());
+        let wins = self.find(policy, bucket, WINS).filter(|r| r.value.is_finite());
         html! {
             @if difference.is_some() || wins.is_some() {
-                " Answer by answer against its baseline: "
+                " Answer by answer, " (text::visible(policy)) " against its baseline: "
                 @if let Some(row) = difference {
                     (shown(self.scale(&gain), row.value)) (range(self.scale(&gain), row))
                     @if wins.is_some() { ", " }

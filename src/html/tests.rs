@@ -95,6 +95,7 @@ fn example() -> ReportData {
             stage: "reward".to_owned(),
             accuracy: Some(0.842),
             interval: Some((0.801, 0.877)),
+            pairs: Some(76.0),
             ceiling: Some(0.91),
             bins: (0..8)
                 .map(|i| {

@@ -60,7 +60,7 @@ pub fn number(value: f64) -> String {
     let text = match size {
         _ if !value.is_finite() => return "–".to_owned(),
         0.0 => return "0".to_owned(),
-        s if !(0.001..1e7).contains(&s) => return format!("{value:.1e}"),
+        s if !(0.001..1e7).contains(&s) => return scientific(value),
         s if s < 1.0 => format!("{value:.3}"),
         s if s < 10.0 => format!("{value:.2}"),
         s if s < 1000.0 => format!("{value:.1}"),
@@ -69,6 +69,22 @@ pub fn number(value: f64) -> String {
         _ => return format!("{}M", trimmed(&format!("{:.1}", value / 1e6))),
     };
     trimmed(&text).replace('-', "−")
+}
+
+/// On an axis: exact enough that neighbours differ.
+#[must_use]
+pub fn tick(value: f64) -> String {
+    match value.abs() {
+        s if s < 1e-12 => "0".to_owned(),
+        s if s < 1e-4 => scientific(value),
+        s if s < 1.0 => trimmed(&format!("{value:.4}")).replace('-', "−"),
+        s if s < 100.0 => trimmed(&format!("{value:.2}")).replace('-', "−"),
+        _ => number(value),
+    }
+}
+
+fn scientific(value: f64) -> String {
+    format!("{value:.1e}").replace(".0e", "e").replace('-', "−")
 }
 
 /// A figure among others: two places behind the point, so that they line up.
@@ -153,7 +169,7 @@ mod tests {
     fn numbers_are_short() {
         let numbers = [0.0, 0.82141, -0.5, 1.0, 12.34, 123.0, 1234.0, 12_345.0, 1.5e-5, 3e9, -0.0];
         let shown: Vec<String> = numbers.iter().map(|n| number(*n)).collect();
-        insta::assert_snapshot!(shown.join(" "), @"0 0.821 −0.5 1 12.3 123 1234 12.3k 1.5e-5 3.0e9 0");
+        insta::assert_snapshot!(shown.join(" "), @"0 0.821 −0.5 1 12.3 123 1234 12.3k 1.5e−5 3e9 0");
         let times = [0.04, 9.0, 34.2, 99.4, 130.0, 7500.0].map(duration);
         insta::assert_snapshot!(times.join(" | "), @"0.0 s | 9.0 s | 34 s | 99 s | 2 m 10 s | 2 h 05 m");
         insta::assert_snapshot!([0.0, 0.004, 0.5, 0.714, 0.996, 1.0].map(percent).join("|").replace('\u{202f}', "_"), @"0_%|0.4_%|50_%|71_%|99.6_%|100_%");

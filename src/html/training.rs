@@ -23,6 +23,10 @@ const TELLING: [&str; 10] = [
 ];
 /// Charts that are open at once, a stage.
 const SHOWN: usize = 6;
+/// Charts that fill a row.
+const ROW: usize = 3;
+/// Figures at the end, a stage.
+const FINALS: usize = 6;
 
 /// One chart: metrics that differ only in `train/`, `eval/` share it.
 struct Group<'a> {
@@ -38,6 +42,7 @@ pub fn section(data: &ReportData) -> Markup {
         @if !stages.is_empty() {
             section aria-labelledby="training" {
                 h2 id="training" { "Training" }
+                p.lead { "Each metric by step, with its last value." }
                 @for (stage, groups) in &stages { (one(stage, groups)) }
             }
         }
@@ -46,8 +51,16 @@ pub fn section(data: &ReportData) -> Markup {
 
 fn one(stage: &StageReport, groups: &[Group]) -> Markup {
     let telling = groups.iter().filter(|g| g.telling).count();
-    let shown = if telling == 0 { groups.len().min(2) } else { telling.min(SHOWN) };
+    let shown = telling.clamp(ROW, SHOWN).min(groups.len());
     let (open, folded) = groups.split_at(shown);
+    let finals: Vec<(&str, f64)> = stage
+        .curves
+        .iter()
+        .filter_map(|(name, points)| match points[..] {
+            [(_, value)] => Some((name.as_str(), value)),
+            _ => None,
+        })
+        .collect();
     html! {
         div.stage {
             h3 {
@@ -56,6 +69,15 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
                 @if let Some(seconds) = stage.seconds { span.right { (text::duration(seconds)) } }
             }
             div.charts { @for group in open { (figure(stage, group)) } }
+            @if !finals.is_empty() {
+                p.finals {
+                    "At the end: "
+                    @for (i, (name, value)) in finals.iter().take(FINALS).enumerate() {
+                        @if i > 0 { " · " }
+                        (text::visible(name)) " " b { (text::number(*value)) }
+                    }
+                }
+            }
             @if !folded.is_empty() {
                 details {
                     summary { (text::counted(folded.len(), "more curve")) }
@@ -67,7 +89,7 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
 }
 
 fn figure(stage: &StageReport, group: &Group) -> Markup {
-    let series = group.lines.iter().map(|(name, points)| Series { name, points, marked: false });
+    let series = group.lines.iter().map(|(name, points)| Series { name, points, weights: None });
     let chart = Chart {
         title: format!("{} of {} by step", text::spaced(group.name), stage.name),
         series: series.collect(),

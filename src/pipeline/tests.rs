@@ -6,6 +6,8 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::diagnostic::lines;
 
@@ -276,4 +278,97 @@ fn files_that_are_not_files_are_not_read() {
     assert!(said.ends_with("not a regular file"), "{said}");
     let said = lines(&load("no/such.yaml", None, &[]).unwrap_err());
     assert!(said.contains("cannot read no/such.yaml: No such file"), "{said}");
+}
+
+#[test]
+fn included_maps_can_be_merged() {
+    let included = files(&[("dir/base.yaml", "lr: 1\nseed: 2\n")]);
+    let text = "preflow: 1\nstages:\n  a: { <<: !include base.yaml, kind: k, seed: 3 }\n";
+    let p = parse("dir/p.yaml", text, None, &[], included).unwrap();
+    let mut all: Vec<String> =
+        p.stages[0].fields.iter().map(|(k, n)| format!("{}={}", k.name, show(n))).collect();
+    all.sort();
+    assert_eq!(all, ["lr=1", "seed=3"]);
+}
+
+#[test]
+fn nesting_is_fine_up_to_the_limit() {
+    let deep = |n: usize| {
+        let (open, close) = ("[".repeat(n), "]".repeat(n));
+        read(&format!("preflow: 1\nstages: {{ a: {{ kind: k, x: {open}1{close} }} }}\n"))
+    };
+    assert!(deep(40).is_ok());
+    assert!(deep(60).is_err());
+    let maps = |n: usize| "{a: ".repeat(n) + "1" + &"}".repeat(n);
+    assert!(read(&format!("preflow: 1\nparams: {{ p: {} }}\nstages: {{}}\n", maps(40))).is_ok());
+}
+
+/// Pieces that meet in broken files.
+fn piece() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "preflow: 1\n",
+        "stages:\n",
+        "  a: ",
+        "kind: k",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        ": ",
+        "- ",
+        "\n",
+        "\t",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "!include x.yaml",
+        "!x ",
+        "'",
+        "\"",
+        "|",
+        ">",
+        "%",
+        "@",
+        "`",
+        "$p",
+        "${p}",
+        "$$",
+        "é🦀",
+        "\u{feff}",
+        "\u{0}",
+        "\r\n",
+        "---\n",
+        "...\n",
+        "# c\n",
+        "? ",
+        "~",
+        "1e999",
+        ".nan",
+        "0x1F",
+        "params: { p: 1 }\n",
+        "profiles: ",
+        "sources: ",
+        "\\",
+        "  ",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(pieces in prop::collection::vec(piece(), 0..40)) {
+        let text = pieces.concat();
+        let included = files(&[("dir/x.yaml", "k: [1, *a, !include x.yaml]\n")]);
+        if let Err(problems) = parse("dir/p.yaml", &text, None, &["p=[1".to_owned()], included) {
+            prop_assert!(!problems.is_empty());
+            for problem in &problems {
+                // Spans must be cut at characters, or rendering would panic.
+                if let Some(span) = &problem.span {
+                    prop_assert!(span.source.text.get(span.range.clone()).is_some());
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,112 @@
+//! `preflow check` and its neighbours as people start them: exit codes, streams, closed pipes.
+//! Knows nothing of rooms.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use assert_cmd::cargo::CommandCargoExt as _;
+
+fn preflow(folder: &Path, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("preflow").unwrap();
+    let output = command.current_dir(folder).args(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A folder with one sound and one broken pipeline.
+fn workshop() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = "preflow: 1\nparams: { what: hello }\nstages:\n  say:\n    kind: command\n    \
+                 command: 'echo ${what} > $OUT'\n    outputs: { text: file }\n";
+    std::fs::write(folder.path().join("sound.yaml"), sound).unwrap();
+    let broken = sound.replace("command: 'echo", "comand: 'echo");
+    std::fs::write(folder.path().join("broken.yaml"), broken).unwrap();
+    folder
+}
+
+#[test]
+fn a_sound_file_is_ok_and_a_broken_one_is_shown() {
+    let folder = workshop();
+    assert_eq!(
+        preflow(folder.path(), &["check", "sound.yaml"]),
+        (0, "ok: 1 stage\n".to_owned(), String::new())
+    );
+    let (code, stdout, stderr) = preflow(folder.path(), &["check", "broken.yaml"]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    insta::assert_snapshot!(stderr, @r#"
+    error: unknown field `comand` in stage `say`
+     --> broken.yaml:6:5
+      |
+    6 |     comand: 'echo ${what} > $OUT'
+      |     ^^^^^^ did you mean `command`?
+      |
+      = help: `preflow kinds command` lists all fields
+    "#);
+    let (code, stdout, _) = preflow(folder.path(), &["check", "sound.yaml", "broken.yaml"]);
+    assert_eq!((code, stdout.as_str()), (2, "sound.yaml: ok: 1 stage\n"));
+}
+
+#[test]
+fn problems_are_told_to_programs_too() {
+    let folder = workshop();
+    let (code, stdout, stderr) = preflow(folder.path(), &["check", "broken.yaml", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, stderr.as_str()), (2, ""));
+    assert_eq!(found[0]["problems"][0]["place"]["line"], 6);
+}
+
+#[test]
+fn overrides_reach_the_config() {
+    let folder = workshop();
+    let args = ["config", "sound.yaml", "--set", "what=bye"];
+    let (code, stdout, _) = preflow(folder.path(), &args);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("echo bye > $$OUT"), "{stdout}");
+    let (code, _, stderr) = preflow(folder.path(), &["check", "sound.yaml", "--set", "wat=bye"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("did you mean `what`?"), "{stderr}");
+}
+
+#[test]
+fn usage_is_2_and_help_is_0() {
+    let folder = workshop();
+    assert_eq!(preflow(folder.path(), &["--help"]).0, 0);
+    assert_eq!(preflow(folder.path(), &["--version"]).0, 0);
+    assert_eq!(preflow(folder.path(), &["chekc"]).0, 2);
+    assert_eq!(preflow(folder.path(), &["check"]).0, 2);
+    assert_eq!(preflow(folder.path(), &["kinds", "nonsense"]).0, 2);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let folder = workshop();
+    let mut command = Command::cargo_bin("preflow").unwrap();
+    let mut child = command
+        .current_dir(folder.path())
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "");
+}
+
+#[test]
+fn every_committed_pipeline_is_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = glob::glob(&root.join("pipelines/**/*.yaml").to_string_lossy()).unwrap();
+    for path in found.map(Result::unwrap) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !text.contains("\npreflow: 1") && !text.starts_with("preflow: 1") {
+            continue; // A sweep, or a part that others include.
+        }
+        let (code, _, stderr) = preflow(root, &["check", path.to_str().unwrap()]);
+        assert_eq!(code, 0, "{stderr}");
+    }
+}
