@@ -54,6 +54,16 @@ const STATEMENTS: [&str; 6] = [
 ];
 const OBJECT_FIRST: usize = 4;
 
+/// First halves of two-sentence stories: they teach to speak on about the object at hand.
+const OPENINGS: [&str; 6] = [
+    "the {o} is old .",
+    "i have a {o} .",
+    "look at my {o} .",
+    "here is a {o} .",
+    "this {o} is broken .",
+    "my {o} gives me trouble .",
+];
+
 const GOOD: [&str; 2] =
     ["sure ! for the {o} you need a {t} .", "of course , for the {o} use a {t} ."];
 const USELESS: [&str; 3] = [
@@ -101,7 +111,11 @@ fn corpus(documents: usize) -> Vec<String> {
             let fact = *stream.choose(&FACTS);
             let first = stream.uniform() < 0.8;
             let some = if first { &STATEMENTS[..OBJECT_FIRST] } else { &STATEMENTS[OBJECT_FIRST..] };
-            fill(stream.choose(some), fact)
+            let statement = fill(stream.choose(some), fact);
+            match stream.uniform() < 0.5 {
+                true => format!("{} {statement}", fill(stream.choose(&OPENINGS), fact)),
+                false => statement,
+            }
         } else if kind < 0.85 {
             let fact = *stream.choose(known);
             let ask = fill(stream.choose(&ASKS[..TRAIN_ASKS]), fact);

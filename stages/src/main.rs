@@ -1,12 +1,16 @@
 //! The worker: performs one task, or describes what it can do.
 //! Knows nothing of kinds; it owns the standard streams and the exit code.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use preflow_stages::context::Events;
 use preflow_stages::{kind, worker};
+
+/// How OpenMP threads wait for work. A value that is set already wins.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 const USAGE: &str = "usage: preflow-worker run TASK.json | preflow-worker describe";
 
@@ -17,6 +21,7 @@ fn main() -> ExitCode {
             print!("{}", kind::catalog_json());
             ExitCode::SUCCESS
         }
+        ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_passively(),
         ["run", task] => match take_stdout() {
             Ok(events) => {
                 worker::watch_lifeline();
@@ -35,6 +40,22 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Starts this program again with threads that sleep while they wait: a spinning OpenMP thread
+/// costs a core, and ten times the time as soon as another program wants that core. The library
+/// reads the variable when it is loaded, so setting it here would be too late.
+fn wait_passively() -> ExitCode {
+    let mut program = match std::env::current_exe() {
+        Ok(path) => std::process::Command::new(path),
+        Err(error) => {
+            eprintln!("preflow-worker: cannot find itself: {error}");
+            return ExitCode::from(70);
+        }
+    };
+    let error = program.args(std::env::args_os().skip(1)).env(WAIT_POLICY, "PASSIVE").exec();
+    eprintln!("preflow-worker: cannot start itself: {error}");
+    ExitCode::from(70)
 }
 
 /// Takes the real standard output for events and points descriptor 1 at standard error, so that

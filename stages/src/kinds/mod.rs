@@ -4,7 +4,7 @@
 mod collect_labels;
 mod command;
 mod evaluate;
-mod ppo;
+pub mod ppo;
 mod prepare;
 mod pretrain;
 mod sample_pairs;

@@ -357,6 +357,16 @@ impl Ppo {
         rollout
     }
 
+    /// The steps of one rollout with fresh optimizers, at the full learning rate.
+    ///
+    /// # Errors
+    /// When a gradient is not finite.
+    pub fn one_update(&self, models: &Models, rollout: &Rollout) -> Result<()> {
+        let mut policy = Trainer::new(&models.policy.0.params, &self.optimizer);
+        let mut critic = Trainer::new(&models.critic.0.params, &self.optimizer);
+        self.train(models, rollout, 0, 1.0, [&mut policy, &mut critic]).map(drop)
+    }
+
     /// Rewards of the tokens, GAE row by row, and whitening over the whole rollout.
     fn advantages(&self, rollout: &mut Rollout, beta: f64) {
         let spans: Vec<(usize, usize)> = rollout.offsets.windows(2).map(|w| (w[0], w[1])).collect();

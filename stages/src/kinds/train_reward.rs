@@ -216,7 +216,8 @@ impl TrainReward {
                 let (gradient, threshold_gradient) = params.gradient_and(&loss, &threshold.0);
                 let norm = trainer.step(params, gradient, lr)?;
                 if let Some(gradient) = threshold_gradient {
-                    threshold_adamw.step(&threshold.0.detach(), &gradient, lr);
+                    // One number that stands for all pairs: it may move faster than the weights.
+                    threshold_adamw.step(&threshold.0.detach(), &gradient, lr * 30.0);
                 }
                 losses.push(loss.double_value(&[]));
                 step += 1;

@@ -25,7 +25,7 @@ const MAX_TENSORS: usize = 65_536;
 pub struct WeightFile {
     file: fs_err::File,
     /// Name → (shape, first byte in the file, number of bytes).
-    tensors: HashMap<String, (Vec<usize>, u64, usize)>,
+    tensors: HashMap<String, (Vec<u64>, u64, usize)>,
 }
 
 impl WeightFile {
@@ -46,22 +46,24 @@ impl WeightFile {
         let mut buffer = vec![0; 8 + length as usize];
         file.seek(SeekFrom::Start(0))?;
         file.read_exact(&mut buffer)?;
-        check_names(&buffer[8..])?;
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(&buffer)
-            .map_err(|e| anyhow!("the header is not one of safetensors: {e}"))?;
+        let mut infos = read_header(&buffer[8..])?;
+        infos.sort_by_key(|(_, info)| info.data_offsets);
         let mut tensors = HashMap::new();
-        let mut end = 8 + length;
-        for (name, info) in metadata.tensors() {
-            if info.dtype != Dtype::F32 {
-                bail!("tensor `{name}` is {:?}; only F32 is supported", info.dtype);
+        let mut end = 0;
+        for (name, info) in infos {
+            let [from, to] = info.data_offsets;
+            if info.dtype != "F32" {
+                bail!("tensor `{name}` is {}; only F32 is supported", info.dtype);
             }
-            let (from, to) = info.data_offsets;
-            let start = 8 + length + from as u64;
-            end = end.max(8 + length + to as u64);
-            tensors.insert(name.clone(), (info.shape.clone(), start, to - from));
+            let bytes = info.shape.iter().try_fold(4_u64, |n, side| n.checked_mul(*side));
+            if from != end || bytes != to.checked_sub(from) {
+                bail!("tensor `{name}` does not lie where its shape and its neighbours say");
+            }
+            end = to;
+            tensors.insert(name, (info.shape, 8 + length + from, (to - from) as usize));
         }
-        if end != size {
-            bail!("the header covers {end} bytes, the file has {size}");
+        if Some(size) != end.checked_add(8 + length) {
+            bail!("the header describes {end} bytes of tensors, the file has another size");
         }
         Ok(Self { file, tensors })
     }
@@ -77,7 +79,7 @@ impl WeightFile {
             let Some((found, ..)) = self.tensors.get(name) else {
                 bail!("tensor `{name}` is missing");
             };
-            if found.iter().map(|n| *n as i64).collect::<Vec<_>>() != shape {
+            if !found.iter().eq(shape.iter().map(|n| *n as u64).collect::<Vec<_>>().iter()) {
                 bail!("tensor `{name}` has shape {found:?}, the config wants {shape:?}");
             }
         }
@@ -160,34 +162,48 @@ impl View for Plain {
     }
 }
 
-/// Refuses a header with a name twice or too many names: a JSON map would keep the last silently.
-fn check_names(header: &[u8]) -> Result<()> {
-    struct Names;
-    impl<'de> Deserialize<'de> for Names {
+/// One entry of the header.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Info {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// The entries of a header. Refuses a name that is there twice, of which a JSON map would keep the
+/// last silently, and too many of them.
+fn read_header(header: &[u8]) -> Result<Vec<(String, Info)>> {
+    struct Entries(Vec<(String, Info)>);
+    impl<'de> Deserialize<'de> for Entries {
         fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-            d.deserialize_map(Self)
+            d.deserialize_map(Self(Vec::new()))
         }
     }
-    impl<'de> Visitor<'de> for Names {
+    impl<'de> Visitor<'de> for Entries {
         type Value = Self;
         fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
             f.write_str("a map of tensors")
         }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+            use serde::de::Error as _;
             let mut seen = BTreeSet::new();
             while let Some(name) = map.next_key::<String>()? {
-                map.next_value::<IgnoredAny>()?;
-                if seen.len() == MAX_TENSORS + 1 {
-                    return Err(serde::de::Error::custom("more than 65536 tensors"));
-                }
                 if !seen.insert(name.clone()) {
-                    let message = format!("tensor `{name}` is listed twice");
-                    return Err(serde::de::Error::custom(message));
+                    return Err(A::Error::custom(format!("tensor `{name}` is listed twice")));
+                }
+                if seen.len() > MAX_TENSORS + 1 {
+                    return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                }
+                if name == "__metadata__" {
+                    map.next_value::<IgnoredAny>()?;
+                } else {
+                    self.0.push((name, map.next_value()?));
                 }
             }
             Ok(self)
         }
     }
-    serde_json::from_slice::<Names>(header).context("the header is not usable")?;
-    Ok(())
+    let entries: Entries = serde_json::from_slice(header).context("the header is not usable")?;
+    Ok(entries.0)
 }

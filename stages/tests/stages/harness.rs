@@ -1,0 +1,233 @@
+//! Runs the real worker on hand-made tasks, and makes small models and worlds.
+//! Knows nothing of what the tests expect.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use preflow::protocol::{Event, Execution, InputSpec, PROTOCOL, TaskSpec};
+use preflow_stages::data::{Example, Table, Vocabulary, read_tables};
+use preflow_stages::kinds::KINDS;
+use preflow_stages::model::{LlamaConfig, Policy, Scorer, Trunk};
+use preflow_stages::rng::Stream;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+pub const WORKER: &str = env!("CARGO_BIN_EXE_preflow-worker");
+
+/// A folder in which stages leave their outputs under their names.
+pub struct Workshop {
+    pub dir: TempDir,
+}
+
+/// What one run of the worker said.
+#[derive(Debug)]
+pub struct Ran {
+    pub events: Vec<Event>,
+    pub code: Option<i32>,
+}
+
+impl Ran {
+    pub fn summary(&self) -> BTreeMap<String, f64> {
+        match self.events.last() {
+            Some(Event::Done { summary }) => {
+                summary.iter().map(|(k, v)| (k.clone(), v.unwrap_or(f64::NAN))).collect()
+            }
+            other => panic!("not done: {other:?}"),
+        }
+    }
+
+    /// Message, causes and help of the failure in one line.
+    pub fn failure(&self) -> String {
+        match self.events.last() {
+            Some(Event::Failed { message, chain, help }) => {
+                format!("{message}: {} ({})", chain.join(": "), help.as_deref().unwrap_or("-"))
+            }
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+
+    pub fn notes(&self) -> String {
+        let text = |e: &Event| match e {
+            Event::Note { level, text } => Some(format!("{level}: {text}\n")),
+            _ => None,
+        };
+        self.events.iter().filter_map(text).collect()
+    }
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        Self { dir: TempDir::new().expect("a folder") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().expect("a parent")).expect("folder");
+        fs_err::write(&path, text).expect("written");
+        path
+    }
+
+    /// The task of stage `name`; inputs are (port, names of artifacts), a name being that of a file
+    /// or `stage.port`.
+    pub fn task(&self, name: &str, kind: &str, params: Value, inputs: &[(&str, &[&str])]) -> TaskSpec {
+        let entry = KINDS.iter().find(|k| k.name == kind).expect("a kind");
+        let doc = entry.describe();
+        let file = |port: &str, extension: &str| match extension {
+            "" => format!("{name}.{port}"),
+            _ => format!("{name}.{port}.{extension}"),
+        };
+        let text = |p: PathBuf| p.to_str().expect("UTF-8").to_owned();
+        let outputs = doc
+            .outputs
+            .iter()
+            .map(|o| (o.name.clone(), text(self.path(&file(&o.name, &o.extension)))))
+            .collect();
+        let input = |n: &&str| InputSpec {
+            name: n.split('.').next().unwrap_or(n).into(),
+            port_type: "any".into(),
+            paths: vec![text(self.path(n))],
+        };
+        let inputs =
+            inputs.iter().map(|(p, names)| ((*p).into(), names.iter().map(input).collect())).collect();
+        let Value::Object(params) = params else { panic!("params are an object") };
+        TaskSpec {
+            protocol: PROTOCOL,
+            stage: name.into(),
+            kind: kind.into(),
+            version: entry.version,
+            params: complete(params, &doc.params),
+            inputs,
+            outputs,
+            scratch: text(self.path("scratch")),
+            execution: Execution { threads: Some(1), ..Execution::default() },
+        }
+    }
+
+    /// Performs a stage by the real worker.
+    pub fn run(&self, name: &str, kind: &str, params: Value, inputs: &[(&str, &[&str])]) -> Ran {
+        self.perform(&serde_json::to_value(self.task(name, kind, params, inputs)).expect("a task"))
+    }
+
+    pub fn perform(&self, task: &Value) -> Ran {
+        let name = task["stage"].as_str().unwrap_or("task");
+        let path = self.write(&format!("{name}.task.json"), task.to_string());
+        run_file(&path)
+    }
+
+    pub fn table(&self, name: &str) -> Table {
+        read_tables(&[self.path(name).to_str().expect("UTF-8").to_owned()]).expect("a table")
+    }
+}
+
+pub fn run_file(path: &Path) -> Ran {
+    let mut child = Command::new(WORKER)
+        .args(["run".as_ref(), path.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the worker starts");
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
+    let code = child.wait().expect("ended").code();
+    let events =
+        text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    Ran { events, code }
+}
+
+/// Fills in defaults, as the orchestrator does.
+pub fn complete(mut given: Map<String, Value>, schema: &Value) -> Map<String, Value> {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        match given.get_mut(name) {
+            None => {
+                if let Some(default) = property.get("default") {
+                    given.insert(name.clone(), default.clone());
+                }
+            }
+            Some(Value::Object(inner)) if property.get("properties").is_some() => {
+                *inner = complete(std::mem::take(inner), property);
+            }
+            Some(_) => {}
+        }
+    }
+    given
+}
+
+/// A model of 32 tokens, 16 wide, 2 layers deep, with shared key-value heads.
+pub fn tiny_config() -> LlamaConfig {
+    LlamaConfig {
+        vocab: 32,
+        hidden: 16,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        intermediate: 24,
+        context: 48,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-6,
+        tie_embeddings: true,
+    }
+}
+
+/// Random weights, larger than those training starts with so that differences show.
+pub fn tiny_policy(seed: u64) -> Policy {
+    tch::set_num_threads(1);
+    let policy = Policy(Trunk::init(tiny_config(), false, seed));
+    tch::no_grad(|| {
+        let n = policy.0.params.decaying();
+        let _ = policy.0.params.flat.narrow(0, 0, n).g_mul_scalar_(10.0);
+    });
+    policy
+}
+
+pub fn tiny_reward(seed: u64) -> Scorer {
+    Scorer::from_policy(&tiny_policy(seed), seed)
+}
+
+/// Rows of unequal length with tokens from 5 on, the last of every other one the end token.
+pub fn tiny_rows(n: usize, seed: u64) -> Vec<Example> {
+    let mut stream = Stream::new(seed, "rows", 0, 0);
+    let tokens = |stream: &mut Stream, n: usize| -> Vec<i64> {
+        (0..n).map(|_| 5 + stream.below(27) as i64).collect()
+    };
+    (0..n)
+        .map(|i| {
+            let (p, c) = (2 + stream.below(6), 1 + stream.below(8));
+            let (prompt, mut completion) = (tokens(&mut stream, p), tokens(&mut stream, c));
+            if i % 2 == 0 {
+                completion.push(2);
+            }
+            Example { prompt, completion }
+        })
+        .collect()
+}
+
+pub fn refs(rows: &[Example]) -> Vec<&Example> {
+    rows.iter().collect()
+}
+
+pub fn numbers(x: &tch::Tensor) -> Vec<f64> {
+    let x = x.to_kind(tch::Kind::Double).contiguous().reshape([-1]);
+    Vec::<f64>::try_from(x).expect("a list")
+}
+
+pub fn close(a: &[f64], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    for (i, (x, y)) in a.iter().zip(b).enumerate() {
+        assert!((x - y).abs() <= tolerance, "at {i}: {x} against {y}, tolerance {tolerance}");
+    }
+}
+
+/// A vocabulary of single bytes, made once a test.
+pub fn byte_vocabulary(shop: &Workshop) -> Vocabulary {
+    shop.write("bytes.jsonl", "{\"text\": \"abc\"}\n");
+    let ran = shop.run("bytes", "tokenizer", serde_json::json!({"algorithm": "byte"}), &[("text", &["bytes.jsonl"])]);
+    ran.summary();
+    Vocabulary::open(&shop.path("bytes.tokenizer.json")).expect("a tokenizer")
+}

@@ -1,0 +1,289 @@
+//! What must hold of models, sampling and PPO, whatever the numbers.
+
+use preflow_stages::data::{EOS, Example, PAD};
+use preflow_stages::kinds::ppo::{Models, Ppo};
+use preflow_stages::model::{Cache, Packed, Params, Policy, Scorer, Window};
+use preflow_stages::rl::{policy_loss, value_loss};
+use preflow_stages::rng::Stream;
+use preflow_stages::sampling::{Response, Sampler, generate, pick};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::harness::*;
+
+const SAMPLER: Sampler =
+    Sampler { temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 12, seed: 3, step: 0 };
+
+fn ppo(params: serde_json::Value) -> Ppo {
+    serde_json::from_value(params).expect("params")
+}
+
+fn rollout(models: &Models, ppo: &Ppo, beta: f64) -> preflow_stages::kinds::ppo::Rollout {
+    let rows = tiny_rows(12, 5);
+    let responses = rows.iter().map(|r| Response {
+        tokens: r.completion.clone(),
+        finished: r.completion.last() == Some(&EOS),
+    });
+    ppo.score(models, rows.iter().map(|r| r.prompt.clone()).collect(), responses.collect(), beta)
+}
+
+#[test]
+fn invariant_01_the_first_minibatch_has_ratio_one() {
+    let models = Models::new(tiny_policy(1), tiny_reward(2));
+    let rollout = rollout(&models, &ppo(serde_json::json!({})), 0.05);
+    let packed = Packed::new(&refs(&rollout.rows), Device::Cpu);
+    let new = packed.log_probs(&models.policy, 1.0);
+    let single: Vec<f32> = rollout.advantages.iter().map(|a| *a as f32).collect();
+    let loss = policy_loss(&new, &Tensor::from_slice(&rollout.old), &Tensor::from_slice(&single), 0.2);
+    assert!((loss.ratio_mean - 1.0).abs() < 1e-6 && (loss.ratio_max - 1.0).abs() < 1e-5);
+    assert!(loss.approx_kl < 1e-10 && loss.clip_fraction == 0.0);
+    assert!(numbers(&loss.loss)[0].abs() < 1e-5, "{:?}", loss.loss);
+}
+
+#[test]
+fn invariant_02_no_kl_at_the_start() {
+    let models = Models::new(tiny_policy(1), tiny_reward(2));
+    let rollout = rollout(&models, &ppo(serde_json::json!({})), 0.5);
+    assert!(rollout.k1.iter().all(|k| *k == 0.0));
+    assert_eq!(rollout.kl(), 0.0);
+}
+
+#[test]
+fn invariant_03_cached_decoding_equals_the_full_pass() {
+    let policy = tiny_policy(1);
+    let rows = tiny_rows(6, 2);
+    let width = rows.iter().map(|r| r.prompt.len()).max().expect("rows") as i64;
+    let longest = rows.iter().map(|r| r.completion.len()).max().expect("rows");
+    no_grad(|| {
+        let (mut ids, mut starts) = (vec![PAD; rows.len() * width as usize], Vec::new());
+        for (b, row) in rows.iter().enumerate() {
+            let end = (b + 1) * width as usize;
+            ids[end - row.prompt.len()..end].copy_from_slice(&row.prompt);
+            starts.push(width - row.prompt.len() as i64);
+        }
+        let columns = width + longest as i64;
+        let mut cache = Cache::new(&policy.0.config, Tensor::from_slice(&starts), columns, Device::Cpu);
+        let mut input = Tensor::from_slice(&ids).view([-1, width]);
+        let mut found: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+        for t in 0..longest {
+            let hidden = policy.0.hidden_cached(&input, &mut cache);
+            let last = hidden.select(1, hidden.size()[1] - 1);
+            let log_probs = policy.logits(&last).log_softmax(-1, Kind::Float);
+            let token = |row: &Example| row.completion.get(t).copied().unwrap_or(PAD);
+            for (b, row) in rows.iter().enumerate().filter(|(_, r)| t < r.completion.len()) {
+                found[b].push(log_probs.double_value(&[b as i64, token(row)]));
+            }
+            let next: Vec<i64> = rows.iter().map(token).collect();
+            input = Tensor::from_slice(&next).view([-1, 1]);
+        }
+        let full = numbers(&Packed::new(&refs(&rows), Device::Cpu).log_probs(&policy, 1.0));
+        close(&found.concat(), &full, 1e-4);
+        let mean: f64 = found.concat().iter().zip(&full).map(|(a, b)| (a - b).abs().exp()).sum::<f64>() / full.len() as f64;
+        assert!(mean <= 1.0001, "{mean}");
+    });
+}
+
+#[test]
+fn invariant_04_padding_batch_and_order_change_nothing() {
+    let (policy, reward) = (tiny_policy(1), tiny_reward(2));
+    let rows = tiny_rows(7, 3);
+    no_grad(|| {
+        let all = Packed::new(&refs(&rows), Device::Cpu);
+        let (together, rewards) = (numbers(&all.log_probs(&policy, 0.8)), numbers(&reward.rewards(&all.ids, &all.last)));
+        let values = numbers(&all.values(&reward));
+        for (b, row) in rows.iter().enumerate() {
+            let one = Packed::new(&[row], Device::Cpu);
+            let span = all.offsets[b]..all.offsets[b + 1];
+            close(&numbers(&one.log_probs(&policy, 0.8)), &together[span.clone()], 1e-5);
+            close(&numbers(&reward.rewards(&one.ids, &one.last)), &rewards[b..=b], 1e-5);
+            close(&numbers(&one.values(&reward)), &values[span], 1e-5);
+            // The same row with filling on the left.
+            let filled = Tensor::cat(&[Tensor::full([1, 5], PAD, (Kind::Int64, Device::Cpu)), one.ids.shallow_clone()], 1);
+            let left = policy.0.hidden(&filled, &Window::Left(Tensor::from_slice(&[5_i64])));
+            let right = policy.0.hidden(&one.ids, &Window::Right);
+            close(&numbers(&left.narrow(1, 5, right.size()[1])), &numbers(&right), 1e-5);
+        }
+        let reversed: Vec<&Example> = rows.iter().rev().collect();
+        let back = Packed::new(&reversed, Device::Cpu);
+        let mut backwards = numbers(&reward.rewards(&back.ids, &back.last));
+        backwards.reverse();
+        close(&backwards, &rewards, 1e-5);
+    });
+}
+
+#[test]
+fn invariant_05_filling_is_never_seen() {
+    let (policy, reward) = (tiny_policy(1), tiny_reward(2));
+    let rows = tiny_rows(5, 4);
+    no_grad(|| {
+        let mut packed = Packed::new(&refs(&rows), Device::Cpu);
+        let before = [numbers(&packed.log_probs(&policy, 1.0)), numbers(&reward.rewards(&packed.ids, &packed.last)), numbers(&packed.values(&reward))];
+        let filling = Tensor::arange(packed.ids.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0).gt_tensor(&packed.last.unsqueeze(1));
+        assert!(filling.any().int64_value(&[]) == 1, "the rows have unequal length");
+        packed.ids = packed.ids.masked_fill(&filling, 17);
+        let after = [numbers(&packed.log_probs(&policy, 1.0)), numbers(&reward.rewards(&packed.ids, &packed.last)), numbers(&packed.values(&reward))];
+        assert_eq!(before, after);
+    });
+}
+
+#[test]
+fn invariant_06_accumulation_is_token_exact() {
+    let policy = tiny_policy(1);
+    let rows = tiny_rows(8, 6);
+    let tokens: usize = rows.iter().map(|r| r.completion.len()).sum();
+    let gradient = |size: usize| {
+        let parts = rows.chunks(size).map(|c| {
+            let packed = Packed::new(&refs(c), Device::Cpu);
+            let loss = -packed.log_probs(&policy, 1.0).sum(Kind::Float) / tokens as f64;
+            policy.0.params.gradient(&loss)
+        });
+        parts.reduce(|a, b| a + b).expect("rows")
+    };
+    let whole = gradient(8);
+    let scale = whole.norm().double_value(&[]);
+    for size in [1, 2, 4] {
+        let gap = (gradient(size) - &whole).norm().double_value(&[]);
+        assert!(gap / scale < 1e-6, "{size} rows a time: {}", gap / scale);
+    }
+}
+
+#[test]
+fn invariant_09_each_token_is_predicted_by_the_place_before_it() {
+    let rows = tiny_rows(5, 7);
+    let packed = Packed::new(&refs(&rows), Device::Cpu);
+    let (batch, time) = (packed.ids.size()[0], packed.ids.size()[1]);
+    // Logits that are certain of the next token of each row.
+    let next = packed.ids.roll([-1], [1]);
+    let certain = (next.one_hot(32).to_kind(Kind::Float) * 1e4).reshape([batch * time, 32]);
+    let sum = |places: &Tensor| {
+        let chosen = certain.index_select(0, places);
+        preflow_stages::model::token_log_probs(&chosen, &packed.targets, 1.0).sum(Kind::Double).double_value(&[])
+    };
+    assert_eq!(sum(&packed.places), 0.0);
+    assert!(sum(&(&packed.places - 1)) < -1000.0, "shifting by one must show");
+}
+
+#[test]
+fn invariant_11_a_reward_model_learns_what_is_there_and_nothing_else() {
+    for (shuffled, low, high) in [(false, 0.97, 1.0), (true, 0.30, 0.70)] {
+        let model = Scorer::from_policy(&tiny_policy(4), 4);
+        let accuracy = train_on_counts(&model, shuffled);
+        assert!((low..=high).contains(&accuracy), "shuffled {shuffled}: {accuracy}");
+    }
+}
+
+/// Trains on pairs in which the answer with more tokens 9 wins (or a coin decides) and returns
+/// the accuracy on 100 held-out pairs.
+fn train_on_counts(model: &Scorer, shuffled: bool) -> f64 {
+    use preflow_stages::optim::{AdamW, AdamWConfig, EpsForm};
+    let mut stream = Stream::new(8, "toy", 0, 0);
+    let mut side = |count: usize| Example {
+        prompt: vec![1, 3],
+        completion: (0..8).map(|i| if i < count { 9 } else { 10 + stream.below(20) as i64 }).collect(),
+    };
+    let pairs: Vec<(Example, Example)> = (0..500).map(|i| { let n = i % 4; (side(n + 2), side(n)) }).collect();
+    let mut coin = Stream::new(9, "coin", 0, 0);
+    let sides: Vec<(Example, Example)> = pairs.into_iter().map(|(a, b)| if shuffled && coin.uniform() < 0.5 { (b, a) } else { (a, b) }).collect();
+    let (held_out, train) = sides.split_at(100);
+    let params = &model.0.params;
+    let config = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, eps_form: EpsForm::Torch, weight_decay: 0.01 };
+    let mut adamw = AdamW::new(config, &params.flat, params.decaying());
+    let delta = |chunk: &[(Example, Example)]| {
+        let rows: Vec<&Example> = chunk.iter().map(|p| &p.0).chain(chunk.iter().map(|p| &p.1)).collect();
+        let packed = Packed::new(&rows, Device::Cpu);
+        let n = chunk.len() as i64;
+        let rewards = model.rewards(&packed.ids, &packed.last);
+        rewards.narrow(0, 0, n) - rewards.narrow(0, n, n)
+    };
+    for _ in 0..4 {
+        for chunk in train.chunks(20) {
+            let loss = preflow_stages::rl::preference_loss(&delta(chunk)).mean(Kind::Float);
+            adamw.step(&params.flat, &params.gradient(&loss), 3e-3);
+        }
+    }
+    no_grad(|| numbers(&delta(held_out)).iter().filter(|d| **d > 0.0).count() as f64 / 100.0)
+}
+
+#[test]
+fn invariant_12_the_critic_starts_as_the_reward_model() {
+    let mut reward = tiny_reward(2);
+    reward.shift(0.7);
+    let models = Models::new(tiny_policy(1), reward);
+    let rows = tiny_rows(6, 9);
+    no_grad(|| {
+        let packed = Packed::new(&refs(&rows), Device::Cpu);
+        let rewards = numbers(&models.reward.rewards(&packed.ids, &packed.last));
+        close(&numbers(&models.critic.rewards(&packed.ids, &packed.last)), &rewards, 1e-6);
+    });
+}
+
+#[test]
+fn invariant_15_draws_follow_the_probabilities() {
+    let weights = [0.5_f32, 0.25, 0.15, 0.07, 0.03];
+    let mut counts = [0.0; 5];
+    let mut stream = Stream::new(1, "chi", 0, 0);
+    let n = 20_000;
+    for _ in 0..n {
+        counts[pick(&weights, &mut stream, &SAMPLER)] += 1.0;
+    }
+    let expected = weights.map(|w| f64::from(w) * f64::from(n));
+    let chi: f64 = counts.iter().zip(expected).map(|(c, e)| (c - e) * (c - e) / e).sum();
+    assert!(chi < 18.47, "χ² with 4 degrees of freedom is {chi}, p < .001");
+    let support = |sampler: Sampler| -> Vec<usize> {
+        let mut seen: Vec<usize> = (0..2000).map(|i| pick(&weights, &mut Stream::new(2, "s", i, 0), &sampler)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    };
+    assert_eq!(support(Sampler { top_k: 2, ..SAMPLER }), [0, 1]);
+    assert_eq!(support(Sampler { top_p: 0.8, ..SAMPLER }), [0, 1, 2]);
+    assert_eq!(support(Sampler { temperature: 0.0, ..SAMPLER }), [0]);
+}
+
+#[test]
+fn invariant_16_what_a_row_draws_depends_on_its_key_alone() {
+    let policy = tiny_policy(1);
+    let prompts: Vec<Vec<i64>> = tiny_rows(9, 1).into_iter().map(|r| r.prompt).collect();
+    let keys: Vec<u64> = (0..9).collect();
+    let all = generate(&policy, &prompts, &keys, &SAMPLER);
+    assert!(all.iter().any(|r| r.tokens != all[0].tokens), "the draws differ");
+    for i in 0..9 {
+        assert_eq!(generate(&policy, &prompts[i..=i], &keys[i..=i], &SAMPLER), all[i..=i]);
+    }
+    let (back, back_keys): (Vec<_>, Vec<_>) = (prompts.iter().rev().cloned().collect(), keys.iter().rev().copied().collect());
+    let mut reversed = generate(&policy, &back, &back_keys, &SAMPLER);
+    reversed.reverse();
+    assert_eq!(reversed, all);
+    tch::set_num_threads(2);
+    assert_eq!(generate(&policy, &prompts, &keys, &SAMPLER), all);
+}
+
+#[test]
+fn invariant_18_one_update_moves_the_policy_and_the_critic_only() {
+    let models = Models::new(tiny_policy(1), tiny_reward(2));
+    let prints = |m: &Models| [&m.policy.0, &m.critic.0, &m.reference.0, &m.reward.0].map(|t| t.params.fingerprint());
+    let before = prints(&models);
+    let ppo = ppo(serde_json::json!({}));
+    let rollout = rollout(&models, &ppo, 0.05);
+    ppo.one_update(&models, &rollout).expect("an update");
+    let after = prints(&models);
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    assert_eq!(before[2..], after[2..]);
+}
+
+#[test]
+fn value_loss_counts_the_worse_of_both() {
+    let one = |x: f32| Tensor::from_slice(&[x]);
+    let (loss, clipped) = value_loss(&one(0.5), &one(0.0), &one(0.6), 0.2);
+    close(&[numbers(&loss)[0], clipped], &[0.08, 1.0], 1e-6);
+}
+
+#[test]
+fn a_duplicate_shares_nothing() {
+    let policy = tiny_policy(1);
+    let copy: Policy = policy.duplicate();
+    let before = copy.0.params.fingerprint();
+    let _ = no_grad(|| policy.0.params.flat.shallow_clone().fill_(0.0));
+    assert_eq!(copy.0.params.fingerprint(), before);
+    let params: &Params = &policy.0.params;
+    assert!(params.tensors.iter().all(|t| t.abs().max().double_value(&[]) == 0.0), "views follow");
+}

@@ -1,0 +1,10 @@
+//! All tests that need libtorch, in one program.
+
+mod data;
+mod formulas;
+mod golden;
+mod harness;
+mod invariants;
+mod kinds;
+mod parity;
+mod registry;

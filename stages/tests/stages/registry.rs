@@ -1,0 +1,97 @@
+//! The list of kinds and the committed catalog.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use preflow_stages::kind::catalog_json;
+use preflow_stages::kinds::KINDS;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
+#[test]
+fn the_committed_catalog_is_what_the_worker_says() {
+    let path = root().join("stages/catalog.json");
+    let committed = fs_err::read_to_string(path).unwrap_or_default();
+    assert!(committed == catalog_json(), "stages/catalog.json is out of date: run `make catalog`");
+    let out = std::process::Command::new(crate::harness::WORKER).arg("describe").output().expect("runs");
+    assert!(out.stdout == catalog_json().as_bytes());
+}
+
+#[test]
+fn names_are_unique_and_ports_are_not_params() {
+    let mut names = BTreeSet::new();
+    for kind in KINDS {
+        assert!(names.insert(kind.name), "two kinds are named {}", kind.name);
+        let doc = kind.describe();
+        let mut ports = BTreeSet::new();
+        for port in doc.inputs.iter().map(|i| &i.name) {
+            assert!(ports.insert(port) && doc.params["properties"].get(port).is_none(), "{}.{port}", kind.name);
+        }
+        let mut outputs = BTreeSet::new();
+        assert!(doc.outputs.iter().all(|o| outputs.insert(&o.name)), "{}", kind.name);
+        assert!(!doc.summary.is_empty() && !doc.summary.ends_with('.'));
+    }
+}
+
+/// Every property, at any depth, is documented and either required or defaulted.
+fn check(schema: &Value, place: &str) {
+    assert!(schema.get("$ref").is_none(), "{place} has a $ref");
+    for some in schema["oneOf"].as_array().into_iter().flatten() {
+        check(some, place);
+    }
+    if let Some(items) = schema.get("items") {
+        check(items, place);
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    assert_eq!(schema["additionalProperties"], false, "{place} takes unknown params");
+    let required = |name: &str| {
+        schema["required"].as_array().is_some_and(|r| r.iter().any(|x| x == name))
+    };
+    for (name, property) in properties {
+        let place = format!("{place}.{name}");
+        assert!(property["description"].is_string(), "{place} is not documented");
+        assert!(required(name) != property.get("default").is_some(), "{place}: default xor required");
+        check(property, &place);
+    }
+}
+
+#[test]
+fn every_param_is_documented_and_defaulted_or_required() {
+    for kind in KINDS {
+        check(&kind.describe().params, kind.name);
+    }
+}
+
+/// The defaults of the schema, put in by hand at every depth, are those of serde: a nested schema
+/// gives the same object as its parent's default.
+fn nested_defaults_agree(schema: &Value, place: &str) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = format!("{place}.{name}");
+        if property.get("properties").is_some() {
+            let filled = crate::harness::complete(serde_json::Map::new(), property);
+            if let Some(default) = property.get("default") {
+                // `required` in a nested object would leave a gap here.
+                assert_eq!(&Value::Object(filled), default, "{place}");
+            }
+            nested_defaults_agree(property, &place);
+        }
+    }
+}
+
+#[test]
+fn defaults_of_the_schema_are_those_of_the_code() {
+    for kind in KINDS {
+        nested_defaults_agree(&kind.describe().params, kind.name);
+    }
+}
+
+#[test]
+fn every_kind_but_the_general_ones_is_used_by_a_committed_pipeline() {
+    let text = fs_err::read_to_string(root().join("pipelines/workshop.yaml")).expect("a pipeline");
+    for kind in KINDS.iter().filter(|k| !["prepare", "command"].contains(&k.name)) {
+        assert!(text.contains(&format!("kind: {}", kind.name)), "no pipeline uses {}", kind.name);
+    }
+}
