@@ -75,7 +75,7 @@ fn the_command_line_is_checked() {
     let said = |args: &[&str]| space.preflow(args).error();
     assert_snapshot!(said(&["run", "nope.yaml"]), @r"
     exit 2
-    error: cannot read nope.yaml: no such file
+    error: cannot read nope.yaml: No such file or directory (os error 2)
     ");
     assert_snapshot!(said(&["run", "p.yaml", "sid"]), @r"
     exit 2

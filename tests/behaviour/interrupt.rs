@@ -30,7 +30,7 @@ fn started(space: &Space) -> bool {
 /// A chain whose `b` says its process number and then hangs.
 fn hanging() -> Space {
     let space = Space::chain();
-    let hang = ": ${q}; test -e go || { echo $$ > pid.txt; sleep 600; };";
+    let hang = ": ${q}; test -e go || { echo $$$$ > pid.txt; sleep 600; };";
     space.write("p.yaml", &CHAIN.replace(": ${q};", hang));
     space
 }
