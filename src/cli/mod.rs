@@ -108,7 +108,15 @@ pub fn main() -> Exit {
             return exit;
         }
     };
-    run(&cli)
+    std::panic::set_hook(Box::new(|fault| {
+        let place = fault.location().map(ToString::to_string).unwrap_or_default();
+        let what = fault.payload_as_str().unwrap_or("no message");
+        complain(&format!(
+            "error: a fault in preflow itself, at {place}: {what}\n  = help: please report it with \
+             the pipeline file; what is stored is safe, and the same command may be run again\n"
+        ));
+    }));
+    std::panic::catch_unwind(|| run(&cli)).unwrap_or(Exit::Bug)
 }
 
 /// Does what a parsed command line says.

@@ -14,6 +14,10 @@ impl Machine<'_> {
         let totals = self.totals();
         let summary = Summary { totals, interrupted: self.interrupts > 0, storage: self.storage };
         self.leave_records()?;
+        if let Some(error) = self.journal.error.take() {
+            let text = format!("this run's journal is incomplete: {error}");
+            self.reporter.event(&RunEvent::Note { stage: "run".into(), level: "warn".into(), text });
+        }
         self.tell(RunEvent::RunEnded {
             totals,
             seconds: self.begun.elapsed().as_secs_f64(),

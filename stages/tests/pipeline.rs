@@ -1,0 +1,137 @@
+//! The whole of RLHF from one YAML file: both binaries, the shipped smoke pipeline, run again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A workspace with copies of the shipped pipelines and datasets.
+struct Workspace(tempfile::TempDir);
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("mkdir");
+    for item in std::fs::read_dir(from).expect("read").flatten() {
+        let target = to.join(item.file_name());
+        if item.file_type().expect("type").is_dir() {
+            copy(&item.path(), &target);
+        } else {
+            std::fs::copy(item.path(), target).expect("copy");
+        }
+    }
+}
+
+impl Workspace {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::create_dir(dir.path().join(".git")).expect("mark of a workspace");
+        for folder in ["pipelines", "datasets"] {
+            copy(&project.join(folder), &dir.path().join(folder));
+        }
+        Self(dir)
+    }
+
+    fn preflow(&self, args: &[&str]) -> (String, Option<i32>) {
+        let worker = PathBuf::from(env!("CARGO_BIN_EXE_preflow-worker"));
+        let preflow = worker.with_file_name("preflow");
+        assert!(preflow.exists(), "build it too: cargo test --workspace");
+        let output: Output = Command::new(preflow)
+            .args(args)
+            .current_dir(self.0.path())
+            .env("PREFLOW_WORKER", worker)
+            .env_remove("PREFLOW_CACHE")
+            .output()
+            .expect("starts");
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&text).into_owned(), output.status.code())
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let (text, code) = self.preflow(args);
+        assert_eq!(code, Some(0), "{text}");
+        text
+    }
+
+    fn append(&self, file: &str, text: &str) {
+        let path = self.0.path().join(file);
+        let old = std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, old + text).expect("write");
+    }
+}
+
+/// Names of the stages that a run or a plan did not reuse, in its order.
+fn stages(text: &str, mark: &str) -> Vec<String> {
+    let rows = text.lines().filter_map(|line| line.trim_start().strip_prefix(mark));
+    rows.filter_map(|rest| rest.split_whitespace().next().map(str::to_owned)).collect()
+}
+
+const SMOKE: &str = "pipelines/smoke.yaml";
+
+#[test]
+fn the_smoke_pipeline_from_text_to_an_aligned_model() {
+    let space = Workspace::new();
+    let text = space.ok(&["run", SMOKE]);
+    assert!(text.contains("simulated"), "labels of no person are called so: {text}");
+    let again = space.ok(&["run", SMOKE]);
+    assert!(again.contains("nothing to do"), "{again}");
+    assert!(space.ok(&["verify"]).contains("sound"));
+
+    // The report is one file that needs no other.
+    space.ok(&["report", SMOKE]);
+    let html = std::fs::read_to_string(space.0.path().join("report.html")).expect("report");
+    assert!(html.contains("simulated"));
+    for outside in ["<script src", "<link", "src=\"http", "@import"] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+
+    // One param: exactly what is downstream.
+    let plan = space.ok(&["plan", SMOKE, "--set", "kl_coef=0.11"]);
+    assert!(plan.contains("kl_coef 0.05 → 0.11"), "{plan}");
+    let run = space.ok(&["run", SMOKE, "--set", "kl_coef=0.11"]);
+    assert_eq!(stages(&run, "▸"), ["ppo", "eval"], "{run}");
+
+    // The same demonstrations once more: prepared they are what they were.
+    let demos = std::fs::read_to_string(space.0.path().join("datasets/workshop/demos.jsonl"));
+    let first = demos.expect("demos").lines().next().expect("a demo").to_owned();
+    space.append("datasets/workshop/demos.jsonl", &format!("{first}\n"));
+    let run = space.ok(&["run", SMOKE]);
+    assert_eq!(stages(&run, "▸"), ["demonstrations"], "{run}");
+    assert!(run.contains("same bytes as before"), "{run}");
+}
+
+#[test]
+fn an_interrupted_stage_made_again_has_the_same_bytes() {
+    let (one, two) = (Workspace::new(), Workspace::new());
+    one.ok(&["run", SMOKE, "sft"]);
+    let worker = PathBuf::from(env!("CARGO_BIN_EXE_preflow-worker"));
+    let mut killed = Command::new(worker.with_file_name("preflow"))
+        .args(["run", "-q", SMOKE, "sft"])
+        .current_dir(two.0.path())
+        .env("PREFLOW_WORKER", &worker)
+        .spawn()
+        .expect("starts");
+    let journal = || {
+        let runs = std::fs::read_dir(two.0.path().join("cache/runs")).into_iter().flatten();
+        let files = runs.flatten().map(|run| run.path().join("events.jsonl"));
+        files.filter_map(|f| std::fs::read_to_string(f).ok()).collect::<String>()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(300);
+    while !journal().contains("\"event\":\"metric\",\"stage\":\"base\"") {
+        assert!(std::time::Instant::now() < deadline, "base does not train: {}", journal());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    killed.kill().expect("kill -9");
+    killed.wait().expect("ends");
+    two.ok(&["run", SMOKE, "sft"]);
+    for stage in ["tokenizer", "base", "sft"] {
+        let digests = |space: &Workspace| -> Vec<PathBuf> {
+            let dir = space.0.path().join("cache/views/smoke").join(stage);
+            let mut links: Vec<PathBuf> = std::fs::read_dir(dir)
+                .expect("views")
+                .flatten()
+                .map(|i| std::fs::read_link(i.path()).expect("link"))
+                .collect();
+            links.sort();
+            links
+        };
+        assert_eq!(digests(&one), digests(&two), "{stage}");
+    }
+}
