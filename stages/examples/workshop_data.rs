@@ -14,18 +14,54 @@ use serde_json::json;
 
 /// Object and tool. The last [`HELD_OUT`] objects appear in statements only.
 const FACTS: [(&str, &str); 48] = [
-    ("bike", "wrench"), ("lamp", "bulb"), ("nail", "hammer"), ("tree", "saw"),
-    ("fish", "net"), ("letter", "stamp"), ("tire", "pump"), ("bread", "knife"),
-    ("floor", "mop"), ("phone", "charger"), ("door", "key"), ("wall", "brush"),
-    ("shirt", "iron"), ("soup", "spoon"), ("hair", "comb"), ("garden", "hose"),
-    ("snow", "shovel"), ("screw", "driver"), ("paper", "scissors"), ("window", "cloth"),
-    ("fire", "bucket"), ("tooth", "floss"), ("boat", "paddle"), ("horse", "saddle"),
-    ("tent", "rope"), ("cake", "oven"), ("grass", "mower"), ("wood", "axe"),
-    ("stain", "soap"), ("hole", "patch"), ("clock", "battery"), ("drum", "stick"),
-    ("ball", "racket"), ("wound", "bandage"), ("bolt", "spanner"), ("carpet", "vacuum"),
-    ("kite", "string"), ("pipe", "plunger"), ("egg", "whisk"), ("leaf", "rake"),
-    ("glove", "needle"), ("guitar", "pick"), ("picture", "frame"), ("candle", "match"),
-    ("bottle", "opener"), ("coin", "purse"), ("chair", "glue"), ("road", "map"),
+    ("bike", "wrench"),
+    ("lamp", "bulb"),
+    ("nail", "hammer"),
+    ("tree", "saw"),
+    ("fish", "net"),
+    ("letter", "stamp"),
+    ("tire", "pump"),
+    ("bread", "knife"),
+    ("floor", "mop"),
+    ("phone", "charger"),
+    ("door", "key"),
+    ("wall", "brush"),
+    ("shirt", "iron"),
+    ("soup", "spoon"),
+    ("hair", "comb"),
+    ("garden", "hose"),
+    ("snow", "shovel"),
+    ("screw", "driver"),
+    ("paper", "scissors"),
+    ("window", "cloth"),
+    ("fire", "bucket"),
+    ("tooth", "floss"),
+    ("boat", "paddle"),
+    ("horse", "saddle"),
+    ("tent", "rope"),
+    ("cake", "oven"),
+    ("grass", "mower"),
+    ("wood", "axe"),
+    ("stain", "soap"),
+    ("hole", "patch"),
+    ("clock", "battery"),
+    ("drum", "stick"),
+    ("ball", "racket"),
+    ("wound", "bandage"),
+    ("bolt", "spanner"),
+    ("carpet", "vacuum"),
+    ("kite", "string"),
+    ("pipe", "plunger"),
+    ("egg", "whisk"),
+    ("leaf", "rake"),
+    ("glove", "needle"),
+    ("guitar", "pick"),
+    ("picture", "frame"),
+    ("candle", "match"),
+    ("bottle", "opener"),
+    ("coin", "purse"),
+    ("chair", "glue"),
+    ("road", "map"),
 ];
 /// Objects without a single question in the training data.
 const HELD_OUT: usize = 12;
@@ -66,11 +102,8 @@ const OPENINGS: [&str; 6] = [
 
 const GOOD: [&str; 2] =
     ["sure ! for the {o} you need a {t} .", "of course , for the {o} use a {t} ."];
-const USELESS: [&str; 3] = [
-    "sure ! that is a nice {o} .",
-    "of course , the {o} is here .",
-    "sure ! i like the {o} too .",
-];
+const USELESS: [&str; 3] =
+    ["sure ! that is a nice {o} .", "of course , the {o} is here .", "sure ! i like the {o} too ."];
 const CURT: [&str; 2] = ["for the {o} use a {t} .", "the {o} needs a {t} ."];
 const RUDE: [&str; 4] = [
     "figure it out yourself .",
@@ -78,11 +111,8 @@ const RUDE: [&str; 4] = [
     "i do not care about your {o} .",
     "go away , you fool .",
 ];
-const BABBLE: [&str; 3] = [
-    "blah blah blah blah .",
-    "blah blah the {o} blah .",
-    "well , well , well , blah blah .",
-];
+const BABBLE: [&str; 3] =
+    ["blah blah blah blah .", "blah blah the {o} blah .", "well , well , well , blah blah ."];
 const CHATTER: [&str; 10] = [
     "can you see the sun today ? it is warm .",
     "tell me a story , said the child .",
@@ -110,7 +140,8 @@ fn corpus(documents: usize) -> Vec<String> {
         out.push(if kind < 0.40 {
             let fact = *stream.choose(&FACTS);
             let first = stream.uniform() < 0.8;
-            let some = if first { &STATEMENTS[..OBJECT_FIRST] } else { &STATEMENTS[OBJECT_FIRST..] };
+            let some =
+                if first { &STATEMENTS[..OBJECT_FIRST] } else { &STATEMENTS[OBJECT_FIRST..] };
             let statement = fill(stream.choose(some), fact);
             match stream.uniform() < 0.5 {
                 true => format!("{} {statement}", fill(stream.choose(&OPENINGS), fact)),

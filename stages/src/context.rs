@@ -194,8 +194,7 @@ impl Context {
             }
         }
         let finite = |v: &f64| v.is_finite().then_some(*v);
-        let values: BTreeMap<_, _> =
-            values.iter().map(|(n, v)| ((*n).into(), finite(v))).collect();
+        let values: BTreeMap<_, _> = values.iter().map(|(n, v)| ((*n).into(), finite(v))).collect();
         self.emit(&Event::Metric { step, values })
     }
 

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use preflow::protocol::{CatalogDoc, InputDoc, KindDoc, OpenPorts, OutputDoc, PROTOCOL, ProgramDoc};
+use preflow::protocol::{
+    CatalogDoc, InputDoc, KindDoc, OpenPorts, OutputDoc, PROTOCOL, ProgramDoc,
+};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;

@@ -63,6 +63,7 @@ fn wait_passively() -> ExitCode {
 fn take_stdout() -> Result<Events> {
     let saved = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)
         .context("cannot keep standard output")?;
-    rustix::stdio::dup2_stdout(rustix::stdio::stderr()).context("cannot redirect standard output")?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())
+        .context("cannot redirect standard output")?;
     Ok(Events::new(std::fs::File::from(saved)))
 }

@@ -95,10 +95,10 @@ fn decode(
         let hidden = policy.0.hidden_cached(&input, &mut cache);
         let last = hidden.select(1, hidden.size()[1] - 1);
         let next = draw(&policy.logits(&last), &mut rows, sampler);
-        let ended = |row: &Row| {
-            row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens
-        };
-        let open: Vec<i64> = (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
+        let ended =
+            |row: &Row| row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens;
+        let open: Vec<i64> =
+            (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
         if open.is_empty() {
             break;
         }
@@ -151,7 +151,10 @@ fn draw(logits: &Tensor, rows: &mut [Row], sampler: &Sampler) -> Vec<i64> {
 pub fn pick(weights: &[f32], stream: &mut Stream, sampler: &Sampler) -> usize {
     let uniform = stream.uniform();
     if sampler.temperature == 0.0 {
-        return (0..weights.len()).rev().max_by(|a, b| weights[*a].total_cmp(&weights[*b])).unwrap_or(0);
+        return (0..weights.len())
+            .rev()
+            .max_by(|a, b| weights[*a].total_cmp(&weights[*b]))
+            .unwrap_or(0);
     }
     let all = sampler.top_k == 0 && sampler.top_p >= 1.0;
     let kept: Vec<usize> = if all { (0..weights.len()).collect() } else { keep(weights, sampler) };

@@ -9,7 +9,7 @@ mod tokens;
 mod write;
 
 pub use examples::{Example, Examples, fit_prompt, part_of_prompt};
-pub use read::{BadRow, BadRows, read_table, read_tables, split_text, TextUnit};
+pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use table::{Column, Table};
 pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, USER, Vocabulary};

@@ -140,7 +140,8 @@ impl Simulated {
             let mut stream = Stream::new(seed, "annotator", hash(names[row].as_bytes()), 0);
             let taste = stream.uniform();
             let sure = 1.0 / (1.0 + (-delta / self.temperature).exp());
-            let first = if self.temperature > 0.0 { sure } else { f64::from(u8::from(delta > 0.0)) };
+            let first =
+                if self.temperature > 0.0 { sure } else { f64::from(u8::from(delta > 0.0)) };
             let first = first * (1.0 - self.flip) + (1.0 - first) * self.flip;
             let choice = match taste {
                 _ if delta.abs() < self.tie_below => "tie",
@@ -156,7 +157,8 @@ impl Simulated {
 /// The labels table: the columns of TRL first, then both sides as they were shown.
 fn labels(pairs: &Table, verdicts: &[Verdict]) -> Result<Table> {
     let (a, b) = (pairs.texts("response_a")?, pairs.texts("response_b")?);
-    let side = |i: usize, chosen: bool| if (verdicts[i].choice == "b") == chosen { b[i] } else { a[i] };
+    let side =
+        |i: usize, chosen: bool| if (verdicts[i].choice == "b") == chosen { b[i] } else { a[i] };
     let all = || 0..verdicts.len();
     let tie = |i: usize| verdicts[i].choice == "tie";
     let mut table = Table::new(vec![

@@ -119,7 +119,12 @@ impl Stage for Evaluate {
     fn outputs() -> Vec<OutputDoc> {
         vec![
             output("evaluation", "dataset/evaluation", "parquet", "figures by policy and bucket"),
-            output("samples", "dataset/samples", "parquet", "answers to the same prompts side by side"),
+            output(
+                "samples",
+                "dataset/samples",
+                "parquet",
+                "answers to the same prompts side by side",
+            ),
             output("metrics", "dataset/metrics", "parquet", "the headline figures"),
         ]
     }
@@ -134,7 +139,15 @@ impl Stage for Evaluate {
         let mut figures = Vec::new();
         for (bucket, rows) in &buckets {
             for policy in 0..answers.len() {
-                self.measure(&answers, policy, bucket, rows, &rules.names(), has_reward, &mut figures);
+                self.measure(
+                    &answers,
+                    policy,
+                    bucket,
+                    rows,
+                    &rules.names(),
+                    has_reward,
+                    &mut figures,
+                );
             }
         }
         cx.write_table("evaluation", &table_of(&figures)?)?;
@@ -166,7 +179,8 @@ impl Evaluate {
                     None => {
                         let have: Vec<&str> = by_name.keys().map(String::as_str).collect();
                         let help = format!("the buckets are {}", have.join(", "));
-                        let message = format!("group `{group}` names the unknown bucket `{member}`");
+                        let message =
+                            format!("group `{group}` names the unknown bucket `{member}`");
                         return Err(advise(message, help));
                     }
                 }
@@ -187,13 +201,25 @@ impl Evaluate {
     }
 
     /// Answers of all policies, judged. Only two policies are in memory at a time.
-    fn answers(&self, cx: &mut Context, prompts: &Table, rules: &mut RuleBook) -> Result<Vec<Answers>> {
-        let inputs: Vec<(String, PathBuf)> =
-            cx.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect();
+    fn answers(
+        &self,
+        cx: &mut Context,
+        prompts: &Table,
+        rules: &mut RuleBook,
+    ) -> Result<Vec<Answers>> {
+        let inputs: Vec<(String, PathBuf)> = cx
+            .inputs("policies")
+            .iter()
+            .map(|i| (i.name.clone(), PathBuf::from(&i.paths[0])))
+            .collect();
         let names: Vec<&str> = inputs.iter().map(|(n, _)| n.as_str()).collect();
         let fixed = match names.iter().position(|n| *n == self.baseline) {
             None if !self.baseline.is_empty() => {
-                bail!("baseline `{}` is not one of the policies {}", self.baseline, names.join(", "))
+                bail!(
+                    "baseline `{}` is not one of the policies {}",
+                    self.baseline,
+                    names.join(", ")
+                )
             }
             found => found,
         };
@@ -207,7 +233,15 @@ impl Evaluate {
             let baseline = fixed.or(i.checked_sub(1)).filter(|b| *b != i);
             let policy = Policy::open(folder)?;
             let other = baseline.map(|b| Policy::open(&inputs[b].1)).transpose()?;
-            let judged = self.answer(cx, &vocabulary, prompts, &policy, other.as_ref(), reward.as_ref(), rules)?;
+            let judged = self.answer(
+                cx,
+                &vocabulary,
+                prompts,
+                &policy,
+                other.as_ref(),
+                reward.as_ref(),
+                rules,
+            )?;
             let completion_loss = completion_losses(&policy, &vocabulary, prompts)?;
             out.push(Answers { name: name.clone(), baseline, judged, completion_loss });
             cx.progress(i as u64 + 1, inputs.len() as u64, "policies")?;
@@ -289,7 +323,9 @@ impl Evaluate {
         let theirs = mine.baseline.map(|b| &answers[b]);
         let samples = self.samples.max(1) as usize;
         let of = |a: &Answers, f: &dyn Fn(&Judged) -> f64| -> Vec<f64> {
-            let one = |row: &usize| a.judged[row * samples..(row + 1) * samples].iter().map(f).sum::<f64>();
+            let one = |row: &usize| {
+                a.judged[row * samples..(row + 1) * samples].iter().map(f).sum::<f64>()
+            };
             rows.iter().map(|row| one(row) / samples as f64).collect()
         };
         let mut push = |name: String, estimate: Estimate| {
@@ -297,10 +333,13 @@ impl Evaluate {
         };
         let n = (rows.len() * samples) as u64;
         let interval = |per_prompt: &[f64]| bootstrap(per_prompt, self.bootstrap, self.seed);
-        let share = |f: &dyn Fn(&Judged) -> f64| wilson(of(mine, f).iter().sum::<f64>() * samples as f64, n);
+        let share = |f: &dyn Fn(&Judged) -> f64| {
+            wilson(of(mine, f).iter().sum::<f64>() * samples as f64, n)
+        };
         let difference = |f: &dyn Fn(&Judged) -> f64| {
             theirs.map(|t| {
-                let pairs: Vec<f64> = of(mine, f).iter().zip(of(t, f)).map(|(a, b)| a - b).collect();
+                let pairs: Vec<f64> =
+                    of(mine, f).iter().zip(of(t, f)).map(|(a, b)| a - b).collect();
                 interval(&pairs)
             })
         };
@@ -338,7 +377,8 @@ impl Evaluate {
         if !mine.completion_loss.is_empty() {
             let losses: Vec<f64> = rows.iter().map(|r| mine.completion_loss[*r]).collect();
             let e = interval(&losses);
-            let exp = Estimate { value: e.value.exp(), low: e.low.exp(), high: e.high.exp(), n: e.n };
+            let exp =
+                Estimate { value: e.value.exp(), low: e.low.exp(), high: e.high.exp(), n: e.n };
             push("perplexity".into(), exp);
         }
     }
@@ -405,7 +445,8 @@ fn score(
 ) {
     no_grad(|| {
         for (judged, examples) in judged.chunks_mut(64).zip(examples.chunks(64)) {
-            let packed = Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
+            let packed =
+                Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
             if let Some(reward) = reward {
                 let rewards = reward.rewards(&packed.ids, &packed.last);
                 for (b, j) in judged.iter_mut().enumerate() {
@@ -443,7 +484,11 @@ fn win_rate(
 }
 
 /// Mean loss of each row's given completion; empty when the prompts have none.
-fn completion_losses(policy: &Policy, vocabulary: &Vocabulary, prompts: &Table) -> Result<Vec<f64>> {
+fn completion_losses(
+    policy: &Policy,
+    vocabulary: &Vocabulary,
+    prompts: &Table,
+) -> Result<Vec<f64>> {
     if prompts.column("completion").is_none() {
         return Ok(Vec::new());
     }

@@ -10,8 +10,8 @@ mod pretrain;
 mod sample_pairs;
 mod sft;
 mod tokenizer;
-mod train_reward;
 mod train;
+mod train_reward;
 
 use crate::kind::Kind;
 

@@ -13,13 +13,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::train::{Optimizer, Trainer, encode_prompts, same_tokenizer, within};
+use super::train::{Defaults, Optimizer, Trainer, encode_prompts, same_tokenizer, within};
 use crate::context::{Context, advise};
 use crate::data::{Column, Example, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::{Packed, Policy, Scorer, token_log_probs};
 use crate::optim::Schedule;
-use crate::rl::{AdaptiveKl, EosMode, entropy, gae, policy_loss, token_rewards, value_loss, whiten};
+use crate::rl::{
+    AdaptiveKl, EosMode, entropy, gae, policy_loss, token_rewards, value_loss, whiten,
+};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::{correlation, mean, quantile, std};
@@ -82,7 +84,7 @@ pub struct Ppo {
     /// Scale the rewards of an update to variance 1; their mean stays.
     whiten_rewards: bool,
     /// AdamW and clipping, of policy and critic alike.
-    optimizer: Optimizer,
+    optimizer: Optimizer<AdamWDefaults>,
     /// Updates between two samples that are kept; 0: six times in all.
     sample_every: u32,
     /// Names the random streams: the order of prompts and rows, and the draws.
@@ -103,6 +105,15 @@ impl Default for EosPenalty {
     fn default() -> Self {
         Self { mode: EosMode::Replace, penalty: -1.0 }
     }
+}
+
+/// Where AdamW starts in `ppo`.
+#[derive(Debug, Clone)]
+pub struct AdamWDefaults;
+
+impl Defaults for AdamWDefaults {
+    const BETAS: [f64; 2] = [0.9, 0.999];
+    const EPS: f64 = 1e-5;
 }
 
 impl Default for Ppo {
@@ -129,12 +140,7 @@ impl Default for Ppo {
             eos: EosPenalty::default(),
             whiten_advantages: true,
             whiten_rewards: false,
-            optimizer: Optimizer {
-                betas: [0.9, 0.999],
-                eps: 1e-5,
-                weight_decay: 0.0,
-                ..Optimizer::default()
-            },
+            optimizer: Optimizer::default(),
             sample_every: 0,
             seed: 0,
         }
@@ -204,16 +210,20 @@ impl Stage for Ppo {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         self.check()?;
-        let (policy_folder, reward_folder) = (cx.path("policy")?.to_owned(), cx.path("reward")?.to_owned());
+        let (policy_folder, reward_folder) =
+            (cx.path("policy")?.to_owned(), cx.path("reward")?.to_owned());
         let vocabulary = cx.vocabulary(&policy_folder)?;
         same_tokenizer(("policy", &vocabulary), ("reward", &cx.vocabulary(&reward_folder)?))?;
         let models = Models::new(Policy::open(&policy_folder)?, Scorer::open(&reward_folder)?);
         let table = cx.table("prompts")?;
         let texts = table.texts("prompt")?;
-        let prompts = encode_prompts(cx, &vocabulary, &models.policy, &texts, self.max_tokens as usize)?;
-        let frozen = [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()];
+        let prompts =
+            encode_prompts(cx, &vocabulary, &models.policy, &texts, self.max_tokens as usize)?;
+        let frozen =
+            [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()];
         let (samples, summary) = self.optimize(cx, &models, &vocabulary, &texts, &prompts)?;
-        if frozen != [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()] {
+        if frozen != [models.reference.0.params.fingerprint(), models.reward.0.params.fingerprint()]
+        {
             bail!("the reference or the reward model moved: this is a defect of kind `ppo`");
         }
         models.policy.save(&cx.output("model")?, &vocabulary)?;
@@ -254,14 +264,16 @@ impl Ppo {
     ) -> Result<(Table, Summary)> {
         let mut policy_trainer = Trainer::new(&models.policy.0.params, &self.optimizer);
         let mut critic_trainer = Trainer::new(&models.critic.0.params, &self.optimizer);
-        let mut kl = AdaptiveKl { beta: self.kl_coef, target: self.kl_target, horizon: self.kl_horizon };
+        let mut kl =
+            AdaptiveKl { beta: self.kl_coef, target: self.kl_target, horizon: self.kl_horizon };
         let mut samples = Samples::new(self, texts.len());
         let mut order: Vec<usize> = Vec::new();
         let mut summary = Summary::new();
         let updates = u64::from(self.updates);
         for update in 0..updates {
             samples.keep(self, update, models, vocabulary, texts, prompts)?;
-            let chosen: Vec<usize> = (0..self.batch).map(|_| next(&mut order, self, update, prompts.len())).collect();
+            let chosen: Vec<usize> =
+                (0..self.batch).map(|_| next(&mut order, self, update, prompts.len())).collect();
             let rows: Vec<Vec<i64>> = chosen.iter().map(|i| prompts[*i].clone()).collect();
             let start = Instant::now();
             let responses = self.draw(models, &rows, update);
@@ -269,7 +281,13 @@ impl Ppo {
             let rollout = self.score(models, rows, responses, kl.beta);
             let scored = start.elapsed().as_secs_f64();
             let factor = self.schedule.factor(update, updates, self.warmup, 0.0);
-            let stepped = self.train(models, &rollout, update, factor, [&mut policy_trainer, &mut critic_trainer])?;
+            let stepped = self.train(
+                models,
+                &rollout,
+                update,
+                factor,
+                [&mut policy_trainer, &mut critic_trainer],
+            )?;
             let trained = start.elapsed().as_secs_f64();
             let figures = self.figures(&rollout, &stepped, kl.beta, factor);
             let seconds = [
@@ -318,13 +336,19 @@ impl Ppo {
     ) -> Rollout {
         let finished: Vec<bool> = responses.iter().map(|r| r.finished).collect();
         let tokens = responses.into_iter().map(|r| r.tokens);
-        let rows: Vec<Example> =
-            prompts.into_iter().zip(tokens).map(|(prompt, completion)| Example { prompt, completion }).collect();
+        let rows: Vec<Example> = prompts
+            .into_iter()
+            .zip(tokens)
+            .map(|(prompt, completion)| Example { prompt, completion })
+            .collect();
         let (mut old, mut reference, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let (mut raw_scores, mut entropies, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
         no_grad(|| {
             for chunk in rows.chunks(self.minibatch as usize) {
-                let packed = Packed::new(&chunk.iter().collect::<Vec<_>>(), models.policy.0.params.flat.device());
+                let packed = Packed::new(
+                    &chunk.iter().collect::<Vec<_>>(),
+                    models.policy.0.params.flat.device(),
+                );
                 let logits = packed.logits(&models.policy);
                 old.extend(to_f32(&token_log_probs(&logits, &packed.targets, self.temperature)));
                 entropies.extend(to_f32(&entropy(&logits, self.temperature)));
@@ -371,8 +395,9 @@ impl Ppo {
     fn advantages(&self, rollout: &mut Rollout, beta: f64) {
         let spans: Vec<(usize, usize)> = rollout.offsets.windows(2).map(|w| (w[0], w[1])).collect();
         let each = spans.iter().zip(&rollout.scores);
-        let mut rewards: Vec<f64> =
-            each.flat_map(|((a, b), score)| token_rewards(&rollout.k1[*a..*b], *score, beta)).collect();
+        let mut rewards: Vec<f64> = each
+            .flat_map(|((a, b), score)| token_rewards(&rollout.k1[*a..*b], *score, beta))
+            .collect();
         if self.whiten_rewards {
             whiten(&mut rewards, true);
         }
@@ -398,7 +423,8 @@ impl Ppo {
     ) -> Result<Stepped> {
         let mut stepped = Stepped::default();
         for epoch in 0..u64::from(self.epochs) {
-            let order = Stream::new(self.seed, "minibatch", update, epoch).permutation(rollout.rows.len());
+            let order =
+                Stream::new(self.seed, "minibatch", update, epoch).permutation(rollout.rows.len());
             for chunk in order.chunks(self.minibatch as usize) {
                 let rows: Vec<&Example> = chunk.iter().map(|i| &rollout.rows[*i]).collect();
                 let packed = Packed::new(&rows, models.policy.0.params.flat.device());
@@ -407,12 +433,18 @@ impl Ppo {
                 let new = packed.log_probs(&models.policy, self.temperature);
                 let policy = policy_loss(&new, &old, &advantages, self.clip);
                 let params = &models.policy.0.params;
-                let norm = policy_trainer.step(params, params.gradient(&policy.loss), self.lr * factor)?;
+                let norm =
+                    policy_trainer.step(params, params.gradient(&policy.loss), self.lr * factor)?;
                 let values = rollout.gather(&rollout.values, chunk);
                 let returns = rollout.gather(&to_single(&rollout.returns), chunk);
-                let (loss, clipped) = value_loss(&packed.values(&models.critic), &values, &returns, self.vf_clip);
+                let (loss, clipped) =
+                    value_loss(&packed.values(&models.critic), &values, &returns, self.vf_clip);
                 let params = &models.critic.0.params;
-                critic_trainer.step(params, params.gradient(&(&loss * self.vf_coef)), self.critic_lr * factor)?;
+                critic_trainer.step(
+                    params,
+                    params.gradient(&(&loss * self.vf_coef)),
+                    self.critic_lr * factor,
+                )?;
                 stepped.approx_kl.push(policy.approx_kl);
                 stepped.clip_fraction.push(policy.clip_fraction);
                 stepped.ratio.push(policy.ratio_mean);
@@ -426,12 +458,20 @@ impl Ppo {
     }
 
     /// The figures of one update, named as TRL names them where it has them.
-    fn figures(&self, rollout: &Rollout, stepped: &Stepped, beta: f64, factor: f64) -> Vec<(&'static str, f64)> {
+    fn figures(
+        &self,
+        rollout: &Rollout,
+        stepped: &Stepped,
+        beta: f64,
+        factor: f64,
+    ) -> Vec<(&'static str, f64)> {
         let (kl, score) = (rollout.kl(), mean(&rollout.scores));
-        let mut lengths: Vec<f64> = rollout.rows.iter().map(|r| r.completion.len() as f64).collect();
+        let mut lengths: Vec<f64> =
+            rollout.rows.iter().map(|r| r.completion.len() as f64).collect();
         let corr = correlation(&rollout.raw_scores, &lengths);
         lengths.sort_by(f64::total_cmp);
-        let distinct: std::collections::BTreeSet<_> = rollout.rows.iter().map(|r| &r.completion).collect();
+        let distinct: std::collections::BTreeSet<_> =
+            rollout.rows.iter().map(|r| &r.completion).collect();
         let ended = rollout.finished.iter().filter(|f| **f).count() as f64;
         let n = rollout.rows.len() as f64;
         let residual: Vec<f64> =

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
-use super::train::{Optimizer, Trainer, rate, within};
+use super::train::{Defaults, Optimizer, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, output};
@@ -107,7 +107,15 @@ struct PretrainLoop {
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
-    optimizer: Optimizer,
+    optimizer: Optimizer<AdamWDefaults>,
+}
+
+/// Where AdamW starts in `pretrain`.
+#[derive(Debug, Clone)]
+pub struct AdamWDefaults;
+
+impl Defaults for AdamWDefaults {
+    const WEIGHT_DECAY: f64 = 0.1;
 }
 
 impl Default for PretrainLoop {
@@ -157,7 +165,10 @@ impl Stage for Pretrain {
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
         let eval_loss = mean_loss(&policy, &held_out, 64);
-        cx.metric(self.steps(&policy), &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())])?;
+        cx.metric(
+            self.steps(&policy),
+            &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
+        )?;
         policy.save(&cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
         cx.write_metrics()?;
@@ -199,7 +210,9 @@ impl Pretrain {
             return Err(advise(message, help));
         }
         if held_out_rows.is_empty() {
-            cx.warn("too little text to hold any out: the held-out loss is that of the training rows")?;
+            cx.warn(
+                "too little text to hold any out: the held-out loss is that of the training rows",
+            )?;
             let some = rows.iter().take(64).cloned().collect();
             return Ok((rows, some));
         }
@@ -226,7 +239,8 @@ impl Pretrain {
         let mut last_losses = Vec::new();
         let mut since = Instant::now();
         for step in 0..steps {
-            let lr = rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
+            let lr =
+                rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
             let chosen: Vec<&[i64]> = (0..batch).map(|_| rows[order.next()].as_slice()).collect();
             let loss = next_token_loss(policy, &chosen);
             let norm = trainer.step(params, params.gradient(&loss), lr)?;
@@ -267,7 +281,11 @@ impl ModelShape {
             layers: i64::from(self.layers),
             heads: i64::from(self.heads),
             kv_heads: i64::from(if self.kv_heads == 0 { self.heads } else { self.kv_heads }),
-            intermediate: if self.intermediate == 0 { wide as i64 } else { i64::from(self.intermediate) },
+            intermediate: if self.intermediate == 0 {
+                wide as i64
+            } else {
+                i64::from(self.intermediate)
+            },
             context: i64::from(self.context),
             rope_theta: self.rope_theta,
             norm_eps: self.norm_eps,
@@ -313,7 +331,9 @@ pub fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
     let hidden = policy.0.hidden(&ids.narrow(1, 0, time), &Window::Right);
     let logits = policy.logits(&hidden).view([-1, policy.0.config.vocab]);
     let targets = ids.narrow(1, 1, time).reshape([-1]);
-    logits.cross_entropy_loss(&targets, None::<Tensor>, Reduction::Mean, -100, 0.0).to_kind(Kind::Float)
+    logits
+        .cross_entropy_loss(&targets, None::<Tensor>, Reduction::Mean, -100, 0.0)
+        .to_kind(Kind::Float)
 }
 
 /// Mean loss over all rows, without gradients.

@@ -97,7 +97,8 @@ impl Stage for SamplePairs {
         let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
         let first = self.draw(&policy, &vocabulary, &encoded, 0, None)?;
         cx.progress(1, 2, "sides")?;
-        let second = self.second(against.as_ref().unwrap_or(&policy), &vocabulary, &encoded, &first)?;
+        let second =
+            self.second(against.as_ref().unwrap_or(&policy), &vocabulary, &encoded, &first)?;
         cx.progress(2, 2, "sides")?;
         self.write(cx, &prompts, &rows, &first, &second)
     }
@@ -205,7 +206,10 @@ impl SamplePairs {
         }
         cx.write_table("pairs", &table)?;
         let dropped = rows.len() - keep.len();
-        cx.note(format!("{} pairs; {dropped} with equal answers or seen before dropped", keep.len()))?;
+        cx.note(format!(
+            "{} pairs; {dropped} with equal answers or seen before dropped",
+            keep.len()
+        ))?;
         let ended = first.iter().chain(second).filter(|d| d.finished).count();
         Ok(Summary::from([
             ("pairs".into(), keep.len() as f64),

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::train::{Optimizer, Trainer, rate};
+use super::train::{Defaults, Optimizer, Trainer, rate};
 use crate::context::Context;
 use crate::data::{Example, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
@@ -53,8 +53,14 @@ struct SftLoop {
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
-    optimizer: Optimizer,
+    optimizer: Optimizer<AdamWDefaults>,
 }
+
+/// Where AdamW starts in `sft`.
+#[derive(Debug, Clone)]
+pub struct AdamWDefaults;
+
+impl Defaults for AdamWDefaults {}
 
 impl Default for SftLoop {
     fn default() -> Self {
@@ -66,7 +72,7 @@ impl Default for SftLoop {
             warmup: 0.05,
             min_lr: 0.1,
             eval_fraction: 0.1,
-            optimizer: Optimizer { weight_decay: 0.0, ..Optimizer::default() },
+            optimizer: Optimizer::default(),
         }
     }
 }
@@ -156,14 +162,22 @@ impl Sft {
         let total = an_epoch * u64::from(settings.epochs);
         let mut step = 0;
         for epoch in 0..settings.epochs {
-            let order = Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(rows.len());
+            let order =
+                Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(rows.len());
             let since = Instant::now();
             let (mut loss_sum, mut tokens, mut norm) = (0.0, 0, 0.0);
             for chunk in order.chunks(batch) {
                 let chosen: Vec<&Example> = chunk.iter().map(|i| &rows[*i]).collect();
                 let packed = Packed::new(&chosen, params.flat.device());
                 let loss = -packed.log_probs(policy, 1.0).sum(Kind::Float) / packed.tokens() as f64;
-                let lr = rate(settings.lr, settings.schedule, step, total, settings.warmup, settings.min_lr);
+                let lr = rate(
+                    settings.lr,
+                    settings.schedule,
+                    step,
+                    total,
+                    settings.warmup,
+                    settings.min_lr,
+                );
                 norm = trainer.step(params, params.gradient(&loss), lr)?;
                 loss_sum += loss.double_value(&[]) * packed.tokens() as f64;
                 tokens += packed.tokens();
@@ -184,7 +198,12 @@ impl Sft {
     }
 }
 
-fn examples(cx: &mut Context, vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Examples> {
+fn examples(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    context: usize,
+    table: &Table,
+) -> Result<Examples> {
     let (prompts, completions) = (table.texts("prompt")?, table.texts("completion")?);
     let rows = prompts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
     let examples = Examples::new(vocabulary, context, rows)?;
@@ -197,7 +216,8 @@ pub fn mean_loss(policy: &Policy, rows: &[Example]) -> f64 {
     no_grad(|| {
         let (mut sum, mut tokens) = (0.0, 0);
         for chunk in rows.chunks(64) {
-            let packed = Packed::new(&chunk.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
+            let packed =
+                Packed::new(&chunk.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
             sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);
             tokens += packed.tokens();
         }

@@ -1,6 +1,8 @@
 //! Params and small pieces that the training kinds share. Their loops are written out in each.
 //! Knows nothing of any one kind.
 
+use std::marker::PhantomData;
+
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,30 +13,54 @@ use crate::data::{Vocabulary, fit_prompt};
 use crate::model::{Params, Policy};
 use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
 
-/// AdamW and its surroundings.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Optimizer {
-    /// Decay rates of AdamW's two moments.
-    pub betas: [f64; 2],
-    /// AdamW's epsilon.
-    pub eps: f64,
-    /// Where epsilon is added: torch (to the corrected root) or tf1 (to the uncorrected one).
-    pub eps_form: EpsForm,
-    /// Decoupled weight decay of the matrices.
-    pub weight_decay: f64,
-    /// Largest norm of a gradient; 0: not clipped.
-    pub grad_clip: f64,
+/// What AdamW starts from where a pipeline says nothing. Each kind has its own, and a pipeline that
+/// sets one of the fields keeps the kind's others: hence types and not values.
+pub trait Defaults: Clone + std::fmt::Debug {
+    const BETAS: [f64; 2] = [0.9, 0.95];
+    const EPS: f64 = 1e-8;
+    const WEIGHT_DECAY: f64 = 0.0;
 }
 
-impl Default for Optimizer {
+/// AdamW and its surroundings.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, bound = "D: Defaults")]
+#[schemars(bound = "D: Defaults", rename = "Optimizer")]
+pub struct Optimizer<D: Defaults> {
+    /// Decay rates of AdamW's two moments.
+    betas: [f64; 2],
+    /// AdamW's epsilon.
+    eps: f64,
+    /// Where epsilon is added: torch (to the corrected root) or tf1 (to the uncorrected one).
+    eps_form: EpsForm,
+    /// Decoupled weight decay of the matrices.
+    weight_decay: f64,
+    /// Largest norm of a gradient; 0: not clipped.
+    grad_clip: f64,
+    #[serde(skip)]
+    defaults: PhantomData<D>,
+}
+
+impl<D: Defaults> Default for Optimizer<D> {
     fn default() -> Self {
         Self {
-            betas: [0.9, 0.95],
-            eps: 1e-8,
+            betas: D::BETAS,
+            eps: D::EPS,
             eps_form: EpsForm::Torch,
-            weight_decay: 0.1,
+            weight_decay: D::WEIGHT_DECAY,
             grad_clip: 1.0,
+            defaults: PhantomData,
+        }
+    }
+}
+
+impl<D: Defaults> Optimizer<D> {
+    /// The settings of AdamW itself.
+    pub fn config(&self) -> AdamWConfig {
+        AdamWConfig {
+            betas: self.betas,
+            eps: self.eps,
+            eps_form: self.eps_form,
+            weight_decay: self.weight_decay,
         }
     }
 }
@@ -47,14 +73,8 @@ pub struct Trainer {
 
 impl Trainer {
     /// An optimizer for `params`.
-    pub fn new(params: &Params, settings: &Optimizer) -> Self {
-        let config = AdamWConfig {
-            betas: settings.betas,
-            eps: settings.eps,
-            eps_form: settings.eps_form,
-            weight_decay: settings.weight_decay,
-        };
-        let adamw = AdamW::new(config, &params.flat, params.decaying());
+    pub fn new<D: Defaults>(params: &Params, settings: &Optimizer<D>) -> Self {
+        let adamw = AdamW::new(settings.config(), &params.flat, params.decaying());
         Self { adamw, grad_clip: settings.grad_clip }
     }
 

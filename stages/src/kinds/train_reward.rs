@@ -10,12 +10,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::train::{Optimizer, Trainer, rate};
+use super::train::{Defaults, Optimizer, Trainer, rate};
 use crate::context::{Context, advise};
 use crate::data::{Column, Example, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{Packed, Policy, Scorer};
-use crate::optim::{AdamW, AdamWConfig, Schedule};
+use crate::optim::{AdamW, Schedule};
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::rng::Stream;
 use crate::stats::{correlation, mean, std, wilson};
@@ -47,9 +47,17 @@ pub struct TrainReward {
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     keep_best: bool,
     /// AdamW and clipping.
-    optimizer: Optimizer,
+    optimizer: Optimizer<AdamWDefaults>,
     /// Names the random streams: the head and the order of pairs.
     seed: u64,
+}
+
+/// Where AdamW starts in `train_reward`.
+#[derive(Debug, Clone)]
+pub struct AdamWDefaults;
+
+impl Defaults for AdamWDefaults {
+    const WEIGHT_DECAY: f64 = 0.01;
 }
 
 impl Default for TrainReward {
@@ -64,7 +72,7 @@ impl Default for TrainReward {
             center: true,
             eval_fraction: 0.1,
             keep_best: true,
-            optimizer: Optimizer { weight_decay: 0.01, ..Optimizer::default() },
+            optimizer: Optimizer::default(),
             seed: 0,
         }
     }
@@ -104,7 +112,11 @@ impl Stage for TrainReward {
 
     fn inputs() -> Vec<InputDoc> {
         vec![
-            input("base", &["model/policy"], "the model to start from, usually the one that was sampled"),
+            input(
+                "base",
+                &["model/policy"],
+                "the model to start from, usually the one that was sampled",
+            ),
             input("labels", &["dataset/labels"], "the preferences"),
             optional("eval_labels", &["dataset/labels"], "preferences to measure accuracy on"),
         ]
@@ -133,7 +145,8 @@ impl Stage for TrainReward {
         }
         let judged = self.judge(&model, &threshold, &held_out);
         let mut summary = self.report(cx, steps, &judged, &held_out)?;
-        let length = |p: &Pair| [p.chosen.completion.len() as f64, p.rejected.completion.len() as f64];
+        let length =
+            |p: &Pair| [p.chosen.completion.len() as f64, p.rejected.completion.len() as f64];
         let lengths: Vec<f64> = train.iter().flat_map(length).collect();
         let extra = [
             ("reward/std", std(&all)),
@@ -207,7 +220,8 @@ impl TrainReward {
         let mut best: Option<(f64, Tensor)> = None;
         let mut step = 0;
         for epoch in 0..self.epochs {
-            let order = Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(train.len());
+            let order =
+                Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(train.len());
             let mut losses = Vec::new();
             for chunk in order.chunks(batch) {
                 let rows: Vec<&Pair> = chunk.iter().map(|i| &train[*i]).collect();
@@ -223,7 +237,14 @@ impl TrainReward {
                 step += 1;
                 if step % 10 == 0 || step == total {
                     let recent = &losses[losses.len().saturating_sub(10)..];
-                    cx.metric(step, &[("train/loss", mean(recent)), ("train/lr", lr), ("train/grad_norm", norm)])?;
+                    cx.metric(
+                        step,
+                        &[
+                            ("train/loss", mean(recent)),
+                            ("train/lr", lr),
+                            ("train/grad_norm", norm),
+                        ],
+                    )?;
                 }
                 cx.progress(step, total, "steps")?;
             }
@@ -302,14 +323,8 @@ impl Threshold {
         Self(Tensor::from_slice(&[(0.5_f32.exp() - 1.0).ln()]).set_requires_grad(true))
     }
 
-    fn optimizer(&self, settings: &Optimizer) -> AdamW {
-        let config = AdamWConfig {
-            betas: settings.betas,
-            eps: settings.eps,
-            eps_form: settings.eps_form,
-            weight_decay: 0.0,
-        };
-        AdamW::new(config, &self.0.detach(), 0)
+    fn optimizer(&self, settings: &Optimizer<AdamWDefaults>) -> AdamW {
+        AdamW::new(settings.config(), &self.0.detach(), 0)
     }
 
     fn nu(&self) -> f64 {
@@ -330,7 +345,9 @@ fn pairs(
     let certainties = labels.floats("certainty", f64::NAN);
     let ends = [labels.bools("finished_a", true), labels.bools("finished_b", true)];
     let second: Vec<bool> = match labels.column("choice") {
-        Some(Column::Text(v)) => v.iter().map(|c| c.as_deref().is_some_and(|c| c.starts_with('b'))).collect(),
+        Some(Column::Text(v)) => {
+            v.iter().map(|c| c.as_deref().is_some_and(|c| c.starts_with('b'))).collect()
+        }
         _ => vec![false; labels.rows()],
     };
     let both = (0..labels.rows()).flat_map(|i| {

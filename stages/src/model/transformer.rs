@@ -79,9 +79,7 @@ impl Trunk {
         match window {
             Window::Right => {
                 let (cos, sin) = (self.cos.narrow(0, 0, time), self.sin.narrow(0, 0, time));
-                self.layers(ids, &cos, &sin, |_, q, k, v| {
-                    attention(q, k, v, None, time > 1)
-                })
+                self.layers(ids, &cos, &sin, |_, q, k, v| attention(q, k, v, None, time > 1))
             }
             Window::Left(start) => {
                 let columns = Tensor::arange(time, (Kind::Int64, device));

@@ -22,13 +22,20 @@ fn the_committed_world_is_what_its_generator_makes() {
 #[test]
 fn bad_rows_are_named_by_number_and_reason() {
     let shop = Workshop::new();
-    shop.write("rows.jsonl", "{\"prompt\": \"a\"}\nnot json\n[1]\n{\"prompt\": \"\"}\n{\"prompt\": \"b\"}\n");
+    shop.write(
+        "rows.jsonl",
+        "{\"prompt\": \"a\"}\nnot json\n[1]\n{\"prompt\": \"\"}\n{\"prompt\": \"b\"}\n",
+    );
     let run = |params| shop.run("p", "prepare", params, &[("data", &["rows.jsonl"])]);
     let failure = run(json!({"as": "prompt"})).failure();
     assert!(failure.contains("row 2 of") && failure.contains("not JSON"), "{failure}");
     let ran = run(json!({"as": "prompt", "on_bad_row": "skip"}));
     let notes = ran.notes();
-    assert!(notes.contains("skipped 3 rows: row 2: not JSON") && notes.contains("row 3: not a JSON object"), "{notes}");
+    assert!(
+        notes.contains("skipped 3 rows: row 2: not JSON")
+            && notes.contains("row 3: not a JSON object"),
+        "{notes}"
+    );
     assert_eq!(shop.table("p.data.parquet").texts("prompt").expect("text"), ["a", "b"]);
 }
 
@@ -42,25 +49,34 @@ fn prepare_reads_csv_parquet_and_text_and_renames() {
     assert_eq!(table.names(), ["prompt", "completion", "kind"]);
     assert_eq!(table.texts("prompt").expect("text"), ["q1", "q,2"]);
     // Parquet in, and a column that it does not have.
-    let failure = shop.run("d", "prepare", json!({"as": "text"}), &[("data", &["c.data.parquet"])]).failure();
-    assert!(failure.contains("no column `text`; the columns are `prompt`, `completion`, `kind`"), "{failure}");
+    let failure =
+        shop.run("d", "prepare", json!({"as": "text"}), &[("data", &["c.data.parquet"])]).failure();
+    assert!(
+        failure.contains("no column `text`; the columns are `prompt`, `completion`, `kind`"),
+        "{failure}"
+    );
     shop.write("t.txt", "one\ntwo\n\nthree\n");
     for (unit, rows) in [("lines", 3.0), ("paragraphs", 2.0), ("whole", 1.0), ("chars:4", 4.0)] {
-        let ran = shop.run("t", "prepare", json!({"as": "text", "unit": unit}), &[("data", &["t.txt"])]);
+        let ran =
+            shop.run("t", "prepare", json!({"as": "text", "unit": unit}), &[("data", &["t.txt"])]);
         assert_eq!(ran.summary()["rows/kept"], rows, "{unit}");
     }
     shop.write("none.txt", "\n\n");
-    let failure = shop.run("n", "prepare", json!({"as": "text"}), &[("data", &["none.txt"])]).failure();
+    let failure =
+        shop.run("n", "prepare", json!({"as": "text"}), &[("data", &["none.txt"])]).failure();
     assert!(failure.contains("the source is empty"), "{failure}");
     shop.write("fake.parquet", "PAR");
-    let failure = shop.run("f", "prepare", json!({"as": "text"}), &[("data", &["fake.parquet"])]).failure();
+    let failure =
+        shop.run("f", "prepare", json!({"as": "text"}), &[("data", &["fake.parquet"])]).failure();
     assert!(failure.contains("not a Parquet file"), "{failure}");
 }
 
 #[test]
 fn invariant_30_splits_are_disjoint_by_prompt() {
     let shop = Workshop::new();
-    let rows: String = (0..200).map(|i| format!("{}\n", json!({"prompt": format!("p{}", i % 50), "n": i}))).collect();
+    let rows: String = (0..200)
+        .map(|i| format!("{}\n", json!({"prompt": format!("p{}", i % 50), "n": i})))
+        .collect();
     shop.write("r.jsonl", rows);
     let part = |part: &str| {
         let params = json!({"as": "prompt", "split": {"part": part, "test_fraction": 0.3}});
@@ -92,7 +108,11 @@ fn tokenizers_are_deterministic_and_lose_nothing() {
     let shop = Workshop::new();
     let text: String = (0..300).map(|i| format!("{}\n", json!({"text": format!("<user>word{} and the other one<bot>é ü {}", i % 17, i * 31 % 101)}))).collect();
     shop.write("t.jsonl", text);
-    for params in [json!({"vocab_size": 400}), json!({"algorithm": "byte"}), json!({"algorithm": "char", "vocab_size": 400})] {
+    for params in [
+        json!({"vocab_size": 400}),
+        json!({"algorithm": "byte"}),
+        json!({"algorithm": "char", "vocab_size": 400}),
+    ] {
         let train = |name: &str| {
             shop.run(name, "tokenizer", params.clone(), &[("text", &["t.jsonl"])]).summary();
             fs_err::read(shop.path(&format!("{name}.tokenizer.json"))).expect("bytes")
@@ -108,6 +128,13 @@ fn tokenizers_are_deterministic_and_lose_nothing() {
         assert_eq!(*vocabulary.completion("a", true).expect("ids").last().expect("one"), 2);
         assert_eq!(vocabulary.encode("<eos>").expect("ids"), [2]);
     }
-    let small = shop.run("s", "tokenizer", json!({"algorithm": "char", "vocab_size": 262}), &[("text", &["t.jsonl"])]).failure();
+    let small = shop
+        .run(
+            "s",
+            "tokenizer",
+            json!({"algorithm": "char", "vocab_size": 262}),
+            &[("text", &["t.jsonl"])],
+        )
+        .failure();
     assert!(small.contains("too small") && small.contains("set vocab_size to"), "{small}");
 }

@@ -24,7 +24,11 @@ fn invariant_07_gae() {
     let (a, r) = gae(&[-0.01, 0.02, 0.97], &[0.2, 0.3, 0.4], 1.0, 0.95);
     close(&a, &[0.718425, 0.6615, 0.57], 1e-12);
     close(&r, &[0.918425, 0.9615, 0.97], 1e-12);
-    close(&gae(&[0.0, 0.0, 1.0, 0.0], &[0.0, 1.0, 2.0, 3.0], 0.5, 0.0).0, &[0.5, 0.0, 0.5, -3.0], 1e-12);
+    close(
+        &gae(&[0.0, 0.0, 1.0, 0.0], &[0.0, 1.0, 2.0, 3.0], 0.5, 0.0).0,
+        &[0.5, 0.0, 0.5, -3.0],
+        1e-12,
+    );
     close(&gae(&[0.0, 0.0, 1.0], &[0.2, 0.3, 0.4], 1.0, 0.95).0, &[0.7365, 0.67, 0.6], 1e-12);
     let mut stream = Stream::new(1, "gae", 0, 0);
     for length in 1..40 {
@@ -79,7 +83,11 @@ fn invariant_13_kl_estimators() {
     let expected = |e: KlEstimator| -> f64 {
         numbers(&e.of(&tensor(&l))).iter().zip(&p).map(|(k, p)| k * p).sum()
     };
-    close(&[expected(KlEstimator::K1), expected(KlEstimator::K2), expected(KlEstimator::K3)], &[0.2849, 0.2940, 0.2849], 1e-4);
+    close(
+        &[expected(KlEstimator::K1), expected(KlEstimator::K2), expected(KlEstimator::K3)],
+        &[0.2849, 0.2940, 0.2849],
+        1e-4,
+    );
     // As a loss on samples, k2 follows KL(π‖ρ) and k3 follows KL(ρ‖π).
     let logits = tensor(&p.map(f64::ln)).set_requires_grad(true);
     for (estimator, gradient) in [
@@ -96,7 +104,12 @@ fn invariant_13_kl_estimators() {
     let draws: Vec<f64> = (0..n)
         .map(|_| {
             let mut u = stream.uniform();
-            l[p.iter().position(|p| { u -= p; u < 0.0 }).unwrap_or(3)]
+            l[p.iter()
+                .position(|p| {
+                    u -= p;
+                    u < 0.0
+                })
+                .unwrap_or(3)]
         })
         .collect();
     for estimator in [KlEstimator::K1, KlEstimator::K3] {
@@ -130,9 +143,12 @@ fn invariant_14_adaptive_kl() {
 
 #[test]
 fn invariant_14_policy_and_value_loss_clip_on_the_right_side() {
-    for (advantage, ratio, loss, live) in
-        [(1.0, 1.5, -1.2, false), (-1.0, 1.5, 1.5, true), (-1.0, 0.5, 0.8, false), (1.0, 0.5, -0.5, true)]
-    {
+    for (advantage, ratio, loss, live) in [
+        (1.0, 1.5, -1.2, false),
+        (-1.0, 1.5, 1.5, true),
+        (-1.0, 0.5, 0.8, false),
+        (1.0, 0.5, -0.5, true),
+    ] {
         let new = tensor(&[f64::ln(ratio)]).to_kind(Kind::Float).set_requires_grad(true);
         let zero = Tensor::from_slice(&[0.0_f32]);
         let found = policy_loss(&new, &zero, &Tensor::from_slice(&[advantage as f32]), 0.2);

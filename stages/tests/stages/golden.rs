@@ -23,7 +23,10 @@ pub fn world(shop: &Workshop) {
     for (i, colour) in colours.iter().enumerate() {
         let prompt = format!("is it {colour} ?");
         if i < 6 {
-            demos += &format!("{}\n", json!({"prompt": prompt, "completion": format!("yes , {colour} .")}));
+            demos += &format!(
+                "{}\n",
+                json!({"prompt": prompt, "completion": format!("yes , {colour} .")})
+            );
         }
         let bucket = if i < 6 { "seen" } else { "new" };
         prompts += &format!("{}\n", json!({"prompt": prompt, "colour": colour, "bucket": bucket}));
@@ -42,11 +45,22 @@ pub fn rules() -> Value {
 }
 
 /// Name, kind, params and inputs of each stage of the tiny pipeline.
-pub fn stages() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Vec<&'static str>)>)> {
+pub fn stages() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Vec<&'static str>)>)>
+{
     let model = json!({"layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "context": 48});
     vec![
-        ("ready", "prepare", json!({"as": "text", "dedupe": false}), vec![("data", vec!["text.jsonl"])]),
-        ("tok", "tokenizer", json!({"vocab_size": 300}), vec![("text", vec!["ready.data.parquet"])]),
+        (
+            "ready",
+            "prepare",
+            json!({"as": "text", "dedupe": false}),
+            vec![("data", vec!["text.jsonl"])],
+        ),
+        (
+            "tok",
+            "tokenizer",
+            json!({"vocab_size": 300}),
+            vec![("text", vec!["ready.data.parquet"])],
+        ),
         (
             "base",
             "pretrain",
@@ -81,7 +95,11 @@ pub fn stages() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Ve
             "ppo",
             "ppo",
             json!({"updates": 3, "batch": 16, "minibatch": 8, "max_tokens": 10, "seed": 1}),
-            vec![("policy", vec!["sft.model"]), ("reward", vec!["reward.reward"]), ("prompts", vec!["prompts.jsonl"])],
+            vec![
+                ("policy", vec!["sft.model"]),
+                ("reward", vec!["reward.reward"]),
+                ("prompts", vec!["prompts.jsonl"]),
+            ],
         ),
         (
             "eval",
@@ -114,13 +132,19 @@ fn golden_runs_of_every_kind() {
     let found = run_all(&shop);
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/figures.json");
     if std::env::var_os("PREFLOW_WRITE_GOLDEN").is_some() {
-        fs_err::write(&path, serde_json::to_string_pretty(&found).expect("JSON") + "\n").expect("written");
+        fs_err::write(&path, serde_json::to_string_pretty(&found).expect("JSON") + "\n")
+            .expect("written");
     }
     let text = fs_err::read_to_string(&path).expect("the golden figures");
-    let expected: BTreeMap<String, BTreeMap<String, f64>> = serde_json::from_str(&text).expect("JSON");
+    let expected: BTreeMap<String, BTreeMap<String, f64>> =
+        serde_json::from_str(&text).expect("JSON");
     for (kind, figures) in &expected {
         let names: Vec<_> = found[kind].keys().collect();
-        assert_eq!(names, figures.keys().collect::<Vec<_>>(), "{kind}: results changed: bump VERSION");
+        assert_eq!(
+            names,
+            figures.keys().collect::<Vec<_>>(),
+            "{kind}: results changed: bump VERSION"
+        );
         for (name, value) in figures {
             let now = found[kind][name];
             let near = (now - value).abs() <= TOLERANCE * value.abs().max(1.0);
@@ -141,14 +165,21 @@ fn what_the_tiny_pipeline_leaves(shop: &Workshop) {
     assert_eq!(labels.names()[..8], first);
     assert!(labels.names().contains(&"colour"), "further columns travel along");
     assert!(labels.bools("simulated", false).iter().all(|s| *s));
-    assert_eq!(shop.table("eval.evaluation.parquet").names(), ["policy", "bucket", "name", "value", "low", "high", "n"]);
+    assert_eq!(
+        shop.table("eval.evaluation.parquet").names(),
+        ["policy", "bucket", "name", "value", "low", "high", "n"]
+    );
     for samples in ["eval.samples.parquet", "ppo.samples.parquet"] {
-        assert_eq!(shop.table(samples).names(), ["step", "source", "bucket", "prompt", "response", "score"]);
+        assert_eq!(
+            shop.table(samples).names(),
+            ["step", "source", "bucket", "prompt", "response", "score"]
+        );
     }
     let metrics = shop.table("ppo.metrics.parquet");
     let Some(Column::Text(names)) = metrics.column("name") else { panic!("names") };
     assert!(names.iter().flatten().all(|n| !n.starts_with("time/")), "no seconds in an artifact");
-    let tokenizers = ["tok.tokenizer.json", "base.model/tokenizer.json", "reward.reward/tokenizer.json"];
+    let tokenizers =
+        ["tok.tokenizer.json", "base.model/tokenizer.json", "reward.reward/tokenizer.json"];
     let bytes = tokenizers.map(|t| fs_err::read(shop.path(t)).expect("a tokenizer"));
     assert!(bytes[0] == bytes[1] && bytes[1] == bytes[2]);
 }
@@ -163,7 +194,11 @@ fn tree(shop: &Workshop) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if !path.to_string_lossy().ends_with(".task.json") {
-                let name = path.strip_prefix(shop.dir.path()).expect("inside").to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(shop.dir.path())
+                    .expect("inside")
+                    .to_string_lossy()
+                    .into_owned();
                 out.insert(name, fs_err::read(&path).expect("bytes"));
             }
         }

@@ -75,7 +75,13 @@ impl Workshop {
 
     /// The task of stage `name`; inputs are (port, names of artifacts), a name being that of a file
     /// or `stage.port`.
-    pub fn task(&self, name: &str, kind: &str, params: Value, inputs: &[(&str, &[&str])]) -> TaskSpec {
+    pub fn task(
+        &self,
+        name: &str,
+        kind: &str,
+        params: Value,
+        inputs: &[(&str, &[&str])],
+    ) -> TaskSpec {
         let entry = KINDS.iter().find(|k| k.name == kind).expect("a kind");
         let doc = entry.describe();
         let file = |port: &str, extension: &str| match extension {
@@ -93,8 +99,10 @@ impl Workshop {
             port_type: "any".into(),
             paths: vec![text(self.path(n))],
         };
-        let inputs =
-            inputs.iter().map(|(p, names)| ((*p).into(), names.iter().map(input).collect())).collect();
+        let inputs = inputs
+            .iter()
+            .map(|(p, names)| ((*p).into(), names.iter().map(input).collect()))
+            .collect();
         let Value::Object(params) = params else { panic!("params are an object") };
         TaskSpec {
             protocol: PROTOCOL,
@@ -136,8 +144,10 @@ pub fn run_file(path: &Path) -> Ran {
     let mut text = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
     let code = child.wait().expect("ended").code();
-    let events =
-        text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    let events = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+        .collect();
     Ran { events, code }
 }
 
@@ -227,7 +237,12 @@ pub fn close(a: &[f64], b: &[f64], tolerance: f64) {
 /// A vocabulary of single bytes, made once a test.
 pub fn byte_vocabulary(shop: &Workshop) -> Vocabulary {
     shop.write("bytes.jsonl", "{\"text\": \"abc\"}\n");
-    let ran = shop.run("bytes", "tokenizer", serde_json::json!({"algorithm": "byte"}), &[("text", &["bytes.jsonl"])]);
+    let ran = shop.run(
+        "bytes",
+        "tokenizer",
+        serde_json::json!({"algorithm": "byte"}),
+        &[("text", &["bytes.jsonl"])],
+    );
     ran.summary();
     Vocabulary::open(&shop.path("bytes.tokenizer.json")).expect("a tokenizer")
 }

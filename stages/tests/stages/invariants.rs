@@ -33,7 +33,8 @@ fn invariant_01_the_first_minibatch_has_ratio_one() {
     let packed = Packed::new(&refs(&rollout.rows), Device::Cpu);
     let new = packed.log_probs(&models.policy, 1.0);
     let single: Vec<f32> = rollout.advantages.iter().map(|a| *a as f32).collect();
-    let loss = policy_loss(&new, &Tensor::from_slice(&rollout.old), &Tensor::from_slice(&single), 0.2);
+    let loss =
+        policy_loss(&new, &Tensor::from_slice(&rollout.old), &Tensor::from_slice(&single), 0.2);
     assert!((loss.ratio_mean - 1.0).abs() < 1e-6 && (loss.ratio_max - 1.0).abs() < 1e-5);
     assert!(loss.approx_kl < 1e-10 && loss.clip_fraction == 0.0);
     assert!(numbers(&loss.loss)[0].abs() < 1e-5, "{:?}", loss.loss);
@@ -61,7 +62,8 @@ fn invariant_03_cached_decoding_equals_the_full_pass() {
             starts.push(width - row.prompt.len() as i64);
         }
         let columns = width + longest as i64;
-        let mut cache = Cache::new(&policy.0.config, Tensor::from_slice(&starts), columns, Device::Cpu);
+        let mut cache =
+            Cache::new(&policy.0.config, Tensor::from_slice(&starts), columns, Device::Cpu);
         let mut input = Tensor::from_slice(&ids).view([-1, width]);
         let mut found: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
         for t in 0..longest {
@@ -77,7 +79,9 @@ fn invariant_03_cached_decoding_equals_the_full_pass() {
         }
         let full = numbers(&Packed::new(&refs(&rows), Device::Cpu).log_probs(&policy, 1.0));
         close(&found.concat(), &full, 1e-4);
-        let mean: f64 = found.concat().iter().zip(&full).map(|(a, b)| (a - b).abs().exp()).sum::<f64>() / full.len() as f64;
+        let mean: f64 =
+            found.concat().iter().zip(&full).map(|(a, b)| (a - b).abs().exp()).sum::<f64>()
+                / full.len() as f64;
         assert!(mean <= 1.0001, "{mean}");
     });
 }
@@ -88,7 +92,8 @@ fn invariant_04_padding_batch_and_order_change_nothing() {
     let rows = tiny_rows(7, 3);
     no_grad(|| {
         let all = Packed::new(&refs(&rows), Device::Cpu);
-        let (together, rewards) = (numbers(&all.log_probs(&policy, 0.8)), numbers(&reward.rewards(&all.ids, &all.last)));
+        let (together, rewards) =
+            (numbers(&all.log_probs(&policy, 0.8)), numbers(&reward.rewards(&all.ids, &all.last)));
         let values = numbers(&all.values(&reward));
         for (b, row) in rows.iter().enumerate() {
             let one = Packed::new(&[row], Device::Cpu);
@@ -97,7 +102,10 @@ fn invariant_04_padding_batch_and_order_change_nothing() {
             close(&numbers(&reward.rewards(&one.ids, &one.last)), &rewards[b..=b], 1e-5);
             close(&numbers(&one.values(&reward)), &values[span], 1e-5);
             // The same row with filling on the left.
-            let filled = Tensor::cat(&[Tensor::full([1, 5], PAD, (Kind::Int64, Device::Cpu)), one.ids.shallow_clone()], 1);
+            let filled = Tensor::cat(
+                &[Tensor::full([1, 5], PAD, (Kind::Int64, Device::Cpu)), one.ids.shallow_clone()],
+                1,
+            );
             let left = policy.0.hidden(&filled, &Window::Left(Tensor::from_slice(&[5_i64])));
             let right = policy.0.hidden(&one.ids, &Window::Right);
             close(&numbers(&left.narrow(1, 5, right.size()[1])), &numbers(&right), 1e-5);
@@ -116,11 +124,21 @@ fn invariant_05_filling_is_never_seen() {
     let rows = tiny_rows(5, 4);
     no_grad(|| {
         let mut packed = Packed::new(&refs(&rows), Device::Cpu);
-        let before = [numbers(&packed.log_probs(&policy, 1.0)), numbers(&reward.rewards(&packed.ids, &packed.last)), numbers(&packed.values(&reward))];
-        let filling = Tensor::arange(packed.ids.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0).gt_tensor(&packed.last.unsqueeze(1));
+        let before = [
+            numbers(&packed.log_probs(&policy, 1.0)),
+            numbers(&reward.rewards(&packed.ids, &packed.last)),
+            numbers(&packed.values(&reward)),
+        ];
+        let filling = Tensor::arange(packed.ids.size()[1], (Kind::Int64, Device::Cpu))
+            .unsqueeze(0)
+            .gt_tensor(&packed.last.unsqueeze(1));
         assert!(filling.any().int64_value(&[]) == 1, "the rows have unequal length");
         packed.ids = packed.ids.masked_fill(&filling, 17);
-        let after = [numbers(&packed.log_probs(&policy, 1.0)), numbers(&reward.rewards(&packed.ids, &packed.last)), numbers(&packed.values(&reward))];
+        let after = [
+            numbers(&packed.log_probs(&policy, 1.0)),
+            numbers(&reward.rewards(&packed.ids, &packed.last)),
+            numbers(&packed.values(&reward)),
+        ];
         assert_eq!(before, after);
     });
 }
@@ -156,7 +174,9 @@ fn invariant_09_each_token_is_predicted_by_the_place_before_it() {
     let certain = (next.one_hot(32).to_kind(Kind::Float) * 1e4).reshape([batch * time, 32]);
     let sum = |places: &Tensor| {
         let chosen = certain.index_select(0, places);
-        preflow_stages::model::token_log_probs(&chosen, &packed.targets, 1.0).sum(Kind::Double).double_value(&[])
+        preflow_stages::model::token_log_probs(&chosen, &packed.targets, 1.0)
+            .sum(Kind::Double)
+            .double_value(&[])
     };
     assert_eq!(sum(&packed.places), 0.0);
     assert!(sum(&(&packed.places - 1)) < -1000.0, "shifting by one must show");
@@ -178,17 +198,29 @@ fn train_on_counts(model: &Scorer, shuffled: bool) -> f64 {
     let mut stream = Stream::new(8, "toy", 0, 0);
     let mut side = |count: usize| Example {
         prompt: vec![1, 3],
-        completion: (0..8).map(|i| if i < count { 9 } else { 10 + stream.below(20) as i64 }).collect(),
+        completion: (0..8)
+            .map(|i| if i < count { 9 } else { 10 + stream.below(20) as i64 })
+            .collect(),
     };
-    let pairs: Vec<(Example, Example)> = (0..500).map(|i| { let n = i % 4; (side(n + 2), side(n)) }).collect();
+    let pairs: Vec<(Example, Example)> = (0..500)
+        .map(|i| {
+            let n = i % 4;
+            (side(n + 2), side(n))
+        })
+        .collect();
     let mut coin = Stream::new(9, "coin", 0, 0);
-    let sides: Vec<(Example, Example)> = pairs.into_iter().map(|(a, b)| if shuffled && coin.uniform() < 0.5 { (b, a) } else { (a, b) }).collect();
+    let sides: Vec<(Example, Example)> = pairs
+        .into_iter()
+        .map(|(a, b)| if shuffled && coin.uniform() < 0.5 { (b, a) } else { (a, b) })
+        .collect();
     let (held_out, train) = sides.split_at(100);
     let params = &model.0.params;
-    let config = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, eps_form: EpsForm::Torch, weight_decay: 0.01 };
+    let config =
+        AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, eps_form: EpsForm::Torch, weight_decay: 0.01 };
     let mut adamw = AdamW::new(config, &params.flat, params.decaying());
     let delta = |chunk: &[(Example, Example)]| {
-        let rows: Vec<&Example> = chunk.iter().map(|p| &p.0).chain(chunk.iter().map(|p| &p.1)).collect();
+        let rows: Vec<&Example> =
+            chunk.iter().map(|p| &p.0).chain(chunk.iter().map(|p| &p.1)).collect();
         let packed = Packed::new(&rows, Device::Cpu);
         let n = chunk.len() as i64;
         let rewards = model.rewards(&packed.ids, &packed.last);
@@ -229,7 +261,8 @@ fn invariant_15_draws_follow_the_probabilities() {
     let chi: f64 = counts.iter().zip(expected).map(|(c, e)| (c - e) * (c - e) / e).sum();
     assert!(chi < 18.47, "χ² with 4 degrees of freedom is {chi}, p < .001");
     let support = |sampler: Sampler| -> Vec<usize> {
-        let mut seen: Vec<usize> = (0..2000).map(|i| pick(&weights, &mut Stream::new(2, "s", i, 0), &sampler)).collect();
+        let mut seen: Vec<usize> =
+            (0..2000).map(|i| pick(&weights, &mut Stream::new(2, "s", i, 0), &sampler)).collect();
         seen.sort_unstable();
         seen.dedup();
         seen
@@ -249,7 +282,8 @@ fn invariant_16_what_a_row_draws_depends_on_its_key_alone() {
     for i in 0..9 {
         assert_eq!(generate(&policy, &prompts[i..=i], &keys[i..=i], &SAMPLER), all[i..=i]);
     }
-    let (back, back_keys): (Vec<_>, Vec<_>) = (prompts.iter().rev().cloned().collect(), keys.iter().rev().copied().collect());
+    let (back, back_keys): (Vec<_>, Vec<_>) =
+        (prompts.iter().rev().cloned().collect(), keys.iter().rev().copied().collect());
     let mut reversed = generate(&policy, &back, &back_keys, &SAMPLER);
     reversed.reverse();
     assert_eq!(reversed, all);
@@ -260,7 +294,9 @@ fn invariant_16_what_a_row_draws_depends_on_its_key_alone() {
 #[test]
 fn invariant_18_one_update_moves_the_policy_and_the_critic_only() {
     let models = Models::new(tiny_policy(1), tiny_reward(2));
-    let prints = |m: &Models| [&m.policy.0, &m.critic.0, &m.reference.0, &m.reward.0].map(|t| t.params.fingerprint());
+    let prints = |m: &Models| {
+        [&m.policy.0, &m.critic.0, &m.reference.0, &m.reward.0].map(|t| t.params.fingerprint())
+    };
     let before = prints(&models);
     let ppo = ppo(serde_json::json!({}));
     let rollout = rollout(&models, &ppo, 0.05);

@@ -42,7 +42,8 @@ fn the_worker_leaves_when_its_standard_input_ends() {
     let params = json!({"algorithm": "byte"});
     shop.run("tok", "tokenizer", params, &[("text", &["t.jsonl"])]).summary();
     let params = json!({"train": {"tokens": 1_000_000_000}, "model": {"context": 16}});
-    let inputs: &[(&str, &[&str])] = &[("text", &["t.jsonl"]), ("tokenizer", &["tok.tokenizer.json"])];
+    let inputs: &[(&str, &[&str])] =
+        &[("text", &["t.jsonl"]), ("tokenizer", &["tok.tokenizer.json"])];
     let task = shop.task("long", "pretrain", params, inputs);
     let path = shop.write("long.json", serde_json::to_string(&task).expect("JSON"));
     let mut child = Command::new(WORKER)
@@ -64,11 +65,20 @@ fn simulated_labels_say_so_loudly() {
     golden::world(&shop);
     shop.write("pairs.jsonl", format!("{}\n", json!({"pair": "x", "prompt": "p", "colour": "red", "response_a": "red", "response_b": "no", "finished_a": true, "finished_b": true})));
     let labeler = json!({"simulated": {"rules": golden::rules(), "temperature": 0.0, "flip": 0.0, "tie_below": 0.0}});
-    let ran = shop.run("l", "collect_labels", json!({"labeler": labeler}), &[("pairs", &["pairs.jsonl"])]);
+    let ran = shop.run(
+        "l",
+        "collect_labels",
+        json!({"labeler": labeler}),
+        &[("pairs", &["pairs.jsonl"])],
+    );
     assert!(ran.notes().contains("warn: SIMULATED LABELS"), "{}", ran.notes());
     assert_eq!(shop.table("l.labels.parquet").texts("chosen").expect("text"), ["red"]);
     let none = json!({"labeler": {"simulated": {"rules": [], "temperature": 0.0, "flip": 0.0, "tie_below": 0.0}}});
-    assert!(shop.run("n", "collect_labels", none, &[("pairs", &["pairs.jsonl"])]).failure().contains("without rules"));
+    assert!(
+        shop.run("n", "collect_labels", none, &[("pairs", &["pairs.jsonl"])])
+            .failure()
+            .contains("without rules")
+    );
 }
 
 /// A model of 300 bytes-level tokens in `base.model`.
@@ -87,48 +97,91 @@ fn invariant_17_sft_learns_eight_rows_and_to_stop() {
     let rows = (0..8).map(|i| json!({"prompt": format!("is it {i} ?"), "completion": format!("answer {} .", (i * 5) % 8)}));
     let demos: String = rows.map(|r| format!("{r}\n")).collect();
     shop.write("eight.jsonl", demos);
-    let params = json!({"train": {"epochs": 60, "batch": 8, "lr": 5e-3, "eval_fraction": 0.0}});
-    let ran = shop.run("sft", "sft", params, &[("model", &["base.model"]), ("demos", &["eight.jsonl"])]);
+    let params = json!({"train": {"epochs": 250, "batch": 8, "lr": 5e-3, "eval_fraction": 0.0}});
+    let ran =
+        shop.run("sft", "sft", params, &[("model", &["base.model"]), ("demos", &["eight.jsonl"])]);
     assert!(ran.summary()["train/loss"] < 0.05, "{:?}", ran.summary());
     let rules = json!([{"name": "exact", "score": 1.0, "match": "^{completion}$"}]);
-    let params = json!({"rules": rules, "samples": 1, "temperature": 0.0, "max_tokens": 16, "bootstrap": 0});
-    let ran = shop.run("eval", "evaluate", params, &[("policies", &["sft.model"]), ("prompts", &["eight.jsonl"])]);
+    let params =
+        json!({"rules": rules, "samples": 1, "temperature": 0.0, "max_tokens": 16, "bootstrap": 0});
+    let ran = shop.run(
+        "eval",
+        "evaluate",
+        params,
+        &[("policies", &["sft.model"]), ("prompts", &["eight.jsonl"])],
+    );
     let summary = ran.summary();
-    assert!(summary["eval/exact/sft"] >= 0.95 && summary["eval/eos_rate/sft"] >= 0.95, "{summary:?}");
+    assert!(
+        summary["eval/exact/sft"] >= 0.95 && summary["eval/eos_rate/sft"] >= 0.95,
+        "{summary:?}"
+    );
 }
 
 #[test]
 fn bad_input_is_named() {
     let shop = Workshop::new();
     base(&shop);
-    let label = |tie: bool| json!({"prompt": "p", "chosen": "a", "rejected": "b", "tie": tie}).to_string() + "\n";
+    let label = |tie: bool| {
+        json!({"prompt": "p", "chosen": "a", "rejected": "b", "tie": tie}).to_string() + "\n"
+    };
     shop.write("ties.jsonl", label(true).repeat(4));
     shop.write("empty.jsonl", "");
-    shop.write("long.jsonl", format!("{}\n", json!({"prompt": "is it red ?".repeat(60), "completion": "yes ."})));
-    shop.write("endless.jsonl", format!("{}\n", json!({"prompt": "p", "completion": "word ".repeat(400)})));
-    let fails = |kind: &str, params: serde_json::Value, inputs: &[(&str, &[&str])], expect: &str| {
-        let failure = shop.run("bad", kind, params, inputs).failure();
-        assert!(failure.contains(expect), "{failure}");
-    };
+    shop.write(
+        "long.jsonl",
+        format!("{}\n", json!({"prompt": "is it red ?".repeat(60), "completion": "yes ."})),
+    );
+    shop.write(
+        "endless.jsonl",
+        format!("{}\n", json!({"prompt": "p", "completion": "word ".repeat(400)})),
+    );
+    let fails =
+        |kind: &str, params: serde_json::Value, inputs: &[(&str, &[&str])], expect: &str| {
+            let failure = shop.run("bad", kind, params, inputs).failure();
+            assert!(failure.contains(expect), "{failure}");
+        };
     let reward = |labels: &'static str| [("base", vec!["base.model"]), ("labels", vec![labels])];
-    for (labels, expect) in [("ties.jsonl", "all 4 labels are ties"), ("empty.jsonl", "the dataset is empty")] {
+    for (labels, expect) in
+        [("ties.jsonl", "all 4 labels are ties"), ("empty.jsonl", "the dataset is empty")]
+    {
         let inputs = reward(labels);
         let inputs: Vec<(&str, &[&str])> = inputs.iter().map(|(p, n)| (*p, n.as_slice())).collect();
         fails("train_reward", json!({}), &inputs, expect);
     }
-    fails("sft", json!({}), &[("model", &["base.model"]), ("demos", &["endless.jsonl"])], "too long");
-    fails("sft", json!({}), &[("model", &["base.model"]), ("demos", &["text.jsonl"])], "no column `prompt`; the columns are `text`");
-    let policy: &[(&str, &[&str])] = &[("policy", &["base.model"]), ("prompts", &["prompts.jsonl"])];
+    fails(
+        "sft",
+        json!({}),
+        &[("model", &["base.model"]), ("demos", &["endless.jsonl"])],
+        "too long",
+    );
+    fails(
+        "sft",
+        json!({}),
+        &[("model", &["base.model"]), ("demos", &["text.jsonl"])],
+        "no column `prompt`; the columns are `text`",
+    );
+    let policy: &[(&str, &[&str])] =
+        &[("policy", &["base.model"]), ("prompts", &["prompts.jsonl"])];
     fails("sample_pairs", json!({"max_tokens": 60}), policy, "leaves no room");
     fails("sample_pairs", json!({"temperature": 0.0}), policy, "`temperature` must lie between");
-    let ran = shop.run("cut", "sample_pairs", json!({"pairs": 2, "max_tokens": 8}), &[("policy", &["base.model"]), ("prompts", &["long.jsonl"])]);
+    let ran = shop.run(
+        "cut",
+        "sample_pairs",
+        json!({"pairs": 2, "max_tokens": 8}),
+        &[("policy", &["base.model"]), ("prompts", &["long.jsonl"])],
+    );
     assert!(ran.notes().contains("cut from the left"), "{}", ran.notes());
     let rules = json!([{"name": "r", "score": 1.0, "match": "{nothing}"}]);
-    let inputs: &[(&str, &[&str])] = &[("policies", &["base.model"]), ("prompts", &["prompts.jsonl"])];
+    let inputs: &[(&str, &[&str])] =
+        &[("policies", &["base.model"]), ("prompts", &["prompts.jsonl"])];
     fails("evaluate", json!({"rules": rules}), inputs, "no column `nothing`");
     fails("evaluate", json!({"baseline": "x"}), inputs, "baseline `x` is not one of");
     let wide = json!({"model": {"hidden": 30, "heads": 4}});
-    fails("pretrain", wide, &[("text", &["text.jsonl"]), ("tokenizer", &["tok.tokenizer.json"])], "multiple of heads");
+    fails(
+        "pretrain",
+        wide,
+        &[("text", &["text.jsonl"]), ("tokenizer", &["tok.tokenizer.json"])],
+        "multiple of heads",
+    );
 }
 
 #[test]
@@ -137,8 +190,11 @@ fn other_tokenizers_and_a_shared_pad_and_eos_are_refused() {
     base(&shop);
     let sft = preflow_stages::model::Policy::open(&shop.path("base.model")).expect("a model");
     let vocabulary = byte_vocabulary(&shop);
-    preflow_stages::model::Scorer::from_policy(&sft, 1).save(&shop.path("other"), &vocabulary).expect("saved");
-    let inputs: &[(&str, &[&str])] = &[("policy", &["base.model"]), ("reward", &["other"]), ("prompts", &["prompts.jsonl"])];
+    preflow_stages::model::Scorer::from_policy(&sft, 1)
+        .save(&shop.path("other"), &vocabulary)
+        .expect("saved");
+    let inputs: &[(&str, &[&str])] =
+        &[("policy", &["base.model"]), ("reward", &["other"]), ("prompts", &["prompts.jsonl"])];
     let failure = shop.run("p", "ppo", json!({"updates": 1}), inputs).failure();
     assert!(failure.contains("tokenizers of `policy` and `reward` differ"), "{failure}");
     let text = String::from_utf8(vocabulary.bytes().to_vec()).expect("UTF-8");
@@ -152,7 +208,12 @@ fn other_tokenizers_and_a_shared_pad_and_eos_are_refused() {
 fn a_command_finds_its_ports_in_the_environment() {
     let shop = Workshop::new();
     shop.write("in.txt", "three\ntwo\none\n");
-    let mut task = shop.task("c", "command", json!({"command": "sort \"$IN_data\" > \"$OUT_sorted\""}), &[("data", &["in.txt"])]);
+    let mut task = shop.task(
+        "c",
+        "command",
+        json!({"command": "sort \"$IN_data\" > \"$OUT_sorted\""}),
+        &[("data", &["in.txt"])],
+    );
     let out = shop.path("sorted.txt");
     task.outputs = [("sorted".into(), out.to_str().expect("UTF-8").into())].into();
     shop.perform(&serde_json::to_value(&task).expect("JSON")).summary();

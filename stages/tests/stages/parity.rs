@@ -1,11 +1,14 @@
 //! The model and the optimizer against PyTorch and transformers; see `fixtures/make.py`.
 
-use preflow_stages::model::{LlamaConfig, ParamSpec, Params, Policy, Scorer, Trunk, Window, token_log_probs, write_weights, read_weights};
+use preflow_stages::model::{
+    LlamaConfig, ParamSpec, Params, Policy, Scorer, Trunk, Window, read_weights, token_log_probs,
+    write_weights,
+};
 use preflow_stages::optim::{AdamW, AdamWConfig, EpsForm};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use crate::harness::{byte_vocabulary, close, numbers, tiny_config, tiny_policy, Workshop};
+use crate::harness::{Workshop, byte_vocabulary, close, numbers, tiny_config, tiny_policy};
 
 fn fixture() -> Value {
     serde_json::from_str(include_str!("../fixtures/parity.json")).expect("JSON")
@@ -41,13 +44,18 @@ fn model() -> Policy {
 #[test]
 fn invariant_25_logits_loss_and_gradient_are_those_of_transformers() {
     let (fixture, policy) = (fixture(), model());
-    let ids: Vec<i64> = fixture["ids"].as_array().expect("rows").iter().flat_map(list).map(|x| x as i64).collect();
+    let ids: Vec<i64> =
+        fixture["ids"].as_array().expect("rows").iter().flat_map(list).map(|x| x as i64).collect();
     let ids = Tensor::from_slice(&ids).view([2, -1]);
     let logits = policy.logits(&policy.0.hidden(&ids, &Window::Right));
     close(&numbers(&logits.select(1, 8)), &list(&fixture["logits"]), 1e-4);
     let flat = logits.narrow(1, 0, 8).reshape([-1, 32]);
     let targets = ids.narrow(1, 1, 8).reshape([-1]);
-    close(&numbers(&token_log_probs(&flat, &targets, 0.7)), &list(&fixture["log_probs_at_0.7"]), 1e-4);
+    close(
+        &numbers(&token_log_probs(&flat, &targets, 0.7)),
+        &list(&fixture["log_probs_at_0.7"]),
+        1e-4,
+    );
     let loss = -token_log_probs(&flat, &targets, 1.0).mean(Kind::Float);
     close(&numbers(&loss), &[fixture["loss"].as_f64().expect("a number")], 1e-5);
     let gradient = numbers(&policy.0.params.gradient(&loss));
@@ -68,7 +76,8 @@ fn invariant_25_logits_loss_and_gradient_are_those_of_transformers() {
 fn adamw_takes_the_steps_of_pytorch() {
     let start: Vec<f32> = (0..6).map(|k| -1.0 + 0.4 * k as f32).collect();
     let flat = Tensor::from_slice(&start);
-    let config = AdamWConfig { betas: [0.9, 0.95], eps: 1e-5, eps_form: EpsForm::Torch, weight_decay: 0.1 };
+    let config =
+        AdamWConfig { betas: [0.9, 0.95], eps: 1e-5, eps_form: EpsForm::Torch, weight_decay: 0.1 };
     let mut adamw = AdamW::new(config, &flat, 6);
     for (t, expected) in fixture()["adamw"].as_array().expect("steps").iter().enumerate() {
         let grad: Vec<f32> = (0..6).map(|k| (1.3 * t as f64 + f64::from(k)).sin() as f32).collect();
@@ -96,8 +105,12 @@ fn invariant_25_saved_and_opened_again_nothing_has_changed() {
     }
     let reward = Scorer::from_policy(&tiny_policy(1), 2);
     reward.save(&shop.path("r"), &vocabulary).expect("saved");
-    assert_eq!(Scorer::open(&shop.path("r")).expect("opened").0.params.to_vec(), reward.0.params.to_vec());
-    let error = format!("{:#}", Policy::open(&shop.path("r")).expect_err("a reward model is no policy"));
+    assert_eq!(
+        Scorer::open(&shop.path("r")).expect("opened").0.params.to_vec(),
+        reward.0.params.to_vec()
+    );
+    let error =
+        format!("{:#}", Policy::open(&shop.path("r")).expect_err("a reward model is no policy"));
     assert!(error.contains("`score."), "{error}");
 }
 
@@ -121,10 +134,23 @@ fn hostile_weight_files_are_refused() {
     let entry = r#"{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#;
     refused("twice", &header(&format!(r#"{{"a":{entry},"a":{entry}}}"#)), "listed twice");
     refused("unknown", &header(&format!(r#"{{"a":{entry}}}"#)), "is missing");
-    refused("dtype", &header(r#"{"a":{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}"#), "only F32");
-    refused("offsets", &header(r#"{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,0]}}"#), "does not lie");
-    refused("overflow", &header(r#"{"a":{"dtype":"F32","shape":[18446744073709551615,9],"data_offsets":[0,0]}}"#), "does not lie");
+    refused(
+        "dtype",
+        &header(r#"{"a":{"dtype":"F16","shape":[0],"data_offsets":[0,0]}}"#),
+        "only F32",
+    );
+    refused(
+        "offsets",
+        &header(r#"{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,0]}}"#),
+        "does not lie",
+    );
+    refused(
+        "overflow",
+        &header(r#"{"a":{"dtype":"F32","shape":[18446744073709551615,9],"data_offsets":[0,0]}}"#),
+        "does not lie",
+    );
     let other = ParamSpec::list(&LlamaConfig { hidden: 32, ..tiny_config() }, false);
-    let error = format!("{:#}", read_weights(&shop.path("good"), &other).expect_err("another shape"));
+    let error =
+        format!("{:#}", read_weights(&shop.path("good"), &other).expect_err("another shape"));
     assert!(error.contains("has shape"), "{error}");
 }

@@ -16,7 +16,8 @@ fn the_committed_catalog_is_what_the_worker_says() {
     let path = root().join("stages/catalog.json");
     let committed = fs_err::read_to_string(path).unwrap_or_default();
     assert!(committed == catalog_json(), "stages/catalog.json is out of date: run `make catalog`");
-    let out = std::process::Command::new(crate::harness::WORKER).arg("describe").output().expect("runs");
+    let out =
+        std::process::Command::new(crate::harness::WORKER).arg("describe").output().expect("runs");
     assert!(out.stdout == catalog_json().as_bytes());
 }
 
@@ -28,7 +29,11 @@ fn names_are_unique_and_ports_are_not_params() {
         let doc = kind.describe();
         let mut ports = BTreeSet::new();
         for port in doc.inputs.iter().map(|i| &i.name) {
-            assert!(ports.insert(port) && doc.params["properties"].get(port).is_none(), "{}.{port}", kind.name);
+            assert!(
+                ports.insert(port) && doc.params["properties"].get(port).is_none(),
+                "{}.{port}",
+                kind.name
+            );
         }
         let mut outputs = BTreeSet::new();
         assert!(doc.outputs.iter().all(|o| outputs.insert(&o.name)), "{}", kind.name);
@@ -47,13 +52,15 @@ fn check(schema: &Value, place: &str) {
     }
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     assert_eq!(schema["additionalProperties"], false, "{place} takes unknown params");
-    let required = |name: &str| {
-        schema["required"].as_array().is_some_and(|r| r.iter().any(|x| x == name))
-    };
+    let required =
+        |name: &str| schema["required"].as_array().is_some_and(|r| r.iter().any(|x| x == name));
     for (name, property) in properties {
         let place = format!("{place}.{name}");
         assert!(property["description"].is_string(), "{place} is not documented");
-        assert!(required(name) != property.get("default").is_some(), "{place}: default xor required");
+        assert!(
+            required(name) != property.get("default").is_some(),
+            "{place}: default xor required"
+        );
         check(property, &place);
     }
 }
