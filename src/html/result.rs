@@ -147,6 +147,7 @@ impl<'a> Figures<'a> {
         let apart = order.get(1).map(|second| {
             interval(first).zip(interval(second)).is_some_and(|((low, _), (_, high))| low > high)
         });
+        let level = order.get(1).is_some_and(|s| (s.value - first.value).abs() < 1e-9);
         let unseen = self.is_unseen(bucket);
         let last = self.standings(name, bucket).pop().filter(|l| l.policy != first.policy);
         html! {
@@ -154,6 +155,7 @@ impl<'a> Figures<'a> {
             ", " strong { (text::visible(&first.policy)) }
             (match apart {
                 Some(true) => " leads: ",
+                Some(false) if level => " is level with the next: ",
                 Some(false) => " is ahead, but not clearly: ",
                 None => ": ",
             })

@@ -87,12 +87,7 @@ impl Reporter for Fancy {
             }
             RunEvent::Metric { stage, values, .. } => {
                 if let Some(bar) = self.running.get(stage) {
-                    let shown: Vec<String> = values
-                        .iter()
-                        .filter_map(|(name, x)| Some(format!("{name} {}", words::figure((*x)?))))
-                        .take(3)
-                        .collect();
-                    bar.set_message(shown.join("  "));
+                    bar.set_message(words::figures(values, 2));
                 }
             }
             event => {

@@ -76,13 +76,9 @@ impl Plain {
                 if *unchanged {
                     text.push_str(", same bytes as before");
                 }
-                let figures: Vec<String> = summary
-                    .iter()
-                    .filter_map(|(name, x)| Some(format!("{name} {}", words::figure((*x)?))))
-                    .take(4)
-                    .collect();
+                let figures = words::figures(summary, 3);
                 if !figures.is_empty() {
-                    text = format!("{text}   {}", look.paint("2", &figures.join("  ")));
+                    text = format!("{text}   {}", look.paint("2", &figures));
                 }
                 Some(self.row("✓", "32", stage, &text))
             }

@@ -114,19 +114,34 @@ pub fn bytes(bytes: u64) -> String {
     format!("{size:.1} {}", units[unit])
 }
 
-/// A figure with four digits that count.
+/// A figure with the digits that count.
 #[must_use]
 pub fn figure(x: f64) -> String {
     let size = x.abs();
-    if x == 0.0 {
-        "0".into()
-    } else if size >= 1e5 || size < 1e-3 {
+    if x.fract() == 0.0 && size < 1e7 {
+        format!("{x:.0}")
+    } else if !(1e-3..1e5).contains(&size) {
         format!("{x:.2e}")
     } else if size >= 100.0 {
         format!("{x:.1}")
     } else {
         format!("{x:.3}")
     }
+}
+
+/// The most telling figures on one line: those with the fewest parts in their names, no bounds of
+/// intervals.
+#[must_use]
+pub fn figures(values: &std::collections::BTreeMap<String, Option<f64>>, most: usize) -> String {
+    let mut named: Vec<(&String, f64)> = values
+        .iter()
+        .filter(|(name, _)| !name.ends_with("_low") && !name.ends_with("_high"))
+        .filter_map(|(name, x)| Some((name, (*x)?)))
+        .collect();
+    named.sort_by_key(|(name, _)| name.matches('/').count());
+    let shown: Vec<String> =
+        named.iter().take(most).map(|(name, x)| format!("{name} {}", figure(*x))).collect();
+    shown.join("  ")
 }
 
 #[cfg(test)]

@@ -16,7 +16,11 @@ impl Machine<'_> {
         self.leave_records()?;
         if let Some(error) = self.journal.error.take() {
             let text = format!("this run's journal is incomplete: {error}");
-            self.reporter.event(&RunEvent::Note { stage: "run".into(), level: "warn".into(), text });
+            self.reporter.event(&RunEvent::Note {
+                stage: "run".into(),
+                level: "warn".into(),
+                text,
+            });
         }
         self.tell(RunEvent::RunEnded {
             totals,

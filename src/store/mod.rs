@@ -195,9 +195,16 @@ impl Store {
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = named_temp_file(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     File::open(dir)?.sync_all()
+}
+
+/// A temporary file that, renamed, others may read as the umask allows.
+pub(crate) fn named_temp_file(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().permissions(mode).tempfile_in(dir)
 }

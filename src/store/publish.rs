@@ -63,7 +63,7 @@ impl Store {
         let path = self.entry_path(&entry.fingerprint);
         let dir = path.parent().expect("invariant: an entry has a parent");
         fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut file = super::named_temp_file(dir)?;
         let mut bytes =
             serde_json::to_vec(&entry).expect("invariant: an entry is representable as JSON");
         bytes.push(b'\n');

@@ -99,7 +99,13 @@ fn the_command_line_is_checked() {
 #[test]
 fn more_than_the_machine_has_is_refused_before_anything_runs() {
     let space = Space::chain();
-    space.write("p.yaml", &CHAIN.replace("kind: command\n    inputs: { i: b }", "kind: command\n    run: { gpus: 9 }\n    inputs: { i: b }"));
+    space.write(
+        "p.yaml",
+        &CHAIN.replace(
+            "kind: command\n    inputs: { i: b }",
+            "kind: command\n    run: { gpus: 9 }\n    inputs: { i: b }",
+        ),
+    );
     let said = space.preflow(&["run", "p.yaml", "--gpus", "1"]);
     assert_snapshot!(said.error(), @r"
     exit 2

@@ -38,8 +38,7 @@ fn hanging() -> Space {
 #[test]
 fn ctrl_c_leaves_a_resumable_run() {
     let space = hanging();
-    let child =
-        space.command(&["run", "p.yaml"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let child = space.command(&["run", "p.yaml"]).stdout(Stdio::piped()).spawn().expect("starts");
     wait_for("b starts", || started(&space));
     let started = Instant::now();
     signal(child.id(), rustix::process::Signal::INT);
@@ -59,11 +58,8 @@ fn ctrl_c_leaves_a_resumable_run() {
 #[test]
 fn kill_9_leaves_no_process_and_no_lie() {
     let space = hanging();
-    let mut child = space
-        .command(&["run", "p.yaml"])
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("starts");
+    let mut child =
+        space.command(&["run", "p.yaml"]).stdout(Stdio::null()).spawn().expect("starts");
     wait_for("b starts", || started(&space));
     let pid = space.read("pid.txt");
     assert!(is_alive(pid.trim()));

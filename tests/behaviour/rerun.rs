@@ -124,10 +124,7 @@ fn programs_read_json() {
     let done = events.iter().find(|e| e["event"] == "stage_done" && e["stage"] == "side");
     let digest = done.expect("side is done")["outputs"]["o"].clone();
     // What `sha256sum src.txt` prints: side copies its input.
-    assert_eq!(
-        digest,
-        "sha256:b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"
-    );
+    assert_eq!(digest, "sha256:b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733");
 }
 
 #[test]
@@ -178,9 +175,8 @@ fn a_chain_of_ten_thousand_stages_is_planned() {
     use std::fmt::Write as _;
     let space = Space::empty();
     space.write("src.txt", "text\n");
-    let mut text = String::from(
-        "preflow: 1\nsources: { src: { path: src.txt, as: file } }\nstages:\n",
-    );
+    let mut text =
+        String::from("preflow: 1\nsources: { src: { path: src.txt, as: file } }\nstages:\n");
     for i in 0..10_000 {
         let from = if i == 0 { "src".to_owned() } else { format!("s{}", i - 1) };
         writeln!(
