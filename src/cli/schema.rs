@@ -167,12 +167,14 @@ fn editor(schema: &Value) -> Value {
     }
 }
 
-/// The value, or a param in its place.
+/// The value, or a param in its place. An editor sees `!include FILE` as the name of the file.
 fn with_param(schema: Value) -> Value {
     let texts = schema.get("type").is_some_and(|t| t == "string")
         && schema.get("enum").is_none()
         && schema.get("pattern").is_none();
-    if texts { schema } else { either(schema, json!({ "type": "string", "pattern": r"^\$" })) }
+    let plain = schema.get("type").is_some_and(|t| t != "array" && t != "object");
+    let pattern = if plain { r"^\$" } else { r"^\$|\.ya?ml$" };
+    if texts { schema } else { either(schema, json!({ "type": "string", "pattern": pattern })) }
 }
 
 /// One more alternative. What editors show stays on top.

@@ -135,3 +135,38 @@ fn an_interrupted_stage_made_again_has_the_same_bytes() {
         assert_eq!(digests(&one), digests(&two), "{stage}");
     }
 }
+
+#[test]
+fn the_workshop_keeps_the_promises_of_the_readme() {
+    let space = Workspace::new();
+    let text = space.ok(&["run", "pipelines/workshop.yaml", "--json"]);
+    let events = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let done: Vec<serde_json::Value> = events.filter(|e| e["event"] == "stage_done").collect();
+    let figure = |stage: &str, name: &str| -> f64 {
+        let of = done.iter().find(|e| e["stage"] == stage).expect("the stage ran");
+        of["summary"][name].as_f64().unwrap_or_else(|| panic!("{stage} has no {name}: {of}"))
+    };
+    let eval = |name: &str| figure("eval", &format!("eval/{name}"));
+    // On prompts that nobody labelled, in situations and about objects that nobody demonstrated.
+    let (base, sft, ppo) = (eval("good/base"), eval("good/sft"), eval("good/ppo"));
+    assert!(base <= 0.25 && base < sft, "base {base}, sft {sft}");
+    assert!(eval("good_gain_low") > 0.0, "sft {sft}, ppo {ppo}: the interval holds zero");
+    assert!(eval("good_gain") >= 0.15, "sft {sft}, ppo {ppo}");
+    assert!(eval("rude/ppo") <= 0.02, "{}", eval("rude/ppo"));
+    assert!(eval("eos_rate/ppo") >= 0.95, "{}", eval("eos_rate/ppo"));
+    assert!(eval("kl/ppo") <= 10.0, "{}", eval("kl/ppo"));
+    assert!(figure("reward", "eval/accuracy") >= 0.75, "the reward model learned the preference");
+
+    // Every command that the README shows does what it says.
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).expect("README");
+    let shown = readme.lines().filter_map(|l| l.trim().strip_prefix("preflow "));
+    let mut count = 0;
+    for line in shown {
+        let words: Vec<&str> = line.split('#').next().unwrap_or("").split_whitespace().collect();
+        let (text, code) = space.preflow(&words);
+        assert_eq!(code, Some(0), "preflow {line}\n{text}");
+        count += 1;
+    }
+    assert!(count >= 4, "the README shows commands");
+}
