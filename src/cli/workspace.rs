@@ -132,6 +132,7 @@ impl Loaded {
             // Workers have another working directory, and the memo knows files by whole paths.
             let path = std::path::absolute(&sources[source].path);
             let path = path.unwrap_or_else(|_| sources[source].path.clone().into());
+            let path = path.canonicalize().unwrap_or(path);
             (source, store.digest_source(&path.to_string_lossy()))
         };
         let results: Vec<(usize, Result<SourceDigest, StoreError>)> = if needed.len() < 2 {
