@@ -75,6 +75,9 @@ impl Default for Evaluate {
     }
 }
 
+/// A number that is better when it is larger.
+type Quality<'a> = &'a dyn Fn(&Judged) -> f64;
+
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 1;
@@ -325,7 +328,7 @@ impl Evaluate {
         }
         let gold = |j: &Judged| j.gold;
         let reward = |j: &Judged| j.reward;
-        let quality: &[(&str, &dyn Fn(&Judged) -> f64, bool)] =
+        let quality: &[(&str, Quality, bool)] =
             &[("gold", &gold, !rules.is_empty()), ("reward", &reward, has_reward)];
         for (name, value, _) in quality.iter().filter(|q| q.2) {
             push((*name).to_owned(), interval(&of(mine, value)));

@@ -92,7 +92,6 @@ impl Samples {
     ///
     /// # Errors
     /// When an answer cannot be decoded.
-    #[expect(clippy::too_many_arguments, reason = "the loop hands over what it has")]
     pub fn keep(
         &mut self,
         ppo: &Ppo,
@@ -102,7 +101,7 @@ impl Samples {
         texts: &[&str],
         prompts: &[Vec<i64>],
     ) -> Result<()> {
-        if update % self.every != 0 && update != u64::from(ppo.updates) {
+        if !update.is_multiple_of(self.every) && update != u64::from(ppo.updates) {
             return Ok(());
         }
         let rows: Vec<Vec<i64>> = self.prompts.iter().map(|i| prompts[*i].clone()).collect();
@@ -145,7 +144,7 @@ pub fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<
         let message = format!("`{name}` is {value} after update {}", update + 1);
         return Err(advise(message, "try a smaller lr or a larger kl_coef"));
     }
-    if (update + 1) % 10 != 0 {
+    if !(update + 1).is_multiple_of(10) {
         return Ok(());
     }
     if get("objective/kl") < -0.1 {
