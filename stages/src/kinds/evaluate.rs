@@ -11,13 +11,15 @@ use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, no_grad};
 
+use super::evaluate_measures::{
+    Answers, Figure, Judged, completion_losses, score, table_of, win_rate,
+};
 use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::{Context, advise};
-use crate::data::{Answer, Column, Example, Examples, Rule, RuleBook, Table, Vocabulary};
+use crate::data::{Answer, Column, Example, Rule, RuleBook, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::model::{Packed, Policy, Scorer};
+use crate::model::{Policy, Scorer};
 use crate::sampling::{Sampler, generate};
 use crate::stats::{Estimate, bootstrap, wilson};
 
@@ -73,34 +75,8 @@ impl Default for Evaluate {
     }
 }
 
-/// One answer and what is known of it.
-struct Judged {
-    text: String,
-    finished: bool,
-    tokens: usize,
-    holds: Vec<bool>,
-    gold: f64,
-    reward: f64,
-    /// Nats from the baseline: Σ k1 over the answer; NaN without a baseline.
-    kl: f64,
-}
-
-/// All answers of one policy, `samples` to a prompt, prompt after prompt.
-struct Answers {
-    name: String,
-    baseline: Option<usize>,
-    judged: Vec<Judged>,
-    /// Mean loss of given completions, by row of the prompts; empty when there are none.
-    completion_loss: Vec<f64>,
-}
-
-/// A row of the evaluation table.
-struct Figure {
-    policy: String,
-    bucket: String,
-    name: String,
-    estimate: Estimate,
-}
+/// A number that is better when it is larger.
+type Quality<'a> = &'a dyn Fn(&Judged) -> f64;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
@@ -352,7 +328,7 @@ impl Evaluate {
         }
         let gold = |j: &Judged| j.gold;
         let reward = |j: &Judged| j.reward;
-        let quality: &[(&str, &dyn Fn(&Judged) -> f64, bool)] =
+        let quality: &[(&str, Quality, bool)] =
             &[("gold", &gold, !rules.is_empty()), ("reward", &reward, has_reward)];
         for (name, value, _) in quality.iter().filter(|q| q.2) {
             push((*name).to_owned(), interval(&of(mine, value)));
@@ -432,84 +408,4 @@ impl Evaluate {
         }
         Ok(summary)
     }
-}
-
-/// Fills in rewards and the KL to the baseline, batch by batch.
-fn score(
-    judged: &mut [Judged],
-    examples: &[Example],
-    policy: &Policy,
-    baseline: Option<&Policy>,
-    reward: Option<&Scorer>,
-    temperature: f64,
-) {
-    no_grad(|| {
-        for (judged, examples) in judged.chunks_mut(64).zip(examples.chunks(64)) {
-            let packed =
-                Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
-            if let Some(reward) = reward {
-                let rewards = reward.rewards(&packed.ids, &packed.last);
-                for (b, j) in judged.iter_mut().enumerate() {
-                    j.reward = rewards.double_value(&[b as i64]);
-                }
-            }
-            if let Some(baseline) = baseline {
-                let own = packed.log_probs(policy, temperature);
-                let k1 = own - packed.log_probs(baseline, temperature);
-                for (j, span) in judged.iter_mut().zip(packed.offsets.windows(2)) {
-                    let (start, n) = (span[0] as i64, (span[1] - span[0]) as i64);
-                    j.kl = k1.narrow(0, start, n).sum(Kind::Double).double_value(&[]);
-                }
-            }
-        }
-    });
-}
-
-/// Share of answers that beat the baseline's to the same prompt with the same noise; ties half.
-fn win_rate(
-    mine: &Answers,
-    theirs: &Answers,
-    rows: &[usize],
-    samples: usize,
-    value: &dyn Fn(&Judged) -> f64,
-) -> Estimate {
-    let places = rows.iter().flat_map(|r| r * samples..(r + 1) * samples);
-    let wins: f64 = places
-        .map(|i| {
-            let gap = value(&mine.judged[i]) - value(&theirs.judged[i]);
-            if gap.abs() < 1e-9 { 0.5 } else { f64::from(u8::from(gap > 0.0)) }
-        })
-        .sum();
-    wilson(wins, (rows.len() * samples) as u64)
-}
-
-/// Mean loss of each row's given completion; empty when the prompts have none.
-fn completion_losses(
-    policy: &Policy,
-    vocabulary: &Vocabulary,
-    prompts: &Table,
-) -> Result<Vec<f64>> {
-    if prompts.column("completion").is_none() {
-        return Ok(Vec::new());
-    }
-    let (texts, completions) = (prompts.texts("prompt")?, prompts.texts("completion")?);
-    let rows = texts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-    let examples = Examples::new(vocabulary, policy.0.config.context as usize, rows)?;
-    let mut losses = vec![0.0; texts.len()];
-    for (row, source) in examples.rows.iter().zip(&examples.sources) {
-        losses[*source] = super::sft::mean_loss(policy, std::slice::from_ref(row));
-    }
-    Ok(losses)
-}
-
-fn table_of(figures: &[Figure]) -> Result<Table> {
-    Table::new(vec![
-        ("policy", Column::text(figures.iter().map(|f| f.policy.as_str()))),
-        ("bucket", Column::text(figures.iter().map(|f| f.bucket.as_str()))),
-        ("name", Column::text(figures.iter().map(|f| f.name.as_str()))),
-        ("value", Column::floats(figures.iter().map(|f| f.estimate.value))),
-        ("low", Column::floats(figures.iter().map(|f| f.estimate.low))),
-        ("high", Column::floats(figures.iter().map(|f| f.estimate.high))),
-        ("n", Column::ints(figures.iter().map(|f| f.estimate.n as i64))),
-    ])
 }

@@ -4,7 +4,9 @@
 mod collect_labels;
 mod command;
 mod evaluate;
+mod evaluate_measures;
 pub mod ppo;
+mod ppo_report;
 mod prepare;
 mod pretrain;
 mod sample_pairs;

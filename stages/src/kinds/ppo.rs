@@ -13,9 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
+use super::ppo_report::{Samples, Stepped, alarms, figures};
 use super::train::{Defaults, Optimizer, Trainer, encode_prompts, same_tokenizer, within};
-use crate::context::{Context, advise};
-use crate::data::{Column, Example, Table, Vocabulary};
+use crate::context::Context;
+use crate::data::{Example, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::{Packed, Policy, Scorer, token_log_probs};
 use crate::optim::Schedule;
@@ -24,10 +25,7 @@ use crate::rl::{
 };
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
-use crate::stats::{correlation, mean, quantile, std};
-
-/// Prompts whose answers are kept as the policy moves.
-const SHOWN: usize = 5;
+use crate::stats::mean;
 
 /// Params of `ppo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,7 +39,7 @@ pub struct Ppo {
     kl_horizon: f64,
     /// Times that fresh responses are drawn.
     #[schemars(range(min = 1))]
-    updates: u32,
+    pub(super) updates: u32,
     /// Responses of one update.
     #[schemars(range(min = 1))]
     batch: u32,
@@ -86,7 +84,7 @@ pub struct Ppo {
     /// AdamW and clipping, of policy and critic alike.
     optimizer: Optimizer<AdamWDefaults>,
     /// Updates between two samples that are kept; 0: six times in all.
-    sample_every: u32,
+    pub(super) sample_every: u32,
     /// Names the random streams: the order of prompts and rows, and the draws.
     seed: u64,
 }
@@ -172,18 +170,6 @@ pub struct Rollout {
     pub advantages: Vec<f64>,
     pub returns: Vec<f64>,
     pub entropy: f64,
-}
-
-/// Means over the steps of one update.
-#[derive(Default)]
-struct Stepped {
-    approx_kl: Vec<f64>,
-    clip_fraction: Vec<f64>,
-    ratio: Vec<f64>,
-    policy_loss: Vec<f64>,
-    value_loss: Vec<f64>,
-    value_clip: Vec<f64>,
-    grad_norm: Vec<f64>,
 }
 
 impl Stage for Ppo {
@@ -289,7 +275,7 @@ impl Ppo {
                 [&mut policy_trainer, &mut critic_trainer],
             )?;
             let trained = start.elapsed().as_secs_f64();
-            let figures = self.figures(&rollout, &stepped, kl.beta, factor);
+            let figures = figures(&rollout, &stepped, kl.beta, self.lr * factor);
             let seconds = [
                 ("time/gen", drawn),
                 ("time/score", scored - drawn),
@@ -315,7 +301,7 @@ impl Ppo {
         generate(&models.policy, rows, &keys, &self.sampler(update))
     }
 
-    fn sampler(&self, step: u64) -> Sampler {
+    pub(super) fn sampler(&self, step: u64) -> Sampler {
         Sampler {
             temperature: self.temperature,
             top_k: 0,
@@ -456,52 +442,6 @@ impl Ppo {
         }
         Ok(stepped)
     }
-
-    /// The figures of one update, named as TRL names them where it has them.
-    fn figures(
-        &self,
-        rollout: &Rollout,
-        stepped: &Stepped,
-        beta: f64,
-        factor: f64,
-    ) -> Vec<(&'static str, f64)> {
-        let (kl, score) = (rollout.kl(), mean(&rollout.scores));
-        let mut lengths: Vec<f64> =
-            rollout.rows.iter().map(|r| r.completion.len() as f64).collect();
-        let corr = correlation(&rollout.raw_scores, &lengths);
-        lengths.sort_by(f64::total_cmp);
-        let distinct: std::collections::BTreeSet<_> =
-            rollout.rows.iter().map(|r| &r.completion).collect();
-        let ended = rollout.finished.iter().filter(|f| **f).count() as f64;
-        let n = rollout.rows.len() as f64;
-        let residual: Vec<f64> =
-            rollout.returns.iter().zip(&rollout.values).map(|(r, v)| r - f64::from(*v)).collect();
-        let explained = 1.0 - (std(&residual) / std(&rollout.returns).max(1e-8)).powi(2);
-        vec![
-            ("objective/kl", kl),
-            ("objective/entropy", rollout.entropy),
-            ("objective/scores", score),
-            ("objective/rlhf_reward", score - beta * kl),
-            ("objective/non_score_reward", -beta * kl),
-            ("policy/approxkl", mean(&stepped.approx_kl)),
-            ("policy/clipfrac", mean(&stepped.clip_fraction)),
-            ("policy/ratio", mean(&stepped.ratio)),
-            ("policy/loss", mean(&stepped.policy_loss)),
-            ("policy/grad_norm", mean(&stepped.grad_norm)),
-            ("policy/lr", self.lr * factor),
-            ("val/loss", mean(&stepped.value_loss)),
-            ("val/clipfrac", mean(&stepped.value_clip)),
-            ("val/explained_variance", explained),
-            ("tokens/eos_rate", ended / n),
-            ("tokens/len_mean", mean(&lengths)),
-            ("tokens/len_p90", quantile(&lengths, 0.9)),
-            ("tokens/distinct_ratio", distinct.len() as f64 / n),
-            ("reward/mean", mean(&rollout.raw_scores)),
-            ("reward/std", std(&rollout.raw_scores)),
-            ("reward/corr_with_length", corr),
-            ("beta", beta),
-        ]
-    }
 }
 
 impl Rollout {
@@ -518,88 +458,6 @@ impl Rollout {
             .collect();
         Tensor::from_slice(&parts)
     }
-}
-
-/// Answers to a few prompts as the policy moves.
-struct Samples {
-    prompts: Vec<usize>,
-    every: u64,
-    rows: Vec<(u64, usize, String, f64)>,
-    texts: Vec<String>,
-}
-
-impl Samples {
-    fn new(ppo: &Ppo, prompts: usize) -> Self {
-        let shown = SHOWN.min(prompts);
-        let every = match ppo.sample_every {
-            0 => (u64::from(ppo.updates) / 5).max(1),
-            n => u64::from(n),
-        };
-        let prompts = (0..shown).map(|i| i * prompts / shown).collect();
-        Self { prompts, every, rows: Vec::new(), texts: Vec::new() }
-    }
-
-    fn keep(
-        &mut self,
-        ppo: &Ppo,
-        update: u64,
-        models: &Models,
-        vocabulary: &Vocabulary,
-        texts: &[&str],
-        prompts: &[Vec<i64>],
-    ) -> Result<()> {
-        if update % self.every != 0 && update != u64::from(ppo.updates) {
-            return Ok(());
-        }
-        let rows: Vec<Vec<i64>> = self.prompts.iter().map(|i| prompts[*i].clone()).collect();
-        let keys: Vec<u64> = (0..rows.len() as u64).collect();
-        // Step u64::MAX is no update's: the same noise at every time.
-        let responses = generate(&models.policy, &rows, &keys, &ppo.sampler(u64::MAX));
-        let drawn: Vec<String> =
-            responses.iter().map(|r| vocabulary.decode(&r.tokens)).collect::<Result<_>>()?;
-        let scores = ppo.score(models, rows, responses, 0.0).scores;
-        for (i, (text, score)) in drawn.into_iter().zip(scores).enumerate() {
-            self.rows.push((update, self.prompts[i], text.trim().to_owned(), score));
-            self.texts.push(texts[self.prompts[i]].to_owned());
-        }
-        Ok(())
-    }
-
-    fn table(&self) -> Result<Table> {
-        Table::new(vec![
-            ("step", Column::ints(self.rows.iter().map(|r| r.0 as i64))),
-            ("source", Column::text(self.rows.iter().map(|_| "ppo"))),
-            ("bucket", Column::text(self.rows.iter().map(|_| "train"))),
-            ("prompt", Column::text(self.texts.iter().map(String::as_str))),
-            ("response", Column::text(self.rows.iter().map(|r| r.2.as_str()))),
-            ("score", Column::floats(self.rows.iter().map(|r| r.3))),
-        ])
-    }
-}
-
-/// Stops on numbers that are none, and warns of signs that training goes wrong.
-fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<()> {
-    let get = |name: &str| figures.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v);
-    if let Some((name, value)) = figures.iter().find(|(_, v)| !v.is_finite()) {
-        let message = format!("`{name}` is {value} after update {}", update + 1);
-        return Err(advise(message, "try a smaller lr or a larger kl_coef"));
-    }
-    if (update + 1) % 10 != 0 {
-        return Ok(());
-    }
-    if get("objective/kl") < -0.1 {
-        cx.warn("the KL is negative: the policy draws otherwise than it is scored")?;
-    }
-    if get("tokens/eos_rate") < 0.5 {
-        cx.warn("fewer than half of the responses end: raise max_tokens, or see eos.penalty")?;
-    }
-    if get("tokens/distinct_ratio") < 0.2 {
-        cx.warn("most responses are the same: the policy has collapsed; raise kl_coef")?;
-    }
-    if get("reward/corr_with_length").abs() > 0.6 {
-        cx.warn("the reward follows the length of the response")?;
-    }
-    Ok(())
 }
 
 /// The next prompt, in an order that is drawn anew when all have been used.

@@ -188,7 +188,7 @@ impl Pretrain {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         context: usize,
-    ) -> Result<(Vec<Vec<i64>>, Vec<Vec<i64>>)> {
+    ) -> Result<(Rows, Rows)> {
         let table = cx.table("text")?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         for text in table.texts("text")? {
@@ -299,6 +299,9 @@ impl ModelShape {
         Ok(config)
     }
 }
+
+/// Rows of tokens, all of one length.
+type Rows = Vec<Vec<i64>>;
 
 /// Row numbers in random order, a fresh order every time all have been given.
 struct Order {

@@ -142,11 +142,12 @@ impl Trunk {
             let k = qk.narrow(2, c.heads, c.kv_heads).transpose(1, 2);
             let v = heads.narrow(2, rotated, c.kv_heads).transpose(1, 2);
             let mixed = attend(layer, &q, &k, &v).transpose(1, 2).reshape([batch, time, c.hidden]);
-            x = x + mixed.linear(o, None::<Tensor>);
-            let mlp = norm_linear(&x, &t[norms + 2 * layer + 1], gate_up, c.norm_eps);
+            // Not in place: the sum before is needed for the gradient.
+            let attended = x + mixed.linear(o, None::<Tensor>);
+            let mlp = norm_linear(&attended, &t[norms + 2 * layer + 1], gate_up, c.norm_eps);
             let gate = mlp.narrow(2, 0, c.intermediate).silu();
             let up = mlp.narrow(2, c.intermediate, c.intermediate);
-            x = x + (gate * up).linear(down, None::<Tensor>);
+            x = attended + (gate * up).linear(down, None::<Tensor>);
         }
         scale_to_unit(&x, c.norm_eps) * &t[norms + 2 * layers]
     }

@@ -44,9 +44,11 @@ pub fn rules() -> Value {
     ])
 }
 
+type Inputs = Vec<(&'static str, Vec<&'static str>)>;
+type Step = (&'static str, &'static str, Value, Inputs);
+
 /// Name, kind, params and inputs of each stage of the tiny pipeline.
-pub fn stages() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Vec<&'static str>)>)>
-{
+pub fn stages() -> Vec<Step> {
     let model = json!({"layers": 2, "hidden": 32, "heads": 4, "kv_heads": 2, "context": 48});
     vec![
         (

@@ -97,7 +97,7 @@ fn invariant_17_sft_learns_eight_rows_and_to_stop() {
     let rows = (0..8).map(|i| json!({"prompt": format!("is it {i} ?"), "completion": format!("answer {} .", (i * 5) % 8)}));
     let demos: String = rows.map(|r| format!("{r}\n")).collect();
     shop.write("eight.jsonl", demos);
-    let params = json!({"train": {"epochs": 250, "batch": 8, "lr": 5e-3, "eval_fraction": 0.0}});
+    let params = json!({"train": {"epochs": 500, "batch": 8, "lr": 1e-2, "eval_fraction": 0.0}});
     let ran =
         shop.run("sft", "sft", params, &[("model", &["base.model"]), ("demos", &["eight.jsonl"])]);
     assert!(ran.summary()["train/loss"] < 0.05, "{:?}", ran.summary());
