@@ -16,7 +16,9 @@ check: libtorch
 	cargo fmt --check && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 catalog: libtorch
-	cargo run -q -p preflow-stages --bin preflow-worker -- describe > stages/catalog.json
+	cargo run -q -p preflow-stages --bin preflow-worker -- describe > stages/catalog.json.new
+	mv stages/catalog.json.new stages/catalog.json
+	cargo run -q -p preflow -- schema > pipelines/schema.json
 
 libtorch:
 	@./scripts/libtorch.sh
