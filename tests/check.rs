@@ -113,7 +113,8 @@ fn every_committed_pipeline_is_sound() {
 
 #[test]
 fn the_committed_editor_schema_is_what_preflow_prints() {
-    let output = Command::new(env!("CARGO_BIN_EXE_preflow")).arg("schema").output().expect("starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_preflow")).arg("schema").output().expect("starts");
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/schema.json");
     let committed = std::fs::read(committed).expect("pipelines/schema.json");
     assert!(output.stdout == committed, "out of date: run `make catalog`");

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_cast::cast;
+use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use thiserror::Error;
 
@@ -37,7 +39,7 @@ pub enum ReadError {
     #[error("{path} is not readable as Parquet: {source}")]
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
     #[error("{path} holds a broken batch: {source}")]
-    Batch { path: PathBuf, source: arrow::error::ArrowError },
+    Batch { path: PathBuf, source: arrow_schema::ArrowError },
 }
 
 /// Adds what the outputs say. Returns what could not be read; the rest is still there.
