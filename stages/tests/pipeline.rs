@@ -69,7 +69,7 @@ const SMOKE: &str = "pipelines/smoke.yaml";
 fn the_smoke_pipeline_from_text_to_an_aligned_model() {
     let space = Workspace::new();
     let text = space.ok(&["run", SMOKE]);
-    assert!(text.contains("simulated"), "labels of no person are called so: {text}");
+    assert!(text.contains("SIMULATED"), "labels of no person are called so: {text}");
     let again = space.ok(&["run", SMOKE]);
     assert!(again.contains("nothing to do"), "{again}");
     assert!(space.ok(&["verify"]).contains("sound"));
