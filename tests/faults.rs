@@ -10,8 +10,24 @@ use std::process::{Command, Output, Stdio};
 
 /// Names under which the calls appear; absent ones are skipped because they do not happen.
 const CALLS: [&str; 19] = [
-    "openat", "write", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "link",
-    "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "symlink", "symlinkat", "chmod",
+    "openat",
+    "write",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "symlink",
+    "symlinkat",
+    "chmod",
     "fchmodat",
 ];
 
@@ -101,7 +117,10 @@ fn counts() -> BTreeMap<&'static str, usize> {
         let entry: &mut usize = most.entry(call).or_default();
         *entry = n.max(*entry);
     }
-    assert!(most.contains_key("syncfs") && most.len() > 5, "the trace shows the publishing: {most:?}");
+    assert!(
+        most.contains_key("syncfs") && most.len() > 5,
+        "the trace shows the publishing: {most:?}"
+    );
     most
 }
 
@@ -139,8 +158,7 @@ fn inject(call: &str, fault: &str, k: usize) -> Result<bool, String> {
     let killed = fault.starts_with("signal");
     let place = dir.path().join("cache").display().to_string();
     let text = std::fs::read_to_string(&trace).unwrap_or_default();
-    let hit = killed
-        || text.lines().any(|line| line.contains("INJECTED") && line.contains(&place));
+    let hit = killed || text.lines().any(|line| line.contains("INJECTED") && line.contains(&place));
     if !hit {
         return Ok(false);
     }

@@ -12,6 +12,9 @@ use crate::identity::Fingerprint;
 use crate::plan::outputs_of;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 
+/// With less than this left, bytes, a disk counts as full.
+const FULL: u64 = 64 * 1024;
+
 impl Machine<'_> {
     pub(super) fn ended(
         &mut self,
@@ -65,15 +68,23 @@ impl Machine<'_> {
     pub(super) fn failed(&mut self, stage: usize, slot: Slot, outcome: Outcome) {
         let retries = self.inputs.graph.stages[stage].execution.retries;
         let name = self.name(stage);
+        // A program on a full disk says this or that; the disk itself says it plainly.
+        let full = self.inputs.store.free_bytes().filter(|free| *free < FULL);
+        self.storage |= full.is_some();
+        let place = self.inputs.store.root().display().to_string();
+        let outcome = match full {
+            None => outcome,
+            Some(free) => disk_full(&outcome, free, &place),
+        };
         let State::Running(attempt) = &mut self.states[stage] else { return };
-        let retrying = attempt.number <= retries && !self.halted;
+        let retrying = attempt.number <= retries && !self.halted && full.is_none();
         let event = RunEvent::StageFailed {
             stage: name,
             outcome,
             retrying,
             log: attempt.logs.join("log.txt").display().to_string(),
             task: attempt.logs.join("task.json").display().to_string(),
-            storage: false,
+            storage: full.is_some(),
         };
         self.tell(event);
         if retrying {
@@ -232,5 +243,20 @@ impl Machine<'_> {
                 todo.extend(&self.downstream[next]);
             }
         }
+    }
+}
+
+fn disk_full(outcome: &Outcome, free: u64, place: &str) -> Outcome {
+    let said = match outcome {
+        Outcome::Failed { message, chain, .. } => {
+            std::iter::once(message).chain(chain).cloned().collect()
+        }
+        Outcome::Crashed { how, tail, .. } => vec![how.clone(), tail.clone()],
+        other => vec![format!("{other:?}")],
+    };
+    Outcome::Failed {
+        message: format!("the disk that holds `{place}` is full: {free} bytes are free"),
+        chain: said.into_iter().filter(|s| !s.is_empty()).collect(),
+        help: Some("free space, or choose another place with --cache; then run again".into()),
     }
 }

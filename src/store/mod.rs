@@ -158,6 +158,13 @@ impl Store {
         self.root.join("runs").join(run)
     }
 
+    /// Bytes that can still be written where the store lies; `None` when nobody can tell.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&self.root).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Keeps the garbage collector away while a run lives; freed by death.
     ///
     /// # Errors

@@ -121,3 +121,35 @@ fn gc_refuses_when_a_pipeline_cannot_be_read() {
     ");
     assert_eq!(space.files("cache/entries-v1").len(), 4);
 }
+
+#[test]
+fn a_full_disk_is_named_and_a_second_try_goes_on() {
+    let space = Space::chain();
+    // A small disk of its own, where that is allowed; elsewhere `tests/faults.rs` stands for it.
+    std::fs::create_dir(space.path("disk")).expect("mkdir");
+    let mount = |args: &[&str]| {
+        let done = std::process::Command::new(args[0]).args(&args[1..]).output();
+        done.is_ok_and(|d| d.status.success())
+    };
+    let disk = space.path("disk").display().to_string();
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", &disk]) {
+        eprintln!("no disk of its own could be mounted: only root can");
+        return;
+    }
+    let filler = space.path("disk/filler");
+    let make = format!(
+        "cp \"$IN_i\" \"$OUT_o\"; test -e {0} || {{ head -c 900000 /dev/zero > {0}; exit 1; }}",
+        filler.display()
+    );
+    space.write("p.yaml", &CHAIN.replace("cp \"$IN_i\" \"$OUT_o\"", &make));
+    let cache = space.path("disk/cache").display().to_string();
+    let full = space.preflow(&["run", "p.yaml", "side", "--cache", &cache]);
+    std::fs::write(&filler, "").expect("truncate");
+    let again = space.preflow(&["run", "p.yaml", "side", "--cache", &cache]);
+    let sound = space.preflow(&["verify", "--cache", &cache]);
+    assert!(mount(&["umount", &disk]), "unmounted");
+    assert_eq!(full.code, Some(4), "{}{}", full.out, full.err);
+    assert!(full.out.contains("is full: 0 bytes are free"), "{}", full.out);
+    assert_eq!(again.code, Some(0), "{}{}", again.out, again.err);
+    assert_eq!(sound.code, Some(0), "{}{}", sound.out, sound.err);
+}
