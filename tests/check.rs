@@ -1,6 +1,7 @@
 //! `preflow check` and its neighbours as people start them: exit codes, streams, closed pipes.
 //! Knows nothing of rooms.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::io::Read as _;
 use std::path::Path;

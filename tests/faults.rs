@@ -3,6 +3,7 @@
 //!
 //! Needs `strace`. Of each call's occurrences a sample is taken, the first ones and then evenly;
 //! `PREFLOW_FAULTS=all cargo test --test faults` takes every one.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -43,6 +43,21 @@ fn group(problem: &Diagnostic) -> Group<'_> {
     group
 }
 
+/// Why a verb could not do its work, with the remedy.
+#[must_use]
+pub fn failure(failure: &Failure, look: Look) -> String {
+    let message = match failure {
+        Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
+        Failure::Usage { message, .. } => message.clone(),
+        Failure::Store(error) => error.to_string(),
+    };
+    let mut text = format!("{} {}\n", look.paint("1;31", "error:"), clean(&message));
+    if let Some(help) = failure.remedy() {
+        text.push_str(&format!("  = help: {help}\n"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -106,19 +121,4 @@ mod tests {
         assert!(!plain.contains('\u{1b}'), "{plain:?}");
         assert!(diagnostics(&[problem(text, "patern")], true).contains('\u{1b}'));
     }
-}
-
-/// Why a verb could not do its work, with the remedy.
-#[must_use]
-pub fn failure(failure: &Failure, look: Look) -> String {
-    let message = match failure {
-        Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
-        Failure::Usage { message, .. } => message.clone(),
-        Failure::Store(error) => error.to_string(),
-    };
-    let mut text = format!("{} {}\n", look.paint("1;31", "error:"), clean(&message));
-    if let Some(help) = failure.remedy() {
-        text.push_str(&format!("  = help: {help}\n"));
-    }
-    text
 }

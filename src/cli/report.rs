@@ -81,7 +81,7 @@ fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
                 },
                 seconds: entry.map(|e| e.made.seconds),
                 upstream: loaded.graph.upstream(index),
-                notes: entry.map(|e| notes(e)).unwrap_or_default(),
+                notes: entry.map(notes).unwrap_or_default(),
                 fingerprint: entry.map(|e| e.fingerprint.hex()).unwrap_or_default(),
                 params: html::params(&node.params),
                 ..StageReport::default()

@@ -1,4 +1,5 @@
 //! Processes that misbehave in every way a worker can.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;

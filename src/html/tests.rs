@@ -1,5 +1,6 @@
 //! The page as a whole: self-contained, harmless, sound when everything is missing.
 //! Made-up data; nothing here was measured.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::sync::Arc;
 

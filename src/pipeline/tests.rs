@@ -1,5 +1,6 @@
 //! What pipeline files may say, and what is said back when they may not.
 //! Knows no kinds.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind};

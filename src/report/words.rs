@@ -81,11 +81,6 @@ fn differing(old: &str, new: &str) -> (String, String) {
 /// Seconds as a person reads them: `0.3s`, `9s`, `1m10s`, `9h20m`.
 #[must_use]
 pub fn seconds(seconds: f64) -> String {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "rounded, positive"
-    )]
     let seconds = seconds.max(0.0) + 0.0;
     let whole = seconds.round() as u64;
     match whole {

@@ -12,6 +12,12 @@ use crate::graph::Producer;
 use crate::protocol::InputSpec;
 use crate::store::{EntryOutput, Health, Slot, Store};
 
+/// Input port → what is connected, as the task is told.
+type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
+
+/// Producing stage and object, to be read in full before use.
+type Checks = Vec<(usize, EntryOutput)>;
+
 impl Machine<'_> {
     pub(super) fn attempt(&mut self, stage: usize, slot: Slot, mut attempt: Attempt) {
         let node = &self.inputs.graph.stages[stage];
@@ -56,10 +62,7 @@ impl Machine<'_> {
     }
 
     /// Paths of the inputs, and the objects among them whose bytes nobody has read in this run.
-    fn task_inputs(
-        &mut self,
-        stage: usize,
-    ) -> (BTreeMap<String, Vec<InputSpec>>, Vec<(usize, EntryOutput)>) {
+    fn task_inputs(&mut self, stage: usize) -> (InputSpecs, Checks) {
         let graph = self.inputs.graph;
         let mut checks = Vec::new();
         let mut all = BTreeMap::new();
@@ -87,12 +90,7 @@ impl Machine<'_> {
         (all, checks)
     }
 
-    fn output_path(
-        &mut self,
-        from: usize,
-        port: &str,
-        checks: &mut Vec<(usize, EntryOutput)>,
-    ) -> PathBuf {
+    fn output_path(&mut self, from: usize, port: &str, checks: &mut Checks) -> PathBuf {
         if let Some(paths) = &self.unpublished[from] {
             self.lent.insert(from);
             return paths[port].clone();
@@ -122,7 +120,7 @@ impl Machine<'_> {
 }
 
 /// Producers among `checks` whose object is not what its name says.
-fn verify(store: &Store, checks: Vec<(usize, EntryOutput)>) -> Vec<usize> {
+fn verify(store: &Store, checks: Checks) -> Vec<usize> {
     let bad = |output: &EntryOutput| !matches!(store.check(output, true), Ok(Health::Good));
     let mut producers: Vec<usize> =
         checks.into_iter().filter(|(_, o)| bad(o)).map(|(p, _)| p).collect();

@@ -92,7 +92,7 @@ enum Message {
     Ended(usize, Box<Slot>, Outcome),
     /// An input's bytes are not what they were: the producing stages must run again.
     InputsDamaged(usize, Box<Slot>, Vec<usize>),
-    Sealed(usize, Box<Result<Sealed, (Slot, StoreError)>>),
+    Sealed(usize, Box<Result<Sealed, Box<(Slot, StoreError)>>>),
     Published(Box<committer::Published>),
     /// Time to look again whether another process is done.
     LookAgain(usize),

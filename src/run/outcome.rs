@@ -132,19 +132,21 @@ impl Machine<'_> {
     pub(super) fn sealed(
         &mut self,
         stage: usize,
-        result: Result<Sealed, (Slot, StoreError)>,
+        result: Result<Sealed, Box<(Slot, StoreError)>>,
     ) -> Result<(), RunError> {
         let sealed = match result {
             Ok(sealed) => sealed,
-            Err((slot, e)) if e.is_storage() => {
-                drop(slot);
-                self.release(stage);
-                self.fail_storage(stage, &e);
-                return Ok(());
-            }
-            Err((slot, e)) => {
-                let outcome = Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
-                self.failed(stage, slot, outcome);
+            Err(refused) => {
+                let (slot, e) = *refused;
+                if e.is_storage() {
+                    drop(slot);
+                    self.release(stage);
+                    self.fail_storage(stage, &e);
+                } else {
+                    let outcome =
+                        Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
+                    self.failed(stage, slot, outcome);
+                }
                 return Ok(());
             }
         };

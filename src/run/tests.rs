@@ -1,4 +1,5 @@
 //! The loop on scripted outcomes: journal text as snapshot.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

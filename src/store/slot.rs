@@ -200,12 +200,12 @@ impl Slot {
         self,
         files: BTreeMap<String, PathBuf>,
         made: Provenance,
-    ) -> Result<Sealed, (Self, StoreError)> {
+    ) -> Result<Sealed, Box<(Self, StoreError)>> {
         let mut outputs = BTreeMap::new();
         for (port, path) in &files {
             match hash_output(port, path) {
                 Ok(output) => outputs.insert(port.clone(), output),
-                Err(e) => return Err((self, e)),
+                Err(e) => return Err(Box::new((self, e))),
             };
         }
         Ok(Sealed { slot: self, files, outputs, made })

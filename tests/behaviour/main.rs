@@ -1,4 +1,5 @@
 //! The binary as a user meets it: a directory, a pipeline, one command after another.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 mod bad_input;
 mod damage;
