@@ -1,58 +1,39 @@
 #!/usr/bin/env python3
-"""What preflow costs beside ninja (and DVC where installed), measured in one run on one machine.
+"""How long preflow's own work takes, beside ninja and DVC on the same stages, as one table.
 
-    bench.py [--preflow PATH] [--quick] [--only WORD] [--no-training]
-
-Prints Markdown tables. Each stage is `: Q; { cat INPUT; echo P; } > OUTPUT; echo NAME >> exec.log`: changing P
-changes its bytes, changing Q does not, exec.log counts what really ran. A wrong count ends the bench with an error.
-Times are medians of whole processes, in milliseconds. Absolute times mean nothing on a shared machine: compare.
+Times are medians, in milliseconds, of whole processes; compare columns of one table only. Every
+row also checks how many stages really ran. `--only PATTERN` picks rows by a part of their name.
 """
-import argparse
-import json
-import os
-import pathlib
-import resource
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import argparse, glob, importlib.util, json, os, shutil, statistics, subprocess, sys
+import tempfile, time
 
-
-class Pipeline:
-    """A chain or a fan of `n` stages; `p` and `q` of the middle one can be changed."""
-
-    def __init__(self, shape, n):
-        self.shape, self.n, self.mid, self.p, self.q = shape, n, n // 2, "p", "q"
-
-    def stages(self):
-        for i in range(1, self.n + 1):
-            source = i == 1 or self.shape == "fan"
-            mid = i == self.mid
-            yield i, None if source else i - 1, self.p if mid else f"p{i}", self.q if mid else "q"
-
-
-def command(q, p, read, write, name, log):
-    return f": {q}; {{ cat {read}; echo {p}; }} > {write}; echo {name} >> {log}"
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+JOBS = str(os.cpu_count() or 1)
 
 
 class Preflow:
+    """Stages append a line to `ran` when they run; `p` and `q` are used by the middle one."""
+
     name = "preflow"
 
     def __init__(self, program):
         self.program = program
 
-    def write(self, d, pipe):
-        (d / ".git").mkdir(exist_ok=True)
-        lines = ["preflow: 1", "name: bench", "sources: { src: { path: src.txt, as: file } }", "stages:"]
-        for i, up, p, q in pipe.stages():
-            run = command(q, p, "$IN_a", "$OUT_o", i, d / "exec.log")
-            ref = "src" if up is None else f"s{up}"
-            lines.append(f"  s{i}: {{ kind: command, inputs: {{ a: {ref} }}, outputs: {{ o: file }}, command: '{run}' }}")
-        (d / "p.yaml").write_text("\n".join(lines) + "\n")
+    def write(self, place, shape, n, p="p0", q="q0"):
+        with open(os.path.join(place, "p.yaml"), "w") as f:
+            f.write(f"preflow: 1\nparams: {{p: {p}, q: {q}}}\nsources: {{s: {{path: src.txt}}}}\nstages:\n")
+            for i in range(n):
+                source = "s" if i == 0 or shape == "fan" else f"a{i - 1}"
+                # Numbered: two stages with one identity are made once.
+                command = f"cat $IN_i>$OUT_o;echo n{i}>>ran"
+                if i == n // 2:
+                    command = ": ${q};(cat $IN_i;echo ${p})>$OUT_o;echo m>>ran"
+                f.write(f" a{i}: {{kind: command,inputs: {{i: {source}}},outputs: {{o: file}},command: '{command}'}}\n")
+            if shape == "fan":
+                every = ",".join(f"a{i}" for i in range(n))
+                f.write(f" join: {{kind: command,inputs: {{i: [{every}]}},outputs: {{o: file}},command: 'cat $IN_i>$OUT_o;echo>>ran'}}\n")
 
     def run(self):
         return [self.program, "run", "-q", "p.yaml"]
@@ -60,239 +41,374 @@ class Preflow:
     def plan(self):
         return [self.program, "plan", "p.yaml"]
 
-    def drop_outputs(self, d):
-        shutil.rmtree(d / "cache" / "views")
+    def status(self):
+        return [self.program, "status", "p.yaml"]
+
+    def forget(self, place):
+        shutil.rmtree(os.path.join(place, "cache"), ignore_errors=True)
+
+    def drop_outputs(self, place):
+        shutil.rmtree(os.path.join(place, "cache", "views"))
 
 
-class Ninja:
+class Ninja(Preflow):
     name = "ninja"
 
-    def write(self, d, pipe):
-        (d / "data").mkdir(exist_ok=True)
-        lines = ["rule sh", "  command = $cmd"]
-        for i, up, p, q in pipe.stages():
-            read = "src.txt" if up is None else f"data/{up}.txt"
-            run = command(q, p, read, f"data/{i}.txt", i, d / "exec.log")
-            lines += [f"build data/{i}.txt: sh {read}", f"  cmd = {run}"]
-        (d / "build.ninja").write_text("\n".join(lines) + "\n")
+    def write(self, place, shape, n, p="p0", q="q0"):
+        os.makedirs(os.path.join(place, "data"), exist_ok=True)
+        with open(os.path.join(place, "build.ninja"), "w") as f:
+            f.write("rule sh\n  command = $cmd\n")
+            for i in range(n):
+                source = "src.txt" if i == 0 or shape == "fan" else f"data/{i - 1}"
+                command = f"cat {source}>data/{i};echo>>ran"
+                if i == n // 2:
+                    command = f": {q};(cat {source};echo {p})>data/{i};echo>>ran"
+                f.write(f"build data/{i}: sh {source}\n  cmd = {command}\n")
+            if shape == "fan":
+                every = " ".join(f"data/{i}" for i in range(n))
+                f.write(f"build data/join: sh {every}\n  cmd = cat {every}>data/join;echo>>ran\n")
 
     def run(self):
-        return ["ninja", "-j2", "--quiet"]
+        return [self.program, "-j" + JOBS, "--quiet"]
 
     def plan(self):
-        return ["ninja", "-n", "--quiet"]
+        return [self.program, "-n", "--quiet"]
 
-    def drop_outputs(self, d):
-        shutil.rmtree(d / "data")
+    status = plan
+
+    def forget(self, place):
+        shutil.rmtree(os.path.join(place, "data"), ignore_errors=True)
+        os.makedirs(os.path.join(place, "data"))
+        for log in (".ninja_log", ".ninja_deps"):
+            if os.path.exists(os.path.join(place, log)):
+                os.remove(os.path.join(place, log))
+
+    drop_outputs = None
 
 
-class Dvc:
-    name = "dvc"
+class Dvc(Ninja):
+    name = "DVC"
 
-    def write(self, d, pipe):
-        (d / "data").mkdir(exist_ok=True)
-        lines = ["stages:"]
-        for i, up, p, q in pipe.stages():
-            read = "src.txt" if up is None else f"data/{up}.txt"
-            run = command(q, p, read, f"data/{i}.txt", i, d / "exec.log")
-            lines += [f"  s{i}:", f"    cmd: '{run}'", f"    deps: [{read}]", f"    outs: [data/{i}.txt]"]
-        (d / "dvc.yaml").write_text("\n".join(lines) + "\n")
-        if not (d / ".dvc").exists():
-            subprocess.run("git init -q . && dvc init -q", shell=True, cwd=d, check=True)
+    def write(self, place, shape, n, p="p0", q="q0"):
+        os.makedirs(os.path.join(place, "data"), exist_ok=True)
+        if not os.path.exists(os.path.join(place, ".dvc")):
+            subprocess.run([self.program, "init", "-q", "--no-scm"], cwd=place, check=True)
+        with open(os.path.join(place, "dvc.yaml"), "w") as f:
+            f.write("stages:\n")
+            names = [str(i) for i in range(n)] + (["join"] if shape == "fan" else [])
+            for i, name in enumerate(names):
+                if name == "join":
+                    sources = [f"data/{k}" for k in range(n)]
+                else:
+                    sources = ["src.txt" if i == 0 or shape == "fan" else f"data/{i - 1}"]
+                read = "cat " + " ".join(sources)
+                write = f": {q};({read};echo {p})" if i == n // 2 else read
+                f.write(f"  a{name}:\n    cmd: '{write}>data/{name};echo>>ran'\n    deps: [{','.join(sources)}]\n    outs: [data/{name}]\n")
 
     def run(self):
-        return ["dvc", "repro", "-q"]
+        return [self.program, "repro", "-q"]
 
     def plan(self):
-        return ["dvc", "status", "-q"]
+        return [self.program, "status", "-q"]
 
-    def drop_outputs(self, d):
-        shutil.rmtree(d / "data")
+    status = plan
+
+    def forget(self, place):
+        for what in ("data", ".dvc"):
+            shutil.rmtree(os.path.join(place, what), ignore_errors=True)
+        if os.path.exists(os.path.join(place, "dvc.lock")):
+            os.remove(os.path.join(place, "dvc.lock"))
+
+    def drop_outputs(self, place):
+        shutil.rmtree(os.path.join(place, "data"))
 
 
-def timed(words, d, ok=(0,)):
-    """Milliseconds, and how many stages really ran."""
-    log = d / "exec.log"
-    log.unlink(missing_ok=True)
+class Wrong(Exception):
+    """A stage ran that should not have, or the other way round."""
+
+
+def take_ran(place):
+    path = os.path.join(place, "ran")
+    if not os.path.exists(path):
+        return 0
+    with open(path) as f:
+        count = sum(1 for _ in f)
+    os.remove(path)
+    return count
+
+
+def once(command, place, expected):
+    """Milliseconds of one command; `expected` stages must have run (None: any number)."""
+    take_ran(place)
     start = time.perf_counter()
-    done = subprocess.run(words, cwd=d, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
-    took = (time.perf_counter() - start) * 1000
-    if done.returncode not in ok:
-        sys.exit(f"bench: {' '.join(map(str, words))} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
-    return took, len(log.read_text().split()) if log.exists() else 0
+    done = subprocess.run(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    ms = (time.perf_counter() - start) * 1000
+    count = take_ran(place)
+    lenient = command[1:2] == ["-n"] or command[1:2] == ["status"]
+    if done.returncode != 0 and not lenient:
+        raise Wrong(f"`{' '.join(command)}` exits {done.returncode}: {done.stderr.decode()[-500:]}")
+    if expected is not None and count != expected:
+        raise Wrong(f"`{' '.join(command)}` ran {count} stages, {expected} expected")
+    return ms
+
+
+def repeated(times, command, place, expected, before=lambda k: None):
+    all_ms = []
+    for k in range(times):
+        before(k)
+        all_ms.append(once(command, place, expected))
+    return statistics.median(all_ms)
 
 
 class Bench:
-    def __init__(self, tools, only):
-        self.tools, self.only, self.rows = tools, only, []
+    def __init__(self, args):
+        self.args = args
+        self.rows = []
+        self.preflow = Preflow(os.path.abspath(args.preflow))
+        peers = [(Ninja, "ninja"), (Dvc, "dvc")]
+        self.peers = [make(shutil.which(p)) for make, p in peers if shutil.which(p)]
+        self.skipped = [f"{p} is not on PATH" for _, p in peers if not shutil.which(p)]
+        self.n = 100 if args.quick else 1000
+        self.top = tempfile.mkdtemp(prefix="pf")
 
-    def row(self, label, target, measure, expect=None, reps=5, compare=True):
-        """`measure(tool, repetition)` → (ms, executed). `expect`: stages that preflow must execute."""
-        if self.only and self.only not in label:
+    def wants(self, name):
+        return not self.args.only or self.args.only in name
+
+    def row(self, name, figures, target=None, unit="ms"):
+        ours, ninja = figures.get("preflow"), figures.get("ninja")
+        fits = unit != "ms" or not self.args.quick
+        self.rows.append({
+            "row": name, "unit": unit, **figures, "target": target if fits else None,
+            "ratio": ours / ninja if ours and ninja else None,
+            "met": None if target is None or not fits else ours <= target,
+        })
+        print(f"  {name}: " + ", ".join(f"{k} {v:.1f}" for k, v in figures.items()), file=sys.stderr)
+
+    def place(self, tool, shape, n):
+        place = os.path.join(self.top, f"{tool.name}-{shape}-{n}")
+        if not os.path.exists(place):
+            os.makedirs(os.path.join(place, ".git"))
+            with open(os.path.join(place, "src.txt"), "w") as f:
+                f.write("text\n")
+            tool.write(place, shape, n)
+        return place
+
+    def tools(self, n):
+        """DVC takes minutes beyond a hundred stages; rows say `-` there."""
+        return [self.preflow] + [t for t in self.peers if t.name != "DVC" or n <= 100]
+
+    def start(self):
+        if self.wants("--version"):
+            tools = [self.preflow] + [t for t in self.peers if t.name == "ninja"]
+            ms = {t.name: repeated(15, [t.program, "--version"], self.top, 0) for t in tools}
+            self.row("--version", ms, 3)
+
+    def first(self, shape, target):
+        name = f"first run, {shape} of {self.n}"
+        if self.wants(name):
+            ms = {}
+            for tool in self.tools(self.n):
+                place = self.place(tool, shape, self.n)
+
+                def fresh(_):
+                    tool.forget(place)
+                    tool.write(place, shape, self.n)
+                ran = self.n + (shape == "fan")
+                ms[tool.name] = repeated(3, tool.run(), place, ran, fresh)
+            self.row(name, ms, target)
+
+    def nothing(self, n, target):
+        name = f"nothing to do, {n} stages"
+        if not self.wants(name):
             return
-        cells = {}
-        for tool in self.tools if compare else self.tools[:1]:
-            results = [measure(tool, i) for i in range(reps)]
-            cells[tool.name] = statistics.median(ms for ms, _ in results)
-            if tool.name == "preflow" and expect is not None and {n for _, n in results} != {expect}:
-                sys.exit(f"bench: {label}: executed {[n for _, n in results]}, expected {expect}")
-        mine = cells["preflow"]
-        shown = [f"{cells[t.name]:.1f}" if t.name in cells else "" for t in self.tools]
-        ratio = f"{mine / cells['ninja']:.2f}" if "ninja" in cells else ""
-        met = "" if target is None else ("yes" if mine <= target else "no")
-        self.print([label, *shown, ratio, "" if target is None else f"≤ {target}", met])
+        if n > 1000 and self.args.quick:
+            self.skipped.append(f"{name}: --quick")
+            return
+        ms = {}
+        for tool in self.tools(n):
+            place = self.made(tool, n)
+            ms[tool.name] = repeated(5, tool.run(), place, 0)
+        self.row(name, ms, target)
 
-    def head(self):
-        names = [f"{t.name} ms" for t in self.tools]
-        self.print(["what", *names, "preflow / ninja", "target ms", "met"])
-        self.print(["---"] * (len(names) + 4))
+    def made(self, tool, n=None):
+        """A chain that is up to date."""
+        n = n or self.n
+        place = self.place(tool, "chain", n)
+        tool.write(place, "chain", n)
+        once(tool.run(), place, None)
+        return place
 
-    def print(self, cells):
-        print("| " + " | ".join(cells) + " |", flush=True)
+    def looks(self):
+        for verb in ("plan", "status"):
+            name = f"{verb}, {self.n} stages"
+            if self.wants(name):
+                ms = {}
+                for tool in self.tools(self.n):
+                    command = getattr(tool, verb)()
+                    ms[tool.name] = repeated(5, command, self.made(tool), 0)
+                self.row(name, ms, 25)
 
+    def changes(self):
+        """Every row begins on a chain that is up to date with `p0` and `q0`."""
+        n = self.n
+        # Stages from the middle to the end.
+        rest = n - n // 2
 
-def orchestrator(args):
-    n = 100 if args.quick else 1000
-    tools = [Preflow(str(pathlib.Path(args.preflow).resolve()))]
-    tools += [tool() for tool in (Ninja, Dvc) if shutil.which(tool.name)]
-    for missing in {"ninja", "dvc"} - {t.name for t in tools}:
-        print(f"({missing} is not on PATH: its column is missing)")
-    bench = Bench(tools, args.only)
-    print(f"\n### Orchestrator: {n} `command` stages, {os.cpu_count()} cores\n")
-    bench.head()
-    preflow = tools[0]
-    with tempfile.TemporaryDirectory() as top:
-        top = pathlib.Path(top)
+        def rewrite(tool, place, **values):
+            return lambda k: tool.write(place, "chain", n, **{v: f"{w}{k}" for v, w in values.items()})
+        for name, target, values, ours, theirs in [
+            ("middle param changes its output", 1500, {"p": "new"}, rest, rest),
+            ("middle param, same bytes", 40, {"q": "new"}, 1, None),
+        ]:
+            if self.wants(name):
+                ms = {}
+                for tool in self.tools(n):
+                    place = self.made(tool)
+                    expected = ours if tool is self.preflow else theirs
+                    ms[tool.name] = repeated(5, tool.run(), place, expected, rewrite(tool, place, **values))
+                self.row(name, ms, target)
+        name = "param back to a value seen before"
+        if self.wants(name):
+            ms = {}
+            for tool in self.tools(n):
+                place = self.made(tool)
+                tool.write(place, "chain", n, p="other")
+                once(tool.run(), place, None)
+                expected = 0 if tool is self.preflow else None
+                # Back and forth; both were made once.
+                values = ["p0", "other"]
+                turn = lambda k: tool.write(place, "chain", n, p=values[k % 2])
+                ms[tool.name] = repeated(5, tool.run(), place, expected, turn)
+            self.row(name, ms, 150)
+        name = "outputs deleted and brought back"
+        if self.wants(name):
+            ms = {}
+            for tool in self.tools(n):
+                if tool.drop_outputs:
+                    place = self.made(tool)
+                    drop = lambda _: tool.drop_outputs(place)
+                    ms[tool.name] = repeated(5, tool.run(), place, 0, drop)
+            self.row(name, ms, 250)
+        name = "source touched"
+        if self.wants(name):
+            ms = {}
+            for tool in self.tools(n):
+                place = self.made(tool)
+                expected = 0 if tool is self.preflow else None
+                touch = lambda _: os.utime(os.path.join(place, "src.txt"))
+                ms[tool.name] = repeated(5, tool.run(), place, expected, touch)
+            self.row(name, ms, 25)
 
-        def fresh(tool, pipe, tag):
-            d = top / f"{tool.name}-{tag}"
-            shutil.rmtree(d, ignore_errors=True)
-            d.mkdir()
-            (d / "src.txt").write_text("src\n")
-            tool.write(d, pipe)
-            return d
+    def hashing(self):
+        size = self.args.size or (64 if self.args.quick else 1024)
+        name = f"hashing a touched source of {size} MiB"
+        if not self.wants(name):
+            return
+        ms = {}
+        for tool in [self.preflow] + [t for t in self.peers if t.name == "DVC"]:
+            place = self.place(tool, "chain", 1)
+            with open(os.path.join(place, "src.txt"), "wb") as f:
+                for _ in range(size):
+                    f.write(os.urandom(1 << 20))
+            once(tool.run(), place, 1)
+            touch = lambda _: os.utime(os.path.join(place, "src.txt"))
+            ms[tool.name] = repeated(5, tool.run(), place, 0, touch)
+            shutil.rmtree(place)
+        self.row(name, ms, 650 * size / 1024)
 
-        here = fresh(preflow, Pipeline("chain", 1), "start")
-        bench.row("start: `--version`", 3, lambda t, i: timed([preflow.program if t is preflow else t.name, "--version"], here))
-        for shape, target in (("fan", 1600), ("chain", 2600)):
-            bench.row(f"first run, {shape}", target * n / 1000,
-                      lambda t, i: timed(t.run(), fresh(t, Pipeline(shape, n), shape)), expect=n, reps=3)
-        dirs = {t.name: top / f"{t.name}-chain" for t in tools}
-        pipe = Pipeline("chain", n)
-        if any(not d.exists() for d in dirs.values()):
-            for t in tools:
-                timed(t.run(), fresh(t, pipe, "chain"))
-        for t in tools:
-            timed(t.run(), dirs[t.name])
+    def memory(self):
+        name = f"peak memory, nothing to do, {self.n} stages"
+        if self.wants(name):
+            mib = {}
+            for tool in self.tools(self.n):
+                place = self.made(tool)
+                child = os.fork()
+                if child == 0:
+                    os.chdir(place)
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                    os.execv(tool.program, tool.run())
+                _, status, usage = os.wait4(child, 0)
+                if status:
+                    raise Wrong(f"{tool.name} ended with {status}")
+                mib[tool.name] = usage.ru_maxrss / 1024
+            self.row(name, mib, 60, "MiB")
 
-        def edit(t, p, q):
-            pipe.p, pipe.q = p, q
-            t.write(dirs[t.name], pipe)
+    def throughput(self):
+        if not self.wants("tokens"):
+            return
+        worker = os.path.join(os.path.dirname(self.preflow.program), "preflow-worker")
+        if not os.path.exists(worker) or self.args.quick:
+            self.skipped.append("tokens a second: " + ("--quick" if self.args.quick else "no preflow-worker beside preflow"))
+            return
+        cache = os.path.join(self.top, "workshop")
+        command = [self.preflow.program, "run", "-q", "--cache", cache, "pipelines/workshop.yaml"]
+        once(command, ROOT, None)
+        peer = {}
+        if importlib.util.find_spec("torch"):
+            text = subprocess.run([sys.executable, os.path.join(HERE, "bench_torch.py")], capture_output=True, text=True, check=True)
+            peer["torch"] = float(text.stdout)
+        else:
+            self.skipped.append("PyTorch beside the trainer: `torch` cannot be imported")
+        rates = {}
+        for journal in glob.glob(os.path.join(cache, "runs", "*", "events.jsonl")):
+            with open(journal) as f:
+                for event in map(json.loads, f):
+                    for name, value in (event.get("values") or event.get("summary") or {}).items():
+                        if "tokens_per_s" in name and value:
+                            rates.setdefault((event["stage"], name), []).append(value)
+        if not rates:
+            self.skipped.append("tokens a second: the journal of the workshop has none")
+        for (stage, name), values in sorted(rates.items()):
+            figures = {"preflow": statistics.median(values)}
+            self.row(f"{stage}: {name}", figures, unit="tokens/s")
+        if peer:
+            self.row("PyTorch eager, the workshop's shape", peer, unit="tokens/s")
 
-        def changed(t, i, what):
-            edit(t, *(f"new{i}", "q") if what == "p" else ("p", f"noise{i}"))
-            result = timed(t.run(), dirs[t.name])
-            if what == "q":
-                edit(t, "p", "q")
-                timed(t.run(), dirs[t.name])
-            return result
-
-        bench.row("no-op run", 20 * n / 1000, lambda t, i: timed(t.run(), dirs[t.name]), expect=0)
-        bench.row("`plan`, a reason a stage", 25 * n / 1000, lambda t, i: timed(t.plan(), dirs[t.name], ok=(0, 1)), expect=0)
-        bench.row("`status`", 25 * n / 1000, lambda t, i: timed([preflow.program, "status", "p.yaml"], dirs["preflow"]),
-                  expect=0, compare=False)
-        bench.row("middle param, other bytes", 1500 * n / 1000, lambda t, i: changed(t, i, "p"), expect=n - n // 2 + 1, reps=3)
-
-        def back(t, i):
-            edit(t, f"new{i}", "q")
-            return timed(t.run(), dirs[t.name])
-
-        bench.row("param back to a value seen before", 150 * n / 1000, back, expect=0, reps=3)
-        for t in tools:
-            edit(t, "p", "q")
-            timed(t.run(), dirs[t.name])
-        bench.row("middle param, same bytes (early cutoff)", 40 * n / 1000, lambda t, i: changed(t, i, "q"), expect=1, reps=3)
-
-        def dropped(t, i):
-            t.drop_outputs(dirs[t.name])
-            (dirs[t.name] / "data").mkdir(exist_ok=True)
-            return timed(t.run(), dirs[t.name])
-
-        bench.row("outputs deleted, brought back", 250 * n / 1000, dropped, expect=0, reps=3)
-
-        def touched(t, i):
-            os.utime(dirs[t.name] / "src.txt")
-            return timed(t.run(), dirs[t.name])
-
-        bench.row("source touched, same bytes", 25 * n / 1000, touched, expect=0, reps=3)
-        for count, target in ((10, 6),) + (() if args.quick else ((10_000, 150),)):
-            if args.only and args.only not in f"no-op run, {count} stages":
-                continue
-            d = fresh(preflow, Pipeline("fan", count), f"fan{count}")
-            timed(preflow.run(), d)
-            bench.row(f"no-op run, {count} stages", target, lambda t, i: timed(preflow.run(), d), expect=0, compare=False)
-        mib = 64 if args.quick else 1024
-        big = fresh(preflow, Pipeline("chain", 1), "big")
-        with open(big / "src.txt", "wb") as f:
-            block = os.urandom(1 << 20)
-            for _ in range(mib):
-                f.write(block)
-        timed(preflow.run(), big)
-        time.sleep(2.5)  # a file changed within two seconds is hashed again whatever its times say
-        timed(preflow.run(), big)
-
-        def big_touched(t, i):
-            os.utime(big / "src.txt")
-            return timed(preflow.run(), big)
-
-        bench.row(f"{mib} MiB source touched", 650 * mib / 1024, big_touched, expect=0, compare=False, reps=3)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        print(f"\nLargest resident set of any process above: {before / 1024:.0f} MiB")
-
-
-def training(args):
-    """Tokens a second of the shipped demo, beside the same loop in PyTorch where it is installed."""
-    worker = pathlib.Path(args.preflow).with_name("preflow-worker")
-    if not worker.exists():
-        print("\n(no preflow-worker beside preflow: training is not measured)")
-        return
-    pipeline = ROOT / "pipelines" / ("smoke.yaml" if args.quick else "workshop.yaml")
-    print(f"\n### Training: stages of {pipeline.name}, {os.cpu_count()} cores\n")
-    with tempfile.TemporaryDirectory() as top:
-        words = [args.preflow, "run", str(pipeline), "--cache", top, "--json"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            sys.exit(f"bench: the demo ended with {done.returncode}: {done.stdout[-800:]}{done.stderr[-800:]}")
-        rates, seconds = {}, {}
-        for line in done.stdout.splitlines():
-            event = json.loads(line)
-            if event["event"] == "metric":
-                for name, value in event["values"].items():
-                    if "tokens_per_s" in name and value:
-                        rates.setdefault(event["stage"], []).append(value)
-            if event["event"] == "stage_done":
-                seconds[event["stage"]] = event["seconds"]
-    print("| stage | seconds | tokens/s (median) |\n|---|---|---|")
-    for stage, took in seconds.items():
-        rate = f"{statistics.median(rates[stage]):.0f}" if stage in rates else ""
-        print(f"| {stage} | {took:.1f} | {rate} |")
-    peer = subprocess.run([sys.executable, str(ROOT / "scripts" / "bench_torch.py")], capture_output=True, text=True, check=False)
-    if peer.returncode == 0:
-        print(f"\nThe pretrain loop in PyTorch eager, same shape, f32: {peer.stdout.strip()} tokens/s")
-    else:
-        print("\n(PyTorch is not installed for this python: no peer for pretrain; `pip install torch` adds it)")
+    def table(self):
+        def cell(value):
+            return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+        print("| row | preflow ms | ninja ms | DVC ms | ratio to ninja | target | met? |")
+        print("|---|---|---|---|---|---|---|")
+        for row in self.rows:
+            unit = "" if row["unit"] == "ms" else f" ({row['unit']})"
+            met = {None: "-", True: "yes", False: "NO"}[row["met"]]
+            ours = row.get("preflow", row.get("torch"))
+            cells = [ours, row.get("ninja"), row.get("DVC"), row["ratio"], row["target"]]
+            print(f"| {row['row']}{unit} | " + " | ".join(map(cell, cells)) + f" | {met} |")
+        for why in self.skipped:
+            print(f"\nskipped: {why}")
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--preflow", default=str(ROOT / "target" / "release" / "preflow"))
-    parser.add_argument("--quick", action="store_true", help="100 stages, the smoke pipeline")
-    parser.add_argument("--only", default="", help="rows that contain this word")
-    parser.add_argument("--no-training", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preflow", default=os.path.join(ROOT, "target/release/preflow"), metavar="PATH")
+    parser.add_argument("--quick", action="store_true", help="100 stages, small files, no targets")
+    parser.add_argument("--only", metavar="PATTERN")
+    parser.add_argument("--size", type=int, metavar="MIB", help="of the source that is hashed")
+    parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    orchestrator(args)
-    if not args.no_training and not args.only:
-        training(args)
+    bench = Bench(args)
+    try:
+        bench.start()
+        bench.first("chain", 2600)
+        bench.first("fan", 1600)
+        bench.nothing(10, 6)
+        bench.nothing(bench.n, 20)
+        bench.nothing(10000, 150)
+        bench.looks()
+        bench.changes()
+        bench.hashing()
+        bench.memory()
+        bench.throughput()
+    except Wrong as wrong:
+        bench.table()
+        sys.exit(f"error: {wrong}")
+    finally:
+        shutil.rmtree(bench.top, ignore_errors=True)
+    bench.table()
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump({"rows": bench.rows, "skipped": bench.skipped}, f, indent=1)
 
 
 if __name__ == "__main__":

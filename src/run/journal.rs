@@ -22,6 +22,8 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Journal {
     file: Option<fs::File>,
+    /// Lines about reused stages come by the thousand and wait here for the next other one.
+    waiting: Vec<u8>,
     /// The first error, told once.
     pub error: Option<std::io::Error>,
 }
@@ -31,8 +33,8 @@ impl Journal {
     #[must_use]
     pub fn create(dir: &Path) -> Self {
         match fs::create_dir_all(dir).and_then(|()| fs::File::create(dir.join("events.jsonl"))) {
-            Ok(file) => Self { file: Some(file), error: None },
-            Err(e) => Self { file: None, error: Some(e) },
+            Ok(file) => Self { file: Some(file), waiting: Vec::new(), error: None },
+            Err(e) => Self { file: None, waiting: Vec::new(), error: Some(e) },
         }
     }
 
@@ -41,14 +43,30 @@ impl Journal {
         if matches!(event, RunEvent::Progress { .. }) {
             return;
         }
-        let Some(file) = &mut self.file else { return };
-        let mut line = serde_json::to_vec(&Line { t, event: event.clone() })
+        if self.file.is_none() {
+            return;
+        }
+        serde_json::to_writer(&mut self.waiting, &Line { t, event: event.clone() })
             .expect("invariant: an event is representable as JSON");
-        line.push(b'\n');
-        if let Err(e) = file.write_all(&line) {
+        self.waiting.push(b'\n');
+        if !matches!(event, RunEvent::StageReused { .. }) || self.waiting.len() > 64 * 1024 {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(e) = file.write_all(&self.waiting) {
             self.file = None;
             self.error = Some(e);
         }
+        self.waiting.clear();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -62,6 +62,7 @@ pub struct Machine<'a> {
     pub(super) heads: Heads,
     pub(super) old_heads: Heads,
     pub(super) digests: Vec<Option<Digest>>,
+    pub(super) upstream: Vec<Vec<usize>>,
     pub(super) downstream: Vec<Vec<usize>>,
     pub(super) states: Vec<State>,
     pub(super) known: Vec<Option<Outputs>>,
@@ -94,10 +95,11 @@ impl<'a> Machine<'a> {
         stop: watch::Sender<Stop>,
     ) -> Self {
         let n = inputs.graph.stages.len();
+        let upstream: Vec<Vec<usize>> = (0..n).map(|s| inputs.graph.upstream(s)).collect();
         let mut downstream = vec![Vec::new(); n];
-        for stage in 0..n {
-            for up in inputs.graph.upstream(stage) {
-                downstream[up].push(stage);
+        for (stage, ups) in upstream.iter().enumerate() {
+            for up in ups {
+                downstream[*up].push(stage);
             }
         }
         let (events, mut heard) = mpsc::unbounded_channel();
@@ -123,6 +125,7 @@ impl<'a> Machine<'a> {
             committer,
             heads: old_heads.clone(),
             old_heads,
+            upstream,
             downstream,
             states: (0..n).map(|_| State::Unwanted).collect(),
             known: vec![None; n],
@@ -159,7 +162,7 @@ impl<'a> Machine<'a> {
         });
         for stage in wanted {
             self.states[stage] = State::Pending;
-            if graph.upstream(stage).is_empty() {
+            if self.upstream[stage].is_empty() {
                 self.ready.insert(stage);
             }
         }
@@ -235,8 +238,7 @@ impl<'a> Machine<'a> {
     /// Downstream stages whose every upstream is known become ready to be judged.
     pub(super) fn unlock(&mut self, stage: usize) {
         for &next in &self.downstream[stage] {
-            let complete =
-                || self.inputs.graph.upstream(next).iter().all(|up| self.known[*up].is_some());
+            let complete = || self.upstream[next].iter().all(|up| self.known[*up].is_some());
             if matches!(self.states[next], State::Pending) && complete() {
                 self.ready.insert(next);
             }
@@ -245,19 +247,19 @@ impl<'a> Machine<'a> {
 
     /// Starts the first queued stage that fits. False: none does, or none may.
     fn start_one(&mut self) -> Result<bool, RunError> {
-        if self.halted {
+        // Every stage takes a thread: without one there is no need to ask a thousand of them.
+        if self.halted || self.pools.threads == 0 {
             return Ok(false);
         }
-        for stage in self.queued.clone() {
+        let fits = self.queued.iter().find_map(|&stage| {
             let node = &self.inputs.graph.stages[stage];
             let threads = self.options.pools.threads_for(&node.execution, node.kind_threads);
-            if let Some(share) = self.pools.take(threads, &node.execution) {
-                self.queued.remove(&stage);
-                self.start(stage, share)?;
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            Some((stage, self.pools.take(threads, &node.execution)?))
+        });
+        let Some((stage, share)) = fits else { return Ok(false) };
+        self.queued.remove(&stage);
+        self.start(stage, share)?;
+        Ok(true)
     }
 
     fn start(&mut self, stage: usize, share: Share) -> Result<(), RunError> {
