@@ -39,7 +39,10 @@ impl Store {
     pub fn sync(&self) -> Result<(), StoreError> {
         let dir = fs::File::open(&self.root)?.into_parts().0;
         #[cfg(target_os = "linux")]
-        rustix::fs::syncfs(dir.as_fd()).map_err(io::Error::from)?;
+        rustix::fs::syncfs(dir.as_fd()).map_err(|e| {
+            let e = io::Error::from(e);
+            io::Error::new(e.kind(), format!("sync `{}`: {e}", self.root.display()))
+        })?;
         #[cfg(not(target_os = "linux"))]
         {
             let _ = dir;
