@@ -98,7 +98,7 @@ fn read_file(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(yaml::MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > yaml::MAX_BYTES {
-        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
+        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 2 MiB"));
     }
     Ok(text)
 }

@@ -272,9 +272,9 @@ fn the_name_falls_back_to_the_file() {
 fn files_that_are_not_files_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("big.yaml");
-    std::fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();
+    std::fs::write(&path, vec![b' '; 2 * 1024 * 1024 + 1]).unwrap();
     let said = lines(&load(path.to_str().unwrap(), None, &[]).unwrap_err());
-    assert!(said.ends_with("larger than 1 MiB"), "{said}");
+    assert!(said.ends_with("larger than 2 MiB"), "{said}");
     let said = lines(&load("/dev/null", None, &[]).unwrap_err());
     assert!(said.ends_with("not a regular file"), "{said}");
     let said = lines(&load("no/such.yaml", None, &[]).unwrap_err());

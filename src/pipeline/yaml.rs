@@ -16,7 +16,7 @@ use super::refusal;
 use crate::diagnostic::{Diagnostic, SourceText, Span};
 
 /// Longest file that is read, included files alike.
-pub const MAX_BYTES: u64 = 1024 * 1024;
+pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Deepest nesting of lists and maps.
 pub const MAX_DEPTH: usize = 48;
 /// What aliases may add to a document.
