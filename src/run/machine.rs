@@ -230,7 +230,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn settle(&mut self, stage: usize, entry: &Entry) {
         let name = self.name(stage);
-        super::update_heads(&mut self.heads, &name, entry.fingerprint);
+        self.heads.stages.insert(name, entry.fingerprint);
         self.known[stage] = Some(outputs_of(entry));
         self.made[stage] = Some(entry.outputs.clone());
     }

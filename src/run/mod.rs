@@ -29,7 +29,6 @@ use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
 use crate::plan::Selection;
 use crate::protocol::Event;
-use crate::store::heads::Heads;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 
 /// How to run; none of it changes results.
@@ -143,9 +142,4 @@ pub enum RunError {
     Impossible(#[from] Impossible),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Heads after the run: what was used last, stage by stage.
-fn update_heads(heads: &mut Heads, name: &str, fingerprint: crate::identity::Fingerprint) {
-    heads.stages.insert(name.to_owned(), fingerprint);
 }
