@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .libtorch/ (headers and CPU libraries of libtorch 2.11.0) from PyPI wheels.
+# Makes .libtorch/ (headers and CPU libraries of libtorch 2.11.0) from Python wheels, fetched by pip.
 # Does nothing when LIBTORCH points at a libtorch, or when .libtorch is complete.
 # An interrupted run continues: finished wheels stay in .libtorch.part until the end.
 set -euo pipefail
