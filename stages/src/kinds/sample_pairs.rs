@@ -57,6 +57,8 @@ impl Default for SamplePairs {
 struct Drawn {
     text: String,
     finished: bool,
+    /// Drawn tokens, for the rate.
+    tokens: usize,
 }
 
 impl Stage for SamplePairs {
@@ -95,7 +97,11 @@ impl Stage for SamplePairs {
         let rows = self.order(texts.len());
         let chosen: Vec<&str> = rows.iter().map(|i| texts[*i]).collect();
         let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
+        let start = std::time::Instant::now();
         let first = self.draw(&policy, &vocabulary, &encoded, 0, None)?;
+        let tokens: usize = first.iter().map(|answer| answer.tokens).sum();
+        let rate = tokens as f64 / start.elapsed().as_secs_f64();
+        cx.metric(1, &[("time/tokens_per_s", rate)])?;
         cx.progress(1, 2, "sides")?;
         let second =
             self.second(against.as_ref().unwrap_or(&policy), &vocabulary, &encoded, &first)?;
@@ -136,7 +142,7 @@ impl SamplePairs {
         let answers = generate(policy, &rows, &keys, &sampler);
         let text = |r: crate::sampling::Response| {
             let text = vocabulary.decode(&r.tokens)?.trim().to_owned();
-            Ok(Drawn { text, finished: r.finished })
+            Ok(Drawn { text, finished: r.finished, tokens: r.tokens.len() })
         };
         answers.into_iter().map(text).collect()
     }
