@@ -30,7 +30,10 @@ class Preflow:
                 command = f"cat $IN_i>$OUT_o;echo n{i}>>ran"
                 if i == n // 2:
                     command = ": ${q};(cat $IN_i;echo ${p})>$OUT_o;echo m>>ran"
-                f.write(f" a{i}: {{kind: command,inputs: {{i: {source}}},outputs: {{o: file}},command: '{command}'}}\n")
+                if "{" in command:
+                    command = f"'{command}'"
+                # Ten thousand lines must fit into the mebibyte that a pipeline file may have.
+                f.write(f" a{i}: {{kind: command,inputs: {{i: {source}}},outputs: {{o: file}},command: {command}}}\n")
             if shape == "fan":
                 every = ",".join(f"a{i}" for i in range(n))
                 f.write(f" join: {{kind: command,inputs: {{i: [{every}]}},outputs: {{o: file}},command: 'cat $IN_i>$OUT_o;echo>>ran'}}\n")
