@@ -48,10 +48,8 @@ pub fn watch_lifeline() {
         let mut buffer = [0; 256];
         loop {
             match std::io::stdin().lock().read(&mut buffer) {
-                Ok(0) => std::process::exit(EXIT_ORPHANED),
-                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => {
-                    std::process::exit(EXIT_ORPHANED)
-                }
+                Ok(0) => leave(EXIT_ORPHANED),
+                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => leave(EXIT_ORPHANED),
                 _ => {}
             }
         }
@@ -191,4 +189,12 @@ fn catch_panics() {
             *last = Some(text);
         }
     }));
+}
+
+/// Ends the process at once: not through the destructors of libtorch, whose threads still run.
+fn leave(code: i32) -> ! {
+    #[expect(unsafe_code, reason = "_exit takes a number and touches no memory")]
+    unsafe {
+        libc::_exit(code)
+    }
 }
