@@ -76,6 +76,15 @@ pub enum Producer {
     Output { stage: usize, port: usize },
 }
 
+impl GraphSource {
+    /// Ending of the file name, without the dot; `None` where there is none.
+    #[must_use]
+    pub fn ending(&self) -> Option<String> {
+        let ending = std::path::Path::new(&self.path).extension()?;
+        Some(ending.to_string_lossy().into_owned())
+    }
+}
+
 impl Graph {
     /// Follows every reference and fits every param. Collects as many problems as it can.
     pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Self, Diagnostics> {

@@ -26,6 +26,10 @@ pub struct Identity {
     pub version: u32,
     pub params: Map<String, Value>,
     pub inputs: BTreeMap<String, InputIdentity>,
+    /// Input ports that read source files by their endings (`csv`, `jsonl`): the endings, in order.
+    /// Empty endings are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endings: BTreeMap<String, Vec<String>>,
     /// Output ports that the pipeline file named, with their types; empty for fixed ports.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, String>,
@@ -130,6 +134,14 @@ impl Identity {
         diff_maps("", &old.params, &self.params, &mut changes);
         for port in keys(&old.inputs, &self.inputs) {
             diff_input(port, old.inputs.get(port), self.inputs.get(port), &mut changes);
+        }
+        for port in keys(&old.endings, &self.endings) {
+            let (old, new) = (old.endings.get(port), self.endings.get(port));
+            if old != new {
+                let value = |e: Option<&Vec<String>>| e.map(|e| Value::from(e.join(", ")));
+                let name = format!("file ending of {port}");
+                changes.push(Change::Param { name, old: value(old), new: value(new) });
+            }
         }
         for port in keys(&old.outputs, &self.outputs) {
             let (old, new) = (old.outputs.get(port), self.outputs.get(port));
@@ -311,6 +323,7 @@ mod tests {
             version: 1,
             params,
             inputs: BTreeMap::from([("model".into(), InputIdentity::One(Digest::of(input)))]),
+            endings: BTreeMap::new(),
             outputs: BTreeMap::new(),
         }
     }
@@ -350,6 +363,9 @@ mod tests {
         variants.push(other.clone());
         other = base.clone();
         other.outputs.insert("out".into(), "file".into());
+        variants.push(other.clone());
+        other = base.clone();
+        other.endings.insert("model".into(), vec!["csv".into()]);
         variants.push(other.clone());
         other = base.clone();
         other

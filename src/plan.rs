@@ -203,11 +203,32 @@ impl Judge<'_> {
             version: node.version,
             params: node.params.clone(),
             inputs: inputs.collect(),
+            endings: self.endings(stage),
             outputs: match node.program {
                 Some(_) => node.outputs.iter().map(named).collect(),
                 None => BTreeMap::new(),
             },
         }
+    }
+
+    /// Endings of the source files that a stage reads: the same bytes mean one thing as `csv` and
+    /// another as `txt`. Patterns and directories have their names in the digest already.
+    fn endings(&self, stage: usize) -> BTreeMap<String, Vec<String>> {
+        let mut endings = BTreeMap::new();
+        for input in &self.graph.stages[stage].inputs {
+            let of_port: Vec<String> = input
+                .from
+                .iter()
+                .filter_map(|producer| match producer {
+                    Producer::Source(source) => self.graph.sources[*source].ending(),
+                    Producer::Output { .. } => None,
+                })
+                .collect();
+            if !of_port.is_empty() {
+                endings.insert(input.port.clone(), of_port);
+            }
+        }
+        endings
     }
 
     fn why_missing(&self, stage: usize, identity: &Identity, now: Fingerprint) -> Reason {

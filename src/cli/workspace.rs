@@ -132,7 +132,11 @@ impl Loaded {
             // Workers have another working directory, and the memo knows files by whole paths.
             let path = std::path::absolute(&sources[source].path);
             let path = path.unwrap_or_else(|_| sources[source].path.clone().into());
-            let path = path.canonicalize().unwrap_or(path);
+            // The folder's real path; a link keeps its own name, whose ending says how to read it.
+            let path = match (path.parent().map(std::path::Path::canonicalize), path.file_name()) {
+                (Some(Ok(folder)), Some(name)) => folder.join(name),
+                _ => path,
+            };
             (source, store.digest_source(&path.to_string_lossy()))
         };
         let results: Vec<(usize, Result<SourceDigest, StoreError>)> = if needed.len() < 2 {

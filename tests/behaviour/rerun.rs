@@ -190,3 +190,18 @@ fn a_chain_of_ten_thousand_stages_is_planned() {
     let said = space.preflow(&["plan", "p.yaml"]);
     assert!(said.out.ends_with(" 1 run · 9999 wait · 0 reused   ? + ~0ms\n"), "{}", said.err);
 }
+
+#[test]
+fn the_ending_of_a_source_says_how_to_read_it_so_it_counts() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    // The same bytes elsewhere are the same source; under another ending they are not.
+    space.write("moved/src.txt", "text\n");
+    space.write("p.yaml", &CHAIN.replace("src.txt", "moved/src.txt"));
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    std::os::unix::fs::symlink("src.txt", space.path("src.csv")).expect("link");
+    space.write("p.yaml", &CHAIN.replace("src.txt", "src.csv"));
+    let said = space.preflow(&["plan", "p.yaml"]);
+    assert!(said.out.contains("file ending of i txt → csv"), "{}", said.out);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a side");
+}
