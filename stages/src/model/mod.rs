@@ -10,7 +10,7 @@ mod transformer;
 
 pub use checkpoint::{WeightFile, read_weights, write_weights};
 pub use config::LlamaConfig;
-pub use heads::{Policy, Scorer};
-pub use packed::{Packed, token_log_probs};
+pub use heads::{Gradient, Policy, Predicted, Scorer};
+pub use packed::{Packed, entropy, token_log_probs};
 pub use params::{ParamSpec, Params, Part};
 pub use transformer::{Cache, Trunk, Window};
