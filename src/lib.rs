@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod columns;
 pub mod diagnostic;
 pub mod exec;
 pub mod graph;

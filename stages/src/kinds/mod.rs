@@ -9,7 +9,9 @@ pub mod ppo;
 mod ppo_report;
 mod prepare;
 mod pretrain;
+mod sample;
 mod sample_pairs;
+mod score;
 mod sft;
 mod tokenizer;
 mod train;
@@ -27,6 +29,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<collect_labels::CollectLabels>(),
     Kind::of::<train_reward::TrainReward>(),
     Kind::of::<ppo::Ppo>(),
+    Kind::of::<sample::Sample>(),
+    Kind::of::<score::Score>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),
 ];

@@ -9,3 +9,4 @@ mod kinds;
 mod parity;
 mod registry;
 mod resume;
+mod sample;
