@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::{
-    CalibrationBin, EvaluationRow, LabelExample, LabelsReport, ReportData, RewardReport, SampleRow,
+    CalibrationBin, EvaluationRow, LabelExample, LabelsReport, LearningPoint, ReportData,
+    RewardReport, SampleRow,
 };
 use crate::columns::{ReadError, each_batch};
 
@@ -126,6 +127,18 @@ fn finish_rewards(data: &mut ReportData) {
         reward.pairs = reward.pairs.or_else(|| last("eval/pairs"));
         let interval = last("eval/accuracy_low").zip(last("eval/accuracy_high"));
         reward.interval = reward.interval.or(interval);
+        let curve = |name: &str| stage.curves.get(&format!("curve/{name}")).map(Vec::as_slice);
+        let (low, high) = (curve("accuracy_low"), curve("accuracy_high"));
+        let points = curve("accuracy").unwrap_or_default().iter().enumerate();
+        let point = |(i, (labels, accuracy)): (usize, &(f64, f64))| LearningPoint {
+            labels: *labels,
+            accuracy: *accuracy,
+            interval: low
+                .and_then(|l| l.get(i))
+                .zip(high.and_then(|h| h.get(i)))
+                .map(|(l, h)| (l.1, h.1)),
+        };
+        reward.learning = points.map(point).collect();
     }
 }
 

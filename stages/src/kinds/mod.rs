@@ -4,7 +4,10 @@
 mod collect_labels;
 mod command;
 mod evaluate;
+mod evaluate_curves;
 mod evaluate_measures;
+mod evaluate_panel;
+mod evaluate_text;
 pub mod ppo;
 mod ppo_report;
 mod prepare;

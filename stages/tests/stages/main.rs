@@ -1,6 +1,7 @@
 //! All tests that need libtorch, in one program.
 
 mod data;
+mod evaluation;
 mod formulas;
 mod golden;
 mod harness;
