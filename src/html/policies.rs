@@ -105,9 +105,9 @@ pub fn memory(data: &ReportData) -> Markup {
             section aria-labelledby="memory" {
                 h2 id="memory" { "Learned or copied?" }
                 p.lead {
-                    "Answers that are, word by word, completions of the training data; the share of an \
-                     answer that one of them holds in one run; and perplexity. On prompts that were \
-                     trained on, then on "
+                    "Answers that are, word by word, completions of the training data; the share of \
+                     an answer that one of them holds in one run; and perplexity. On prompts that \
+                     were trained on, then on "
                     (text::visible(&text::spaced(bucket))) "."
                 }
                 table.policies {

@@ -1,17 +1,25 @@
 //! The list of kinds. Each file holds one, its loop written out in full.
 //! Knows nothing of how tasks reach them.
 
+mod best_of_n;
 mod collect_labels;
 mod command;
+pub mod dpo;
 mod evaluate;
 mod evaluate_curves;
 mod evaluate_measures;
 mod evaluate_panel;
 mod evaluate_text;
+pub mod grpo;
+pub mod on_policy;
+pub mod on_policy_report;
 pub mod ppo;
-mod ppo_report;
+pub mod preferences;
 mod prepare;
 mod pretrain;
+pub mod reinforce;
+pub mod rewards;
+pub mod rloo;
 mod sample;
 mod sample_pairs;
 mod score;
@@ -32,6 +40,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<collect_labels::CollectLabels>(),
     Kind::of::<train_reward::TrainReward>(),
     Kind::of::<ppo::Ppo>(),
+    Kind::of::<rloo::Rloo>(),
+    Kind::of::<grpo::Grpo>(),
+    Kind::of::<reinforce::Reinforce>(),
+    Kind::of::<dpo::Dpo>(),
+    Kind::of::<best_of_n::BestOfN>(),
     Kind::of::<sample::Sample>(),
     Kind::of::<score::Score>(),
     Kind::of::<evaluate::Evaluate>(),

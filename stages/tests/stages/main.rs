@@ -1,5 +1,6 @@
 //! All tests that need libtorch, in one program.
 
+mod algorithms;
 mod data;
 mod evaluation;
 mod formulas;

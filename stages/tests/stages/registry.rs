@@ -98,7 +98,8 @@ fn defaults_of_the_schema_are_those_of_the_code() {
 #[test]
 fn every_kind_but_the_general_ones_is_used_by_a_committed_pipeline() {
     let read = |name: &str| fs_err::read_to_string(root().join("pipelines").join(name));
-    let text = ["workshop.yaml", "smoke.yaml"].map(|name| read(name).expect("a pipeline")).concat();
+    let files = ["workshop.yaml", "smoke.yaml", "algorithms.yaml"];
+    let text = files.map(|name| read(name).expect("a pipeline")).concat();
     for kind in KINDS.iter().filter(|k| !["prepare", "command"].contains(&k.name)) {
         assert!(text.contains(&format!("kind: {}", kind.name)), "no pipeline uses {}", kind.name);
     }
