@@ -18,6 +18,8 @@ pub mod preferences;
 mod prepare;
 mod pretrain;
 pub mod reinforce;
+mod reward_fit;
+mod reward_report;
 pub mod rewards;
 pub mod rloo;
 mod sample;

@@ -11,4 +11,5 @@ mod kinds;
 mod parity;
 mod registry;
 mod resume;
+mod reward;
 mod sample;
