@@ -62,6 +62,10 @@ fn metrics(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> 
     if let Some(stage) = data.stages.iter_mut().find(|s| s.name == output.stage) {
         for (name, mut points) in curves {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            // A figure that was told twice at one step: the last one counts.
+            points.reverse();
+            points.dedup_by_key(|p| p.0);
+            points.reverse();
             stage.curves.entry(name).or_default().extend(points);
         }
     }

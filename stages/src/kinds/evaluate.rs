@@ -426,7 +426,7 @@ impl Evaluate {
             for i in 0..count {
                 let row = members[i * members.len() / count];
                 for policy in answers {
-                    rows.push((&policy.name, bucket, texts[row], &policy.to(row)[0]));
+                    rows.push((&policy.name, bucket, texts[row], policy.shown(row)));
                 }
             }
         }

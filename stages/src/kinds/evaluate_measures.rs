@@ -75,6 +75,13 @@ impl Answers {
         &self.judged[row * self.samples..(row + 1) * self.samples]
     }
 
+    /// The answer that stands for all of them: the first, or the one that counts most.
+    pub fn shown(&self, row: usize) -> &Judged {
+        let heaviest = (0..self.samples)
+            .max_by(|a, b| self.weight(row, *a).total_cmp(&self.weight(row, *b)).then(b.cmp(a)));
+        &self.to(row)[heaviest.unwrap_or(0)]
+    }
+
     fn weight(&self, row: usize, sample: usize) -> f64 {
         let given = self.weights.get(row * self.samples + sample);
         given.copied().unwrap_or(1.0 / self.samples as f64)

@@ -13,3 +13,4 @@ mod registry;
 mod resume;
 mod reward;
 mod sample;
+mod tables;
