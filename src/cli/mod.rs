@@ -9,6 +9,7 @@ pub mod gc;
 pub mod graph;
 pub mod kinds;
 pub mod logs;
+pub mod metrics;
 pub mod plan;
 pub mod render;
 pub mod report;
@@ -76,6 +77,8 @@ pub enum Verb {
     Why(why::WhyArgs),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
+    /// Print the figures that stages left behind, or write them for TensorBoard
+    Metrics(metrics::MetricsArgs),
     /// Show what a stage's last attempt said
     Logs(logs::LogsArgs),
     /// Find what is wrong in pipeline files, without running anything
@@ -136,6 +139,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Status(args) => plan::status(args, global, look),
         Verb::Why(args) => why::why(args, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
+        Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => Ok(check::run(args, global)),
         Verb::Config(args) => Ok(config::run(args, global)),

@@ -16,10 +16,10 @@ use crate::columns::each_batch;
 use crate::exec::process::{GRACE, Processes};
 use crate::exec::{Executor as _, Outcome, Program, Stop, Task};
 use crate::graph::GraphOutput;
-use crate::plan::{Selection, Verdict};
+use crate::plan::Selection;
 use crate::protocol::{Event, Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
-use crate::report::{self, Look, clean, words};
-use crate::store::{EntryOutput, Health, write_atomic};
+use crate::report::{self, Look, clean};
+use crate::store::write_atomic;
 
 /// Kinds that can be talked to: the first answers prompts, the second scores answers.
 const ANSWERS: &str = "sample";
@@ -201,27 +201,15 @@ fn find_model(
     look: Look,
 ) -> Result<Option<PathBuf>, Failure> {
     let plan = loaded.plan(selection)?;
-    let sound = |output: &EntryOutput| {
-        let health = loaded.store.check(output, false)?;
-        Ok::<_, Failure>((health == Health::Good).then(|| loaded.store.object_path(&output.digest)))
-    };
-    let why = match &plan.verdicts[stage] {
-        Some(Verdict::Hit(entry)) => return sound(&entry.outputs[&port.name]),
-        Some(Verdict::Miss(_, reason)) => words::reason(reason),
-        _ => "something upstream may change".to_owned(),
-    };
-    let name = &loaded.graph.stages[stage].name;
-    let last = loaded.heads().stages.get(name).copied();
-    let last = last.and_then(|f| loaded.store.entry(&f).ok().flatten());
-    let Some(last) = last else { return Ok(None) };
-    let Some(output) = last.outputs.get(&port.name) else { return Ok(None) };
-    let found = sound(output)?;
-    if found.is_some() {
-        let at = last.made.at.get(..16).unwrap_or("").replace('T', " ");
+    let Some((entry, stale)) = loaded.newest(&plan, stage) else { return Ok(None) };
+    let Some(output) = entry.outputs.get(&port.name) else { return Ok(None) };
+    if let Some(why) = stale {
+        let at = entry.made.at.get(..16).unwrap_or("").replace('T', " ");
         let mark = look.paint("33", "warning:");
+        let name = &loaded.graph.stages[stage].name;
         complain(&format!("{mark} `{name}` is stale ({why}); this is the one made {at}\n"));
     }
-    Ok(found)
+    Ok(Some(loaded.store.object_path(&output.digest)))
 }
 
 fn task(

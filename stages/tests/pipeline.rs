@@ -108,6 +108,17 @@ fn the_smoke_pipeline_from_text_to_an_aligned_model() {
     let (said, code) = space.preflow(stale);
     assert!(code == Some(0) && said.contains("`sft` is stale"), "{said}");
 
+    // Figures for other tools.
+    let csv = space.ok(&["metrics", SMOKE, "ppo"]);
+    assert!(
+        csv.starts_with("stage,step,name,value\n") && csv.contains("ppo,4,objective/kl,"),
+        "{csv}"
+    );
+    let said = space.ok(&["metrics", SMOKE, "--tensorboard", "events"]);
+    for stage in ["base", "sft", "reward", "ppo", "eval"] {
+        assert!(said.contains(&format!("events/{stage}/events.out.tfevents.")), "{said}");
+    }
+
     // One param: exactly what is downstream.
     let plan = space.ok(&["plan", SMOKE, "--set", "kl_coef=0.11"]);
     assert!(plan.contains("kl_coef 0.05 → 0.11"), "{plan}");
