@@ -10,3 +10,4 @@ mod kinds;
 mod parity;
 mod registry;
 mod resume;
+mod rewards;
