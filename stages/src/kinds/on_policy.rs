@@ -182,12 +182,20 @@ pub struct Rollout {
     pub entropy: f64,
     /// Seconds of drawing and of scoring.
     pub seconds: [f64; 2],
+    /// The responses were drawn from the reference, not from the policy.
+    pub off_policy: bool,
 }
 
 impl Rollout {
-    /// Mean over responses of the summed k1, nats.
+    /// KL of the policy to the reference, nats a response: the mean of the summed k1, or of
+    /// `r·ln r − r + 1` with the ratio r of the response where the reference drew it.
     pub fn kl(&self) -> f64 {
-        self.k1.iter().sum::<f64>() / self.rows.len() as f64
+        let weighted = |l: f64| {
+            let ratio = l.clamp(-20.0, 20.0).exp();
+            ratio * l - ratio + 1.0
+        };
+        let rows = self.row_kl().into_iter();
+        mean(&rows.map(|l| if self.off_policy { weighted(l) } else { l }).collect::<Vec<_>>())
     }
 
     /// Summed k1 of each response, nats.
@@ -372,6 +380,7 @@ impl OnPolicy {
             reference: ours,
             entropy: mean(&entropies),
             seconds: [0.0; 2],
+            off_policy: false,
         })
     }
 

@@ -390,7 +390,7 @@ pub fn rewards(model: &Scorer, answers: &[&Example]) -> Vec<f64> {
     let device = model.0.params.flat.device();
     let chunk =
         |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
-    answers.chunks(64).flat_map(chunk).collect()
+    answers.chunks(128).flat_map(chunk).collect()
 }
 
 /// The chosen and the rejected answer of each pair, in turn.

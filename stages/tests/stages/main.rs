@@ -12,5 +12,6 @@ mod parity;
 mod registry;
 mod resume;
 mod reward;
+mod rewards;
 mod sample;
 mod tables;
