@@ -77,13 +77,15 @@ struct Threshold {
 
 impl Threshold {
     fn new(settings: &Optimizer<AdamWDefaults>) -> Self {
-        let raw = Tensor::from_slice(&[Self::START]).set_requires_grad(true);
+        let raw = Tensor::from_slice(&[Self::start()]).set_requires_grad(true);
         let adamw = AdamW::new(settings.config(), &raw.detach(), 0);
         Self { raw, adamw }
     }
 
     /// ν starts at ½: the inverse of softplus.
-    const START: f32 = -0.432_752_13;
+    fn start() -> f32 {
+        (0.5_f32.exp() - 1.0).ln()
+    }
 
     fn named(&self) -> Named {
         let AdamW { m, v, steps, .. } = &self.adamw;
@@ -145,7 +147,7 @@ impl<'a> Bench<'a> {
                 match name.as_str() {
                     "model.weights" => tensor.copy_(&fresh.0.trainable().flat),
                     "threshold.raw" => {
-                        let _ = tensor.fill_(f64::from(Threshold::START));
+                        let _ = tensor.fill_(f64::from(Threshold::start()));
                     }
                     "best" => tensor.copy_(&params.flat),
                     "members" => {}
