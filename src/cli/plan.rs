@@ -89,8 +89,8 @@ fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
 pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
-    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?
-        .accepting(&loaded.graph, &args.accept_gate)?;
+    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let selection = loaded.accepting(selection, &args.accept_gate)?;
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();

@@ -67,8 +67,8 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
-    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?
-        .accepting(&loaded.graph, &args.accept_gate)?;
+    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let selection = loaded.accepting(selection, &args.accept_gate)?;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let options = Options {
         id: run_id(),

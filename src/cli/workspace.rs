@@ -111,6 +111,20 @@ pub fn open_store(args: &Global, root: &Path) -> Result<Arc<Store>, Failure> {
 }
 
 impl Loaded {
+    /// The selection, going on behind the gates of the named stages.
+    ///
+    /// # Errors
+    /// A name that is not a stage, or a stage without a gate.
+    pub fn accepting(&self, selection: Selection, names: &[String]) -> Result<Selection, Failure> {
+        let selection = selection.accepting(&self.graph, names)?;
+        let open = selection.accepted.iter().map(|stage| &self.graph.stages[*stage]);
+        match open.into_iter().find(|stage| stage.gate.is_empty()) {
+            Some(stage) => Err(Failure::usage(format!("stage `{}` has no gate", stage.name))
+                .help("--accept-gate names the stage that `gate:` stands at")),
+            None => Ok(selection),
+        }
+    }
+
     /// Digests of the sources that the wanted stages read, hashed side by side.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub fn section(data: &ReportData) -> Markup {
     html! {
         @if !found.is_empty() {
             section aria-labelledby="alarms" {
-                h2 id="alarms" { "Look at this first" }
+                h2 id="alarms" { "Alarms" }
                 @for (stage, said) in found {
                     p.note.warning { b { (text::visible(stage)) } ": " (text::visible(&said)) }
                 }

@@ -7,8 +7,7 @@ use super::result::{Figures, Scale, figure_name, interval, names_of, shown};
 use super::{EvaluationRow, ReportData, text};
 
 /// What is worth comparing besides the headline, in this order.
-const TELLING: [&str; 8] =
-    ["gold", "reward", "win_rate", "kl", "eos_rate", "length", "distinct_2", "self_overlap"];
+const TELLING: [&str; 7] = ["gold", "reward", "win_rate", "kl", "eos_rate", "length", "distinct_2"];
 
 /// A policy a row, a figure a column; on a narrow screen a policy a card.
 pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
@@ -70,11 +69,7 @@ fn title(headline: &str, name: &str) -> Markup {
 
 fn cell(figures: &Figures, row: Option<&EvaluationRow>, name: &str) -> Markup {
     let Some(row) = row else { return html! { span.dim { "–" } } };
-    let scale = if name == "distinct_2" || name == "self_overlap" {
-        Scale::Share
-    } else {
-        figures.scale(name)
-    };
+    let scale = if name == "distinct_2" { Scale::Share } else { figures.scale(name) };
     html! {
         span.value {
             b { @if row.name != name { "≤ " } (shown(scale, row.value)) }
@@ -100,6 +95,9 @@ pub fn memory(data: &ReportData) -> Markup {
     let known = |name: &&str| !figures.standings(name, TRAIN).is_empty();
     let names: Vec<&str> = MEMORY.into_iter().filter(known).collect();
     let places = [(TRAIN, "trained on"), (bucket, "others")];
+    let known = |name: &str, place: &str| !figures.standings(name, place).is_empty();
+    let both = names.iter().flat_map(|name| places.map(|(place, word)| (*name, place, word)));
+    let columns: Vec<(&str, &str, &str)> = both.filter(|(n, p, _)| known(n, p)).collect();
     html! {
         @if !policies.is_empty() && !names.is_empty() {
             section aria-labelledby="memory" {
@@ -114,9 +112,8 @@ pub fn memory(data: &ReportData) -> Markup {
                     thead {
                         tr {
                             th scope="col" { "policy" }
-                            @for name in &names {
-                                th scope="col" { (figure_name(name)) ", trained on" }
-                                th scope="col" { (figure_name(name)) ", others" }
+                            @for (name, _, word) in &columns {
+                                th scope="col" { (figure_name(name)) ", " (word) }
                             }
                         }
                     }
@@ -124,13 +121,11 @@ pub fn memory(data: &ReportData) -> Markup {
                         @for policy in policies {
                             tr {
                                 th scope="row" { (text::visible(policy)) }
-                                @for name in &names {
-                                    @for (place, word) in places {
-                                        @let row = figures.find(policy, place, name);
-                                        td class=[row.is_none().then_some("none")] {
-                                            span.label { (figure_name(name)) ", " (word) }
-                                            (memory_cell(row, name))
-                                        }
+                                @for (name, place, word) in &columns {
+                                    @let row = figures.find(policy, place, name);
+                                    td class=[row.is_none().then_some("none")] {
+                                        span.label { (figure_name(name)) ", " (word) }
+                                        (memory_cell(row, name))
                                     }
                                 }
                             }

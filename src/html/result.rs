@@ -142,7 +142,10 @@ impl<'a> Figures<'a> {
 
     /// One sentence that the figures carry, and one for the paired comparison.
     fn claim(&self, name: &str, bucket: &str) -> Markup {
-        let mut order = self.standings(name, bucket);
+        // What is picked from many answers is no policy: it is shown, but does not compete.
+        let is_policy = |r: &&EvaluationRow| self.find(&r.policy, bucket, "kl_at_most").is_none();
+        let standings = || self.standings(name, bucket).into_iter().filter(is_policy);
+        let mut order: Vec<&EvaluationRow> = standings().collect();
         order.sort_by(|a, b| b.value.total_cmp(&a.value));
         let Some(first) = order.first().copied() else { return html! {} };
         let scale = self.scale(name);
@@ -151,7 +154,7 @@ impl<'a> Figures<'a> {
         });
         let level = order.get(1).is_some_and(|s| (s.value - first.value).abs() < 1e-9);
         let unseen = self.is_unseen(bucket);
-        let last = self.standings(name, bucket).pop().filter(|l| l.policy != first.policy);
+        let last = standings().next_back().filter(|l| l.policy != first.policy);
         html! {
             (if unseen { "On prompts that nobody labelled" } else { "On the evaluation prompts" })
             ", " strong { (text::visible(&first.policy)) }

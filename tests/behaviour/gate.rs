@@ -120,6 +120,8 @@ fn an_accepted_gate_lets_everything_run_and_stays_on_record() {
     let report = preflow(&space, &["report", "p.yaml"]);
     assert_eq!(report.code, Some(0), "{}", report.err);
     assert!(space.read("report.html").contains("must be &gt;= 0.62"));
+    let other = preflow(&space, &["run", "p.yaml", "--accept-gate", "after"]);
+    assert!(other.code == Some(2) && other.err.contains("`after` has no gate"), "{}", other.err);
     let unknown = preflow(&space, &["run", "p.yaml", "--accept-gate", "word"]);
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.err.contains("did you mean `words`?"), "{}", unknown.err);

@@ -178,7 +178,8 @@ impl Stage for Evaluate {
         let gathered = self.gather(cx, &field, &mut panel, &prompts, seen)?;
         let figures = self.figures(&field, &panel, &gathered, &buckets);
         let (_, headline) = self.headline_of(&buckets);
-        for answers in &gathered.main[..field.policies.len()] {
+        // The reference and those before it are what training started from.
+        for answers in &gathered.main[field.reference + 1..field.policies.len()] {
             for alarm in alarms(answers, headline, panel.reward.is_some()) {
                 cx.warn(alarm)?;
             }

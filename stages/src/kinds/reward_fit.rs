@@ -76,8 +76,8 @@ struct Threshold {
 }
 
 impl Threshold {
-    fn new(settings: &Optimizer<AdamWDefaults>) -> Self {
-        let raw = Tensor::from_slice(&[Self::start()]).set_requires_grad(true);
+    fn new(settings: &Optimizer<AdamWDefaults>, device: tch::Device) -> Self {
+        let raw = Tensor::from_slice(&[Self::start()]).to_device(device).set_requires_grad(true);
         let adamw = AdamW::new(settings.config(), &raw.detach(), 0);
         Self { raw, adamw }
     }
@@ -120,7 +120,7 @@ impl<'a> Bench<'a> {
         Self {
             policy,
             trainer: Trainer::new(params, &stage.optimizer),
-            threshold: Threshold::new(&stage.optimizer),
+            threshold: Threshold::new(&stage.optimizer, params.flat.device()),
             best: params.flat.copy(),
             members: Tensor::zeros([kept, n], (Kind::Float, params.flat.device())),
             model,
