@@ -57,6 +57,46 @@ fn scores_come_from_a_model_rules_a_command_or_a_mix() {
 }
 
 #[test]
+fn a_reward_model_with_another_tokenizer_is_refused_or_reads_the_text() {
+    let shop = world();
+    // A reward model that reads bytes.
+    shop.run("bytes", "tokenizer", json!({"algorithm": "byte"}), &[("text", &["text.jsonl"])])
+        .summary();
+    let shape = json!({"layers": 1, "hidden": 32, "heads": 2, "context": 96});
+    let params = json!({"model": shape, "train": {"tokens": 4000, "batch_tokens": 192}});
+    let inputs: &[(&str, &[&str])] =
+        &[("text", &["text.jsonl"]), ("tokenizer", &["bytes.tokenizer.json"])];
+    shop.run("letters", "pretrain", params, inputs).summary();
+    let inputs: &[(&str, &[&str])] =
+        &[("base", &["letters.model"]), ("labels", &["labels.labels.parquet"])];
+    shop.run("judge", "train_reward", json!({"epochs": 1, "eval_fraction": 0.3}), inputs).summary();
+    let run = |retokenize: bool| {
+        let params = json!({"updates": 1, "batch": 8, "max_tokens": 8, "eos": {"mode": "keep"},
+                            "rewards": {"retokenize": retokenize}});
+        let judge: (&str, &[&str]) = ("reward", &["judge.reward"]);
+        shop.run("mixed", "ppo", params, &[POLICY, PROMPTS, judge])
+    };
+    let failure = run(false).failure();
+    assert!(failure.contains("retokenize") && failure.contains("differ"), "{failure}");
+    let ran = run(true);
+    ran.summary();
+    assert!(metric(&ran, "reward/std")[0] > 0.0);
+}
+
+#[test]
+fn a_reward_model_starts_at_ln_2() {
+    let shop = world();
+    let params =
+        json!({"epochs": 1, "batch": 96, "lr": 1e-6, "ties": "drop", "eval_fraction": 0.3});
+    let inputs: &[(&str, &[&str])] =
+        &[("base", &["sft.model"]), ("labels", &["labels.labels.parquet"])];
+    let ran = shop.run("start", "train_reward", params, inputs);
+    let (loss, accuracy) = (metric(&ran, "train/loss")[0], ran.summary()["eval/accuracy"]);
+    assert!((loss - 2.0_f64.ln()).abs() < 0.1, "{loss}");
+    assert!((0.2..=0.8).contains(&accuracy), "{accuracy}");
+}
+
+#[test]
 fn rewards_that_cannot_be_are_named() {
     let shop = world();
     let fails = |params: Value, inputs: &[(&str, &[&str])], expect: &str| {
