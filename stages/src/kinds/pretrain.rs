@@ -16,7 +16,8 @@ use super::train::{Defaults, Optimizer, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, output};
-use crate::model::{LlamaConfig, Policy, Trunk, Window};
+use crate::model::config::Positions;
+use crate::model::{ModelConfig, Policy, Trunk, Window};
 use crate::optim::Schedule;
 use crate::rng::Stream;
 
@@ -272,10 +273,10 @@ impl Pretrain {
 }
 
 impl ModelShape {
-    fn config(&self, vocab: usize) -> Result<LlamaConfig> {
+    fn config(&self, vocab: usize) -> Result<ModelConfig> {
         let Arch::Llama = self.arch;
         let wide = (u64::from(self.hidden) * 8).div_ceil(3).div_ceil(32) * 32;
-        let config = LlamaConfig {
+        let config = ModelConfig {
             vocab: vocab as i64,
             hidden: i64::from(self.hidden),
             layers: i64::from(self.layers),
@@ -286,11 +287,16 @@ impl ModelShape {
             } else {
                 i64::from(self.intermediate)
             },
+            head_dim: i64::from(self.hidden / self.heads.max(1)),
             context: i64::from(self.context),
-            rope_theta: self.rope_theta,
+            positions: Positions::rotary(self.rope_theta),
             norm_eps: self.norm_eps,
             tie_embeddings: self.tie_embeddings,
+            ..ModelConfig::default()
         };
+        if !self.hidden.is_multiple_of(self.heads.max(1)) {
+            bail!("model.hidden {} must be a multiple of model.heads {}", self.hidden, self.heads);
+        }
         config.check()?;
         if config.context < 8 {
             bail!("model.context must be 8 or more, not {}", config.context);

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tch::{Kind, Tensor};
 
-use super::{LlamaConfig, ParamSpec, Params, Trunk, Window, read_weights, write_weights};
+use super::{ModelConfig, ParamSpec, Params, Trunk, Window, read_weights, write_weights};
 use crate::data::Vocabulary;
 use crate::rng::Stream;
 
@@ -25,9 +25,7 @@ impl Policy {
     }
 
     fn output_layer(&self) -> &Tensor {
-        let trunk = &self.0;
-        let index = if trunk.config.tie_embeddings { 0 } else { 4 * trunk.config.layers + 1 };
-        &trunk.params.tensors[index as usize]
+        &self.0.params.tensors[self.0.layout.head.weight]
     }
 
     /// Opens a `model/policy` folder.
@@ -75,8 +73,8 @@ impl Scorer {
     /// One number a hidden state: `[…]` of `[…, hidden]`.
     pub fn score(&self, hidden: &Tensor) -> Tensor {
         let t = &self.0.params.tensors;
-        let weight = &t[(4 * self.0.config.layers + 1) as usize];
-        hidden.linear(weight, t.last()).squeeze_dim(-1)
+        let head = self.0.layout.head;
+        hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
     }
 
     /// Rewards, `[batch]`: the score at column `last[b]`, `[batch]`, of right-padded rows `ids`,
@@ -127,7 +125,7 @@ fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {
 
 fn open(folder: &Path, reward: bool) -> Result<Trunk> {
     let context = || format!("cannot open the model in {}", folder.display());
-    let config = LlamaConfig::read(&folder.join("config.json")).with_context(context)?;
+    let config = ModelConfig::read(&folder.join("config.json")).with_context(context)?;
     let specs = ParamSpec::list(&config, reward);
     let flat = read_weights(&folder.join("model.safetensors"), &specs).with_context(context)?;
     Ok(Trunk::new(config, Params::from_flat(specs, flat)))

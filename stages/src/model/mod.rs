@@ -1,16 +1,21 @@
 //! The transformer: its shape, weights, forward pass, heads and files.
 //! Knows nothing of losses, sampling or stages.
 
+mod attention;
 mod checkpoint;
-mod config;
+pub mod config;
+mod config_json;
 mod heads;
+mod layout;
 mod packed;
 mod params;
 mod transformer;
+mod weight_file;
 
-pub use checkpoint::{WeightFile, read_weights, write_weights};
-pub use config::LlamaConfig;
+pub use checkpoint::{read_weights, write_weights};
+pub use config::ModelConfig;
 pub use heads::{Policy, Scorer};
 pub use packed::{Packed, token_log_probs};
-pub use params::{ParamSpec, Params, Part};
+pub use params::{ParamSpec, Params, Part, Stored};
 pub use transformer::{Cache, Trunk, Window};
+pub use weight_file::WeightFile;
