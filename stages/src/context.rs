@@ -4,17 +4,24 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use preflow::protocol::{Event, InputSpec, TaskSpec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tch::Device;
 
 use crate::data::{Column, Table, Vocabulary, read_tables, write_parquet};
+use crate::resume::{Checkpoints, Metrics, Named};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
 pub const TIME: &str = "time/";
+
+/// Exit code of a worker that was asked to end and has left a checkpoint.
+const EXIT_TERMINATED: i32 = 143;
 
 /// Least time between two progress lines, seconds.
 const PROGRESS_EVERY: f64 = 0.1;
@@ -67,8 +74,11 @@ pub struct Context {
     task: TaskSpec,
     device: Device,
     events: Events,
-    metrics: Vec<(u64, String, f64)>,
+    metrics: Metrics,
     last_progress: Option<Instant>,
+    checkpoints: Checkpoints,
+    /// Set by SIGTERM once a loop offers checkpoints.
+    asked_to_end: Option<Arc<AtomicBool>>,
 }
 
 impl Context {
@@ -78,7 +88,10 @@ impl Context {
     /// When the device is unknown or not there.
     pub fn new(task: TaskSpec, events: Events) -> Result<Self> {
         let device = parse_device(task.execution.device.as_deref().unwrap_or("cpu"))?;
-        Ok(Self { task, device, events, metrics: Vec::new(), last_progress: None })
+        let checkpoints =
+            Checkpoints::new(Path::new(&task.scratch), task.execution.checkpoint_every);
+        let (metrics, last_progress, asked_to_end) = (Vec::new(), None, None);
+        Ok(Self { task, device, events, metrics, last_progress, checkpoints, asked_to_end })
     }
 
     /// Where tensors live.
@@ -141,6 +154,45 @@ impl Context {
     /// A folder for files of this stage's own.
     pub fn scratch(&self) -> &Path {
         Path::new(&self.task.scratch)
+    }
+
+    /// Goes on where an earlier attempt stopped: copies the newest sound checkpoint into `tensors`
+    /// and returns the loop's state with it. Call it once, before the loop; nothing is returned
+    /// when the loop starts from the beginning.
+    ///
+    /// # Errors
+    /// When the event cannot be sent. A damaged checkpoint is none: the one before it is taken.
+    pub fn resume<S: DeserializeOwned>(&mut self, tensors: &Named) -> Result<Option<S>> {
+        let asked = Arc::new(AtomicBool::new(false));
+        // From here on a SIGTERM waits for the next boundary of the loop.
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone())?;
+        self.asked_to_end = Some(asked);
+        let (found, passed) = self.checkpoints.read(tensors);
+        for reason in passed {
+            self.warn(format!("{reason}; an earlier one is used, or the stage starts over"))?;
+        }
+        let Some((state, metrics)) = found else { return Ok(None) };
+        self.metrics = metrics;
+        self.note("goes on from the checkpoint of an earlier attempt")?;
+        Ok(Some(state))
+    }
+
+    /// Offers a checkpoint at a boundary of the loop: it is written when one is due, or when the
+    /// process was asked to end, which it then does.
+    ///
+    /// # Errors
+    /// When the event cannot be sent. A checkpoint that cannot be written is a warning only.
+    pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &Named) -> Result<()> {
+        let asked = self.asked_to_end.as_ref().is_some_and(|a| a.load(Ordering::Relaxed));
+        if (asked || self.checkpoints.due())
+            && let Err(e) = self.checkpoints.write(state, &self.metrics, tensors)
+        {
+            self.warn(format!("no checkpoint could be written: {e:#}"))?;
+        }
+        if asked {
+            crate::worker::leave(EXIT_TERMINATED);
+        }
+        Ok(())
     }
 
     /// The tokenizer in a model folder.

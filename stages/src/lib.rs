@@ -2,8 +2,8 @@
 //!
 //! In reading order: the worker performs a task through a [`kind`], which sees the world only
 //! through its [`context`]; [`kinds`] hold each loop in full; [`model`] is the transformer and
-//! its files; [`rl`] and [`sampling`] are formulas; [`optim`] is AdamW; [`rng`] the random
-//! streams; [`stats`] the intervals; [`data`] the tables, tokens and rules. Nothing here knows of
+//! its files; [`rl`] and [`sampling`] are formulas; [`optim`] is AdamW; [`resume`] the
+//! checkpoints inside a stage; [`rng`] the random streams; [`stats`] the intervals; [`data`] the tables, tokens and rules. Nothing here knows of
 //! caching, pipelines or the clock of a run.
 
 pub mod context;
@@ -12,6 +12,7 @@ pub mod kind;
 pub mod kinds;
 pub mod model;
 pub mod optim;
+pub mod resume;
 pub mod rl;
 pub mod rng;
 pub mod sampling;

@@ -30,25 +30,33 @@ pub struct AdamWConfig {
 pub struct AdamW {
     config: AdamWConfig,
     decaying: i64,
-    /// First and second moments, `[n]`, and the number of steps taken: the whole state.
+    /// First and second moments, `[n]`, and the number of steps taken, `[1]`, on the host: the
+    /// whole state. They are changed in place only.
     pub m: Tensor,
     pub v: Tensor,
-    pub step: i64,
+    pub steps: Tensor,
 }
 
 impl AdamW {
     /// An optimizer for `flat`, `[n]`.
     pub fn new(config: AdamWConfig, flat: &Tensor, decaying: i64) -> Self {
-        Self { config, decaying, m: flat.zeros_like(), v: flat.zeros_like(), step: 0 }
+        let steps = Tensor::from_slice(&[0_i64]);
+        Self { config, decaying, m: flat.zeros_like(), v: flat.zeros_like(), steps }
+    }
+
+    /// Number of steps taken.
+    pub fn taken(&self) -> i64 {
+        self.steps.int64_value(&[0])
     }
 
     /// One step of size `lr` against the gradient `grad`, `[n]`, on `flat`, `[n]`.
     pub fn step(&mut self, flat: &Tensor, grad: &Tensor, lr: f64) {
         no_grad(|| {
             let AdamWConfig { betas: [b1, b2], eps, eps_form, weight_decay } = self.config;
-            self.step += 1;
-            let c1 = 1.0 - b1.powi(self.step as i32);
-            let c2 = 1.0 - b2.powi(self.step as i32);
+            let step = self.taken() + 1;
+            let _ = self.steps.fill_(step);
+            let c1 = 1.0 - b1.powi(step as i32);
+            let c2 = 1.0 - b2.powi(step as i32);
             if weight_decay > 0.0 {
                 let _ = flat.narrow(0, 0, self.decaying).g_mul_scalar_(1.0 - lr * weight_decay);
             }

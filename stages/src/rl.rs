@@ -150,12 +150,6 @@ pub fn value_loss(new: &Tensor, old: &Tensor, returns: &Tensor, clip: f64) -> (T
     (free.maximum(&clipped).mean(Kind::Float) * 0.5, fraction.double_value(&[]))
 }
 
-/// Entropy of `softmax(logits / temperature)`, `[n]` of `[n, vocab]`, nats.
-pub fn entropy(logits: &Tensor, temperature: f64) -> Tensor {
-    let log_probs = (logits / temperature).log_softmax(-1, Kind::Float);
-    -(log_probs.exp() * log_probs).sum_dim_intlist(-1, false, Kind::Float)
-}
-
 /// Loss of a preference, `−log σ(Δ)`, `[n]` of Δ = r(chosen) − r(rejected) (Bradley and Terry).
 pub fn preference_loss(delta: &Tensor) -> Tensor {
     (-delta).softplus()

@@ -192,7 +192,7 @@ fn catch_panics() {
 }
 
 /// Ends the process at once: not through the destructors of libtorch, whose threads still run.
-fn leave(code: i32) -> ! {
+pub fn leave(code: i32) -> ! {
     #[expect(unsafe_code, reason = "_exit takes a number and touches no memory")]
     unsafe {
         libc::_exit(code)

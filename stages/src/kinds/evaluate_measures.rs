@@ -51,7 +51,7 @@ pub fn score(
             let packed =
                 Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
             if let Some(reward) = reward {
-                let rewards = reward.rewards(&packed.ids, &packed.last);
+                let rewards = reward.rewards(&packed);
                 for (b, j) in judged.iter_mut().enumerate() {
                     j.reward = rewards.double_value(&[b as i64]);
                 }

@@ -13,16 +13,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::ppo_report::{Samples, Stepped, alarms, figures};
-use super::train::{Defaults, Optimizer, Trainer, encode_prompts, same_tokenizer, within};
+use super::ppo_report::{Sample, Samples, Stepped, alarms, figures};
+use super::train::{Defaults, Optimizer, Order, Trainer, encode_prompts, same_tokenizer, within};
 use crate::context::Context;
 use crate::data::{Example, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
-use crate::model::{Packed, Policy, Scorer, token_log_probs};
+use crate::model::{Packed, Policy, Scorer, entropy, token_log_probs};
 use crate::optim::Schedule;
-use crate::rl::{
-    AdaptiveKl, EosMode, entropy, gae, policy_loss, token_rewards, value_loss, whiten,
-};
+use crate::rl::{AdaptiveKl, EosMode, gae, policy_loss, token_rewards, value_loss, whiten};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::mean;
@@ -172,9 +170,19 @@ pub struct Rollout {
     pub entropy: f64,
 }
 
+/// Where the loop stands.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    update: u64,
+    /// The weight of the KL, which may move; `None` before the first update.
+    beta: Option<f64>,
+    samples: Vec<Sample>,
+    summary: Summary,
+}
+
 impl Stage for Ppo {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "improve a policy against a reward model by PPO";
 
     fn inputs() -> Vec<InputDoc> {
@@ -253,14 +261,20 @@ impl Ppo {
         let mut kl =
             AdaptiveKl { beta: self.kl_coef, target: self.kl_target, horizon: self.kl_horizon };
         let mut samples = Samples::new(self, texts.len());
-        let mut order: Vec<usize> = Vec::new();
-        let mut summary = Summary::new();
+        let mut order = Order::new(self.seed, "prompts", prompts.len());
         let updates = u64::from(self.updates);
-        for update in 0..updates {
+        let batch = u64::from(self.batch);
+        let mut named = policy_trainer.named("policy", models.policy.0.trainable());
+        named.extend(critic_trainer.named("critic", models.critic.0.trainable()));
+        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        if let Some(beta) = state.beta {
+            kl.beta = beta;
+            samples.rows = std::mem::take(&mut state.samples);
+        }
+        for update in state.update..updates {
             samples.keep(self, update, models, vocabulary, texts, prompts)?;
-            let chosen: Vec<usize> =
-                (0..self.batch).map(|_| next(&mut order, self, update, prompts.len())).collect();
-            let rows: Vec<Vec<i64>> = chosen.iter().map(|i| prompts[*i].clone()).collect();
+            let places = update * batch..(update + 1) * batch;
+            let rows: Vec<Vec<i64>> = places.map(|i| prompts[order.at(i)].clone()).collect();
             let start = Instant::now();
             let responses = self.draw(models, &rows, update);
             let drawn = start.elapsed().as_secs_f64();
@@ -285,14 +299,18 @@ impl Ppo {
             let all: Vec<(&str, f64)> = figures.iter().copied().chain(seconds).collect();
             cx.metric(update + 1, &all)?;
             alarms(cx, update, &figures)?;
-            summary = figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+            state.summary = figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
             if self.kl_target > 0.0 {
                 kl.update(rollout.kl(), f64::from(self.batch));
             }
             cx.progress(update + 1, updates, "updates")?;
+            state.update = update + 1;
+            state.beta = Some(kl.beta);
+            state.samples.clone_from(&samples.rows);
+            cx.checkpoint(&state, &named)?;
         }
         samples.keep(self, updates, models, vocabulary, texts, prompts)?;
-        Ok((samples.table()?, summary))
+        Ok((samples.table()?, state.summary))
     }
 
     /// One response to each row.
@@ -339,8 +357,8 @@ impl Ppo {
                 old.extend(to_f32(&token_log_probs(&logits, &packed.targets, self.temperature)));
                 entropies.extend(to_f32(&entropy(&logits, self.temperature)));
                 reference.extend(to_f32(&packed.log_probs(&models.reference, self.temperature)));
-                values.extend(to_f32(&packed.values(&models.critic)));
-                raw_scores.extend(to_f32(&models.reward.rewards(&packed.ids, &packed.last)));
+                values.extend(to_f32(&models.critic.values(&packed)));
+                raw_scores.extend(to_f32(&models.reward.rewards(&packed)));
                 let before = offsets.last().copied().unwrap_or(0);
                 offsets.extend(packed.offsets[1..].iter().map(|o| before + o));
             }
@@ -424,7 +442,7 @@ impl Ppo {
                 let values = rollout.gather(&rollout.values, chunk);
                 let returns = rollout.gather(&to_single(&rollout.returns), chunk);
                 let (loss, clipped) =
-                    value_loss(&packed.values(&models.critic), &values, &returns, self.vf_clip);
+                    value_loss(&models.critic.values(&packed), &values, &returns, self.vf_clip);
                 let params = &models.critic.0.params;
                 critic_trainer.step(
                     params,
@@ -458,14 +476,6 @@ impl Rollout {
             .collect();
         Tensor::from_slice(&parts)
     }
-}
-
-/// The next prompt, in an order that is drawn anew when all have been used.
-fn next(order: &mut Vec<usize>, ppo: &Ppo, update: u64, prompts: usize) -> usize {
-    if order.is_empty() {
-        *order = Stream::new(ppo.seed, "prompts", update, 0).permutation(prompts);
-    }
-    order.pop().expect("invariant: a dataset has at least one row")
 }
 
 fn to_single(list: &[f64]) -> Vec<f32> {

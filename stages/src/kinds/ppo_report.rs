@@ -2,6 +2,7 @@
 //! Knows nothing of how the policy moves.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::ppo::{Models, Ppo, Rollout};
 use crate::context::{Context, advise};
@@ -68,12 +69,20 @@ pub fn figures(
     ]
 }
 
+/// One answer as the policy moves.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Sample {
+    update: u64,
+    prompt: String,
+    response: String,
+    score: f64,
+}
+
 /// Answers to a few prompts as the policy moves.
 pub struct Samples {
     prompts: Vec<usize>,
     every: u64,
-    rows: Vec<(u64, usize, String, f64)>,
-    texts: Vec<String>,
+    pub rows: Vec<Sample>,
 }
 
 impl Samples {
@@ -85,7 +94,7 @@ impl Samples {
             n => u64::from(n),
         };
         let prompts = (0..shown).map(|i| i * prompts / shown).collect();
-        Self { prompts, every, rows: Vec::new(), texts: Vec::new() }
+        Self { prompts, every, rows: Vec::new() }
     }
 
     /// Draws and keeps answers when `update` is one to keep; the noise is the same every time.
@@ -111,9 +120,9 @@ impl Samples {
         let drawn: Vec<String> =
             responses.iter().map(|r| vocabulary.decode(&r.tokens)).collect::<Result<_>>()?;
         let scores = ppo.score(models, rows, responses, 0.0).scores;
-        for (i, (text, score)) in drawn.into_iter().zip(scores).enumerate() {
-            self.rows.push((update, self.prompts[i], text.trim().to_owned(), score));
-            self.texts.push(texts[self.prompts[i]].to_owned());
+        for ((place, text), score) in self.prompts.iter().zip(drawn).zip(scores) {
+            let (prompt, response) = (texts[*place].to_owned(), text.trim().to_owned());
+            self.rows.push(Sample { update, prompt, response, score });
         }
         Ok(())
     }
@@ -124,12 +133,12 @@ impl Samples {
     /// Never, as the columns are of one length.
     pub fn table(&self) -> Result<Table> {
         Table::new(vec![
-            ("step", Column::ints(self.rows.iter().map(|r| r.0 as i64))),
+            ("step", Column::ints(self.rows.iter().map(|r| r.update as i64))),
             ("source", Column::text(self.rows.iter().map(|_| "ppo"))),
             ("bucket", Column::text(self.rows.iter().map(|_| "train"))),
-            ("prompt", Column::text(self.texts.iter().map(String::as_str))),
-            ("response", Column::text(self.rows.iter().map(|r| r.2.as_str()))),
-            ("score", Column::floats(self.rows.iter().map(|r| r.3))),
+            ("prompt", Column::text(self.rows.iter().map(|r| r.prompt.as_str()))),
+            ("response", Column::text(self.rows.iter().map(|r| r.response.as_str()))),
+            ("score", Column::floats(self.rows.iter().map(|r| r.score))),
         ])
     }
 }

@@ -10,16 +10,15 @@ use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
-use super::train::{Defaults, Optimizer, Trainer, rate, within};
+use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
-use crate::model::{ModelConfig, Policy, Trunk, Window};
+use crate::model::{ModelConfig, Packed, Policy, Trunk};
 use crate::optim::Schedule;
-use crate::rng::Stream;
 
 /// Params of `pretrain`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -136,7 +135,7 @@ impl Default for PretrainLoop {
 
 impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "train a language model from scratch on text";
 
     fn inputs() -> Vec<InputDoc> {
@@ -232,27 +231,31 @@ impl Pretrain {
     /// The loop. Returns the mean loss of the last tenth of the steps.
     fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &[Vec<i64>]) -> Result<f64> {
         let settings = &self.train;
-        let params = &policy.0.params;
+        let params = policy.0.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
         let (batch, steps) = (self.batch_rows(policy), self.steps(policy));
         let report_every = (steps / 50).max(1);
-        let mut order = Order::new(rows.len(), self.seed);
-        let mut last_losses = Vec::new();
+        let mut order = Order::new(self.seed, "shuffle", rows.len());
+        let named = trainer.named("model", params);
+        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
         let mut since = Instant::now();
-        for step in 0..steps {
+        for step in state.step..steps {
             let lr =
                 rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
-            let chosen: Vec<&[i64]> = (0..batch).map(|_| rows[order.next()].as_slice()).collect();
-            let loss = next_token_loss(policy, &chosen);
-            let norm = trainer.step(params, params.gradient(&loss), lr)?;
+            let places = step * batch as u64..(step + 1) * batch as u64;
+            let chosen: Vec<&[i64]> = places.map(|i| rows[order.at(i)].as_slice()).collect();
+            let packed = Packed::dense(&chosen, params.flat.device());
+            let gradient = policy.backward(&packed, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
+            let norm = trainer.step(params, gradient.flat, lr)?;
             let reports = (step + 1) % report_every == 0 || step + 1 == steps;
-            if reports || step >= steps - steps.div_ceil(10) {
-                let loss = loss.double_value(&[]);
-                if step >= steps - steps.div_ceil(10) {
-                    last_losses.push(loss);
+            let late = step >= steps - steps.div_ceil(10);
+            if reports || late {
+                let loss = gradient.loss.double_value(&[]);
+                if late {
+                    state.last_losses.push(loss);
                 }
                 if reports {
-                    let tokens = batch as f64 * policy.0.config.context as f64;
+                    let tokens = packed.tokens() as f64;
                     let seconds = since.elapsed().as_secs_f64() / report_every as f64;
                     since = Instant::now();
                     cx.metric(
@@ -267,9 +270,18 @@ impl Pretrain {
                 }
             }
             cx.progress(step + 1, steps, "steps")?;
+            state.step = step + 1;
+            cx.checkpoint(&state, &named)?;
         }
-        Ok(crate::stats::mean(&last_losses))
+        Ok(crate::stats::mean(&state.last_losses))
     }
+}
+
+/// Where the loop stands.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    step: u64,
+    last_losses: Vec<f64>,
 }
 
 impl ModelShape {
@@ -309,40 +321,10 @@ impl ModelShape {
 /// Rows of tokens, all of one length.
 type Rows = Vec<Vec<i64>>;
 
-/// Row numbers in random order, a fresh order every time all have been given.
-struct Order {
-    seed: u64,
-    epoch: u64,
-    rows: usize,
-    left: Vec<usize>,
-}
-
-impl Order {
-    fn new(rows: usize, seed: u64) -> Self {
-        Self { seed, epoch: 0, rows, left: Vec::new() }
-    }
-
-    fn next(&mut self) -> usize {
-        if self.left.is_empty() {
-            self.left = Stream::new(self.seed, "shuffle", self.epoch, 0).permutation(self.rows);
-            self.epoch += 1;
-        }
-        self.left.pop().expect("invariant: there is at least one row")
-    }
-}
-
 /// Mean cross entropy of each next token of `rows`, each `context + 1` long: a scalar.
-pub fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
-    let flat: Vec<i64> = rows.concat();
-    let device = policy.0.params.flat.device();
-    let ids = Tensor::from_slice(&flat).view([rows.len() as i64, -1]).to_device(device);
-    let time = ids.size()[1] - 1;
-    let hidden = policy.0.hidden(&ids.narrow(1, 0, time), &Window::Right);
-    let logits = policy.logits(&hidden).view([-1, policy.0.config.vocab]);
-    let targets = ids.narrow(1, 1, time).reshape([-1]);
-    logits
-        .cross_entropy_loss(&targets, None::<Tensor>, Reduction::Mean, -100, 0.0)
-        .to_kind(Kind::Float)
+fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
+    let packed = Packed::dense(rows, policy.0.params.flat.device());
+    -packed.log_probs(policy, 1.0).mean(Kind::Float)
 }
 
 /// Mean loss over all rows, without gradients.

@@ -12,13 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::train::{Defaults, Optimizer, Trainer, rate};
+use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::Context;
 use crate::data::{Example, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{Packed, Policy};
 use crate::optim::Schedule;
-use crate::rng::Stream;
 
 /// Params of `sft`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -155,47 +154,56 @@ impl Sft {
         rows: &[Example],
         held_out: &[Example],
     ) -> Result<u64> {
-        let (settings, params) = (&self.train, &policy.0.params);
+        let (settings, params) = (&self.train, policy.0.trainable());
         let mut trainer = Trainer::new(params, &settings.optimizer);
         let batch = settings.batch.max(1) as usize;
         let an_epoch = rows.len().div_ceil(batch) as u64;
         let total = an_epoch * u64::from(settings.epochs);
-        let mut step = 0;
-        for epoch in 0..settings.epochs {
-            let order =
-                Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(rows.len());
-            let since = Instant::now();
-            let (mut loss_sum, mut tokens, mut norm) = (0.0, 0, 0.0);
-            for chunk in order.chunks(batch) {
-                let chosen: Vec<&Example> = chunk.iter().map(|i| &rows[*i]).collect();
-                let packed = Packed::new(&chosen, params.flat.device());
-                let loss = -packed.log_probs(policy, 1.0).sum(Kind::Float) / packed.tokens() as f64;
-                let lr = rate(
-                    settings.lr,
-                    settings.schedule,
-                    step,
-                    total,
-                    settings.warmup,
-                    settings.min_lr,
-                );
-                norm = trainer.step(params, params.gradient(&loss), lr)?;
-                loss_sum += loss.double_value(&[]) * packed.tokens() as f64;
-                tokens += packed.tokens();
-                step += 1;
-                cx.progress(step, total, "steps")?;
+        let mut order = Order::new(self.seed, "shuffle", rows.len());
+        let named = trainer.named("model", params);
+        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let mut since = (Instant::now(), 0);
+        for step in state.step..total {
+            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
+            let start = epoch * rows.len() as u64;
+            let places = place..(place + batch).min(rows.len());
+            let chosen: Vec<&Example> = places.map(|i| &rows[order.at(start + i as u64)]).collect();
+            let packed = Packed::new(&chosen, params.flat.device());
+            let tokens = packed.tokens();
+            let gradient = policy
+                .backward(&packed, 1.0, false, |p| -p.log_probs.sum(Kind::Float) / tokens as f64);
+            let lr =
+                rate(settings.lr, settings.schedule, step, total, settings.warmup, settings.min_lr);
+            let norm = trainer.step(params, gradient.flat, lr)?;
+            state.loss_sum += gradient.loss.double_value(&[]) * tokens as f64;
+            state.tokens += tokens as u64;
+            since.1 += tokens;
+            if (step + 1) % an_epoch == 0 {
+                cx.metric(
+                    step + 1,
+                    &[
+                        ("train/loss", state.loss_sum / state.tokens as f64),
+                        ("train/grad_norm", norm),
+                        ("eval/loss", mean_loss(policy, held_out)),
+                        ("time/tokens_per_s", since.1 as f64 / since.0.elapsed().as_secs_f64()),
+                    ],
+                )?;
+                (state.loss_sum, state.tokens, since) = (0.0, 0, (Instant::now(), 0));
             }
-            cx.metric(
-                step,
-                &[
-                    ("train/loss", loss_sum / tokens as f64),
-                    ("train/grad_norm", norm),
-                    ("eval/loss", mean_loss(policy, held_out)),
-                    ("time/tokens_per_s", tokens as f64 / since.elapsed().as_secs_f64()),
-                ],
-            )?;
+            cx.progress(step + 1, total, "steps")?;
+            state.step = step + 1;
+            cx.checkpoint(&state, &named)?;
         }
-        Ok(step)
+        Ok(total)
     }
+}
+
+/// Where the loop stands; the sums are those of the epoch so far.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    step: u64,
+    loss_sum: f64,
+    tokens: u64,
 }
 
 fn examples(

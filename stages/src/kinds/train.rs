@@ -12,6 +12,8 @@ use crate::context::{Context, advise};
 use crate::data::{Vocabulary, fit_prompt};
 use crate::model::{Params, Policy};
 use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
+use crate::resume::Named;
+use crate::rng::Stream;
 
 /// What AdamW starts from where a pipeline says nothing. Each kind has its own, and a pipeline that
 /// sets one of the fields keeps the kind's others: hence types and not values.
@@ -78,6 +80,14 @@ impl Trainer {
         Self { adamw, grad_clip: settings.grad_clip }
     }
 
+    /// Weights, moments and step count under `prefix`: what a checkpoint must hold.
+    pub fn named(&self, prefix: &str, params: &Params) -> Named {
+        let AdamW { m, v, steps, .. } = &self.adamw;
+        [("weights", &params.flat), ("m", m), ("v", v), ("steps", steps)]
+            .map(|(name, t)| (format!("{prefix}.{name}"), t.shallow_clone()))
+            .into()
+    }
+
     /// One step of size `lr` down the gradient, `[n]`. Returns the norm before clipping.
     ///
     /// # Errors
@@ -86,11 +96,41 @@ impl Trainer {
         let norm = clip_gradient(&mut gradient, self.grad_clip);
         if !norm.is_finite() {
             let help = "a smaller learning rate, more warmup, or grad_clip: 1 usually help";
-            let message = format!("the gradient is {norm} at step {}", self.adamw.step + 1);
+            let message = format!("the gradient is {norm} at step {}", self.adamw.taken() + 1);
             return Err(advise(message, help));
         }
         self.adamw.step(&params.flat, &gradient, lr);
         Ok(norm)
+    }
+}
+
+/// Row numbers in random order, a fresh order every time all have been given. It is a function of
+/// the place alone, so nothing of it needs saving.
+#[derive(Debug)]
+pub struct Order {
+    seed: u64,
+    purpose: &'static str,
+    rows: usize,
+    /// The order of this epoch is made.
+    epoch: Option<u64>,
+    permutation: Vec<usize>,
+}
+
+impl Order {
+    /// An order over `rows` rows, one or more, named by `(seed, purpose)`.
+    pub fn new(seed: u64, purpose: &'static str, rows: usize) -> Self {
+        Self { seed, purpose, rows, epoch: None, permutation: Vec::new() }
+    }
+
+    /// The row at place `i` of the endless list.
+    pub fn at(&mut self, i: u64) -> usize {
+        let (epoch, place) = (i / self.rows as u64, (i % self.rows as u64) as usize);
+        if self.epoch != Some(epoch) {
+            self.permutation =
+                Stream::new(self.seed, self.purpose, epoch, 0).permutation(self.rows);
+            self.epoch = Some(epoch);
+        }
+        self.permutation[place]
     }
 }
 

@@ -10,14 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::train::{Defaults, Optimizer, Trainer, rate};
+use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::{Context, advise};
 use crate::data::{Column, Example, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{Packed, Policy, Scorer};
 use crate::optim::{AdamW, Schedule};
+use crate::resume::Named;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
-use crate::rng::Stream;
 use crate::stats::{correlation, mean, std, wilson};
 
 /// Params of `train_reward`.
@@ -97,6 +97,14 @@ struct Pair {
 
 /// The threshold of a tie, ν = softplus(raw); raw is `[1]`.
 struct Threshold(Tensor);
+
+/// Where the loop stands; `losses` are those of the epoch so far.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    step: u64,
+    losses: Vec<f64>,
+    best_loss: Option<f64>,
+}
 
 /// What the model says of held-out pairs.
 struct Judged {
@@ -212,54 +220,62 @@ impl TrainReward {
         train: &[Pair],
         held_out: &[Pair],
     ) -> Result<u64> {
-        let params = &model.0.params;
+        let params = model.0.trainable();
         let mut trainer = Trainer::new(params, &self.optimizer);
         let mut threshold_adamw = threshold.optimizer(&self.optimizer);
         let batch = self.batch.max(1) as usize;
-        let total = train.len().div_ceil(batch) as u64 * u64::from(self.epochs);
-        let mut best: Option<(f64, Tensor)> = None;
-        let mut step = 0;
-        for epoch in 0..self.epochs {
-            let order =
-                Stream::new(self.seed, "shuffle", u64::from(epoch), 0).permutation(train.len());
-            let mut losses = Vec::new();
-            for chunk in order.chunks(batch) {
-                let rows: Vec<&Pair> = chunk.iter().map(|i| &train[*i]).collect();
-                let loss = self.loss(&deltas(model, &rows), &rows, threshold).mean(Kind::Float);
-                let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
-                let (gradient, threshold_gradient) = params.gradient_and(&loss, &threshold.0);
-                let norm = trainer.step(params, gradient, lr)?;
-                if let Some(gradient) = threshold_gradient {
-                    // One number that stands for all pairs: it may move faster than the weights.
-                    threshold_adamw.step(&threshold.0.detach(), &gradient, lr * 30.0);
-                }
-                losses.push(loss.double_value(&[]));
-                step += 1;
-                if step % 10 == 0 || step == total {
-                    let recent = &losses[losses.len().saturating_sub(10)..];
-                    cx.metric(
-                        step,
-                        &[
-                            ("train/loss", mean(recent)),
-                            ("train/lr", lr),
-                            ("train/grad_norm", norm),
-                        ],
-                    )?;
-                }
-                cx.progress(step, total, "steps")?;
+        let an_epoch = train.len().div_ceil(batch) as u64;
+        let total = an_epoch * u64::from(self.epochs);
+        let mut order = Order::new(self.seed, "shuffle", train.len());
+        // The weights of the best epoch; worth something once the state knows its loss.
+        let best = params.flat.copy();
+        let mut named = trainer.named("model", params);
+        named.extend(threshold.named(&threshold_adamw));
+        named.push(("best".into(), best.shallow_clone()));
+        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        for step in state.step..total {
+            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
+            let start = epoch * train.len() as u64;
+            let places = place..(place + batch).min(train.len());
+            let rows: Vec<&Pair> = places.map(|i| &train[order.at(start + i as u64)]).collect();
+            let packed = both_sides(&rows, params.flat.device());
+            let (gradient, threshold_gradient) =
+                model.backward_rewards(&packed, Some(&threshold.0), |rewards| {
+                    self.loss(&differences(rewards), &rows, threshold).mean(Kind::Float)
+                });
+            let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
+            let norm = trainer.step(params, gradient.flat, lr)?;
+            if let Some(gradient) = threshold_gradient {
+                // One number that stands for all pairs: it may move faster than the weights.
+                threshold_adamw.step(&threshold.0.detach(), &gradient, lr * 30.0);
             }
-            let judged = self.judge(model, threshold, held_out);
-            let right = judged.deltas.iter().filter(|d| **d > 0.0).count() as f64;
-            let accuracy = right / judged.deltas.len() as f64;
-            cx.metric(step, &[("eval/loss", judged.loss), ("eval/accuracy", accuracy)])?;
-            if best.as_ref().is_none_or(|(loss, _)| judged.loss < *loss) {
-                best = Some((judged.loss, params.flat.copy()));
+            state.losses.push(gradient.loss.double_value(&[]));
+            if (step + 1) % 10 == 0 || step + 1 == total {
+                let recent = &state.losses[state.losses.len().saturating_sub(10)..];
+                cx.metric(
+                    step + 1,
+                    &[("train/loss", mean(recent)), ("train/lr", lr), ("train/grad_norm", norm)],
+                )?;
             }
+            cx.progress(step + 1, total, "steps")?;
+            if (step + 1) % an_epoch == 0 {
+                state.losses.clear();
+                let judged = self.judge(model, threshold, held_out);
+                let right = judged.deltas.iter().filter(|d| **d > 0.0).count() as f64;
+                let accuracy = right / judged.deltas.len() as f64;
+                cx.metric(step + 1, &[("eval/loss", judged.loss), ("eval/accuracy", accuracy)])?;
+                if state.best_loss.is_none_or(|loss| judged.loss < loss) {
+                    state.best_loss = Some(judged.loss);
+                    no_grad(|| best.shallow_clone().copy_(&params.flat));
+                }
+            }
+            state.step = step + 1;
+            cx.checkpoint(&state, &named)?;
         }
-        if let (true, Some((_, flat))) = (self.keep_best, best) {
-            no_grad(|| params.flat.shallow_clone().copy_(&flat));
+        if self.keep_best && state.best_loss.is_some() {
+            no_grad(|| params.flat.shallow_clone().copy_(&best));
         }
-        Ok(step)
+        Ok(total)
     }
 
     /// Loss of each pair, `[batch]`, of its Δ = r(chosen) − r(rejected), `[batch]`.
@@ -278,7 +294,8 @@ impl TrainReward {
             let (mut loss, mut all) = (0.0, Vec::new());
             for chunk in pairs.chunks(64) {
                 let rows: Vec<&Pair> = chunk.iter().collect();
-                let delta = deltas(model, &rows);
+                let batch = both_sides(&rows, model.0.params.flat.device());
+                let delta = differences(&model.rewards(&batch));
                 loss += self.loss(&delta, &rows, threshold).sum(Kind::Double).double_value(&[]);
                 let numbers = to_f64(&delta);
                 all.extend(rows.iter().zip(numbers).filter(|(p, _)| !p.tie).map(|(_, d)| d));
@@ -327,6 +344,12 @@ impl Threshold {
         AdamW::new(settings.config(), &self.0.detach(), 0)
     }
 
+    fn named(&self, adamw: &AdamW) -> Named {
+        let all = [("raw", self.0.detach()), ("m", adamw.m.shallow_clone())];
+        let more = [("v", adamw.v.shallow_clone()), ("steps", adamw.steps.shallow_clone())];
+        all.into_iter().chain(more).map(|(n, t)| (format!("threshold.{n}"), t)).collect()
+    }
+
     fn nu(&self) -> f64 {
         no_grad(|| self.0.softplus().double_value(&[0]))
     }
@@ -370,12 +393,15 @@ fn pairs(
     Ok(out)
 }
 
-/// Δ = r(chosen) − r(rejected) of each pair, `[batch]`; all answers in one forward pass.
-fn deltas(model: &Scorer, rows: &[&Pair]) -> Tensor {
+/// All answers of some pairs in one batch: the chosen ones first.
+fn both_sides(rows: &[&Pair], device: tch::Device) -> Packed {
     let sides = rows.iter().map(|p| &p.chosen).chain(rows.iter().map(|p| &p.rejected));
-    let packed = Packed::new(&sides.collect::<Vec<_>>(), model.0.params.flat.device());
-    let rewards = model.rewards(&packed.ids, &packed.last);
-    let n = rows.len() as i64;
+    Packed::new(&sides.collect::<Vec<_>>(), device)
+}
+
+/// Δ = r(chosen) − r(rejected), `[n]`, of the rewards of [`both_sides`], `[2n]`.
+fn differences(rewards: &Tensor) -> Tensor {
+    let n = rewards.size()[0] / 2;
     rewards.narrow(0, 0, n) - rewards.narrow(0, n, n)
 }
 
@@ -385,7 +411,7 @@ fn score_all(model: &Scorer, pairs: &[Pair]) -> Vec<(f64, f64)> {
     for chunk in pairs.chunks(64) {
         let sides: Vec<&Example> = chunk.iter().flat_map(|p| [&p.chosen, &p.rejected]).collect();
         let packed = Packed::new(&sides, model.0.params.flat.device());
-        let rewards = no_grad(|| to_f64(&model.rewards(&packed.ids, &packed.last)));
+        let rewards = no_grad(|| to_f64(&model.rewards(&packed)));
         out.extend(rewards.chunks_exact(2).map(|r| (r[0], r[1])));
     }
     out

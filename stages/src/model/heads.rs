@@ -4,11 +4,32 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::{ModelConfig, ParamSpec, Params, Trunk, Window, read_weights, write_weights};
+use super::{
+    ModelConfig, Packed, ParamSpec, Params, Trunk, entropy, read_weights, token_log_probs,
+    write_weights,
+};
 use crate::data::Vocabulary;
 use crate::rng::Stream;
+
+/// What a policy says of the completion tokens of a batch.
+#[derive(Debug)]
+pub struct Predicted {
+    /// Log-probability of each token, `[n]`.
+    pub log_probs: Tensor,
+    /// Entropy of the distribution it was drawn from, nats, `[n]`; only when asked for.
+    pub entropy: Option<Tensor>,
+}
+
+/// A loss and its gradient.
+#[derive(Debug)]
+pub struct Gradient {
+    /// Scalar, without graph.
+    pub loss: Tensor,
+    /// `[n]`, in the order of the weights that training moves: see [`Trunk::trainable`].
+    pub flat: Tensor,
+}
 
 /// A language model.
 #[derive(Debug)]
@@ -22,6 +43,33 @@ impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         hidden.linear(self.output_layer(), None::<Tensor>)
+    }
+
+    /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.
+    pub fn predict(&self, batch: &Packed, temperature: f64, with_entropy: bool) -> Predicted {
+        let logits = batch.logits(self);
+        let log_probs = token_log_probs(&logits, &batch.targets, temperature);
+        Predicted { log_probs, entropy: with_entropy.then(|| entropy(&logits, temperature)) }
+    }
+
+    /// The scalar `loss` of what this policy predicts, and its gradient. This is the one place
+    /// where the loss of a policy becomes a gradient.
+    pub fn backward(
+        &self,
+        batch: &Packed,
+        temperature: f64,
+        with_entropy: bool,
+        loss: impl FnOnce(&Predicted) -> Tensor,
+    ) -> Gradient {
+        let loss = loss(&self.predict(batch, temperature, with_entropy));
+        let flat = self.0.trainable().gradient(&loss);
+        Gradient { loss: loss.detach(), flat }
+    }
+
+    /// This policy as it is now, frozen: what training is held near.
+    #[must_use]
+    pub fn reference(&self) -> Self {
+        self.duplicate()
     }
 
     fn output_layer(&self) -> &Tensor {
@@ -77,13 +125,41 @@ impl Scorer {
         hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
     }
 
-    /// Rewards, `[batch]`: the score at column `last[b]`, `[batch]`, of right-padded rows `ids`,
-    /// `[batch, time]`.
-    pub fn rewards(&self, ids: &Tensor, last: &Tensor) -> Tensor {
-        let hidden = self.0.hidden(ids, &Window::Right);
-        let (time, width) = (ids.size()[1], self.0.config.hidden);
-        let rows = Tensor::arange(ids.size()[0], (Kind::Int64, ids.device())) * time + last;
-        self.score(&hidden.reshape([-1, width]).index_select(0, &rows))
+    /// Rewards, `[batch]`: the score at the last token of each row.
+    pub fn rewards(&self, batch: &Packed) -> Tensor {
+        self.score(&batch.last_hidden(&self.0))
+    }
+
+    /// Value at the place before each completion token, `[n]`: what a critic expects.
+    pub fn values(&self, batch: &Packed) -> Tensor {
+        self.score(&batch.hidden(&self.0))
+    }
+
+    /// The scalar `loss` of the rewards, `[batch]`, its gradient, and that of `more` (a parameter
+    /// beside the model) when the loss depends on it.
+    pub fn backward_rewards(
+        &self,
+        batch: &Packed,
+        more: Option<&Tensor>,
+        loss: impl FnOnce(&Tensor) -> Tensor,
+    ) -> (Gradient, Option<Tensor>) {
+        let loss = loss(&self.rewards(batch));
+        let (flat, more) = match more {
+            Some(more) => self.0.trainable().gradient_and(&loss, more),
+            None => (self.0.trainable().gradient(&loss), None),
+        };
+        (Gradient { loss: loss.detach(), flat }, more)
+    }
+
+    /// The scalar `loss` of the values, `[n]`, and its gradient.
+    pub fn backward_values(
+        &self,
+        batch: &Packed,
+        loss: impl FnOnce(&Tensor) -> Tensor,
+    ) -> Gradient {
+        let loss = loss(&self.values(batch));
+        let flat = self.0.trainable().gradient(&loss);
+        Gradient { loss: loss.detach(), flat }
     }
 
     /// Adds `delta` to the bias, so every reward moves by it.

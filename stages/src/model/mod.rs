@@ -14,8 +14,8 @@ mod weight_file;
 
 pub use checkpoint::{read_weights, write_weights};
 pub use config::ModelConfig;
-pub use heads::{Policy, Scorer};
-pub use packed::{Packed, token_log_probs};
+pub use heads::{Gradient, Policy, Predicted, Scorer};
+pub use packed::{Packed, entropy, token_log_probs};
 pub use params::{ParamSpec, Params, Part, Stored};
 pub use transformer::{Cache, Trunk, Window};
 pub use weight_file::WeightFile;

@@ -81,6 +81,11 @@ impl Trunk {
         Self::new(config, params)
     }
 
+    /// The weights that training moves.
+    pub fn trainable(&self) -> &Params {
+        &self.params
+    }
+
     /// A copy that shares nothing with this one.
     #[must_use]
     pub fn duplicate(&self) -> Self {

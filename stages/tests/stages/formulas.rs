@@ -1,5 +1,6 @@
 //! The formulas of `rl` against the vectors of their sources and slow twins.
 
+use preflow_stages::model::entropy;
 use preflow_stages::rl::*;
 use preflow_stages::rng::Stream;
 use tch::{Kind, Tensor};

@@ -112,13 +112,14 @@ impl Workshop {
             params: complete(params, &doc.params),
             inputs,
             outputs,
-            scratch: text(self.path("scratch")),
+            scratch: text(self.path(&format!("{name}.scratch"))),
             execution: Execution { threads: Some(1), ..Execution::default() },
         }
     }
 
-    /// Performs a stage by the real worker.
+    /// Performs a stage by the real worker, from its beginning.
     pub fn run(&self, name: &str, kind: &str, params: Value, inputs: &[(&str, &[&str])]) -> Ran {
+        let _ = std::fs::remove_dir_all(self.path(&format!("{name}.scratch")));
         self.perform(&serde_json::to_value(self.task(name, kind, params, inputs)).expect("a task"))
     }
 

@@ -8,3 +8,4 @@ mod invariants;
 mod kinds;
 mod parity;
 mod registry;
+mod resume;
