@@ -1,6 +1,7 @@
 //! Tables, their files, tokens, and rules over answers.
 //! Knows nothing of models, stages or events.
 
+mod chat;
 mod examples;
 mod read;
 mod rules;
@@ -8,9 +9,10 @@ mod table;
 mod tokens;
 mod write;
 
-pub use examples::{Example, Examples, fit_prompt, part_of_prompt};
+pub use chat::{ChatTemplate, Message, Rendered};
+pub use examples::{Example, Examples, Row, fit_prompt, part_of_prompt};
 pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use table::{Column, Table};
-pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, USER, Vocabulary};
+pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
 pub use write::write_parquet;

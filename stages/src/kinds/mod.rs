@@ -5,6 +5,8 @@ mod collect_labels;
 mod command;
 mod evaluate;
 mod evaluate_measures;
+mod export;
+mod import_model;
 pub mod ppo;
 mod ppo_report;
 mod prepare;
@@ -22,11 +24,13 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<prepare::Prepare>(),
     Kind::of::<tokenizer::TrainTokenizer>(),
     Kind::of::<pretrain::Pretrain>(),
+    Kind::of::<import_model::ImportModel>(),
     Kind::of::<sft::Sft>(),
     Kind::of::<sample_pairs::SamplePairs>(),
     Kind::of::<collect_labels::CollectLabels>(),
     Kind::of::<train_reward::TrainReward>(),
     Kind::of::<ppo::Ppo>(),
     Kind::of::<evaluate::Evaluate>(),
+    Kind::of::<export::Export>(),
     Kind::of::<command::Command>(),
 ];

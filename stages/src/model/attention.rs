@@ -86,7 +86,7 @@ impl Rotary {
     /// Rotates the first dimensions of every head of `x`, `[batch, time, heads, head_dim]`, in the
     /// half-split layout of Hugging Face.
     pub fn rotate(&self, x: &Tensor) -> Tensor {
-        let (dim, width) = (self.cos.size()[2], x.size()[3]);
+        let (dim, width) = (self.cos.size()[self.cos.dim() - 1], x.size()[3]);
         if dim < width {
             let turned = self.rotate(&x.narrow(3, 0, dim));
             return Tensor::cat(&[turned, x.narrow(3, dim, width - dim)], 3);

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use crate::data::token_ids;
+
 use super::config::{Activation, Biases, Family, ModelConfig, Norm, Positions, RopeScaling};
 
 const FAMILIES: [(Family, &str, &str); 6] = [
@@ -213,7 +215,7 @@ impl ModelConfig {
             }
         };
         let mut parameters = json!({ "rope_theta": theta, "rope_type": "default" });
-        if fraction < 1.0 {
+        if fraction < 1.0 || self.family == Family::GptNeox {
             parameters["partial_rotary_factor"] = json!(fraction);
         }
         if scaling.is_object() {
@@ -405,14 +407,6 @@ impl Fields<'_> {
             }),
             _ => bail!("`rope_type` is {name}; supported are default, linear and llama3"),
         }
-    }
-}
-
-/// The ids of `eos_token_id`, which is one number or a list.
-pub fn token_ids(value: &Value) -> Vec<i64> {
-    match value.as_array() {
-        Some(list) => list.iter().filter_map(Value::as_i64).collect(),
-        None => value.as_i64().into_iter().collect(),
     }
 }
 

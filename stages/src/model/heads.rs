@@ -211,6 +211,6 @@ fn save(trunk: &Trunk, folder: &Path, vocabulary: &Vocabulary, reward: bool) -> 
     fs_err::create_dir_all(folder)?;
     let config = serde_json::to_string_pretty(&trunk.config.to_json(reward))?;
     fs_err::write(folder.join("config.json"), config + "\n")?;
-    fs_err::write(folder.join("tokenizer.json"), vocabulary.bytes())?;
+    vocabulary.save(folder)?;
     write_weights(&folder.join("model.safetensors"), &trunk.params)
 }

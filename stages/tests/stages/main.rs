@@ -6,6 +6,7 @@ mod golden;
 mod harness;
 mod invariants;
 mod kinds;
+mod models;
 mod parity;
 mod registry;
 mod resume;
