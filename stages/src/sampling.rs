@@ -99,7 +99,7 @@ fn decode(
     }
     let start = Tensor::from_slice(&starts).to_device(device);
     let columns = (time + sampler.max_tokens) as i64;
-    let mut cache = Cache::new(config, start, columns, device);
+    let mut cache = Cache::new(&policy.0, start, columns);
     let mut input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
     loop {
         let hidden = policy.0.hidden_cached(&input, &mut cache);

@@ -3,6 +3,7 @@
 
 mod collect_labels;
 mod command;
+mod compute;
 mod evaluate;
 mod evaluate_measures;
 mod export;

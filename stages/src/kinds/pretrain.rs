@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
+use super::compute::{Computation, mean_nll};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
@@ -108,6 +109,8 @@ struct PretrainLoop {
     eval_fraction: f64,
     /// AdamW and clipping.
     optimizer: Optimizer<AdamWDefaults>,
+    /// Precision and memory.
+    compute: Computation,
 }
 
 /// Where AdamW starts in `pretrain`.
@@ -129,6 +132,7 @@ impl Default for PretrainLoop {
             min_lr: 0.1,
             eval_fraction: 0.02,
             optimizer: Optimizer::default(),
+            compute: Computation::default(),
         }
     }
 }
@@ -156,7 +160,8 @@ impl Stage for Pretrain {
         let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
         let config = self.model.config(vocabulary.size())?;
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
-        let policy = Policy(Trunk::init(config, false, self.seed));
+        let mut policy = Policy(Trunk::init(config, false, self.seed));
+        policy.0.compute = self.train.compute.resolve(cx)?;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
             policy.0.params.numel(),
@@ -244,8 +249,10 @@ impl Pretrain {
                 rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
             let places = step * batch as u64..(step + 1) * batch as u64;
             let chosen: Vec<&[i64]> = places.map(|i| rows[order.at(i)].as_slice()).collect();
-            let packed = Packed::dense(&chosen, params.flat.device());
-            let gradient = policy.backward(&packed, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
+            let tokens = batch * policy.0.config.context as usize;
+            let micro = chosen.chunks(settings.compute.rows(batch));
+            let packed = micro.map(|rows| Packed::dense(rows, params.flat.device()));
+            let gradient = mean_nll(policy, packed, tokens);
             let norm = trainer.step(params, gradient.flat, lr)?;
             let reports = (step + 1) % report_every == 0 || step + 1 == steps;
             let late = step >= steps - steps.div_ceil(10);
@@ -255,7 +262,6 @@ impl Pretrain {
                     state.last_losses.push(loss);
                 }
                 if reports {
-                    let tokens = packed.tokens() as f64;
                     let seconds = since.elapsed().as_secs_f64() / report_every as f64;
                     since = Instant::now();
                     cx.metric(
@@ -264,7 +270,7 @@ impl Pretrain {
                             ("train/loss", loss),
                             ("train/lr", lr),
                             ("train/grad_norm", norm),
-                            ("time/tokens_per_s", tokens / seconds),
+                            ("time/tokens_per_s", tokens as f64 / seconds),
                         ],
                     )?;
                 }

@@ -30,6 +30,13 @@ pub fn left_mask(queries: &Tensor, keys: &Tensor, start: &Tensor) -> Tensor {
     real.logical_and(&keys.le_tensor(&queries)).logical_or(&keys.eq_tensor(&queries))
 }
 
+/// True where a column is not later than the query and of the same text; `texts`, `[batch, time]`,
+/// numbers them.
+pub fn text_mask(texts: &Tensor) -> Tensor {
+    let same = texts.unsqueeze(1).unsqueeze(3).eq_tensor(&texts.unsqueeze(1).unsqueeze(2));
+    same.tril(0)
+}
+
 /// Rotary tables: cosines and signed sines of all positions, `[context, 1, rotary_dim]`; the first
 /// half of the sines is negated.
 #[derive(Debug)]

@@ -42,13 +42,30 @@ pub struct Scorer(pub Trunk);
 impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(self.output_layer(), None::<Tensor>)
+        let trunk = &self.0;
+        trunk.cast(hidden).linear(&trunk.cast(self.output_layer()), None::<Tensor>)
     }
 
     /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.
     pub fn predict(&self, batch: &Packed, temperature: f64, with_entropy: bool) -> Predicted {
-        let logits = batch.logits(self);
-        let log_probs = token_log_probs(&logits, &batch.targets, temperature);
+        let hidden = batch.hidden(&self.0);
+        // Without a graph the logits of one part are gone before the next are made.
+        if self.in_parts(batch) && !hidden.requires_grad() {
+            return self.judge_in_parts(&hidden, batch, temperature, with_entropy);
+        }
+        self.judge(&hidden, &batch.targets, temperature, with_entropy)
+    }
+
+    /// As [`Policy::predict`], of hidden states, `[n, hidden]`, and targets, `[n]`.
+    pub(super) fn judge(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+        with_entropy: bool,
+    ) -> Predicted {
+        let logits = self.logits(hidden);
+        let log_probs = token_log_probs(&logits, targets, temperature);
         Predicted { log_probs, entropy: with_entropy.then(|| entropy(&logits, temperature)) }
     }
 
@@ -61,15 +78,19 @@ impl Policy {
         with_entropy: bool,
         loss: impl FnOnce(&Predicted) -> Tensor,
     ) -> Gradient {
+        if self.0.compute.checkpoint || self.in_parts(batch) {
+            return self.backward_sparing(batch, temperature, with_entropy, loss);
+        }
         let loss = loss(&self.predict(batch, temperature, with_entropy));
         let flat = self.0.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
     }
 
-    /// This policy as it is now, frozen: what training is held near.
+    /// This policy as it is now, frozen: what training is held near. With an adapter it is the
+    /// model without it, and takes no memory.
     #[must_use]
     pub fn reference(&self) -> Self {
-        self.duplicate()
+        if self.0.adapter.is_some() { Self(self.0.without_adapter()) } else { self.duplicate() }
     }
 
     fn output_layer(&self) -> &Tensor {
@@ -143,6 +164,17 @@ impl Scorer {
         more: Option<&Tensor>,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> (Gradient, Option<Tensor>) {
+        if self.0.compute.checkpoint {
+            let ((loss, more), flat) = self.0.backward(batch, Some(&batch.last), |hidden, sums| {
+                let loss = loss(&self.score(hidden));
+                let leaves: Vec<&Tensor> = [hidden].into_iter().chain(more).collect();
+                let mut found = sums.add(&loss, &leaves);
+                let more = found.drain(1..).flatten().next();
+                let grad = found.pop().flatten().unwrap_or_else(|| hidden.zeros_like().detach());
+                ((loss.detach(), more), grad)
+            });
+            return (Gradient { loss, flat }, more);
+        }
         let loss = loss(&self.rewards(batch));
         let (flat, more) = match more {
             Some(more) => self.0.trainable().gradient_and(&loss, more),
@@ -157,6 +189,14 @@ impl Scorer {
         batch: &Packed,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> Gradient {
+        if self.0.compute.checkpoint {
+            let (loss, flat) = self.0.backward(batch, batch.places.as_ref(), |hidden, sums| {
+                let loss = loss(&self.score(hidden));
+                let grad = sums.add(&loss, &[hidden]).into_iter().flatten().next();
+                (loss.detach(), grad.unwrap_or_else(|| hidden.zeros_like().detach()))
+            });
+            return Gradient { loss, flat };
+        }
         let loss = loss(&self.values(batch));
         let flat = self.0.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
@@ -212,5 +252,6 @@ fn save(trunk: &Trunk, folder: &Path, vocabulary: &Vocabulary, reward: bool) -> 
     let config = serde_json::to_string_pretty(&trunk.config.to_json(reward))?;
     fs_err::write(folder.join("config.json"), config + "\n")?;
     vocabulary.save(folder)?;
-    write_weights(&folder.join("model.safetensors"), &trunk.params)
+    let merged = trunk.merged();
+    write_weights(&folder.join("model.safetensors"), merged.as_ref().unwrap_or(&trunk.params))
 }

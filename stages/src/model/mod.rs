@@ -1,7 +1,9 @@
 //! The transformer: its shape, weights, forward pass, heads and files.
 //! Knows nothing of losses, sampling or stages.
 
+mod adapter;
 mod attention;
+mod backward;
 mod checkpoint;
 pub mod config;
 mod config_json;
@@ -14,6 +16,7 @@ mod params;
 mod transformer;
 mod weight_file;
 
+pub use adapter::{Lora, Target};
 pub use checkpoint::{read_weights, write_weights};
 pub use config::ModelConfig;
 pub use export::write_shards;
@@ -21,5 +24,5 @@ pub use heads::{Gradient, Policy, Predicted, Scorer};
 pub use import::read_folder;
 pub use packed::{Packed, entropy, token_log_probs};
 pub use params::{ParamSpec, Params, Part, Stored};
-pub use transformer::{Cache, Trunk, Window};
+pub use transformer::{Cache, Compute, Trunk, Window};
 pub use weight_file::WeightFile;

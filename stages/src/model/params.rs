@@ -148,6 +148,13 @@ impl Params {
         Self::from_flat(self.specs.clone(), self.flat.copy())
     }
 
+    /// The same weights, not copied, of which no gradient is taken.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        let tensors = self.tensors.iter().map(Tensor::detach).collect();
+        Self { specs: self.specs.clone(), flat: self.flat.shallow_clone(), tensors }
+    }
+
     /// Number of values.
     pub fn numel(&self) -> i64 {
         self.specs.iter().map(ParamSpec::numel).sum()

@@ -1,9 +1,10 @@
 //! The forward pass of a decoder: norms, attention, MLP. What differs between architectures is
 //! data, see [`ModelConfig`]. Knows nothing of what reads the hidden states.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::attention::{Rotary, attention, left_mask};
+use super::adapter::Adapter;
+use super::attention::{Rotary, attention, left_mask, text_mask};
 use super::config::{Activation, ModelConfig, Norm};
 use super::layout::{Block, Layout, Linear, parameters};
 use super::{ParamSpec, Params};
@@ -13,9 +14,28 @@ use super::{ParamSpec, Params};
 pub struct Trunk {
     pub config: ModelConfig,
     pub params: Params,
+    pub compute: Compute,
     pub(super) layout: Layout,
+    pub(super) adapter: Option<Adapter>,
     /// `None` when positions are learned.
     rotary: Option<Rotary>,
+}
+
+/// How the passes are computed: what they cost, not what they mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
+    /// Type of products and activations; weights, norms, the residual stream and losses are f32.
+    pub kind: Kind,
+    /// Keep only the input of each layer for the backward pass, and compute the rest again.
+    pub checkpoint: bool,
+    /// Most logits that exist at once in a backward pass; beyond, they are made in parts.
+    pub logits: i64,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { kind: Kind::Float, checkpoint: false, logits: 1 << 24 }
+    }
 }
 
 /// Which columns of a batch are real.
@@ -26,16 +46,21 @@ pub enum Window {
     Right,
     /// Row `b` starts in column `start[b]`, `[batch]`, and ends in the last column.
     Left(Tensor),
+    /// Several texts share a row: `texts`, `[batch, time]`, numbers them, and none sees another;
+    /// `positions`, `[batch, time]`, count from the start of each.
+    Texts { texts: Tensor, positions: Tensor },
 }
 
 /// What the layers need to know of the columns of a batch.
-struct Columns {
+pub(super) struct Columns {
     /// Rotary tables of the columns.
     rotary: Option<Rotary>,
     /// What learned positions add to the embedding.
     learned: Option<Tensor>,
     /// True where a column may be seen, `[batch, 1, time, columns]`.
     mask: Option<Tensor>,
+    /// Every column sees those before it.
+    causal: bool,
 }
 
 /// Keys and values of the columns seen so far: `[batch, kv_heads, columns, head_dim]` a layer.
@@ -51,10 +76,11 @@ pub struct Cache {
 
 impl Cache {
     /// Room for `columns` columns of rows that start in columns `start`, `[batch]`.
-    pub fn new(config: &ModelConfig, start: Tensor, columns: i64, device: Device) -> Self {
-        let shape = [start.size()[0], config.kv_heads, columns, config.head_dim];
-        let make = || (0..config.layers).map(|_| Tensor::zeros(shape, (Kind::Float, device)));
-        Self { keys: make().collect(), values: make().collect(), start, len: 0 }
+    pub fn new(trunk: &Trunk, start: Tensor, columns: i64) -> Self {
+        let (c, options) = (&trunk.config, (trunk.compute.kind, trunk.params.flat.device()));
+        let shape = [start.size()[0], c.kv_heads, columns, c.head_dim];
+        let make = || (0..c.layers).map(|_| Tensor::zeros(shape, options)).collect();
+        Self { keys: make(), values: make(), start, len: 0 }
     }
 
     /// Keeps the rows at `indices`, `[n]`, and drops the others.
@@ -72,7 +98,7 @@ impl Trunk {
         let reward = params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias");
         let rotary = Rotary::new(&config, params.flat.device());
         let layout = parameters(&config, reward).1;
-        Self { config, params, layout, rotary }
+        Self { config, params, compute: Compute::default(), layout, adapter: None, rotary }
     }
 
     /// Fresh weights.
@@ -83,34 +109,26 @@ impl Trunk {
 
     /// The weights that training moves.
     pub fn trainable(&self) -> &Params {
-        &self.params
+        self.adapter.as_ref().map_or(&self.params, |a| &a.params)
     }
 
-    /// A copy that shares nothing with this one.
+    /// A copy that shares nothing with this one; an adapter is merged into its weights.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self::new(self.config.clone(), self.params.duplicate())
+        let params = self.merged().unwrap_or_else(|| self.params.duplicate());
+        Self { compute: self.compute, ..Self::new(self.config.clone(), params) }
+    }
+
+    /// The same weights without the adapter, frozen and not copied.
+    #[must_use]
+    pub(super) fn without_adapter(&self) -> Self {
+        Self { compute: self.compute, ..Self::new(self.config.clone(), self.params.shared()) }
     }
 
     /// Hidden states after the last norm, `[batch, time, hidden]`, of `ids`, `[batch, time]`.
     pub fn hidden(&self, ids: &Tensor, window: &Window) -> Tensor {
-        let time = ids.size()[1];
-        match window {
-            Window::Right => {
-                let columns = Columns {
-                    rotary: self.rotary.as_ref().map(|r| r.first(time)),
-                    learned: self.learned().map(|table| table.narrow(0, 0, time)),
-                    mask: None,
-                };
-                self.layers(ids, &columns, |_, q, k, v| attention(q, k, v, None, time > 1))
-            }
-            Window::Left(start) => {
-                let all = Tensor::arange(time, (Kind::Int64, ids.device()));
-                let columns = self.left_columns(&all, &all, start);
-                let mask = columns.mask.as_ref();
-                self.layers(ids, &columns, |_, q, k, v| attention(q, k, v, mask, false))
-            }
-        }
+        let columns = self.columns(ids, window);
+        self.layers(ids, &columns, |_, q, k, v| columns.attend(q, k, v))
     }
 
     /// Hidden states of the next columns of left-padded rows, `[batch, time, hidden]`; `ids`,
@@ -120,15 +138,33 @@ impl Trunk {
         let (seen, total) = (cache.len, cache.len + time);
         let all = Tensor::arange(total, (Kind::Int64, ids.device()));
         let columns = self.left_columns(&all.narrow(0, seen, time), &all, &cache.start);
-        let (keys, values, mask) = (&cache.keys, &cache.values, columns.mask.as_ref());
+        let (keys, values) = (&cache.keys, &cache.values);
         let hidden = self.layers(ids, &columns, |layer, q, k, v| {
             keys[layer].narrow(2, seen, time).copy_(k);
             values[layer].narrow(2, seen, time).copy_(v);
             let (k, v) = (keys[layer].narrow(2, 0, total), values[layer].narrow(2, 0, total));
-            attention(q, &k, &v, mask, false)
+            columns.attend(q, &k, &v)
         });
         cache.len = total;
         hidden
+    }
+
+    /// What the layers need to know of a batch `ids`, `[batch, time]`.
+    pub(super) fn columns(&self, ids: &Tensor, window: &Window) -> Columns {
+        let time = ids.size()[1];
+        match window {
+            Window::Right => Columns {
+                rotary: self.rotary.as_ref().map(|r| r.first(time).to_kind(self.compute.kind)),
+                learned: self.learned().map(|table| table.narrow(0, 0, time)),
+                mask: None,
+                causal: time > 1,
+            },
+            Window::Left(start) => {
+                let all = Tensor::arange(time, (Kind::Int64, ids.device()));
+                self.left_columns(&all, &all, start)
+            }
+            Window::Texts { texts, positions } => self.columns_at(positions, text_mask(texts)),
+        }
     }
 
     /// Columns `columns`, `[time]`, of left-padded rows that see columns `all`: positions count
@@ -140,8 +176,9 @@ impl Trunk {
 
     /// Columns at `positions`, `[batch, time]`.
     fn columns_at(&self, positions: &Tensor, mask: Tensor) -> Columns {
+        let rotary = self.rotary.as_ref().map(|r| r.at(positions).to_kind(self.compute.kind));
         let learned = self.learned().map(|t| Tensor::embedding(t, positions, -1, false, false));
-        Columns { rotary: self.rotary.as_ref().map(|r| r.at(positions)), learned, mask: Some(mask) }
+        Columns { rotary, learned, mask: Some(mask), causal: false }
     }
 
     /// The table of learned positions, `[context, hidden]`.
@@ -155,19 +192,30 @@ impl Trunk {
         columns: &Columns,
         attend: impl Fn(usize, &Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
-        let embed = &self.params.tensors[self.layout.embed];
-        let mut x = Tensor::embedding(embed, ids, -1, false, false);
-        if let Some(learned) = &columns.learned {
-            x += learned;
-        }
+        let mut x = self.embed(ids, columns);
         for (i, block) in self.layout.blocks.iter().enumerate() {
             x = self.block(block, x, columns, |q, k, v| attend(i, q, k, v));
         }
-        self.norm(&x, self.layout.norm)
+        self.last_norm(&x)
+    }
+
+    /// What goes into the first layer, `[batch, time, hidden]`.
+    pub(super) fn embed(&self, ids: &Tensor, columns: &Columns) -> Tensor {
+        let embed = &self.params.tensors[self.layout.embed];
+        let x = Tensor::embedding(embed, ids, -1, false, false);
+        match &columns.learned {
+            Some(learned) => x + learned,
+            None => x,
+        }
+    }
+
+    /// What comes out of the trunk, of what comes out of the last layer.
+    pub(super) fn last_norm(&self, x: &Tensor) -> Tensor {
+        self.norm(x, self.layout.norm)
     }
 
     /// One layer on `x`, `[batch, time, hidden]`.
-    fn block(
+    pub(super) fn block(
         &self,
         block: &Block,
         x: Tensor,
@@ -218,7 +266,7 @@ impl Trunk {
             ],
             0,
         );
-        scale_to_unit(&qk, c.norm_eps) * gains
+        self.cast(&(scale_to_unit(&qk.to_kind(Kind::Float), c.norm_eps) * gains))
     }
 
     fn mlp(&self, block: &Block, x: &Tensor) -> Tensor {
@@ -261,14 +309,32 @@ impl Trunk {
         }
     }
 
-    /// `(x · gain) Wᵀ + b`.
+    /// `(x · gain) Wᵀ + b`, and what the adapter adds.
     fn linear(&self, x: &Tensor, gain: Option<&Tensor>, linear: Linear) -> Tensor {
         let t = &self.params.tensors;
-        let (matrix, bias) = (&t[linear.weight], linear.bias.map(|i| &t[i]));
-        match gain {
-            Some(gain) => x.linear(&(matrix * gain), bias),
-            None => x.linear(matrix, bias),
+        let x = self.cast(x);
+        let matrix = match gain {
+            Some(gain) => self.cast(&(&t[linear.weight] * gain)),
+            None => self.cast(&t[linear.weight]),
+        };
+        let out = x.linear(&matrix, linear.bias.map(|i| self.cast(&t[i])));
+        let adapter = self.adapter.as_ref();
+        match adapter.and_then(|a| a.delta(linear.weight, &x, gain, self.compute.kind)) {
+            Some(delta) => out + delta,
+            None => out,
         }
+    }
+
+    /// `x` in the type that products are computed in.
+    pub(super) fn cast(&self, x: &Tensor) -> Tensor {
+        x.to_kind(self.compute.kind)
+    }
+}
+
+impl Columns {
+    /// Attention over the columns that may be seen.
+    pub(super) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        attention(q, k, v, self.mask.as_ref(), self.causal)
     }
 }
 

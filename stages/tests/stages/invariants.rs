@@ -62,8 +62,7 @@ fn invariant_03_cached_decoding_equals_the_full_pass() {
             starts.push(width - row.prompt.len() as i64);
         }
         let columns = width + longest as i64;
-        let mut cache =
-            Cache::new(&policy.0.config, Tensor::from_slice(&starts), columns, Device::Cpu);
+        let mut cache = Cache::new(&policy.0, Tensor::from_slice(&starts), columns);
         let mut input = Tensor::from_slice(&ids).view([-1, width]);
         let mut found: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
         for t in 0..longest {
