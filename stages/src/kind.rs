@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use preflow::protocol::{
     CatalogDoc, InputDoc, KindDoc, OpenPorts, OutputDoc, PROTOCOL, ProgramDoc,
 };
@@ -142,6 +142,11 @@ fn describe<S: Stage>() -> KindDoc {
 }
 
 fn run<S: Stage>(params: Map<String, Value>, cx: &mut Context) -> Result<Summary> {
+    // Not by serde: params that several kinds share are flattened, which takes any field.
+    let known = describe::<S>().params;
+    if let Some(unknown) = params.keys().find(|name| known["properties"].get(*name).is_none()) {
+        bail!("unknown field `{unknown}` in the params of kind `{}`", S::NAME);
+    }
     let stage: S = serde_json::from_value(Value::Object(params))
         .with_context(|| format!("the params do not fit kind `{}`", S::NAME))?;
     stage.run(cx)

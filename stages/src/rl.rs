@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Estimators of KL(π‖ρ) from samples of π (Schulman 2020). `log_ratio` is `log π − log ρ`, `[n]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum KlEstimator {
-    /// `l`: unbiased; what the reward uses.
+    // `l`: unbiased; what the reward uses.
+    #[default]
     K1,
-    /// `l²/2`: the one whose gradient, as a loss on samples of π, is that of KL(π‖ρ).
+    // `l²/2`: the one whose gradient, as a loss on samples of π, is that of KL(π‖ρ).
     K2,
-    /// `exp(−l) − 1 + l`: unbiased and never negative; for reports.
+    // `exp(−l) − 1 + l`: unbiased and never negative; for reports. As a loss its gradient is that
+    // of KL(ρ‖π).
     K3,
 }
 
@@ -25,6 +28,15 @@ impl KlEstimator {
         match self {
             Self::K1 => log_ratio.shallow_clone(),
             Self::K2 => log_ratio.square() * 0.5,
+            Self::K3 => (-log_ratio).exp() - 1.0 + log_ratio,
+        }
+    }
+
+    /// One estimate of one log-ratio.
+    pub fn of_number(self, log_ratio: f64) -> f64 {
+        match self {
+            Self::K1 => log_ratio,
+            Self::K2 => log_ratio * log_ratio * 0.5,
             Self::K3 => (-log_ratio).exp() - 1.0 + log_ratio,
         }
     }
@@ -57,12 +69,15 @@ pub enum EosMode {
     Replace,
     // The penalty is added to the score.
     Subtract,
+    // Nothing.
+    Keep,
 }
 
 impl EosMode {
     /// The score of a response after the penalty for not ending.
     pub fn apply(self, score: f64, finished: bool, penalty: f64) -> f64 {
         match self {
+            Self::Keep => score,
             _ if finished => score,
             Self::Replace => penalty,
             Self::Subtract => score + penalty,
@@ -109,45 +124,162 @@ pub fn whiten(xs: &mut [f64], keep_mean: bool) {
     }
 }
 
+/// How the losses of tokens become one number. It decides how much long responses weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    // Mean over all tokens of the minibatch (PPO, DAPO).
+    #[default]
+    TokenMean,
+    // Mean over responses of the mean over their tokens (GRPO).
+    SeqMean,
+    // Sum over tokens, divided by responses times the longest response allowed (Dr. GRPO).
+    SeqSumConst,
+}
+
+impl Aggregation {
+    /// Weight of each token, `[Σ lengths]`, of a minibatch of responses of these lengths: the loss
+    /// is the weighted sum, so it can be summed over parts of the minibatch.
+    pub fn weights(self, lengths: &[usize], longest: usize) -> Vec<f32> {
+        let (rows, tokens) = (lengths.len() as f64, lengths.iter().sum::<usize>() as f64);
+        let weight = |n: &usize| match self {
+            Self::TokenMean => 1.0 / tokens,
+            Self::SeqMean => 1.0 / (rows * *n as f64),
+            Self::SeqSumConst => 1.0 / (rows * longest as f64),
+        };
+        lengths.iter().flat_map(|n| std::iter::repeat_n(weight(n) as f32, *n)).collect()
+    }
+}
+
+/// How far the ratio of new to old probabilities may move before it stops counting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    /// The ratio is held above `1 − low`.
+    pub low: f64,
+    /// The ratio is held below `1 + high` (DAPO sets it apart from `low`).
+    pub high: f64,
+    /// Largest loss of a negative advantage, in multiples of it (Ye et al. 2020); 0: no bound.
+    pub dual: f64,
+}
+
+impl Clip {
+    /// The same on both sides, no dual clip.
+    pub fn symmetric(clip: f64) -> Self {
+        Self { low: clip, high: clip, dual: 0.0 }
+    }
+}
+
 /// The clipped policy loss and what to report of it.
 #[derive(Debug)]
 pub struct PolicyLoss {
     /// Scalar, with gradient.
     pub loss: Tensor,
-    /// `½·mean(log-ratio²)`.
-    pub approx_kl: f64,
-    /// Share of tokens whose clipped side counts.
-    pub clip_fraction: f64,
-    pub ratio_mean: f64,
+    pub sums: RatioSums,
+}
+
+/// Sums over the terms of policy losses.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RatioSums {
+    pub terms: f64,
+    /// Of the squared log-ratio.
+    pub square: f64,
+    /// Of `ratio − 1 − log ratio`.
+    pub k3: f64,
+    /// Of terms whose clipped side counts.
+    pub clipped: f64,
+    pub ratio: f64,
+    pub ratio_square: f64,
+    /// The largest ratio.
     pub ratio_max: f64,
 }
 
-/// Clipped surrogate (Schulman et al. 2017, eq. 7), mean over tokens. All arguments `[n]`;
-/// `advantages` and `old` without gradient. The exponent is held within ±20.
-pub fn policy_loss(new: &Tensor, old: &Tensor, advantages: &Tensor, clip: f64) -> PolicyLoss {
-    let log_ratio = (new - old).clamp(-20.0, 20.0);
-    let ratio = log_ratio.exp();
-    let free = -advantages * &ratio;
-    let clipped = -advantages * ratio.clamp(1.0 - clip, 1.0 + clip);
-    let number = |t: Tensor| t.to_kind(Kind::Double).double_value(&[]);
-    let log_ratio = log_ratio.detach();
-    PolicyLoss {
-        loss: free.maximum(&clipped).mean(Kind::Float),
-        approx_kl: number(log_ratio.square().mean(Kind::Float)) * 0.5,
-        clip_fraction: number(clipped.detach().gt_tensor(&free.detach()).mean(Kind::Float)),
-        ratio_mean: number(ratio.detach().mean(Kind::Float)),
-        ratio_max: number(ratio.detach().max()),
+impl RatioSums {
+    /// Adds the sums of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.terms += other.terms;
+        self.square += other.square;
+        self.k3 += other.k3;
+        self.clipped += other.clipped;
+        self.ratio += other.ratio;
+        self.ratio_square += other.ratio_square;
+        self.ratio_max = self.ratio_max.max(other.ratio_max);
+    }
+
+    /// `½·mean(log-ratio²)`.
+    pub fn approx_kl(&self) -> f64 {
+        0.5 * self.square / self.terms
+    }
+
+    /// `mean(ratio − 1 − log ratio)`, what `target_kl` is compared with.
+    pub fn approx_kl_k3(&self) -> f64 {
+        self.k3 / self.terms
+    }
+
+    pub fn clip_fraction(&self) -> f64 {
+        self.clipped / self.terms
+    }
+
+    pub fn ratio_mean(&self) -> f64 {
+        self.ratio / self.terms
+    }
+
+    pub fn ratio_variance(&self) -> f64 {
+        (self.ratio_square / self.terms - self.ratio_mean().powi(2)).max(0.0)
     }
 }
 
-/// Clipped value loss (Schulman's PPO baselines), `½·mean(max(…))`; all arguments `[n]`. Returns
-/// the scalar and the share of tokens whose clipped side counts.
-pub fn value_loss(new: &Tensor, old: &Tensor, returns: &Tensor, clip: f64) -> (Tensor, f64) {
-    let held = old + (new - old).clamp(-clip, clip);
+/// Clipped surrogate (Schulman et al. 2017, eq. 7), `Σ weight·max(−A·r, −A·clip(r))`. All arguments
+/// `[n]`, of tokens or of whole responses; all but `new` without gradient. The exponent is held
+/// within ±20.
+pub fn policy_loss(
+    new: &Tensor,
+    old: &Tensor,
+    advantages: &Tensor,
+    weights: &Tensor,
+    clip: Clip,
+) -> PolicyLoss {
+    let log_ratio = (new - old).clamp(-20.0, 20.0);
+    let ratio = log_ratio.exp();
+    let free = -advantages * &ratio;
+    let clipped = -advantages * ratio.clamp(1.0 - clip.low, 1.0 + clip.high);
+    let mut losses = free.maximum(&clipped);
+    if clip.dual > 0.0 {
+        let held = losses.minimum(&(-advantages * clip.dual));
+        losses = held.where_self(&advantages.lt(0.0), &losses);
+    }
+    let sum = |t: &Tensor| t.to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
+    let (log_ratio, ratio) = (log_ratio.detach(), ratio.detach());
+    PolicyLoss {
+        loss: (losses * weights).sum(Kind::Float),
+        sums: RatioSums {
+            terms: ratio.numel() as f64,
+            square: sum(&log_ratio.square()),
+            k3: sum(&(&ratio - 1.0 - &log_ratio)),
+            clipped: sum(&clipped.detach().gt_tensor(&free.detach())),
+            ratio: sum(&ratio),
+            ratio_square: sum(&ratio.square()),
+            ratio_max: ratio.max().double_value(&[]),
+        },
+    }
+}
+
+/// Clipped value loss (Schulman's PPO baselines), `½·Σ weight·max(…)`; all arguments `[n]`; `clip`
+/// 0: not clipped. Returns the scalar and the number of tokens whose clipped side counts.
+pub fn value_loss(
+    new: &Tensor,
+    old: &Tensor,
+    returns: &Tensor,
+    weights: &Tensor,
+    clip: f64,
+) -> (Tensor, f64) {
     let free = (new - returns).square();
+    if clip <= 0.0 {
+        return ((free * weights).sum(Kind::Float) * 0.5, 0.0);
+    }
+    let held = old + (new - old).clamp(-clip, clip);
     let clipped = (held - returns).square();
-    let fraction = clipped.detach().gt_tensor(&free.detach()).mean(Kind::Float);
-    (free.maximum(&clipped).mean(Kind::Float) * 0.5, fraction.double_value(&[]))
+    let count = clipped.detach().gt_tensor(&free.detach()).sum(Kind::Double);
+    ((free.maximum(&clipped) * weights).sum(Kind::Float) * 0.5, count.double_value(&[]))
 }
 
 /// Loss of a preference, `−log σ(Δ)`, `[n]` of Δ = r(chosen) − r(rejected) (Bradley and Terry).
@@ -170,24 +302,70 @@ pub fn rao_kupper_losses(delta: &Tensor, nu: &Tensor) -> (Tensor, Tensor) {
     (preferred, tied)
 }
 
-/// Advantages of k samples of one prompt against the mean of the others (Kool et al. 2019).
+/// Advantages of k samples of one prompt against the mean of the others (Kool et al. 2019); 0 of
+/// one sample.
 pub fn rloo_advantages(rewards: &[f64]) -> Vec<f64> {
     let k = rewards.len() as f64;
+    if rewards.len() < 2 {
+        return vec![0.0; rewards.len()];
+    }
     let mean = rewards.iter().sum::<f64>() / k;
     rewards.iter().map(|r| k / (k - 1.0) * (r - mean)).collect()
 }
 
-/// Advantages of one group by its mean and unbiased spread (Shao et al. 2024); 0 without spread.
-pub fn grpo_advantages(rewards: &[f64]) -> Vec<f64> {
+/// Advantages of one group by its mean and unbiased spread (Shao et al. 2024), or by its mean alone
+/// (Liu et al. 2025, Dr. GRPO); 0 without spread.
+pub fn grpo_advantages(rewards: &[f64], by_spread: bool) -> Vec<f64> {
     let k = rewards.len() as f64;
     let mean = rewards.iter().sum::<f64>() / k;
+    if !by_spread {
+        return rewards.iter().map(|r| r - mean).collect();
+    }
     let std = (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (k - 1.0)).sqrt();
-    let of = |r: &f64| if std == 0.0 { 0.0 } else { (r - mean) / (std + 1e-4) };
+    let of = |r: &f64| if std > 0.0 { (r - mean) / (std + 1e-4) } else { 0.0 };
     rewards.iter().map(of).collect()
 }
 
-/// DPO (Rafailov et al. 2023), `−log σ(β·h)`, `[n]` of h = the policy's log-ratio of the chosen
-/// minus that of the rejected response, both summed over tokens.
-pub fn dpo_loss(h: &Tensor, beta: f64) -> Tensor {
-    preference_loss(&(h * beta))
+/// What is taken off the reward of a response of `tokens` tokens when the last `buffer` of the
+/// `longest` allowed are to be left free: 0 to 1, linear (Yu et al. 2025, DAPO); `buffer` 0: nothing.
+pub fn overlong_penalty(tokens: usize, longest: usize, buffer: usize) -> f64 {
+    let free = longest.saturating_sub(buffer);
+    if buffer == 0 { 0.0 } else { tokens.saturating_sub(free) as f64 / buffer as f64 }
+}
+
+/// What DPO makes of the margin of a preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DpoLoss {
+    // `−log σ(β·h)` (Rafailov et al. 2023).
+    #[default]
+    Sigmoid,
+    // `(h − 1/(2β))²` (Azar et al. 2023).
+    Ipo,
+}
+
+impl DpoLoss {
+    /// Loss of each pair, `[n]` of h = the policy's log-ratio of the chosen minus that of the
+    /// rejected response, both summed over tokens (IPO: their means). `smoothing`, `[n]`, is the
+    /// probability that a preference is the wrong way round (cDPO; ½ makes it a tie); IPO moves
+    /// its aim by it.
+    pub fn of(self, h: &Tensor, beta: f64, smoothing: &Tensor) -> Tensor {
+        match self {
+            Self::Sigmoid => {
+                let scaled = h * beta;
+                preference_loss(&scaled) * (-smoothing + 1.0)
+                    + preference_loss(&-&scaled) * smoothing
+            }
+            Self::Ipo => {
+                let aim = (smoothing * -2.0 + 1.0) / (2.0 * beta);
+                (h - aim).square()
+            }
+        }
+    }
+}
+
+/// KL of best-of-n to the policy it draws from, nats: at most `ln n − (n−1)/n`.
+pub fn best_of_n_kl(n: u64) -> f64 {
+    let n = n as f64;
+    n.ln() - (n - 1.0) / n
 }

@@ -4,6 +4,7 @@
 mod chat;
 mod examples;
 mod read;
+mod rows;
 mod rules;
 mod table;
 mod tokens;
@@ -12,6 +13,7 @@ mod write;
 pub use chat::{ChatTemplate, Message, Rendered};
 pub use examples::{Example, Examples, Row, fit_prompt, part_of_prompt};
 pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
+pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use table::{Column, Table};
 pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};

@@ -100,7 +100,7 @@ pub fn completion_losses(
     let examples = Examples::new(vocabulary, policy.0.config.context as usize, rows)?;
     let mut losses = vec![0.0; texts.len()];
     for (row, source) in examples.rows.iter().zip(&examples.sources) {
-        losses[*source] = super::sft::mean_loss(policy, std::slice::from_ref(row));
+        losses[*source] = super::sft::mean_loss(policy, &[row.into()]);
     }
     Ok(losses)
 }

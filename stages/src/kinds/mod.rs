@@ -1,17 +1,25 @@
 //! The list of kinds. Each file holds one, its loop written out in full.
 //! Knows nothing of how tasks reach them.
 
+mod best_of_n;
 mod collect_labels;
 mod command;
-mod compute;
+pub mod compute;
+pub mod dpo;
 mod evaluate;
 mod evaluate_measures;
 mod export;
+pub mod grpo;
 mod import_model;
+pub mod on_policy;
+pub mod on_policy_report;
 pub mod ppo;
-mod ppo_report;
+pub mod preferences;
 mod prepare;
 mod pretrain;
+pub mod reinforce;
+pub mod rewards;
+pub mod rloo;
 mod sample_pairs;
 mod sft;
 mod tokenizer;
@@ -31,6 +39,11 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<collect_labels::CollectLabels>(),
     Kind::of::<train_reward::TrainReward>(),
     Kind::of::<ppo::Ppo>(),
+    Kind::of::<rloo::Rloo>(),
+    Kind::of::<grpo::Grpo>(),
+    Kind::of::<reinforce::Reinforce>(),
+    Kind::of::<dpo::Dpo>(),
+    Kind::of::<best_of_n::BestOfN>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<export::Export>(),
     Kind::of::<command::Command>(),

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, fit_prompt};
@@ -188,4 +188,18 @@ pub fn within(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
         bail!("`{name}` must lie between {low} and {high}, not {value}");
     }
     Ok(())
+}
+
+/// Numbers on the host, in order.
+pub fn to_f32(x: &Tensor) -> Vec<f32> {
+    let x = x.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut out = vec![0.0; x.numel()];
+    let n = out.len();
+    x.copy_data(&mut out, n);
+    out
+}
+
+/// Numbers on the host, in order.
+pub fn to_f64(x: &Tensor) -> Vec<f64> {
+    to_f32(x).into_iter().map(f64::from).collect()
 }

@@ -121,6 +121,16 @@ impl Policy {
 }
 
 impl Scorer {
+    /// A policy's trunk with a head of zeros: a critic that expects nothing yet.
+    pub fn from_policy_at_zero(policy: &Policy) -> Self {
+        let scorer = Self::from_policy(policy, 0);
+        tch::no_grad(|| {
+            let weight = &scorer.0.params.tensors[scorer.0.layout.head.weight];
+            let _ = weight.shallow_clone().zero_();
+        });
+        scorer
+    }
+
     /// A policy's trunk with a fresh head: weight ~ N(0, 1/√(hidden+1)), bias 0.
     pub fn from_policy(policy: &Policy, seed: u64) -> Self {
         let (config, from) = (&policy.0.config, &policy.0.params);

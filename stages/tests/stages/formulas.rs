@@ -144,30 +144,74 @@ fn invariant_14_adaptive_kl() {
 
 #[test]
 fn invariant_14_policy_and_value_loss_clip_on_the_right_side() {
-    for (advantage, ratio, loss, live) in [
-        (1.0, 1.5, -1.2, false),
-        (-1.0, 1.5, 1.5, true),
-        (-1.0, 0.5, 0.8, false),
-        (1.0, 0.5, -0.5, true),
+    let one = |x: f32| Tensor::from_slice(&[x]);
+    // With a dual clip of 3 a negative advantage never costs more than three times itself.
+    for (advantage, ratio, clip, loss, live) in [
+        (1.0, 1.5, Clip::symmetric(0.2), -1.2, false),
+        (-1.0, 1.5, Clip::symmetric(0.2), 1.5, true),
+        (-1.0, 0.5, Clip::symmetric(0.2), 0.8, false),
+        (1.0, 0.5, Clip::symmetric(0.2), -0.5, true),
+        (1.0, 1.25, Clip { low: 0.2, high: 0.28, dual: 0.0 }, -1.25, true),
+        (1.0, 1.5, Clip { low: 0.2, high: 0.28, dual: 0.0 }, -1.28, false),
+        (-1.0, 5.0, Clip { low: 0.2, high: 0.2, dual: 3.0 }, 3.0, false),
+        (-1.0, 2.0, Clip { low: 0.2, high: 0.2, dual: 3.0 }, 2.0, true),
+        (1.0, 5.0, Clip { low: 0.2, high: 0.2, dual: 3.0 }, -1.2, false),
     ] {
         let new = tensor(&[f64::ln(ratio)]).to_kind(Kind::Float).set_requires_grad(true);
-        let zero = Tensor::from_slice(&[0.0_f32]);
-        let found = policy_loss(&new, &zero, &Tensor::from_slice(&[advantage as f32]), 0.2);
+        let found = policy_loss(&new, &one(0.0), &one(advantage), &one(1.0), clip);
         let grad = Tensor::run_backward(&[&found.loss], &[&new], false, false);
         close(&numbers(&found.loss), &[loss], 1e-4);
         assert_eq!(numbers(&grad[0])[0] != 0.0, live, "advantage {advantage}, ratio {ratio}");
+        close(&[found.sums.ratio_mean()], &[ratio], 1e-5);
+        close(&[found.sums.approx_kl()], &[ratio.ln().powi(2) / 2.0], 1e-5);
     }
-    let one = |x: f32| Tensor::from_slice(&[x]);
-    let (loss, clipped) = value_loss(&one(1.0), &one(0.0), &one(0.5), 0.2);
+    let (loss, clipped) = value_loss(&one(1.0), &one(0.0), &one(0.5), &one(1.0), 0.2);
     close(&[numbers(&loss)[0], clipped], &[0.125, 0.0], 1e-6);
+    let (free, _) = value_loss(&one(0.1), &one(0.9), &one(0.5), &one(1.0), 0.0);
+    close(&numbers(&free), &[0.08], 1e-6);
+}
+
+#[test]
+fn aggregations_weigh_long_responses_as_they_say() {
+    let of = |aggregation: Aggregation| -> Vec<f64> {
+        aggregation.weights(&[1, 3], 8).into_iter().map(f64::from).collect()
+    };
+    close(&of(Aggregation::TokenMean), &[0.25; 4], 1e-6);
+    close(&of(Aggregation::SeqMean), &[0.5, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0], 1e-6);
+    close(&of(Aggregation::SeqSumConst), &[1.0 / 16.0; 4], 1e-6);
 }
 
 #[test]
 fn invariant_14_rloo_grpo_dpo() {
     close(&rloo_advantages(&[1.0, 2.0, 3.0, 6.0]), &[-2.6667, -1.3333, 0.0, 4.0], 1e-3);
-    close(&grpo_advantages(&[1.0, 2.0, 3.0, 6.0]), &[-0.9258, -0.4629, 0.0, 1.3887], 1e-3);
-    assert_eq!(grpo_advantages(&[2.0, 2.0]), [0.0, 0.0]);
-    close(&numbers(&dpo_loss(&tensor(&[0.0, 2.5]), 0.1)), &[2.0_f64.ln(), 0.5759], 1e-4);
+    close(&grpo_advantages(&[1.0, 2.0, 3.0, 6.0], true), &[-0.9258, -0.4629, 0.0, 1.3887], 1e-3);
+    close(&grpo_advantages(&[1.0, 2.0, 3.0, 6.0], false), &[-2.0, -1.0, 0.0, 3.0], 1e-12);
+    assert_eq!(grpo_advantages(&[2.0, 2.0], true), [0.0, 0.0]);
+    assert_eq!(rloo_advantages(&[5.0]), [0.0]);
+    let (h, none) = (tensor(&[0.0, 2.5]), tensor(&[0.0, 0.0]));
+    let dpo = DpoLoss::Sigmoid.of(&h, 0.1, &none);
+    close(&numbers(&dpo), &[2.0_f64.ln(), 0.5759], 1e-4);
+    close(&numbers(&DpoLoss::Ipo.of(&h, 0.1, &none)), &[25.0, 6.25], 1e-6);
+    // Half the smoothing's weight goes to the label turned round: at ½ both sides count alike.
+    let half = tensor(&[0.5, 0.5]);
+    let tie = numbers(&DpoLoss::Sigmoid.of(&h, 0.1, &half));
+    close(&tie, &numbers(&half_tie_loss(&(&h * 0.1))), 1e-9);
+    let smooth = tensor(&[0.1, 0.1]);
+    let cdpo = 0.9 * (1.0 + (-0.25_f64).exp()).ln() + 0.1 * (1.0 + 0.25_f64.exp()).ln();
+    close(&numbers(&DpoLoss::Sigmoid.of(&h, 0.1, &smooth))[1..], &[cdpo], 1e-9);
+}
+
+#[test]
+fn best_of_n_is_this_far_from_its_policy() {
+    let found: Vec<f64> = [1, 2, 4, 8, 16, 64].map(best_of_n_kl).into();
+    close(&found, &[0.0, 0.193, 0.636, 1.204, 1.835, 3.175], 1e-3);
+}
+
+#[test]
+fn overlong_responses_lose_by_how_far_they_go() {
+    let lose = |tokens| overlong_penalty(tokens, 20, 4);
+    assert_eq!([10, 16, 17, 20].map(lose), [0.0, 0.0, 0.25, 1.0]);
+    assert_eq!(overlong_penalty(20, 20, 0), 0.0);
 }
 
 #[test]

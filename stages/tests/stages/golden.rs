@@ -104,6 +104,47 @@ pub fn stages() -> Vec<Step> {
             ],
         ),
         (
+            "rloo",
+            "rloo",
+            json!({"updates": 3, "batch": 16, "minibatch": 8, "max_tokens": 10, "seed": 1,
+                   "rewards": {"rules": rules(), "rules_weight": 0.5}}),
+            vec![
+                ("policy", vec!["sft.model"]),
+                ("reward", vec!["reward.reward"]),
+                ("prompts", vec!["prompts.jsonl"]),
+            ],
+        ),
+        (
+            "grpo",
+            "grpo",
+            json!({"updates": 3, "batch": 16, "minibatch": 8, "group": 4, "max_tokens": 10, "seed": 1,
+                   "dynamic_sampling": 2, "eval_fraction": 0.3, "keep_best": true, "eval_every": 1,
+                   "rewards": {"rules": rules()}}),
+            vec![("policy", vec!["sft.model"]), ("prompts", vec!["prompts.jsonl"])],
+        ),
+        (
+            "reinforce",
+            "reinforce",
+            json!({"updates": 3, "batch": 16, "minibatch": 8, "max_tokens": 10, "seed": 1}),
+            vec![("policy", vec!["sft.model"]), ("verdicts", vec!["labels.labels.parquet"])],
+        ),
+        (
+            "dpo",
+            "dpo",
+            json!({"epochs": 2, "batch": 8, "eval_fraction": 0.3, "seed": 1}),
+            vec![("policy", vec!["sft.model"]), ("labels", vec!["labels.labels.parquet"])],
+        ),
+        (
+            "best",
+            "best_of_n",
+            json!({"n": 4, "samples": 2, "max_tokens": 10, "seed": 1}),
+            vec![
+                ("policy", vec!["sft.model"]),
+                ("reward", vec!["reward.reward"]),
+                ("prompts", vec!["prompts.jsonl"]),
+            ],
+        ),
+        (
             "eval",
             "evaluate",
             json!({"rules": rules(), "samples": 2, "max_tokens": 10, "bootstrap": 50, "seed": 1}),

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use preflow::protocol::{Event, Execution, InputSpec, PROTOCOL, TaskSpec};
-use preflow_stages::data::{Example, Table, Vocabulary, read_tables};
+use preflow_stages::context::{Context, Events};
+use preflow_stages::data::{Column, Example, Table, Vocabulary, read_tables};
 use preflow_stages::kinds::KINDS;
-use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk};
+use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
+use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
 use preflow_stages::rng::Stream;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -246,4 +248,28 @@ pub fn byte_vocabulary(shop: &Workshop) -> Vocabulary {
     );
     ran.summary();
     Vocabulary::open(&shop.path("bytes.tokenizer.json")).expect("a tokenizer")
+}
+
+/// A reward model as judge.
+pub struct ByModel(pub Scorer);
+
+impl Judge for ByModel {
+    fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> anyhow::Result<Vec<f64>> {
+        let rows: Vec<&Example> = responses.iter().map(|r| r.example).collect();
+        let packed = Packed::new(&rows, tch::Device::Cpu);
+        Ok(tch::no_grad(|| numbers(&self.0.rewards(&packed))))
+    }
+}
+
+/// Prompts of these tokens; their texts are their numbers.
+pub fn prompts_of(tokens: Vec<Vec<i64>>) -> Prompts {
+    let names = (0..tokens.len()).map(|i| i.to_string());
+    let table = Table::new(vec![("prompt", Column::text(names))]).expect("a table");
+    Prompts { table, tokens }
+}
+
+/// A context for calling a loop without a worker; its events go nowhere.
+pub fn context(shop: &Workshop, name: &str, kind: &str) -> Context {
+    let task = shop.task(name, kind, serde_json::json!({}), &[]);
+    Context::new(task, Events::new(std::io::sink())).expect("a context")
 }

@@ -1,5 +1,7 @@
 //! All tests that need libtorch, in one program.
 
+mod algorithms;
+mod compute;
 mod data;
 mod formulas;
 mod golden;

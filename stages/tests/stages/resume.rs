@@ -123,12 +123,17 @@ fn invariant_19_kill_and_resume_give_the_same_bytes() {
                 params["kl_target"] = json!(0.5);
                 params["kl_horizon"] = json!(200.0);
             }
+            "rloo" | "grpo" | "reinforce" => params["updates"] = json!(12),
+            "dpo" => {
+                params["epochs"] = json!(12);
+                params["keep_best"] = json!(true);
+            }
             _ => continue,
         }
         check(&shop, kind, &params, &inputs);
         checked += 1;
     }
-    assert_eq!(checked, 4);
+    assert_eq!(checked, 8);
 }
 
 #[test]

@@ -1,0 +1,421 @@
+//! `dpo`: direct preference optimisation (Rafailov et al. 2023), with label smoothing (cDPO) and IPO
+//! (Azar et al. 2023). No reward model, no drawing. Knows nothing of who compared.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::preferences::{Preference, preferences};
+use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
+use crate::context::{Context, advise};
+use crate::data::{Example, Vocabulary, part_of_prompt};
+use crate::kind::{Stage, Summary, input, optional, output};
+use crate::model::{Packed, Policy};
+use crate::optim::Schedule;
+use crate::rl::DpoLoss;
+use crate::stats::{mean, wilson};
+
+/// Pairs that are looked at together outside training.
+const LOOK: usize = 64;
+
+/// Params of `dpo`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dpo {
+    /// How strongly the policy is held near its start; smaller lets it go further.
+    beta: f64,
+    /// What the margin becomes: sigmoid (DPO) or ipo.
+    loss: DpoLoss,
+    /// Probability that a label is the wrong way round.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    label_smoothing: f64,
+    /// What a tie does: drop leaves it out, half counts it as half a preference either way.
+    ties: DpoTies,
+    /// Times that every pair is seen.
+    #[schemars(range(min = 1))]
+    epochs: u32,
+    /// Pairs of one step.
+    #[schemars(range(min = 1))]
+    batch: u32,
+    /// Pairs whose gradient is computed at once, which bounds memory; 0: all of the batch.
+    micro_batch: u32,
+    /// Learning rate at its highest.
+    lr: f64,
+    /// How it falls: constant, linear or cosine.
+    schedule: Schedule,
+    /// Share of the steps over which it rises.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    warmup: f64,
+    /// Share of the prompts held out when `eval_labels` is not connected.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    eval_fraction: f64,
+    /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
+    keep_best: bool,
+    /// AdamW and clipping.
+    optimizer: Optimizer<AdamWDefaults>,
+    /// Names the random streams: the order of pairs.
+    seed: u64,
+}
+
+/// Where AdamW starts in `dpo`.
+#[derive(Debug, Clone)]
+pub struct AdamWDefaults;
+
+impl Defaults for AdamWDefaults {
+    const BETAS: [f64; 2] = [0.9, 0.999];
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum DpoTies {
+    #[default]
+    Drop,
+    Half,
+}
+
+impl Default for Dpo {
+    fn default() -> Self {
+        Self {
+            beta: 0.1,
+            loss: DpoLoss::Sigmoid,
+            label_smoothing: 0.0,
+            ties: DpoTies::Drop,
+            epochs: 2,
+            batch: 32,
+            micro_batch: 0,
+            lr: 1e-4,
+            schedule: Schedule::Linear,
+            warmup: 0.1,
+            eval_fraction: 0.1,
+            keep_best: false,
+            optimizer: Optimizer::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// A pair, and what the reference says of it.
+pub struct Pair {
+    pub chosen: Example,
+    pub rejected: Example,
+    pub tie: bool,
+    /// Log-probabilities under the reference: summed over tokens, or their mean for IPO.
+    pub reference: [f64; 2],
+}
+
+/// Where the loop stands.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    step: u64,
+    best_loss: Option<f64>,
+}
+
+/// Means over pairs.
+#[derive(Debug, Clone, Default)]
+struct Look {
+    loss: f64,
+    /// β times the log-ratio of each side of each pair.
+    rewards: Vec<[f64; 2]>,
+}
+
+impl Stage for Dpo {
+    const NAME: &'static str = "dpo";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str =
+        "improve a policy directly from preferences, without a reward model";
+
+    fn inputs() -> Vec<InputDoc> {
+        vec![
+            input("policy", &["model/policy"], "the policy to start from and to stay near"),
+            input("labels", &["dataset/labels"], "the preferences"),
+            optional("eval_labels", &["dataset/labels"], "preferences to measure accuracy on"),
+        ]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![
+            output("model", "model/policy", "", "the improved policy"),
+            output("metrics", "dataset/metrics", "parquet", "losses, margins and accuracy by step"),
+        ]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        within("beta", self.beta, 1e-9, 1e6)?;
+        within("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
+        let folder = cx.path("policy")?.to_owned();
+        let vocabulary = cx.vocabulary(&folder)?;
+        let policy = Policy::open(&folder)?;
+        let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;
+        let summary = self.optimize(cx, &policy, &train, &held_out)?;
+        policy.save(&cx.output("model")?, &vocabulary)?;
+        cx.complete("model", None)?;
+        cx.write_metrics()?;
+        Ok(summary)
+    }
+}
+
+impl Dpo {
+    /// Pairs to train on and held out; the prompts of the two are disjoint.
+    fn rows(
+        &self,
+        cx: &mut Context,
+        vocabulary: &Vocabulary,
+        policy: &Policy,
+    ) -> Result<(Vec<Pair>, Vec<Pair>)> {
+        let context = policy.0.config.context as usize;
+        let labels = cx.table("labels")?;
+        let prompts = labels.texts("prompt")?;
+        let all = preferences(cx, vocabulary, context, &labels)?;
+        let (mut train, mut held_out) = (Vec::new(), Vec::new());
+        let connected = !cx.inputs("eval_labels").is_empty();
+        for pair in all {
+            let out = !connected && part_of_prompt(prompts[pair.row], "dpo", self.eval_fraction);
+            if out { &mut held_out } else { &mut train }.push(pair);
+        }
+        if connected {
+            let eval = cx.table("eval_labels")?;
+            held_out = preferences(cx, vocabulary, context, &eval)?;
+            let seen: std::collections::BTreeSet<&str> = prompts.iter().copied().collect();
+            let both = eval.texts("prompt")?.iter().filter(|p| seen.contains(*p)).count();
+            cx.warn_if(
+                (both > 0).then(|| {
+                    format!("{both} held-out pairs are about prompts that are trained on")
+                }),
+            )?;
+        }
+        if self.ties == DpoTies::Drop {
+            train.retain(|p| !p.tie);
+        }
+        held_out.retain(|p| !p.tie);
+        if train.is_empty() {
+            let message = format!("of {} labels none is left to learn from", labels.rows());
+            return Err(advise(message, "collect labels that are no ties, on more prompts"));
+        }
+        if held_out.is_empty() {
+            cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
+        }
+        let reference = policy.reference();
+        Ok((self.pairs(&reference, train), self.pairs(&reference, held_out)))
+    }
+
+    /// Adds what the reference says.
+    pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<Pair> {
+        let mut out = Vec::with_capacity(preferences.len());
+        let mut left = preferences.into_iter();
+        loop {
+            let chunk: Vec<Preference> = left.by_ref().take(LOOK).collect();
+            if chunk.is_empty() {
+                return out;
+            }
+            let sides: Vec<&Example> =
+                chunk.iter().map(|p| &p.chosen).chain(chunk.iter().map(|p| &p.rejected)).collect();
+            let packed = Packed::new(&sides, reference.0.params.flat.device());
+            let sums = no_grad(|| {
+                to_f64(&self.row_sums(&reference.predict(&packed, 1.0, false).log_probs, &packed))
+            });
+            let (chosen, rejected) = sums.split_at(chunk.len());
+            for ((pair, c), r) in chunk.into_iter().zip(chosen).zip(rejected) {
+                let Preference { chosen, rejected, tie, .. } = pair;
+                out.push(Pair { chosen, rejected, tie, reference: [*c, *r] });
+            }
+        }
+    }
+
+    /// Log-probability of each row, `[rows]`, of those of its tokens, `[n]`: the sum, or the mean
+    /// for IPO.
+    fn row_sums(&self, log_probs: &Tensor, packed: &Packed) -> Tensor {
+        let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
+        let rows = log_probs.split_with_sizes(lengths, 0);
+        let one = |row: &Tensor| match self.loss {
+            DpoLoss::Sigmoid => row.sum(Kind::Float),
+            DpoLoss::Ipo => row.mean(Kind::Float),
+        };
+        Tensor::stack(&rows.iter().map(one).collect::<Vec<_>>(), 0)
+    }
+
+    /// Log-ratios of the chosen and of the rejected answers to the reference, `[pairs]` each.
+    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&Pair]) -> [Tensor; 2] {
+        let sums = self.row_sums(log_probs, packed);
+        let n = pairs.len() as i64;
+        [0, 1].map(|side| {
+            let own: Vec<f32> = pairs.iter().map(|p| p.reference[side] as f32).collect();
+            sums.narrow(0, side as i64 * n, n) - Tensor::from_slice(&own).to_device(sums.device())
+        })
+    }
+
+    /// Sum of the losses of some pairs, of the log-ratios of their sides.
+    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&Pair]) -> Tensor {
+        let smoothing: Vec<f32> =
+            pairs.iter().map(|p| if p.tie { 0.5 } else { self.label_smoothing as f32 }).collect();
+        let smoothing = Tensor::from_slice(&smoothing).to_device(chosen.device());
+        self.loss.of(&(chosen - rejected), self.beta, &smoothing).sum(Kind::Float)
+    }
+
+    /// The loop.
+    ///
+    /// # Errors
+    /// When a figure is no number or a checkpoint's event cannot be sent.
+    pub fn optimize(
+        &self,
+        cx: &mut Context,
+        policy: &Policy,
+        train: &[Pair],
+        held_out: &[Pair],
+    ) -> Result<Summary> {
+        let params = policy.0.trainable();
+        let mut trainer = Trainer::new(params, &self.optimizer);
+        let batch = self.batch.max(1) as usize;
+        let an_epoch = train.len().div_ceil(batch) as u64;
+        let total = an_epoch * u64::from(self.epochs);
+        let mut order = Order::new(self.seed, "shuffle", train.len());
+        let best = params.flat.copy();
+        let mut named = trainer.named("policy", params);
+        named.push(("best".into(), best.shallow_clone()));
+        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let mut since = (Instant::now(), 0);
+        for step in state.step..total {
+            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
+            let start = epoch * train.len() as u64;
+            let places = place..(place + batch).min(train.len());
+            let rows: Vec<&Pair> = places.map(|i| &train[order.at(start + i as u64)]).collect();
+            let (gradient, look) = self.gradient(policy, &rows);
+            let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
+            let norm = trainer.step(params, gradient, lr)?;
+            since.1 += rows.len();
+            if (step + 1) % 10 == 0 || step + 1 == total {
+                let mut figures = look.figures("rewards");
+                figures.extend([
+                    ("train/loss".to_owned(), look.loss),
+                    ("train/lr".to_owned(), lr),
+                    ("train/grad_norm".to_owned(), norm),
+                    (
+                        "time/pairs_per_s".to_owned(),
+                        since.1 as f64 / since.0.elapsed().as_secs_f64(),
+                    ),
+                ]);
+                since = (Instant::now(), 0);
+                send(cx, step + 1, &figures)?;
+            }
+            if (step + 1) % an_epoch == 0 && !held_out.is_empty() {
+                let look = self.look(policy, held_out);
+                let mut figures = look.figures("eval");
+                figures.push(("eval/loss".to_owned(), look.loss));
+                send(cx, step + 1, &figures)?;
+                if state.best_loss.is_none_or(|loss| look.loss < loss) {
+                    state.best_loss = Some(look.loss);
+                    no_grad(|| best.shallow_clone().copy_(&params.flat));
+                }
+            }
+            cx.progress(step + 1, total, "steps")?;
+            state.step = step + 1;
+            cx.checkpoint(&state, &named)?;
+        }
+        if self.keep_best && state.best_loss.is_some() {
+            no_grad(|| params.flat.shallow_clone().copy_(&best));
+        }
+        self.summary(policy, train, held_out)
+    }
+
+    /// Gradient of the mean loss of some pairs, part by part, and what is known of them.
+    fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
+        let size = if self.micro_batch == 0 { rows.len() } else { self.micro_batch as usize };
+        let mut sum: Option<Tensor> = None;
+        let mut look = Look::default();
+        for part in rows.chunks(size) {
+            let packed = both_sides(part, policy.0.params.flat.device());
+            let mut ratios = None;
+            let gradient = policy.backward(&packed, 1.0, false, |p| {
+                let both = self.log_ratios(&p.log_probs, &packed, part);
+                let loss = self.loss(&both, part) / rows.len() as f64;
+                ratios = Some(both.map(|t| t.detach()));
+                loss
+            });
+            look.loss += gradient.loss.double_value(&[]);
+            if let Some(ratios) = ratios {
+                look.add(&ratios, self.beta);
+            }
+            sum = Some(match sum {
+                None => gradient.flat,
+                Some(sum) => sum + gradient.flat,
+            });
+        }
+        (sum.expect("invariant: a batch has a pair"), look)
+    }
+
+    /// Loss and margins without gradients.
+    fn look(&self, policy: &Policy, pairs: &[Pair]) -> Look {
+        let mut look = Look::default();
+        for part in pairs.chunks(LOOK) {
+            let part: Vec<&Pair> = part.iter().collect();
+            no_grad(|| {
+                let packed = both_sides(&part, policy.0.params.flat.device());
+                let log_probs = policy.predict(&packed, 1.0, false).log_probs;
+                let ratios = self.log_ratios(&log_probs, &packed, &part);
+                look.loss += self.loss(&ratios, &part).double_value(&[]) / pairs.len() as f64;
+                look.add(&ratios, self.beta);
+            });
+        }
+        look
+    }
+
+    fn summary(&self, policy: &Policy, train: &[Pair], held_out: &[Pair]) -> Result<Summary> {
+        let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
+        let mut summary = Summary::from([
+            ("train/loss".to_owned(), seen.loss),
+            ("train/accuracy".to_owned(), seen.accuracy()),
+            ("train/pairs".to_owned(), train.len() as f64),
+        ]);
+        if !held_out.is_empty() {
+            let right = unseen.accuracy() * held_out.len() as f64;
+            let accuracy = wilson(right, held_out.len() as u64);
+            summary.extend([
+                ("eval/loss".to_owned(), unseen.loss),
+                ("eval/accuracy".to_owned(), accuracy.value),
+                ("eval/accuracy_low".to_owned(), accuracy.low),
+                ("eval/accuracy_high".to_owned(), accuracy.high),
+                ("eval/pairs".to_owned(), held_out.len() as f64),
+            ]);
+        }
+        Ok(summary)
+    }
+}
+
+impl Look {
+    fn add(&mut self, ratios: &[Tensor; 2], beta: f64) {
+        let [chosen, rejected] = [0, 1].map(|i: usize| to_f64(&ratios[i]));
+        self.rewards.extend(chosen.iter().zip(&rejected).map(|(c, r)| [c * beta, r * beta]));
+    }
+
+    /// Share of pairs whose chosen answer has the larger implicit reward; equal ones count half.
+    fn accuracy(&self) -> f64 {
+        let right = |[c, r]: &[f64; 2]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) };
+        mean(&self.rewards.iter().map(right).collect::<Vec<_>>())
+    }
+
+    /// Implicit rewards and their margin, named as TRL names them.
+    fn figures(&self, prefix: &str) -> Vec<(String, f64)> {
+        let of =
+            |f: &dyn Fn(&[f64; 2]) -> f64| mean(&self.rewards.iter().map(f).collect::<Vec<_>>());
+        vec![
+            (format!("{prefix}/chosen"), of(&|r| r[0])),
+            (format!("{prefix}/rejected"), of(&|r| r[1])),
+            (format!("{prefix}/margins"), of(&|r| r[0] - r[1])),
+            (format!("{prefix}/accuracies"), self.accuracy()),
+        ]
+    }
+}
+
+fn send(cx: &mut Context, step: u64, figures: &[(String, f64)]) -> Result<()> {
+    let values: Vec<(&str, f64)> = figures.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    cx.metric(step, &values)
+}
+
+/// All answers of some pairs in one batch: the chosen ones first.
+fn both_sides(pairs: &[&Pair], device: Device) -> Packed {
+    let sides = pairs.iter().map(|p| &p.chosen).chain(pairs.iter().map(|p| &p.rejected));
+    Packed::new(&sides.collect::<Vec<_>>(), device)
+}

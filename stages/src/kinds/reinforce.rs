@@ -1,0 +1,290 @@
+//! `reinforce`: the policy gradient in its simplest form (Williams 1992), from scores or from ±1
+//! verdicts. No critic. Knows nothing of how the reward came about.
+//!
+//! One update: reward = score − β·KL of the whole response, less a baseline; each response's
+//! log-probability goes up or down by it. Verdicts on responses that were drawn earlier (labels, or
+//! a column `verdict`) need no reward model: their ratio to the starting policy is clipped.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::on_policy_report::Stepped;
+use super::ppo::{on_policy_inputs, on_policy_outputs};
+use super::preferences::preferences;
+use super::rewards::{Candidate, Judge, Mix, Prompts};
+use super::train::within;
+use crate::context::{Context, advise};
+use crate::data::{Column, Example, Examples, Table, Vocabulary};
+use crate::kind::{Stage, Summary, optional};
+use crate::model::Policy;
+use crate::rl::rloo_advantages;
+use crate::sampling::Response;
+use crate::stats::mean;
+
+/// Params of `reinforce`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Reinforce {
+    #[serde(flatten)]
+    pub on_policy: OnPolicy,
+    /// What is taken off the reward: ema (a moving mean of earlier rewards), batch (the mean of
+    /// this update), leave_one_out (the mean of the others to the same prompt) or none.
+    baseline: Baseline,
+    /// Share of the moving mean that stays when an update's mean is added.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    baseline_decay: f64,
+    /// Responses to each prompt; `batch` counts responses, so it is a multiple of this.
+    #[schemars(range(min = 1))]
+    group: u32,
+    /// Count a score as +1 when it is above verdict_at and as −1 when it is not.
+    as_verdicts: bool,
+    /// Where a good score begins.
+    verdict_at: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Baseline {
+    #[default]
+    Ema,
+    Batch,
+    LeaveOneOut,
+    None,
+}
+
+impl Default for Reinforce {
+    fn default() -> Self {
+        Self {
+            on_policy: OnPolicy::default(),
+            baseline: Baseline::Ema,
+            baseline_decay: 0.9,
+            group: 1,
+            as_verdicts: false,
+            verdict_at: 0.0,
+        }
+    }
+}
+
+/// Responses that somebody judged before, and the verdicts.
+struct Given {
+    prompts: Prompts,
+    responses: Vec<Response>,
+    verdicts: Vec<f64>,
+}
+
+impl Stage for Reinforce {
+    const NAME: &'static str = "reinforce";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str =
+        "improve a policy by the plain policy gradient, from scores or ±1";
+
+    fn inputs() -> Vec<InputDoc> {
+        let verdicts = &["dataset/labels", "dataset/prompt_completion"];
+        let doc = "learn from these instead: chosen +1, rejected −1, or a column `verdict`";
+        let mut ports = on_policy_inputs("scores responses");
+        ports.iter_mut().filter(|p| p.name == "prompts").for_each(|p| p.optional = true);
+        ports.push(optional("verdicts", verdicts, doc));
+        ports
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        on_policy_outputs()
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.on_policy.check()?;
+        let folder = cx.path("policy")?.to_owned();
+        let vocabulary = cx.vocabulary(&folder)?;
+        let policy = Policy::open(&folder)?;
+        if cx.inputs("verdicts").is_empty() {
+            if cx.inputs("prompts").is_empty() {
+                let help = "connect prompts to draw responses to, or verdicts on earlier ones";
+                return Err(advise("there is nothing to learn from", help));
+            }
+            let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
+            let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+            return self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts, None);
+        }
+        if !cx.inputs("prompts").is_empty() {
+            let help = "leave one of the two ports open";
+            return Err(advise("both prompts and verdicts are connected", help));
+        }
+        if self.on_policy.eval_fraction > 0.0 {
+            let help = "set eval_fraction: 0, and let a stage of kind evaluate look at the result";
+            return Err(advise(
+                "verdicts say nothing about fresh responses to held-out prompts",
+                help,
+            ));
+        }
+        let given = self.given(cx, &vocabulary, &policy)?;
+        let known = given.verdicts.clone();
+        let mut judge = Known { rows: by_tokens(&given), verdicts: known };
+        self.optimize(cx, &policy, &vocabulary, &mut judge, &given.prompts, Some(&given.responses))
+    }
+}
+
+impl Reinforce {
+    /// The loop. `given`: the responses to learn from, by row of the prompts; absent: fresh ones.
+    ///
+    /// # Errors
+    /// When a figure is no number or a file cannot be written.
+    pub fn optimize(
+        &self,
+        cx: &mut Context,
+        policy: &Policy,
+        vocabulary: &Vocabulary,
+        judge: &mut dyn Judge,
+        prompts: &Prompts,
+        given: Option<&[Response]>,
+    ) -> Result<Summary> {
+        within("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
+        if self.group < 1 || !self.on_policy.batch.is_multiple_of(self.group) {
+            bail!("batch {} must be a multiple of group {}", self.on_policy.batch, self.group);
+        }
+        let alone = self.group < 2 || given.is_some();
+        if self.baseline == Baseline::LeaveOneOut && alone {
+            bail!("baseline leave_one_out needs group 2 or more, and fresh responses");
+        }
+        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
+        while let Some(update) = course.next(vocabulary, judge)? {
+            let rollout = match given {
+                None => course.rollout(judge, self.group, 0)?,
+                Some(responses) => {
+                    let mut rollout = course.rollout_of(judge, responses)?;
+                    // They were drawn from the policy as it started, and judged as they are.
+                    rollout.old.clone_from(&rollout.reference);
+                    rollout.scores.clone_from(&rollout.raw_scores);
+                    rollout
+                }
+            };
+            let advantages = self.advantages(&rollout, course.kl.beta, &mut course.state.baseline);
+            let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
+            let lr = self.on_policy.lr * course.factor(update);
+            let mut stepped = Stepped::default();
+            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
+                course.step(&rollout, chosen, what, lr, &mut stepped)
+            })?;
+            let baseline = [("reward/baseline", course.state.baseline.unwrap_or(0.0))];
+            course.close(cx, judge, &rollout, &stepped, &baseline)?;
+        }
+        course.finish(cx, vocabulary, judge)
+    }
+
+    fn advantages(&self, rollout: &Rollout, beta: f64, moving: &mut Option<f64>) -> Vec<f64> {
+        let verdict = |score: &f64| match self.as_verdicts {
+            true if *score > self.verdict_at => 1.0,
+            true => -1.0,
+            false => *score,
+        };
+        let rewards: Vec<f64> = rollout
+            .scores
+            .iter()
+            .zip(rollout.row_kl())
+            .map(|(score, kl)| verdict(score) - beta * kl)
+            .collect();
+        let all = mean(&rewards);
+        let before = moving.unwrap_or(all);
+        *moving = Some(self.baseline_decay * before + (1.0 - self.baseline_decay) * all);
+        match self.baseline {
+            Baseline::Ema => rewards.iter().map(|r| r - before).collect(),
+            Baseline::Batch => rewards.iter().map(|r| r - all).collect(),
+            Baseline::LeaveOneOut => {
+                rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect()
+            }
+            Baseline::None => rewards,
+        }
+    }
+
+    /// The responses and verdicts of port `verdicts`.
+    fn given(&self, cx: &mut Context, vocabulary: &Vocabulary, policy: &Policy) -> Result<Given> {
+        let table = cx.table("verdicts")?;
+        let context = policy.0.config.context as usize;
+        let longest = self.on_policy.max_tokens as usize;
+        let (mut rows, mut examples, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |row: usize, example: Example, verdict: f64| {
+            rows.push(row);
+            examples.push(example);
+            verdicts.push(verdict);
+        };
+        if table.column("chosen").is_some() {
+            for pair in preferences(cx, vocabulary, context, &table)? {
+                if !pair.tie {
+                    add(pair.row, pair.chosen, 1.0);
+                    add(pair.row, pair.rejected, -1.0);
+                }
+            }
+        } else {
+            let (prompts, texts) = (table.texts("prompt")?, table.texts("completion")?);
+            let ends = table.bools("finished", true);
+            let all = verdicts_of(&table)?;
+            let triples = (0..table.rows()).map(|i| (prompts[i], texts[i], ends[i]));
+            let found = Examples::new(vocabulary, context, triples)?;
+            cx.warn_if(found.warning(context))?;
+            for (example, source) in found.rows.into_iter().zip(found.sources) {
+                add(source, example, all[source]);
+            }
+        }
+        if rows.is_empty() {
+            let help = "collect labels that are no ties, or verdicts of +1 and −1";
+            return Err(advise("there is no verdict to learn from", help));
+        }
+        // Room for the response itself, and for the fresh ones that are shown.
+        let tokens = examples.iter().map(|e| {
+            let room = context.saturating_sub(e.completion.len().max(longest)).max(4);
+            crate::data::fit_prompt(e.prompt.clone(), room).0
+        });
+        let responses = examples.iter().map(|e| Response {
+            finished: e.completion.last() == Some(&crate::data::EOS),
+            tokens: e.completion.clone(),
+        });
+        let prompts = Prompts { tokens: tokens.collect(), table: table.take(&rows) };
+        Ok(Given { responses: responses.collect(), prompts, verdicts })
+    }
+}
+
+/// A judge that knows the responses of its list, and of others nothing.
+struct Known {
+    rows: BTreeMap<(usize, Vec<i64>), usize>,
+    verdicts: Vec<f64>,
+}
+
+impl Judge for Known {
+    fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
+        let known = |r: &Candidate| {
+            let place = self.rows.get(&(r.row, r.example.completion.clone()));
+            place.map_or(f64::NAN, |i| self.verdicts[*i])
+        };
+        Ok(responses.iter().map(known).collect())
+    }
+}
+
+fn by_tokens(given: &Given) -> BTreeMap<(usize, Vec<i64>), usize> {
+    given.responses.iter().enumerate().map(|(i, r)| ((i, r.tokens.clone()), i)).collect()
+}
+
+/// Column `verdict` as ±1: truth values, or numbers above and not above 0.
+fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
+    let sign = |good: bool| if good { 1.0 } else { -1.0 };
+    let missing = |i: usize| format!("row {}: `verdict` is missing", i + 1);
+    match table.column("verdict") {
+        Some(Column::Bool(v)) => {
+            v.iter().enumerate().map(|(i, x)| Ok(sign(x.with_context(|| missing(i))?))).collect()
+        }
+        Some(Column::Int(v)) => v
+            .iter()
+            .enumerate()
+            .map(|(i, x)| Ok(sign(x.with_context(|| missing(i))? > 0)))
+            .collect(),
+        Some(Column::Float(v)) => v
+            .iter()
+            .enumerate()
+            .map(|(i, x)| Ok(sign(x.with_context(|| missing(i))? > 0.0)))
+            .collect(),
+        _ => bail!("the rows have neither `chosen` nor a column `verdict` of +1 and −1"),
+    }
+}

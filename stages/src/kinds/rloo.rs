@@ -1,0 +1,105 @@
+//! `rloo`: REINFORCE with the other responses to the same prompt as the baseline (Kool et al. 2019;
+//! Ahmadian et al. 2024). No critic. Knows nothing of how the reward came about.
+//!
+//! One update: k responses to each prompt; reward = score − β·KL of the whole response; advantage =
+//! reward − mean of the others; steps on the ratio of whole responses, clipped.
+
+use anyhow::{Result, bail};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::on_policy::{Course, OnPolicy, StepLoss};
+use super::on_policy_report::Stepped;
+use super::ppo::{on_policy_inputs, on_policy_outputs};
+use super::rewards::{Judge, Mix, Prompts};
+use crate::context::Context;
+use crate::data::Vocabulary;
+use crate::kind::{Stage, Summary};
+use crate::model::Policy;
+use crate::rl::rloo_advantages;
+
+/// Params of `rloo`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Rloo {
+    #[serde(flatten)]
+    pub on_policy: OnPolicy,
+    /// Responses to each prompt, k; `batch` counts responses, so it is a multiple of this.
+    #[schemars(range(min = 2))]
+    group: u32,
+}
+
+impl Default for Rloo {
+    fn default() -> Self {
+        Self { on_policy: OnPolicy::default(), group: 4 }
+    }
+}
+
+impl Stage for Rloo {
+    const NAME: &'static str = "rloo";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str =
+        "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
+
+    fn inputs() -> Vec<InputDoc> {
+        on_policy_inputs("scores responses")
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        on_policy_outputs()
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.on_policy.check()?;
+        let folder = cx.path("policy")?.to_owned();
+        let vocabulary = cx.vocabulary(&folder)?;
+        let policy = Policy::open(&folder)?;
+        let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
+        let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+        self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
+    }
+}
+
+impl Rloo {
+    /// The loop.
+    ///
+    /// # Errors
+    /// When a figure is no number or a file cannot be written.
+    pub fn optimize(
+        &self,
+        cx: &mut Context,
+        policy: &Policy,
+        vocabulary: &Vocabulary,
+        judge: &mut dyn Judge,
+        prompts: &Prompts,
+    ) -> Result<Summary> {
+        if self.group < 2 || !self.on_policy.batch.is_multiple_of(self.group) {
+            bail!(
+                "batch {} must be a multiple of group {}, 2 or more",
+                self.on_policy.batch,
+                self.group
+            );
+        }
+        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
+        while let Some(update) = course.next(vocabulary, judge)? {
+            let rollout = course.rollout(judge, self.group, 0)?;
+            let rewards: Vec<f64> = rollout
+                .scores
+                .iter()
+                .zip(rollout.row_kl())
+                .map(|(score, kl)| score - course.kl.beta * kl)
+                .collect();
+            let advantages: Vec<f64> =
+                rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
+            let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
+            let lr = self.on_policy.lr * course.factor(update);
+            let mut stepped = Stepped::default();
+            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
+                course.step(&rollout, chosen, what, lr, &mut stepped)
+            })?;
+            course.close(cx, judge, &rollout, &stepped, &[])?;
+        }
+        course.finish(cx, vocabulary, judge)
+    }
+}
