@@ -12,13 +12,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::compute::{Computation, mean_nll};
+use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
-use crate::model::{ModelConfig, Packed, Policy, Trunk};
+use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk};
 use crate::optim::Schedule;
 
 /// Params of `pretrain`.
@@ -160,6 +160,7 @@ impl Stage for Pretrain {
         let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
         let config = self.model.config(vocabulary.size())?;
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
+        let before = memory_now();
         let mut policy = Policy(Trunk::init(config, false, self.seed));
         policy.0.compute = self.train.compute.resolve(cx)?;
         cx.note(format!(
@@ -168,7 +169,9 @@ impl Stage for Pretrain {
             train.len(),
             held_out.len()
         ))?;
+        check_memory(cx, &policy, self.shape(&policy))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
+        report_peak(cx, self.steps(&policy), before)?;
         let eval_loss = mean_loss(&policy, &held_out, 64);
         cx.metric(
             self.steps(&policy),
@@ -226,6 +229,13 @@ impl Pretrain {
 
     fn batch_rows(&self, policy: &Policy) -> usize {
         (self.train.batch_tokens / policy.0.config.context as u64).max(1) as usize
+    }
+
+    /// The largest batch that goes through the model at once.
+    fn shape(&self, policy: &Policy) -> BatchShape {
+        let rows = self.train.compute.rows(self.batch_rows(policy)) as u64;
+        let time = policy.0.config.context as u64;
+        BatchShape { rows, time, predicted: rows * time, packed: false }
     }
 
     fn steps(&self, policy: &Policy) -> u64 {

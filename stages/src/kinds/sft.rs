@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::compute::{Computation, mean_nll};
+use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::Context;
 use crate::data::{Row, Rows, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{Lora, Packed, Policy};
+use crate::model::{BatchShape, Lora, Packed, Policy};
 use crate::optim::Schedule;
 
 /// Params of `sft`.
@@ -112,12 +112,15 @@ impl Stage for Sft {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
+        let before = memory_now();
         let mut policy = Policy::open(&folder)?;
         policy.0.compute = self.train.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
         let (train, held_out) = self.rows(cx, &vocabulary, policy.0.config.context as usize)?;
+        check_memory(cx, &policy, self.shape(&policy, &train))?;
         let steps = self.optimize(cx, &policy, &train, &held_out)?;
+        report_peak(cx, steps, before)?;
         let (train_loss, eval_loss) = (mean_loss(&policy, &train), mean_loss(&policy, &held_out));
         cx.metric(steps, &[("train/final_loss", train_loss), ("eval/loss", eval_loss)])?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -155,6 +158,24 @@ impl Sft {
             return Ok((all.rows.clone(), all.rows));
         }
         Ok((train, held_out))
+    }
+
+    /// The largest batch that may go through the model at once.
+    fn shape(&self, policy: &Policy, rows: &[Row]) -> BatchShape {
+        let most = |count: fn(&Row) -> usize, n: usize| {
+            let mut sizes: Vec<usize> = rows.iter().map(count).collect();
+            sizes.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+            sizes.iter().take(n).sum::<usize>() as u64
+        };
+        let at_once = self.train.compute.rows(self.train.batch.max(1) as usize).min(rows.len());
+        let (predicted, longest) = (most(Row::learned, at_once), most(|r| r.tokens.len(), 1));
+        if !self.train.packing {
+            let (rows, time) = (at_once as u64, longest);
+            return BatchShape { rows, time, predicted, packed: false };
+        }
+        let time = policy.0.config.context as u64;
+        let rows = most(|r| r.tokens.len(), at_once).div_ceil(time).max(1);
+        BatchShape { rows, time, predicted, packed: true }
     }
 
     /// One batch of rows, packed if that is asked for.
