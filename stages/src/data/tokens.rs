@@ -172,8 +172,8 @@ impl Vocabulary {
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
         // A template may refuse so short a conversation; then the usual end token stands.
         let Ok(row) = self.conversation(&probe) else { return Ok(()) };
-        let written = row.tokens.iter().zip(&row.mask).filter(|(_, m)| **m).map(|(t, _)| *t);
-        self.end_first(written.last());
+        let last = row.mask.iter().rposition(|learned| *learned);
+        self.end_first(last.map(|i| row.tokens[i]));
         Ok(())
     }
 

@@ -322,8 +322,9 @@ impl ModelShape {
             tie_embeddings: self.tie_embeddings,
             ..ModelConfig::default()
         };
-        if !self.hidden.is_multiple_of(self.heads.max(1)) {
-            bail!("model.hidden {} must be a multiple of model.heads {}", self.hidden, self.heads);
+        if self.heads == 0 || !self.hidden.is_multiple_of(2 * self.heads) {
+            let (hidden, heads) = (self.hidden, self.heads);
+            bail!("model.hidden {hidden} must be an even multiple of heads {heads}");
         }
         config.check()?;
         if config.context < 8 {

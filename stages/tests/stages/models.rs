@@ -186,6 +186,8 @@ fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
     assert!(format!("{:#}", odd.expect_err("refused")).contains("unknown role `tool`"));
 }
 
+type Tensors = Vec<(String, Tensor)>;
+
 /// A copy of a fixture to spoil.
 fn copy(shop: &Workshop, model: &str, name: &str) -> PathBuf {
     let to = shop.path(name);
@@ -325,7 +327,7 @@ fn invariant_25_weights_that_do_not_fit_are_refused_by_name() {
     );
     spoil("no_map", "qwen2_sharded", &index(|v| *v = json!({})), "no `weight_map`");
     // The same tensor twice, a missing one, an unknown one, values that are not finite.
-    let rewrite = |path: &Path, edit: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let rewrite = |path: &Path, edit: &dyn Fn(&mut Tensors)| {
         let path = path.join("model.safetensors");
         let mut tensors = Tensor::read_safetensors(&path).expect("read");
         edit(&mut tensors);
