@@ -54,7 +54,8 @@ stages:
 
 def main():
     if os.environ.get("PREFLOW_INTEROP") != "inside":
-        env = dict(os.environ, PREFLOW_INTEROP="inside")
+        env = dict(os.environ, PREFLOW_INTEROP="inside", TQDM_DISABLE="1", HF_HUB_OFFLINE="1",
+                   TRANSFORMERS_VERBOSITY="error")
         sys.exit(subprocess.run([interpreter(), __file__, *sys.argv[1:]], env=env).returncode)
     preflow = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/preflow")
     with tempfile.TemporaryDirectory() as scratch:

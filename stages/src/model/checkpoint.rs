@@ -50,57 +50,64 @@ pub fn fill(
 /// # Errors
 /// When the file cannot be written.
 pub fn write_weights(path: &Path, params: &Params) -> Result<()> {
-    let tensors = parts(params).map(|(part, values)| (part.name.clone(), plain(part, &values)));
+    let tensors = parts(params)
+        .map(|(part, values)| (part.name.clone(), Outgoing::new(part, values, Kind::Float)));
     write_file(path, tensors.collect())
 }
 
-/// Every part of a model with its values in file order, `[n]`, on the host.
+/// Every part of a model with its values in memory order, `[n]`.
 pub fn parts(params: &Params) -> impl Iterator<Item = (&Part, Tensor)> {
     let mut start = 0;
     params.specs.iter().flat_map(|s| &s.parts).map(move |part| {
         let values = params.flat.narrow(0, start, part.numel());
         start += part.numel();
-        (part, part.to_file(&values.to_device(Device::Cpu).to_kind(Kind::Float)))
+        (part, values)
     })
 }
 
-/// A part as it goes into a file, f32.
-fn plain(part: &Part, values: &Tensor) -> Plain {
-    let mut host = vec![0.0_f32; values.numel()];
-    values.contiguous().copy_data(&mut host, values.numel());
-    let shape = part.file_shape().iter().map(|n| *n as usize).collect();
-    Plain { dtype: Dtype::F32, shape, data: host.iter().flat_map(|x| x.to_le_bytes()).collect() }
-}
-
-/// Writes a file of these tensors.
+/// Writes a file of these tensors, one after the other: no more than one is held beside the model.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_file(path: &Path, tensors: BTreeMap<String, Plain>) -> Result<()> {
+pub fn write_file(path: &Path, tensors: BTreeMap<String, Outgoing>) -> Result<()> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| anyhow!("{e}"))?;
-    fs_err::write(path, bytes)?;
-    Ok(())
+    safetensors::serialize_to_file(tensors, Some(metadata), path)
+        .map_err(|e| anyhow!("{e}"))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One tensor on its way into a file.
-pub struct Plain {
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    pub data: Vec<u8>,
+/// A part of a model on its way into a file.
+pub struct Outgoing<'a> {
+    part: &'a Part,
+    shape: Vec<usize>,
+    /// In memory order, `[n]`.
+    values: Tensor,
+    kind: Kind,
 }
 
-impl View for Plain {
+impl<'a> Outgoing<'a> {
+    /// A part with its values, `[n]`, to be written as f32 or bf16.
+    pub fn new(part: &'a Part, values: Tensor, kind: Kind) -> Self {
+        let shape = part.file_shape().iter().map(|n| *n as usize).collect();
+        Self { part, shape, values, kind }
+    }
+}
+
+impl View for Outgoing<'_> {
     fn dtype(&self) -> Dtype {
-        self.dtype
+        if self.kind == Kind::BFloat16 { Dtype::BF16 } else { Dtype::F32 }
     }
     fn shape(&self) -> &[usize] {
         &self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        (&self.data).into()
+        let host = self.values.to_device(Device::Cpu).to_kind(self.kind);
+        let values = self.part.to_file(&host).contiguous();
+        let mut data = vec![0; self.data_len()];
+        values.copy_data_u8(&mut data, values.numel());
+        data.into()
     }
     fn data_len(&self) -> usize {
-        self.data.len()
+        self.values.numel() * self.kind.elt_size_in_bytes()
     }
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use safetensors::Dtype;
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::Params;
-use super::checkpoint::{Plain, parts, write_file};
+use super::checkpoint::{Outgoing, parts, write_file};
 use super::params::Part;
 
 /// Writes the weights into `folder` as f32 or, with `half`, as bf16 (rounded to the nearest); in
@@ -19,8 +18,8 @@ use super::params::Part;
 /// # Errors
 /// When a file cannot be written.
 pub fn write_shards(folder: &Path, params: &Params, half: bool, limit: u64) -> Result<()> {
-    let width = if half { 2 } else { 4 };
-    let bytes = |part: &Part| part.numel() as u64 * width;
+    let kind = if half { Kind::BFloat16 } else { Kind::Float };
+    let bytes = |part: &Part| part.numel() as u64 * kind.elt_size_in_bytes() as u64;
     let shards = plan(params, limit, bytes);
     let total: u64 = params.specs.iter().flat_map(|s| &s.parts).map(bytes).sum();
     let name = |i: usize| match shards.iter().max() {
@@ -34,7 +33,7 @@ pub fn write_shards(folder: &Path, params: &Params, half: bool, limit: u64) -> R
             current = *shard;
         }
         map.insert(part.name.clone(), name(current));
-        open.insert(part.name.clone(), plain(part, &values, half));
+        open.insert(part.name.clone(), Outgoing::new(part, values, kind));
     }
     write_file(&folder.join(name(current)), open)?;
     if current > 0 {
@@ -58,13 +57,4 @@ fn plan(params: &Params, limit: u64, bytes: impl Fn(&Part) -> u64) -> Vec<usize>
             shard
         })
         .collect()
-}
-
-fn plain(part: &Part, values: &Tensor, half: bool) -> Plain {
-    let (kind, dtype) =
-        if half { (Kind::BFloat16, Dtype::BF16) } else { (Kind::Float, Dtype::F32) };
-    let values = values.to_kind(kind).contiguous();
-    let mut data = vec![0; values.numel() * kind.elt_size_in_bytes()];
-    values.copy_data_u8(&mut data, values.numel());
-    Plain { dtype, shape: part.file_shape().iter().map(|n| *n as usize).collect(), data }
 }
