@@ -13,6 +13,27 @@ ROOT = os.path.dirname(HERE)
 JOBS = str(os.cpu_count() or 1)
 
 
+LETTERS = """preflow: 1
+sources: { train: { path: train.txt }, held_out: { path: held_out.txt } }
+stages:
+  text: { kind: prepare, data: train, as: text, unit: whole }
+  unseen: { kind: prepare, data: held_out, as: text, unit: whole }
+  tokenizer: { kind: tokenizer, text: text, algorithm: char }
+  model:
+    kind: pretrain
+    text: text
+    eval_text: unseen
+    tokenizer: tokenizer
+    model: { layers: 4, hidden: 128, heads: 4, context: 64 }
+    train:
+      tokens: 1536k
+      batch_tokens: 768
+      lr: 2.0e-3
+      warmup: 5%
+      optimizer: { betas: [0.9, 0.99] }
+"""
+
+
 class Preflow:
     """Stages append a line to `ran` when they run; `p` and `q` are used by the middle one."""
 
@@ -178,7 +199,7 @@ class Bench:
         return not self.args.only or self.args.only in name
 
     def row(self, name, figures, target=None, unit="ms"):
-        ours, ninja = figures.get("preflow"), figures.get("ninja")
+        ours, ninja = figures.get("preflow"), figures.get("ninja", figures.get("torch"))
         fits = unit != "ms" or not self.args.quick
         self.rows.append({
             "row": name, "unit": unit, **figures, "target": target if fits else None,
@@ -367,16 +388,55 @@ class Bench:
         if peer:
             self.row("PyTorch eager, the workshop's shape", peer, unit="tokens/s")
 
+    def letters(self):
+        """A character-level model on a text, trained by preflow and by a plain PyTorch loop."""
+        name = "2,000 steps of a character model"
+        if not self.wants(name):
+            return
+        if not self.args.text:
+            self.skipped.append(f"{name}: give a text by --text (tinyshakespeare is the usual one)")
+            return
+        if not importlib.util.find_spec("torch"):
+            self.skipped.append(f"{name}: `torch` cannot be imported")
+            return
+        place = os.path.join(self.top, "letters")
+        os.makedirs(os.path.join(place, ".git"))
+        with open(self.args.text, encoding="utf-8") as f:
+            text = f.read()
+        cut = len(text) * 9 // 10
+        for part, rows in (("train.txt", text[:cut]), ("held_out.txt", text[cut:])):
+            with open(os.path.join(place, part), "w", encoding="utf-8") as f:
+                f.write(rows)
+        with open(os.path.join(place, "p.yaml"), "w") as f:
+            f.write(LETTERS)
+        torch = [sys.executable, os.path.join(HERE, "bench_torch.py"), "train.txt", "held_out.txt"]
+        seconds, losses = {"preflow": [], "torch": []}, {}
+        for _ in range(1 if self.args.quick else 2):
+            shutil.rmtree(os.path.join(place, "cache"), ignore_errors=True)
+            done = subprocess.run([self.preflow.program, "run", "--json", "p.yaml"], cwd=place, capture_output=True, text=True, check=True)
+            events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+            model = next(e for e in events if e["event"] == "stage_done" and e["stage"] == "model")
+            seconds["preflow"].append(model["seconds"])
+            losses["preflow"] = model["summary"]["eval/loss"]
+            done = subprocess.run(torch, cwd=place, capture_output=True, text=True, check=True)
+            peer = json.loads(done.stdout)
+            seconds["torch"].append(peer["seconds"])
+            losses["torch"] = peer["loss"]
+        times = {tool: statistics.median(values) for tool, values in seconds.items()}
+        self.row(f"{name} (peer: PyTorch eager)", times, unit="s")
+        self.row("its held-out loss (peer: PyTorch eager)", losses, 1.88, unit="nats")
+
     def table(self):
         def cell(value):
             return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-        print("| row | preflow ms | ninja ms | DVC ms | ratio to ninja | target | met? |")
+        print("| row | preflow ms | peer (ninja) ms | DVC ms | ratio to peer | target | met? |")
         print("|---|---|---|---|---|---|---|")
         for row in self.rows:
             unit = "" if row["unit"] == "ms" else f" ({row['unit']})"
             met = {None: "-", True: "yes", False: "NO"}[row["met"]]
             ours = row.get("preflow", row.get("torch"))
-            cells = [ours, row.get("ninja"), row.get("DVC"), row["ratio"], row["target"]]
+            peer = row.get("ninja", row.get("torch") if "preflow" in row else None)
+            cells = [ours, peer, row.get("DVC"), row["ratio"], row["target"]]
             print(f"| {row['row']}{unit} | " + " | ".join(map(cell, cells)) + f" | {met} |")
         for why in self.skipped:
             print(f"\nskipped: {why}")
@@ -388,6 +448,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="100 stages, small files, no targets")
     parser.add_argument("--only", metavar="PATTERN")
     parser.add_argument("--size", type=int, metavar="MIB", help="of the source that is hashed")
+    parser.add_argument("--text", metavar="FILE", help="a text of a million letters, for the character model")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     bench = Bench(args)
@@ -403,6 +464,7 @@ def main():
         bench.hashing()
         bench.memory()
         bench.throughput()
+        bench.letters()
     except Wrong as wrong:
         bench.table()
         sys.exit(f"error: {wrong}")

@@ -297,7 +297,7 @@ impl Context {
     }
 }
 
-/// The device of that name: `cpu` or `cuda:N`.
+/// The device of that name: `cpu`, `cuda`, `cuda:N` or `mps`.
 ///
 /// # Errors
 /// When the name is unknown or this libtorch cannot use the device.
@@ -305,11 +305,18 @@ pub fn parse_device(name: &str) -> Result<Device> {
     let number = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0"));
     match (name, number.map(str::parse::<usize>)) {
         ("cpu", _) => Ok(Device::Cpu),
-        (_, Some(Ok(n))) => bail!(
-            "device `cuda:{n}` cannot be used: these kinds run on the CPU only so far; {} CUDA \
-             devices are visible to libtorch",
-            tch::Cuda::device_count()
-        ),
-        _ => bail!("unknown device `{name}`; one of cpu, cuda:N"),
+        ("mps", _) if tch::utils::has_mps() => Ok(Device::Mps),
+        ("mps", _) => bail!("device `mps` cannot be used: this libtorch was built without it"),
+        (_, Some(Ok(n))) => {
+            let count = tch::Cuda::device_count();
+            if tch::Cuda::is_available() && (n as i64) < count {
+                return Ok(Device::Cuda(n));
+            }
+            bail!(
+                "device `cuda:{n}` cannot be used: this libtorch sees {count} CUDA devices (set \
+                 LIBTORCH to one built with CUDA before building preflow)"
+            )
+        }
+        _ => bail!("unknown device `{name}`; one of cpu, cuda:N, mps"),
     }
 }

@@ -11,6 +11,7 @@ use preflow_stages::{kind, worker};
 
 /// How OpenMP threads wait for work. A value that is set already wins.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 
 const USAGE: &str = "usage: preflow-worker run TASK.json | preflow-worker describe";
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
             print!("{}", kind::catalog_json());
             ExitCode::SUCCESS
         }
-        ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_passively(),
+        ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_briefly(),
         ["run", task] => match take_stdout() {
             Ok(events) => {
                 worker::watch_lifeline();
@@ -42,10 +43,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts this program again with threads that sleep while they wait: a spinning OpenMP thread
-/// costs a core, and ten times the time as soon as another program wants that core. The library
-/// reads the variable when it is loaded, so setting it here would be too late.
-fn wait_passively() -> ExitCode {
+/// Starts this program again with threads that spin for some microseconds and then sleep. Spinning
+/// for ever costs a core, and ten times the time as soon as another program wants that core; not
+/// spinning at all costs a third of the time of a small model's step, whose products are short.
+/// The library reads the variables when it is loaded, so setting them here would be too late.
+fn wait_briefly() -> ExitCode {
     let mut program = match std::env::current_exe() {
         Ok(path) => std::process::Command::new(path),
         Err(error) => {
@@ -53,7 +55,11 @@ fn wait_passively() -> ExitCode {
             return ExitCode::from(70);
         }
     };
-    let error = program.args(std::env::args_os().skip(1)).env(WAIT_POLICY, "PASSIVE").exec();
+    program.args(std::env::args_os().skip(1)).env(WAIT_POLICY, "PASSIVE");
+    if std::env::var_os(SPIN_COUNT).is_none() {
+        program.env(SPIN_COUNT, "5000");
+    }
+    let error = program.exec();
     eprintln!("preflow-worker: cannot start itself: {error}");
     ExitCode::from(70)
 }

@@ -72,8 +72,9 @@ pub fn keep_freed_memory() {
 
 fn perform(task_file: &Path, events: &Events) -> Result<Summary> {
     // Even a refusal starts with `hello`: the reader learns who refuses.
-    events.send(&hello())?;
-    let text = fs_err::read_to_string(task_file)?;
+    let text = fs_err::read_to_string(task_file);
+    events.send(&hello(&wanted_device(text.as_deref().unwrap_or_default())))?;
+    let text = text?;
     let task = read_task(&text).with_context(|| format!("cannot use {}", task_file.display()))?;
     let kind = find_kind(&task)?;
     parse_device(task.execution.device.as_deref().unwrap_or("cpu"))?;
@@ -90,7 +91,13 @@ fn perform(task_file: &Path, events: &Events) -> Result<Summary> {
     Ok(summary)
 }
 
-fn hello() -> Event {
+/// The device that a task asks for, whatever else is wrong with it.
+fn wanted_device(task: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(task).unwrap_or_default();
+    value["execution"]["device"].as_str().unwrap_or("cpu").to_owned()
+}
+
+fn hello(device: &str) -> Event {
     let digest = Sha256::digest(catalog_json().as_bytes());
     let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
     Event::Hello {
@@ -98,7 +105,7 @@ fn hello() -> Event {
         catalog: format!("sha256:{hex}"),
         worker: format!("preflow-worker {}", env!("CARGO_PKG_VERSION")),
         backend: "libtorch 2.11".into(),
-        device: "cpu".into(),
+        device: device.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::on_policy_report::{Sample, Samples, Stepped, alarms, figures};
 use super::rewards::{Candidate, Judge, Prompts, Rewards};
@@ -18,7 +18,7 @@ use crate::kind::Summary;
 use crate::model::{Gradient, Packed, Policy, Predicted};
 use crate::optim::Schedule;
 use crate::resume::Named;
-use crate::rl::{AdaptiveKl, Aggregation, Clip, EosMode, KlEstimator, RatioSums};
+use crate::rl::{AdaptiveKl, Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::mean;
@@ -182,12 +182,20 @@ pub struct Rollout {
     pub entropy: f64,
     /// Seconds of drawing and of scoring.
     pub seconds: [f64; 2],
+    /// The responses were drawn from the reference, not from the policy.
+    pub off_policy: bool,
 }
 
 impl Rollout {
-    /// Mean over responses of the summed k1, nats.
+    /// KL of the policy to the reference, nats a response: the mean of the summed k1, or of
+    /// `r·ln r − r + 1` with the ratio r of the response where the reference drew it.
     pub fn kl(&self) -> f64 {
-        self.k1.iter().sum::<f64>() / self.rows.len() as f64
+        let weighted = |l: f64| {
+            let ratio = l.clamp(-20.0, 20.0).exp();
+            ratio * l - ratio + 1.0
+        };
+        let rows = self.row_kl().into_iter();
+        mean(&rows.map(|l| if self.off_policy { weighted(l) } else { l }).collect::<Vec<_>>())
     }
 
     /// Summed k1 of each response, nats.
@@ -206,13 +214,13 @@ impl Rollout {
         per_row.iter().zip(lengths).flat_map(|(x, n)| std::iter::repeat_n(*x, n)).collect()
     }
 
-    /// The tokens of the rows at `chosen`, `[n]`.
-    pub fn gather(&self, list: &[f32], chosen: &[usize]) -> Tensor {
+    /// The tokens of the rows at `chosen`, `[n]`, on `device`.
+    pub fn gather(&self, list: &[f32], chosen: &[usize], device: Device) -> Tensor {
         let parts: Vec<f32> = chosen
             .iter()
             .flat_map(|i| list[self.offsets[*i]..self.offsets[i + 1]].iter().copied())
             .collect();
-        Tensor::from_slice(&parts)
+        Tensor::from_slice(&parts).to_device(device)
     }
 }
 
@@ -372,6 +380,7 @@ impl OnPolicy {
             reference: ours,
             entropy: mean(&entropies),
             seconds: [0.0; 2],
+            off_policy: false,
         })
     }
 
@@ -416,7 +425,8 @@ impl OnPolicy {
         let mut first_token = 0;
         for (part, lengths) in chosen.chunks(size).zip(lengths.chunks(size)) {
             let tokens: usize = lengths.iter().sum();
-            let weights = Tensor::from_slice(&weights[first_token..first_token + tokens]);
+            let weights = &weights[first_token..first_token + tokens];
+            let weights = Tensor::from_slice(weights).to_device(policy.0.params.flat.device());
             first_token += tokens;
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
             let packed = Packed::new(&rows, policy.0.params.flat.device());
@@ -446,27 +456,22 @@ impl OnPolicy {
         weights: &Tensor,
         what: StepLoss,
     ) -> (Tensor, RatioSums) {
-        let new = &predicted.log_probs;
-        let old = rollout.gather(&rollout.old, part);
+        let (new, device) = (&predicted.log_probs, predicted.log_probs.device());
+        let tensor = |list: &[f32]| Tensor::from_slice(list).to_device(device);
+        let old = rollout.gather(&rollout.old, part, device);
         let policy = if what.sequence {
             let advantages: Vec<f32> = part.iter().map(|i| what.advantages[*i] as f32).collect();
-            let each = Tensor::from_slice(&vec![1.0 / rows as f32; part.len()]);
+            let each = tensor(&vec![1.0 / rows as f32; part.len()]);
             let (new, old) = (sum_rows(new, rollout, part), sum_rows(&old, rollout, part));
-            crate::rl::policy_loss(
-                &new,
-                &old,
-                &Tensor::from_slice(&advantages),
-                &each,
-                self.bounds(),
-            )
+            policy_loss(&new, &old, &tensor(&advantages), &each, self.bounds())
         } else {
             let advantages: Vec<f32> = what.advantages.iter().map(|a| *a as f32).collect();
-            let advantages = rollout.gather(&advantages, part);
-            crate::rl::policy_loss(new, &old, &advantages, weights, self.bounds())
+            let advantages = rollout.gather(&advantages, part, device);
+            policy_loss(new, &old, &advantages, weights, self.bounds())
         };
         let mut loss = policy.loss;
         if let Some((beta, estimator)) = what.kl {
-            let reference = rollout.gather(&rollout.reference, part);
+            let reference = rollout.gather(&rollout.reference, part, device);
             let kl = estimator.of(&(new - reference)) * weights;
             loss += kl.sum(Kind::Float) * beta;
         }

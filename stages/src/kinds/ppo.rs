@@ -225,9 +225,12 @@ impl Ppo {
         let mut total_loss = 0.0;
         for part in chosen.chunks(size) {
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
-            let packed = Packed::new(&rows, critic.0.params.flat.device());
-            let (old, goal) =
-                (rollout.gather(&targets.values, part), rollout.gather(&returns, part));
+            let device = critic.0.params.flat.device();
+            let packed = Packed::new(&rows, device);
+            let (old, goal) = (
+                rollout.gather(&targets.values, part, device),
+                rollout.gather(&returns, part, device),
+            );
             let weights = (old.ones_like()) / tokens as f64;
             let gradient = critic.backward_values(&packed, |values| {
                 let (loss, clipped) = value_loss(values, &old, &goal, &weights, self.vf_clip);

@@ -159,6 +159,7 @@ impl Reinforce {
                     // They were drawn from the policy as it started, and judged as they are.
                     rollout.old.clone_from(&rollout.reference);
                     rollout.scores.clone_from(&rollout.raw_scores);
+                    rollout.off_policy = true;
                     rollout
                 }
             };

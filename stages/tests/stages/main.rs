@@ -12,3 +12,4 @@ mod models;
 mod parity;
 mod registry;
 mod resume;
+mod rewards;
