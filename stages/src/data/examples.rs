@@ -77,7 +77,11 @@ impl Examples {
                 out.skipped += 1;
                 continue;
             };
-            let (prompt, cut) = fit_prompt(vocabulary.prompt(prompt)?, room);
+            let (prompt, cut) = vocabulary.prompt_within(prompt, room)?;
+            if prompt.len() > room {
+                out.skipped += 1;
+                continue;
+            }
             out.truncated += usize::from(cut);
             out.rows.push(Example { prompt, completion });
             out.sources.push(source);

@@ -3,6 +3,7 @@
 
 mod chat;
 mod examples;
+mod nested;
 mod read;
 mod rows;
 mod rules;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::chat::{ChatTemplate, Message};
-use super::examples::Row;
+use super::examples::{Row, fit_prompt};
 
 /// Fills a row up; never seen by attention or loss.
 pub const PAD: i64 = 0;
@@ -272,6 +272,26 @@ impl Vocabulary {
             }
             Turns::Plain => Ok(self.start().into_iter().chain(self.encode(prompt)?).collect()),
         }
+    }
+
+    /// As [`Vocabulary::prompt`], cut to at most `room` tokens where it can be: the beginning of the
+    /// text goes, the template stays. Returns whether it was cut.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn prompt_within(&self, prompt: &str, room: usize) -> Result<(Vec<i64>, bool)> {
+        let mut ids = self.prompt(prompt)?;
+        if ids.len() <= room || matches!(self.turns, Turns::Own | Turns::Plain) {
+            return Ok(fit_prompt(ids, room));
+        }
+        let mut text = prompt;
+        while ids.len() > room && !text.is_empty() {
+            // A token is one character or more but for the rarest, so no more is cut than needed.
+            let surplus = ids.len() - room;
+            text = text.char_indices().nth(surplus).map_or("", |(at, _)| &text[at..]);
+            ids = self.prompt(text)?;
+        }
+        Ok((ids, true))
     }
 
     /// `{completion}`, and the end token when it is finished.

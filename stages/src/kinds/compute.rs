@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use crate::context::{Context, advise};
-use crate::model::{BatchShape, Compute, Gradient, Packed, Policy, Predicted, forecast};
+use crate::model::{Compute, Forecast, Gradient, Packed, Policy, Predicted};
 
 /// How steps are computed. None of it changes what is learned, beyond rounding.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -72,8 +72,7 @@ fn has_bf16() -> bool {
 ///
 /// # Errors
 /// When the memory that is free will not do; the help says what lowers the need.
-pub fn check_memory(cx: &mut Context, policy: &Policy, shape: BatchShape) -> Result<()> {
-    let need = forecast(&policy.0, shape);
+pub fn check_memory(cx: &mut Context, need: Forecast) -> Result<()> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let total = mib(need.total());
     let free = free_memory();

@@ -18,7 +18,7 @@ use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
-use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk};
+use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
 
 /// Params of `pretrain`.
@@ -160,21 +160,22 @@ impl Stage for Pretrain {
         let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
         let config = self.model.config(vocabulary.size())?;
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
+        let compute = self.train.compute.resolve(cx)?;
+        check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
         let before = memory_now();
         let mut policy = Policy(Trunk::init(config, false, self.seed));
-        policy.0.compute = self.train.compute.resolve(cx)?;
+        policy.0.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
             policy.0.params.numel(),
             train.len(),
             held_out.len()
         ))?;
-        check_memory(cx, &policy, self.shape(&policy))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
-        report_peak(cx, self.steps(&policy), before)?;
+        report_peak(cx, self.steps(&policy.0.config), before)?;
         let eval_loss = mean_loss(&policy, &held_out, 64);
         cx.metric(
-            self.steps(&policy),
+            self.steps(&policy.0.config),
             &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
         )?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -227,19 +228,19 @@ impl Pretrain {
         Ok((rows, held_out_rows))
     }
 
-    fn batch_rows(&self, policy: &Policy) -> usize {
-        (self.train.batch_tokens / policy.0.config.context as u64).max(1) as usize
+    fn batch_rows(&self, config: &ModelConfig) -> usize {
+        (self.train.batch_tokens / config.context as u64).max(1) as usize
     }
 
     /// The largest batch that goes through the model at once.
-    fn shape(&self, policy: &Policy) -> BatchShape {
-        let rows = self.train.compute.rows(self.batch_rows(policy)) as u64;
-        let time = policy.0.config.context as u64;
+    fn shape(&self, config: &ModelConfig) -> BatchShape {
+        let rows = self.train.compute.rows(self.batch_rows(config)) as u64;
+        let time = config.context as u64;
         BatchShape { rows, time, predicted: rows * time, packed: false }
     }
 
-    fn steps(&self, policy: &Policy) -> u64 {
-        let tokens = self.batch_rows(policy) as u64 * policy.0.config.context as u64;
+    fn steps(&self, config: &ModelConfig) -> u64 {
+        let tokens = self.batch_rows(config) as u64 * config.context as u64;
         self.train.tokens.div_ceil(tokens).max(1)
     }
 
@@ -248,7 +249,7 @@ impl Pretrain {
         let settings = &self.train;
         let params = policy.0.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
-        let (batch, steps) = (self.batch_rows(policy), self.steps(policy));
+        let (batch, steps) = (self.batch_rows(&policy.0.config), self.steps(&policy.0.config));
         let report_every = (steps / 50).max(1);
         let mut order = Order::new(self.seed, "shuffle", rows.len());
         let named = trainer.named("model", params);

@@ -240,7 +240,7 @@ impl Reinforce {
             crate::data::fit_prompt(e.prompt.clone(), room).0
         });
         let responses = examples.iter().map(|e| Response {
-            finished: e.completion.last() == Some(&crate::data::EOS),
+            finished: e.completion.last().is_some_and(|t| vocabulary.special().eos.contains(t)),
             tokens: e.completion.clone(),
         });
         let prompts = Prompts { tokens: tokens.collect(), table: table.take(&rows) };

@@ -17,7 +17,7 @@ use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::Context;
 use crate::data::{Row, Rows, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Lora, Packed, Policy};
+use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 
 /// Params of `sft`.
@@ -118,7 +118,9 @@ impl Stage for Sft {
         policy.0.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
         let (train, held_out) = self.rows(cx, &vocabulary, policy.0.config.context as usize)?;
-        check_memory(cx, &policy, self.shape(&policy, &train))?;
+        let (trunk, shape) = (&policy.0, self.shape(&policy, &train));
+        let need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        check_memory(cx, need)?;
         let steps = self.optimize(cx, &policy, &train, &held_out)?;
         report_peak(cx, steps, before)?;
         let (train_loss, eval_loss) = (mean_loss(&policy, &train), mean_loss(&policy, &held_out));

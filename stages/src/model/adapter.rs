@@ -136,6 +136,11 @@ impl Trunk {
         self.adapter = Some(Adapter { params, sites, scale });
     }
 
+    /// Number of weights of the adapters; 0 without any.
+    pub fn adapter_size(&self) -> u64 {
+        self.adapter.as_ref().map_or(0, |a| a.params.numel() as u64)
+    }
+
     /// The weights with the adapter added in; nothing without one.
     pub(super) fn merged(&self) -> Option<Params> {
         let adapter = self.adapter.as_ref()?;

@@ -4,7 +4,7 @@
 use tch::Kind;
 
 use super::config::{ModelConfig, Norm};
-use super::{ParamSpec, Trunk};
+use super::{Compute, ParamSpec};
 
 /// Bytes of an f32.
 const WORD: u64 = 4;
@@ -44,25 +44,31 @@ impl Forecast {
     }
 }
 
-/// The memory of training `trunk` on batches of this shape.
-pub fn forecast(trunk: &Trunk, shape: BatchShape) -> Forecast {
-    let trained = trunk.trainable().numel() as u64;
-    let own = if trunk.adapter.is_some() { trained } else { 0 };
+/// The memory of training a model on batches of this shape; `adapter` is the number of weights of
+/// its adapters, 0 when all weights are trained.
+pub fn forecast(
+    config: &ModelConfig,
+    compute: &Compute,
+    adapter: u64,
+    shape: BatchShape,
+) -> Forecast {
+    let specs = ParamSpec::list(config, false);
+    let all = specs.iter().map(ParamSpec::numel).sum::<i64>() as u64;
+    let trained = if adapter > 0 { adapter } else { all };
     Forecast {
-        weights: WORD * (trunk.params.numel() as u64 + own),
+        weights: WORD * (all + adapter),
         moments: 2 * WORD * trained,
         // By parameter, as a whole, two while AdamW divides the moments, and as much again that
         // the allocator holds between them: measured, see the test.
         gradient: 6 * WORD * trained,
-        activations: activations(trunk, shape),
+        activations: activations(config, compute, adapter > 0, shape),
     }
 }
 
-fn activations(trunk: &Trunk, shape: BatchShape) -> u64 {
-    let (c, compute) = (&trunk.config, &trunk.compute);
+fn activations(c: &ModelConfig, compute: &Compute, adapted: bool, shape: BatchShape) -> u64 {
     let (tokens, d, layers) = (shape.rows * shape.time, c.hidden as u64, c.layers as u64);
-    let layer =
-        tokens * layer_bytes(c, compute.kind, trunk.adapter.is_some()) + layer_fixed(trunk, shape);
+    let fixed = layer_fixed(c, compute.kind, shape);
+    let layer = tokens * layer_bytes(c, compute.kind, adapted) + fixed;
     let kept = if compute.checkpoint {
         // The inputs of all layers; of one layer everything, and the gradient of that.
         layers * tokens * d * WORD + 2 * layer
@@ -96,16 +102,15 @@ fn layer_bytes(c: &ModelConfig, kind: Kind, adapted: bool) -> u64 {
 }
 
 /// Bytes that one layer keeps besides: folded or converted matrices, and masks.
-fn layer_fixed(trunk: &Trunk, shape: BatchShape) -> u64 {
-    let place = |i: usize| trunk.params.specs.get(i).map_or(0, ParamSpec::numel) as u64;
-    let matrices = trunk.layout.blocks.first().map_or(0, |b| {
-        let [qkv, o, up, down] = [b.qkv, b.o, b.up, b.down].map(|l| place(l.weight));
-        match (trunk.compute.kind, trunk.config.norm) {
-            (Kind::Float, Norm::Rms) => (qkv + up) * WORD,
-            (Kind::Float, Norm::Layer) => 0,
-            _ => (qkv + o + up + down) * 2,
-        }
-    });
+fn layer_fixed(c: &ModelConfig, kind: Kind, shape: BatchShape) -> u64 {
+    let (d, f) = (c.hidden as u64, c.intermediate as u64);
+    let qkv = c.qkv_widths().iter().sum::<i64>() as u64 * d;
+    let up = f * d * if c.gated { 2 } else { 1 };
+    let matrices = match (kind, c.norm) {
+        (Kind::Float, Norm::Rms) => (qkv + up) * WORD,
+        (Kind::Float, Norm::Layer) => 0,
+        _ => (qkv + c.query_width() as u64 * d + up + f * d) * 2,
+    };
     let mask = if shape.packed { shape.rows * shape.time * shape.time * WORD } else { 0 };
     matrices + mask
 }

@@ -327,4 +327,11 @@ fn the_memory_forecast_is_near_the_measured_peak() {
         let (forecast, measured) = peak(&shop, name, model, batch, compute);
         assert!((0.7..1.3).contains(&(measured / forecast)), "{name}: {forecast} MiB, {measured}");
     }
+    // What does not fit is refused before any of it is taken.
+    let huge = json!({"layers": 60, "hidden": 16384, "heads": 64, "context": 32});
+    let inputs: [(&str, &[&str]); 2] =
+        [("text", &["text.jsonl"]), ("tokenizer", &["bytes.tokenizer.json"])];
+    let failure = shop.run("huge", "pretrain", json!({"model": huge}), &inputs).failure();
+    assert!(failure.contains("needs about") && failure.contains("GiB free"), "{failure}");
+    assert!(failure.contains("a smaller model"), "{failure}");
 }

@@ -182,6 +182,15 @@ fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
     assert_eq!(llama.special().eos, [2, 1]);
     let whole = llama.encode(known["prompt"].as_str().expect("text")).expect("ids");
     assert!(whole.ends_with(&llama.prompt("is the red fish in the net ?").expect("ids")[1..]));
+    // A prompt that is too long loses its beginning, not the template's.
+    let long = "is the red fish in the net ? ".repeat(9);
+    let whole = qwen.prompt(&long).expect("ids");
+    let (cut, was_cut) = qwen.prompt_within(&long, 40).expect("ids");
+    assert!(was_cut && cut.len() <= 40 && cut.len() > 30, "{}", cut.len());
+    let head = qwen.prompt("").expect("ids");
+    assert_eq!(cut[..4], head[..4]);
+    assert_eq!(cut[cut.len() - 12..], whole[whole.len() - 12..]);
+    assert_eq!(qwen.prompt_within(&long, 999).expect("ids"), (whole, false));
     let odd = llama.conversation(&[Message::new("tool", "x"), Message::new("assistant", "y")]);
     assert!(format!("{:#}", odd.expect_err("refused")).contains("unknown role `tool`"));
 }
