@@ -188,7 +188,7 @@ fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
     let (cut, was_cut) = qwen.prompt_within(&long, 40).expect("ids");
     assert!(was_cut && cut.len() <= 40 && cut.len() > 30, "{}", cut.len());
     let head = qwen.prompt("").expect("ids");
-    assert_eq!(cut[..4], head[..4]);
+    assert_eq!(cut[..3], head[..3]);
     assert_eq!(cut[cut.len() - 12..], whole[whole.len() - 12..]);
     assert_eq!(qwen.prompt_within(&long, 999).expect("ids"), (whole, false));
     let odd = llama.conversation(&[Message::new("tool", "x"), Message::new("assistant", "y")]);
