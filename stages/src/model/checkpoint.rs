@@ -30,15 +30,12 @@ pub fn read_weights(path: &Path, specs: &[ParamSpec]) -> Result<Tensor> {
 ///
 /// # Errors
 /// Those of `read`.
-pub fn fill(
-    specs: &[ParamSpec],
-    mut read: impl FnMut(&Part) -> Result<Vec<f32>>,
-) -> Result<Tensor> {
+pub fn fill(specs: &[ParamSpec], mut read: impl FnMut(&Part) -> Result<Tensor>) -> Result<Tensor> {
     let total = specs.iter().map(ParamSpec::numel).sum::<i64>();
     let flat = Tensor::empty([total], (Kind::Float, Device::Cpu));
     let mut start = 0;
     for part in specs.iter().flat_map(|s| &s.parts) {
-        let values = Tensor::from_slice(&read(part)?);
+        let values = read(part)?;
         no_grad(|| flat.narrow(0, start, part.numel()).copy_(&part.from_file(&values)));
         start += part.numel();
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+use tch::Kind;
 
 use super::checkpoint::fill;
 use super::layout::{head_name, prefix};
@@ -70,7 +71,7 @@ pub fn read_folder(folder: &Path, config: &ModelConfig) -> Result<Params> {
         let file = &mut files[found[&name].0];
         let values =
             file.read(&name).with_context(|| format!("cannot read {}", file.path.display()))?;
-        match values.iter().filter(|x| !x.is_finite()).count() {
+        match values.numel() as i64 - values.isfinite().sum(Kind::Int64).int64_value(&[]) {
             0 => Ok(values),
             n => bail!("tensor `{name}` has {n} values that are not finite"),
         }

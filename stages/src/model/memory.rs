@@ -81,7 +81,9 @@ fn activations(c: &ModelConfig, compute: &Compute, adapted: bool, shape: BatchSh
     let logits = (shape.predicted * c.vocab as u64).min(compute.logits.max(c.vocab) as u64);
     // The widest product and its gradient while one layer goes backward.
     let widest = tokens * 4 * (c.intermediate as u64).max(d) * WORD;
-    kept + ends + (3 * logits * WORD).max(widest)
+    // The output layer, converted.
+    let head = if compute.kind == Kind::Float { 0 } else { 2 * (c.vocab * c.hidden) as u64 };
+    kept + ends + head + (3 * logits * WORD).max(widest)
 }
 
 /// Bytes that one layer keeps of one token.

@@ -7,9 +7,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use half::{bf16, f16};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tch::{Kind, Tensor};
 
 /// Largest header that is read, bytes.
 const MAX_HEADER: u64 = 16 << 20;
@@ -96,26 +96,24 @@ impl WeightFile {
         }
     }
 
-    /// The values of one tensor as f32.
+    /// The values of one tensor as f32, `[n]`.
     ///
     /// # Errors
     /// When the tensor is not there or its type holds no real numbers, or the file cannot be read.
-    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    pub fn read(&mut self, name: &str) -> Result<Tensor> {
         let found =
             self.tensors.get(name).with_context(|| format!("tensor `{name}` is missing"))?;
-        let mut buffer = vec![0; found.bytes];
-        self.file.seek(SeekFrom::Start(found.start))?;
-        self.file.read_exact(&mut buffer)?;
-        let pairs = || buffer.chunks_exact(2).map(|b| [b[0], b[1]]);
-        Ok(match found.dtype.as_str() {
-            "F32" => {
-                let words = buffer.chunks_exact(4);
-                words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            "F16" => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-            "BF16" => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        let kind = match found.dtype.as_str() {
+            "F32" => Kind::Float,
+            "F16" => Kind::Half,
+            "BF16" => Kind::BFloat16,
             other => bail!("tensor `{name}` is {other}; supported are F32, F16 and BF16"),
-        })
+        };
+        let mut bytes = vec![0; found.bytes];
+        self.file.seek(SeekFrom::Start(found.start))?;
+        self.file.read_exact(&mut bytes)?;
+        let n = (found.bytes / kind.elt_size_in_bytes()) as i64;
+        Ok(Tensor::f_from_data_size(&bytes, &[n], kind)?.to_kind(Kind::Float))
     }
 }
 

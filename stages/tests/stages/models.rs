@@ -94,14 +94,14 @@ fn invariant_25_logits_and_greedy_answers_of_every_architecture_are_those_of_tra
 }
 
 /// Type, shape and values of every tensor in a folder.
-fn tensors(folder: &Path) -> BTreeMap<String, (String, Vec<u64>, Vec<f32>)> {
+fn tensors(folder: &Path) -> BTreeMap<String, (String, Vec<u64>, Vec<f64>)> {
     let files = fs_err::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path());
     let mut out = BTreeMap::new();
     for path in files.filter(|p| p.extension().is_some_and(|e| e == "safetensors")) {
         let mut file = WeightFile::open(&path).expect("sound");
         let found: Vec<_> = file.tensors().map(|(n, t)| (n.to_owned(), t.clone())).collect();
         for (name, stretch) in found {
-            let values = file.read(&name).expect("values");
+            let values = numbers(&file.read(&name).expect("values"));
             out.insert(name, (stretch.dtype, stretch.shape, values));
         }
     }
@@ -408,7 +408,7 @@ fn invariant_25_weights_that_do_not_fit_are_refused_by_name() {
     assert_eq!(half.keys().collect::<Vec<_>>(), full.keys().collect::<Vec<_>>());
     for (name, (_, shape, values)) in &half {
         assert_eq!(shape, &full[name].1);
-        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs().max(1.0);
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-3 * b.abs().max(1.0);
         assert!(values.iter().zip(&full[name].2).all(near), "{name}");
     }
 }
