@@ -1,4 +1,4 @@
-.PHONY: demo test bench check catalog libtorch
+.PHONY: demo test bench check catalog interop libtorch
 export CARGO_TERM_COLOR ?= auto
 
 demo: libtorch
@@ -11,6 +11,10 @@ test: libtorch
 bench: libtorch
 	cargo build --release --locked
 	python3 scripts/bench.py
+
+interop: libtorch
+	cargo build --release --locked
+	python3 scripts/interop.py
 
 check: libtorch
 	cargo fmt --check && cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -4,8 +4,7 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use crate::data::{EOS, PAD};
-use crate::model::{Cache, Policy};
+use crate::model::{Cache, ModelConfig, Policy};
 use crate::rng::Stream;
 
 /// Most rows that are decoded together.
@@ -44,6 +43,17 @@ struct Row {
     tokens: Vec<i64>,
 }
 
+impl Row {
+    /// It ended by itself: on one of the model's end tokens.
+    fn finished(&self, config: &ModelConfig) -> bool {
+        self.tokens.last().is_some_and(|t| config.ends(*t))
+    }
+
+    fn ended(&self, config: &ModelConfig, sampler: &Sampler) -> bool {
+        self.finished(config) || self.tokens.len() >= sampler.max_tokens
+    }
+}
+
 /// Draws one response to each prompt. `keys[i]` names the stream of prompt `i`; two prompts with
 /// one key and equal tokens get equal responses.
 ///
@@ -78,9 +88,9 @@ fn decode(
     sampler: &Sampler,
     out: &mut [Option<Response>],
 ) {
-    let device = policy.0.params.flat.device();
+    let (device, config) = (policy.0.params.flat.device(), &policy.0.config);
     let time = rows.iter().map(|r| prompts[r.place].len()).max().unwrap_or(0);
-    let mut ids = vec![PAD; rows.len() * time];
+    let mut ids = vec![policy.0.config.pad; rows.len() * time];
     let mut starts = Vec::new();
     for (b, row) in rows.iter().enumerate() {
         let prompt = &prompts[row.place];
@@ -89,14 +99,13 @@ fn decode(
     }
     let start = Tensor::from_slice(&starts).to_device(device);
     let columns = (time + sampler.max_tokens) as i64;
-    let mut cache = Cache::new(&policy.0.config, start, columns, device);
+    let mut cache = Cache::new(&policy.0, start, columns);
     let mut input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
     loop {
         let hidden = policy.0.hidden_cached(&input, &mut cache);
         let last = hidden.select(1, hidden.size()[1] - 1);
-        let next = draw(&policy.logits(&last), &mut rows, sampler);
-        let ended =
-            |row: &Row| row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens;
+        let next = draw(&policy.logits(&last), &mut rows, config, sampler);
+        let ended = |row: &Row| row.ended(config, sampler);
         let open: Vec<i64> =
             (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
         if open.is_empty() {
@@ -109,21 +118,21 @@ fn decode(
             input = input.index_select(0, &keep);
             let (stay, leave) = rows.into_iter().partition(|row| !ended(row));
             rows = stay;
-            finish(leave, out);
+            finish(leave, config, out);
         }
     }
-    finish(rows, out);
+    finish(rows, config, out);
 }
 
-fn finish(rows: Vec<Row>, out: &mut [Option<Response>]) {
+fn finish(rows: Vec<Row>, config: &ModelConfig, out: &mut [Option<Response>]) {
     for row in rows {
-        let finished = row.tokens.last() == Some(&EOS);
+        let finished = row.finished(config);
         out[row.place] = Some(Response { tokens: row.tokens, finished });
     }
 }
 
 /// Draws the next token of every row that has not ended; the others get filling.
-fn draw(logits: &Tensor, rows: &mut [Row], sampler: &Sampler) -> Vec<i64> {
+fn draw(logits: &Tensor, rows: &mut [Row], config: &ModelConfig, sampler: &Sampler) -> Vec<i64> {
     let vocab = logits.size()[1] as usize;
     let weights = if sampler.temperature > 0.0 {
         (logits / sampler.temperature).softmax(-1, Kind::Float)
@@ -135,9 +144,8 @@ fn draw(logits: &Tensor, rows: &mut [Row], sampler: &Sampler) -> Vec<i64> {
     weights.to_device(tch::Device::Cpu).contiguous().copy_data(&mut host, n);
     let each = rows.iter_mut().zip(host.chunks_exact(vocab));
     each.map(|(row, weights)| {
-        let ended = row.tokens.last() == Some(&EOS) || row.tokens.len() >= sampler.max_tokens;
-        if ended {
-            return PAD;
+        if row.ended(config, sampler) {
+            return config.pad;
         }
         let token = pick(weights, &mut row.stream, sampler) as i64;
         row.tokens.push(token);

@@ -13,6 +13,36 @@ pub struct Example {
     pub completion: Vec<i64>,
 }
 
+/// A row of tokens, and which of them are learned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    pub tokens: Vec<i64>,
+    /// One entry a token.
+    pub mask: Vec<bool>,
+}
+
+impl Row {
+    /// Appends tokens which are all learned, or none of them.
+    pub fn extend(&mut self, tokens: impl IntoIterator<Item = i64>, learned: bool) {
+        self.tokens.extend(tokens);
+        self.mask.resize(self.tokens.len(), learned);
+    }
+
+    /// Number of tokens that are learned; the first of a row never is.
+    pub fn learned(&self) -> usize {
+        self.mask.iter().skip(1).filter(|m| **m).count()
+    }
+}
+
+impl From<&Example> for Row {
+    fn from(example: &Example) -> Self {
+        let mut row = Self::default();
+        row.extend(example.prompt.iter().copied(), false);
+        row.extend(example.completion.iter().copied(), true);
+        row
+    }
+}
+
 /// Token rows that fit, and what had to be done to make them fit.
 #[derive(Debug, Default)]
 pub struct Examples {
@@ -47,7 +77,11 @@ impl Examples {
                 out.skipped += 1;
                 continue;
             };
-            let (prompt, cut) = fit_prompt(vocabulary.prompt(prompt)?, room);
+            let (prompt, cut) = vocabulary.prompt_within(prompt, room)?;
+            if prompt.len() > room {
+                out.skipped += 1;
+                continue;
+            }
             out.truncated += usize::from(cut);
             out.rows.push(Example { prompt, completion });
             out.sources.push(source);

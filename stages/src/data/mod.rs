@@ -1,18 +1,25 @@
 //! Tables, their files, tokens, and rules over answers.
 //! Knows nothing of models, stages or events.
 
+mod chat;
 mod examples;
+mod nested;
 mod read;
+mod rows;
 mod rules;
 mod stream;
 mod table;
+mod token_file;
 mod tokens;
 mod write;
 
-pub use examples::{Example, Examples, fit_prompt, part_of_prompt};
+pub use chat::{ChatTemplate, Message, Rendered};
+pub use examples::{Example, Examples, Row, fit_prompt, part_of_prompt};
 pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
+pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use stream::{Batches, read_texts};
 pub use table::{Column, Table};
-pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, USER, Vocabulary};
+pub use token_file::{TokenRows, TokenWriter};
+pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
 pub use write::write_parquet;

@@ -232,6 +232,7 @@ fn empty_column(kind: &DataType) -> Column {
 
 fn append(column: &mut Column, array: &dyn Array) -> Result<()> {
     match column {
+        Column::Text(out) if array.data_type().is_nested() => super::nested::append(out, array)?,
         Column::Text(out) => {
             let array = cast(array, &DataType::Utf8)?;
             out.extend(array.as_string::<i32>().iter().map(|v| v.map(str::to_owned)));

@@ -1,10 +1,14 @@
-//! Text to token ids and back, and the template that turns a prompt into a turn.
+//! Text to token ids and back, and the templates that turn prompts and conversations into rows.
 //! Knows nothing of models.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::Value;
 use tokenizers::Tokenizer;
+
+use super::chat::{ChatTemplate, Message};
+use super::examples::{Row, fit_prompt};
 
 /// Fills a row up; never seen by attention or loss.
 pub const PAD: i64 = 0;
@@ -20,26 +24,74 @@ pub const BOT: i64 = 4;
 /// The special tokens in the order of their ids.
 pub const SPECIAL: [&str; 5] = ["<pad>", "<bos>", "<eos>", "<user>", "<bot>"];
 
-/// A tokenizer and the bytes it came from.
+/// The file of a tokenizer in a model folder.
+const TOKENIZER: &str = "tokenizer.json";
+/// Says that the tokenizer was not made here: its special tokens and, in older folders, its
+/// template.
+const SETTINGS: &str = "tokenizer_config.json";
+/// The template of a conversation.
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// A tokenizer, the bytes it came from, and how it lays out turns.
 ///
-/// The template of a turn is `<bos><user>{prompt}<bot>{completion}<eos>`, without blanks between
-/// the parts. Special tokens that stand in a text are read as such.
+/// One made by the kind `tokenizer` has its special tokens at the ids above and the template
+/// `<bos><user>{prompt}<bot>{completion}<eos>`, without blanks between the parts. One that was
+/// imported has special tokens of its own, and a chat template or none: then a row is the prompt,
+/// the completion and the end token. Special tokens that stand in a text are read as such.
 pub struct Vocabulary {
     tokenizer: Tokenizer,
     bytes: Vec<u8>,
+    /// Files that belong to it, name and bytes.
+    companions: Vec<(&'static str, Vec<u8>)>,
+    turns: Turns,
+    special: Special,
+}
+
+/// The special tokens of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Special {
+    /// Starts a document.
+    pub bos: Option<i64>,
+    /// Tokens that end an answer, the usual one first.
+    pub eos: Vec<i64>,
+    /// Fills rows up.
+    pub pad: i64,
+}
+
+/// How turns are laid out.
+#[derive(Debug)]
+enum Turns {
+    Own,
+    Template(Box<ChatTemplate>),
+    Plain,
 }
 
 impl Vocabulary {
-    /// Opens a `tokenizer.json`.
+    /// Opens a `tokenizer.json`. In a model folder the files beside it say whether it was
+    /// imported.
     ///
     /// # Errors
-    /// When the file is no tokenizer or lacks the special tokens at their ids.
+    /// When the file is no tokenizer, lacks the special tokens at their ids, or the files beside
+    /// it do not fit.
     pub fn open(path: &Path) -> Result<Self> {
+        let context = || format!("cannot use {}", path.display());
         let bytes = fs_err::read(path)?;
-        Self::from_bytes(bytes).with_context(|| format!("cannot use {}", path.display()))
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let named = path.file_name().is_some_and(|name| name == TOKENIZER);
+        if !named || !folder.join(SETTINGS).is_file() {
+            return Self::from_bytes(bytes).with_context(context);
+        }
+        let config: Value = serde_json::from_slice(&fs_err::read(folder.join("config.json"))?)
+            .with_context(context)?;
+        let special = Special {
+            bos: config["bos_token_id"].as_i64(),
+            eos: token_ids(&config["eos_token_id"]),
+            pad: config["pad_token_id"].as_i64().unwrap_or(PAD),
+        };
+        Self::imported(folder, special).with_context(context)
     }
 
-    /// Reads the bytes of a `tokenizer.json`.
+    /// Reads the bytes of a `tokenizer.json` of the kind `tokenizer`.
     ///
     /// # Errors
     /// As [`Vocabulary::open`].
@@ -57,17 +109,121 @@ impl Vocabulary {
                 None => bail!("token `{token}` is missing"),
             }
         }
-        Ok(Self { tokenizer, bytes })
+        let special = Special { bos: Some(BOS), eos: vec![EOS], pad: PAD };
+        Ok(Self { tokenizer, bytes, companions: Vec::new(), turns: Turns::Own, special })
     }
 
-    /// The bytes of the file, to copy it as it is and to compare two.
+    /// The tokenizer in a folder of Hugging Face, for a model with these special tokens.
+    ///
+    /// # Errors
+    /// When a file is missing or cannot be read, or the template is not usable.
+    pub fn imported(folder: &Path, special: Special) -> Result<Self> {
+        let bytes = fs_err::read(folder.join(TOKENIZER))?;
+        let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| anyhow!("{e}"))?;
+        let mut companions = Vec::new();
+        for name in [SETTINGS, TEMPLATE] {
+            if folder.join(name).is_file() {
+                companions.push((name, fs_err::read(folder.join(name))?));
+            }
+        }
+        if !folder.join(SETTINGS).is_file() {
+            // Its presence says that the tokenizer was imported.
+            companions.push((SETTINGS, b"{}\n".to_vec()));
+        }
+        Self::assemble(tokenizer, bytes, companions, special)
+    }
+
+    fn assemble(
+        tokenizer: Tokenizer,
+        bytes: Vec<u8>,
+        companions: Vec<(&'static str, Vec<u8>)>,
+        special: Special,
+    ) -> Result<Self> {
+        let file = |name: &str| companions.iter().find(|(n, _)| *n == name).map(|(_, b)| b);
+        let settings: Value = match file(SETTINGS) {
+            Some(bytes) => {
+                serde_json::from_slice(bytes).with_context(|| format!("{SETTINGS} is not JSON"))?
+            }
+            None => Value::Null,
+        };
+        let template = match file(TEMPLATE) {
+            Some(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            None => template_of(&settings["chat_template"]),
+        };
+        let turns = match template {
+            Some(source) => {
+                let names = special_names(&settings);
+                Turns::Template(Box::new(ChatTemplate::new(&source, names)?))
+            }
+            None => Turns::Plain,
+        };
+        let end = special_names(&settings).into_iter().find(|(name, _)| name == "eos_token");
+        let mut made = Self { tokenizer, bytes, companions, turns, special };
+        made.end_first(end.and_then(|(_, token)| made.id(&token)));
+        made.end_of_turn_first()?;
+        Ok(made)
+    }
+
+    /// Moves the token with which the template ends an answer to the front of the end tokens.
+    fn end_of_turn_first(&mut self) -> Result<()> {
+        if !matches!(self.turns, Turns::Template(_)) {
+            return Ok(());
+        }
+        let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
+        // A template may refuse so short a conversation; then the usual end token stands.
+        let Ok(row) = self.conversation(&probe) else { return Ok(()) };
+        let last = row.mask.iter().rposition(|learned| *learned);
+        self.end_first(last.map(|i| row.tokens[i]));
+        Ok(())
+    }
+
+    /// Makes `token` the one that ends completions, if it is an end token at all.
+    fn end_first(&mut self, token: Option<i64>) {
+        if let Some(place) = self.special.eos.iter().position(|e| Some(*e) == token) {
+            self.special.eos.swap(0, place);
+        }
+    }
+
+    /// The bytes of the file, to compare two.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Writes the tokenizer and what belongs to it into a model folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        fs_err::write(folder.join(TOKENIZER), &self.bytes)?;
+        for (name, bytes) in &self.companions {
+            fs_err::write(folder.join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it was made by the kind `tokenizer`.
+    pub fn is_own(&self) -> bool {
+        matches!(self.turns, Turns::Own)
+    }
+
+    /// The special tokens.
+    pub fn special(&self) -> &Special {
+        &self.special
     }
 
     /// Number of tokens.
     pub fn size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<i64> {
+        self.tokenizer.token_to_id(token).map(i64::from)
+    }
+
+    /// The text of one token as the vocabulary spells it.
+    pub fn token(&self, id: i64) -> Option<String> {
+        self.tokenizer.id_to_token(u32::try_from(id).ok()?)
     }
 
     /// The ids of a text, with nothing added.
@@ -79,35 +235,73 @@ impl Vocabulary {
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
     }
 
-    /// The text of ids, special tokens included; `<eos>` and `<pad>` leave no trace.
+    /// The text of ids, special tokens included; end tokens and filling leave no trace.
     ///
     /// # Errors
     /// When an id is unknown.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> =
-            ids.iter().filter(|id| **id != EOS && **id != PAD).map(|id| *id as u32).collect();
+            ids.iter().filter(|id| !self.is_silent(**id)).map(|id| *id as u32).collect();
         self.tokenizer.decode(&ids, false).map_err(|e| anyhow!("{e}"))
     }
 
-    /// `<bos><user>{prompt}<bot>`.
+    /// Whether a token stands for nothing. The filling of an imported model may be an ordinary
+    /// token, which answers may contain.
+    fn is_silent(&self, id: i64) -> bool {
+        let special = |id: i64| {
+            let added = self.tokenizer.get_added_tokens_decoder();
+            u32::try_from(id).is_ok_and(|id| added.get(&id).is_some_and(|t| t.special))
+        };
+        self.special.eos.contains(&id) || (id == self.special.pad && (self.is_own() || special(id)))
+    }
+
+    /// `<bos><user>{prompt}<bot>`, or what the chat template makes of one turn.
     ///
     /// # Errors
     /// As [`Vocabulary::encode`].
     pub fn prompt(&self, prompt: &str) -> Result<Vec<i64>> {
-        let mut ids = vec![BOS, USER];
-        ids.extend(self.encode(prompt)?);
-        ids.push(BOT);
-        Ok(ids)
+        match &self.turns {
+            Turns::Own => {
+                let mut ids = vec![BOS, USER];
+                ids.extend(self.encode(prompt)?);
+                ids.push(BOT);
+                Ok(ids)
+            }
+            Turns::Template(template) => {
+                self.encode(&template.render(&[Message::new("user", prompt)], true)?.text)
+            }
+            Turns::Plain => Ok(self.start().into_iter().chain(self.encode(prompt)?).collect()),
+        }
     }
 
-    /// `{completion}`, and `<eos>` when it is finished.
+    /// As [`Vocabulary::prompt`], cut to at most `room` tokens where it can be: the beginning of the
+    /// text goes, the template stays. Returns whether it was cut.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn prompt_within(&self, prompt: &str, room: usize) -> Result<(Vec<i64>, bool)> {
+        let mut ids = self.prompt(prompt)?;
+        if ids.len() <= room || matches!(self.turns, Turns::Own | Turns::Plain) {
+            return Ok(fit_prompt(ids, room));
+        }
+        let mut text = prompt;
+        while ids.len() > room && !text.is_empty() {
+            // A token is one character or more but for the rarest, so no more is cut than needed.
+            let surplus = ids.len() - room;
+            text = text.char_indices().nth(surplus).map_or("", |(at, _)| &text[at..]);
+            ids = self.prompt(text)?;
+        }
+        Ok((ids, true))
+    }
+
+    /// `{completion}`, and the end token when it is finished.
     ///
     /// # Errors
     /// As [`Vocabulary::encode`].
     pub fn completion(&self, completion: &str, finished: bool) -> Result<Vec<i64>> {
         let mut ids = self.encode(completion)?;
         if finished {
-            ids.push(EOS);
+            ids.extend(self.special.eos.first());
         }
         Ok(ids)
     }
@@ -117,9 +311,126 @@ impl Vocabulary {
     /// # Errors
     /// As [`Vocabulary::encode`].
     pub fn document(&self, text: &str) -> Result<Vec<i64>> {
-        let mut ids = vec![BOS];
+        let mut ids: Vec<i64> = self.start().into_iter().collect();
         ids.extend(self.encode(text)?);
-        ids.push(EOS);
+        ids.extend(self.special.eos.first());
         Ok(ids)
     }
+
+    /// What stands before a text: only what the tokenizer itself would put there, so a model
+    /// without one gets none.
+    fn start(&self) -> Option<i64> {
+        if self.is_own() {
+            return Some(BOS);
+        }
+        let empty = self.tokenizer.encode_fast("", true).ok()?;
+        let bos = self.special.bos?;
+        (empty.get_ids().first().copied().map(i64::from) == Some(bos)).then_some(bos)
+    }
+
+    /// A conversation as one row. What the assistant writes is learned, the token that ends each
+    /// of its turns included.
+    ///
+    /// # Errors
+    /// When a role is unknown, nothing is to be learned, or the template refuses.
+    pub fn conversation(&self, messages: &[Message]) -> Result<Row> {
+        for message in messages {
+            if !["system", "user", "assistant"].contains(&message.role.as_str()) {
+                bail!("unknown role `{}`; one of system, user, assistant", message.role);
+            }
+        }
+        if !messages.iter().any(Message::is_answer) {
+            bail!("no turn of the assistant");
+        }
+        match &self.turns {
+            Turns::Template(template) => self.templated(template, messages),
+            Turns::Own | Turns::Plain => self.laid_out(messages),
+        }
+    }
+
+    /// A conversation without a template: each turn after its mark, each answer with its end.
+    fn laid_out(&self, messages: &[Message]) -> Result<Row> {
+        let mut row = Row::default();
+        row.extend(self.start(), false);
+        let mark = |id: i64| self.is_own().then_some(id);
+        for message in messages {
+            let ids = self.encode(&message.content)?;
+            match message.role.as_str() {
+                "assistant" => {
+                    row.extend(mark(BOT), false);
+                    row.extend(ids, true);
+                    row.extend(self.special.eos.first().copied(), true);
+                }
+                role => {
+                    row.extend(mark(USER).filter(|_| role == "user"), false);
+                    row.extend(ids, false);
+                }
+            }
+        }
+        Ok(row)
+    }
+
+    fn templated(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Row> {
+        let rendered = template.render(messages, false)?;
+        let encoding =
+            self.tokenizer.encode(rendered.text.as_str(), false).map_err(|e| anyhow!("{e}"))?;
+        let tokens: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        let offsets = encoding.get_offsets();
+        let mut mask = vec![false; tokens.len()];
+        if let Some(answers) = rendered.answers {
+            for span in answers.iter().filter(|s| !s.is_empty()) {
+                // The first and the last token that touch the stretch, and all between.
+                let first = offsets.iter().position(|(_, end)| *end > span.start);
+                let last = offsets.iter().rposition(|(start, _)| *start < span.end);
+                if let (Some(first), Some(last)) = (first, last) {
+                    mask[first..=last].fill(true);
+                }
+            }
+            return Ok(Row { tokens, mask });
+        }
+        for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.is_answer()) {
+            let before = template.render(&messages[..i], true)?.text;
+            if !rendered.text.starts_with(&before) {
+                bail!(
+                    "the chat template renders what stands before turn {} in another way once it \
+                     is answered: mark what the assistant writes by {{% generation %}} in it",
+                    i + 1
+                );
+            }
+            let to = |text: &str| offsets.iter().position(|(start, _)| *start >= text.len());
+            let first = to(&before).unwrap_or(tokens.len());
+            let after = template.render(&messages[..=i], false)?.text;
+            let limit = if rendered.text.starts_with(&after) { to(&after) } else { None };
+            let limit = limit.unwrap_or(tokens.len());
+            let end = (first..limit).find(|t| self.special.eos.contains(&tokens[*t]));
+            mask[first..end.map_or(limit, |e| e + 1)].fill(true);
+        }
+        Ok(Row { tokens, mask })
+    }
+}
+
+/// The ids of `eos_token_id`, which is one number or a list.
+pub fn token_ids(value: &Value) -> Vec<i64> {
+    match value.as_array() {
+        Some(list) => list.iter().filter_map(Value::as_i64).collect(),
+        None => value.as_i64().into_iter().collect(),
+    }
+}
+
+/// The template in `tokenizer_config.json`: a text, or a list of named ones.
+fn template_of(value: &Value) -> Option<String> {
+    let named = |list: &Vec<Value>| {
+        let default = list.iter().find(|t| t["name"] == "default");
+        default.and_then(|t| t["template"].as_str().map(str::to_owned))
+    };
+    value.as_str().map(str::to_owned).or_else(|| value.as_array().and_then(named))
+}
+
+/// Tokens such as `bos_token`: a text, or an object with its `content`.
+fn special_names(settings: &Value) -> Vec<(String, String)> {
+    let of = |name: &str| {
+        let value = &settings[name];
+        value.as_str().or(value["content"].as_str()).map(|t| (name.to_owned(), t.to_owned()))
+    };
+    ["bos_token", "eos_token", "pad_token", "unk_token"].into_iter().filter_map(of).collect()
 }

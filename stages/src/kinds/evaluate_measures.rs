@@ -423,23 +423,22 @@ pub fn table_of(figures: &[Figure]) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LlamaConfig, Trunk};
+    use crate::model::{ModelConfig, Trunk};
     use crate::sampling::{Sampler, generate};
 
     #[test]
     fn the_kl_of_answers_is_the_mean_of_k1_with_less_noise() {
         let policy = |seed: u64| {
-            let config = LlamaConfig {
+            let config = ModelConfig {
                 vocab: 16,
                 hidden: 8,
                 layers: 1,
                 heads: 2,
                 kv_heads: 2,
                 intermediate: 16,
+                head_dim: 4,
                 context: 16,
-                rope_theta: 10_000.0,
-                norm_eps: 1e-6,
-                tie_embeddings: false,
+                ..ModelConfig::default()
             };
             let policy = Policy(Trunk::init(config, false, seed));
             let n = policy.0.params.decaying();

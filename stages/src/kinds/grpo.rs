@@ -74,9 +74,10 @@ impl Stage for Grpo {
         self.on_policy.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+        self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
         self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
     }
 }

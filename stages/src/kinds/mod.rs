@@ -4,13 +4,16 @@
 mod best_of_n;
 mod collect_labels;
 mod command;
+pub mod compute;
 pub mod dpo;
 mod evaluate;
 mod evaluate_curves;
 mod evaluate_measures;
 mod evaluate_panel;
 mod evaluate_text;
+mod export;
 pub mod grpo;
+mod import_model;
 pub mod on_policy;
 pub mod on_policy_report;
 pub mod ppo;
@@ -37,6 +40,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<prepare::Prepare>(),
     Kind::of::<tokenizer::TrainTokenizer>(),
     Kind::of::<pretrain::Pretrain>(),
+    Kind::of::<import_model::ImportModel>(),
     Kind::of::<sft::Sft>(),
     Kind::of::<sample_pairs::SamplePairs>(),
     Kind::of::<collect_labels::CollectLabels>(),
@@ -50,5 +54,6 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sample::Sample>(),
     Kind::of::<score::Score>(),
     Kind::of::<evaluate::Evaluate>(),
+    Kind::of::<export::Export>(),
     Kind::of::<command::Command>(),
 ];

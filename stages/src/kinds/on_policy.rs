@@ -9,13 +9,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::compute::{Computation, check_memory};
 use super::on_policy_report::{Sample, Samples, Stepped, alarms, figures};
 use super::rewards::{Candidate, Judge, Prompts, Rewards};
 use super::train::{Defaults, Optimizer, Order, Trainer, encode_prompts, to_f32, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary, part_of_prompt};
 use crate::kind::Summary;
-use crate::model::{Gradient, Packed, Policy, Predicted};
+use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
 use crate::optim::Schedule;
 use crate::resume::Named;
 use crate::rl::{AdaptiveKl, Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
@@ -49,8 +50,6 @@ pub struct OnPolicy {
     /// Responses of one step.
     #[schemars(range(min = 1))]
     pub minibatch: u32,
-    /// Responses whose gradient is computed at once, which bounds memory; 0: all of the minibatch.
-    pub micro_batch: u32,
     /// Times that the responses of one update are used.
     #[schemars(range(min = 1))]
     pub epochs: u32,
@@ -85,6 +84,10 @@ pub struct OnPolicy {
     pub score_clip: f64,
     /// What a response is worth.
     pub rewards: Rewards,
+    /// Adapters beside the policy's frozen weights, which are then the reference as they are.
+    pub lora: Lora,
+    /// How steps of the policy are computed.
+    pub compute: Computation,
     /// AdamW and clipping.
     pub optimizer: Optimizer<AdamWDefaults>,
     /// Share of the prompts that are only looked at: their reward tells what was learned.
@@ -134,7 +137,6 @@ impl Default for OnPolicy {
             updates: 30,
             batch: 64,
             minibatch: 32,
-            micro_batch: 0,
             epochs: 2,
             lr: 3e-4,
             schedule: Schedule::Linear,
@@ -150,6 +152,8 @@ impl Default for OnPolicy {
             eos: EosPenalty::default(),
             score_clip: 0.0,
             rewards: Rewards::default(),
+            lora: Lora::default(),
+            compute: Computation::default(),
             optimizer: Optimizer::default(),
             eval_fraction: 0.0,
             eval_every: 0,
@@ -267,6 +271,51 @@ impl OnPolicy {
     pub fn bounds(&self) -> Clip {
         let high = if self.clip_high > 0.0 { self.clip_high } else { self.clip };
         Clip { low: self.clip, high, dual: self.dual_clip }
+    }
+
+    /// Opens the policy, with its adapters if it is to have any.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn open(&self, cx: &mut Context, folder: &std::path::Path) -> Result<Policy> {
+        let mut policy = Policy::open(folder)?;
+        policy.0.compute = self.compute.resolve(cx)?;
+        policy.0.adapt(&self.lora, self.seed);
+        Ok(policy)
+    }
+
+    /// Says what training takes, and refuses what does not fit: the policy in training, `critic`
+    /// too where there is one, and beside them models of `frozen` weights.
+    ///
+    /// # Errors
+    /// When there is not enough memory.
+    pub fn check_memory(
+        &self,
+        cx: &mut Context,
+        policy: &Policy,
+        critic: Option<&Scorer>,
+        frozen: i64,
+        prompts: &Prompts,
+    ) -> Result<()> {
+        let rows = self.compute.rows(self.minibatch as usize) as u64;
+        let longest = prompts.tokens.iter().map(Vec::len).max().unwrap_or(0) as u64;
+        let answer = u64::from(self.max_tokens);
+        let shape =
+            BatchShape { rows, time: longest + answer, predicted: rows * answer, packed: false };
+        let trunk = &policy.0;
+        let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        // With adapters the reference is the policy's own frozen weights.
+        let reference = if self.lora.rank > 0 { 0 } else { trunk.params.numel() };
+        let best = if self.keep_best { trunk.trainable().numel() } else { 0 };
+        need.weights += 4 * (reference + best + frozen) as u64;
+        if let Some(critic) = critic {
+            let own = forecast(&critic.0.config, &critic.0.compute, 0, shape);
+            need.weights += own.weights;
+            need.moments += own.moments;
+            need.gradient = need.gradient.max(own.gradient);
+            need.activations = need.activations.max(own.activations);
+        }
+        check_memory(cx, need)
     }
 
     /// The prompts of port `prompts`, as rows and tokens.
@@ -419,7 +468,7 @@ impl OnPolicy {
         let lengths: Vec<usize> =
             chosen.iter().map(|i| rollout.offsets[i + 1] - rollout.offsets[*i]).collect();
         let weights = self.aggregation.weights(&lengths, self.max_tokens as usize);
-        let size = if self.micro_batch == 0 { chosen.len() } else { self.micro_batch as usize };
+        let size = self.compute.rows(chosen.len());
         let mut sums = RatioSums::default();
         let mut total: Option<Gradient> = None;
         let mut first_token = 0;

@@ -10,13 +10,15 @@ use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, no_grad};
 
+use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
-use crate::data::{Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, output};
-use crate::model::{LlamaConfig, Packed, Policy, Trunk};
+use crate::data::{TokenRows, TokenWriter, Vocabulary, part_of_prompt};
+use crate::kind::{Stage, Summary, input, optional, output};
+use crate::model::config::Positions;
+use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
 
 /// Params of `pretrain`.
@@ -102,11 +104,13 @@ struct PretrainLoop {
     /// Learning rate at the end, as a share of the highest.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
     min_lr: f64,
-    /// Share of the documents held out to measure perplexity.
+    /// Share of the documents held out to measure perplexity when `eval_text` is not connected.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
     optimizer: Optimizer<AdamWDefaults>,
+    /// Precision and memory.
+    compute: Computation,
 }
 
 /// Where AdamW starts in `pretrain`.
@@ -128,6 +132,7 @@ impl Default for PretrainLoop {
             min_lr: 0.1,
             eval_fraction: 0.02,
             optimizer: Optimizer::default(),
+            compute: Computation::default(),
         }
     }
 }
@@ -141,6 +146,7 @@ impl Stage for Pretrain {
         vec![
             input("text", &["dataset/text"], "documents, one a row"),
             input("tokenizer", &["tokenizer"], "what cuts them into tokens"),
+            optional("eval_text", &["dataset/text"], "documents to measure perplexity on"),
         ]
     }
 
@@ -155,17 +161,22 @@ impl Stage for Pretrain {
         let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
         let config = self.model.config(vocabulary.size())?;
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
-        let policy = Policy(Trunk::init(config, false, self.seed));
+        let compute = self.train.compute.resolve(cx)?;
+        check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
+        let before = memory_now();
+        let mut policy = Policy(Trunk::init(config, false, self.seed));
+        policy.0.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
             policy.0.params.numel(),
-            train.len(),
-            held_out.len()
+            train.count(),
+            held_out.count()
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
-        let eval_loss = mean_loss(&policy, &held_out, 64);
+        report_peak(cx, self.steps(&policy.0.config), before)?;
+        let eval_loss = mean_loss(&policy, &held_out, 64)?;
         cx.metric(
-            self.steps(&policy),
+            self.steps(&policy.0.config),
             &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
         )?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -187,54 +198,67 @@ impl Pretrain {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         context: usize,
-    ) -> Result<(Rows, Rows)> {
-        let table = cx.table("text")?;
-        let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        for text in table.texts("text")? {
-            let out = part_of_prompt(text, "pretrain", self.train.eval_fraction);
-            let stream = if out { &mut held_out } else { &mut train };
-            stream.extend(vocabulary.document(text)?);
+    ) -> Result<(TokenRows, TokenRows)> {
+        let file = |cx: &Context, name: &str| TokenWriter::create(&cx.scratch().join(name));
+        let (mut train, mut held_out) = (file(cx, "train.tokens")?, file(cx, "held_out.tokens")?);
+        let given = !cx.inputs("eval_text").is_empty();
+        let fraction = if given { 0.0 } else { self.train.eval_fraction };
+        for text in cx.texts("text")? {
+            let text = text?;
+            let out = part_of_prompt(&text, "pretrain", fraction);
+            if out { &mut held_out } else { &mut train }.push(&vocabulary.document(&text)?)?;
         }
-        let cut = |stream: &[i64]| -> Vec<Vec<i64>> {
-            let starts = (0..stream.len().saturating_sub(context)).step_by(context);
-            starts.map(|s| stream[s..=s + context].to_vec()).collect()
-        };
-        let (rows, held_out_rows) = (cut(&train), cut(&held_out));
-        if rows.is_empty() {
+        if given {
+            for text in cx.texts("eval_text")? {
+                held_out.push(&vocabulary.document(&text?)?)?;
+            }
+        }
+        let (train, held_out) = (train.rows(context)?, held_out.rows(context)?);
+        if train.count() == 0 {
             let help = "give it more text, or a smaller model.context";
             let message = format!(
                 "the text has only {} tokens to train on, less than one row of {context}",
-                train.len()
+                train.tokens()
             );
             return Err(advise(message, help));
         }
-        if held_out_rows.is_empty() {
+        if held_out.count() == 0 {
             cx.warn(
                 "too little text to hold any out: the held-out loss is that of the training rows",
             )?;
-            let some = rows.iter().take(64).cloned().collect();
-            return Ok((rows, some));
+            let mut some = file(cx, "held_out.tokens")?;
+            for i in 0..train.count().min(64) {
+                some.push(&train.row(i)?[usize::from(i > 0)..])?;
+            }
+            return Ok((train, some.rows(context)?));
         }
-        Ok((rows, held_out_rows))
+        Ok((train, held_out))
     }
 
-    fn batch_rows(&self, policy: &Policy) -> usize {
-        (self.train.batch_tokens / policy.0.config.context as u64).max(1) as usize
+    fn batch_rows(&self, config: &ModelConfig) -> usize {
+        (self.train.batch_tokens / config.context as u64).max(1) as usize
     }
 
-    fn steps(&self, policy: &Policy) -> u64 {
-        let tokens = self.batch_rows(policy) as u64 * policy.0.config.context as u64;
+    /// The largest batch that goes through the model at once.
+    fn shape(&self, config: &ModelConfig) -> BatchShape {
+        let rows = self.train.compute.rows(self.batch_rows(config)) as u64;
+        let time = config.context as u64;
+        BatchShape { rows, time, predicted: rows * time, packed: false }
+    }
+
+    fn steps(&self, config: &ModelConfig) -> u64 {
+        let tokens = self.batch_rows(config) as u64 * config.context as u64;
         self.train.tokens.div_ceil(tokens).max(1)
     }
 
     /// The loop. Returns the mean loss of the last tenth of the steps.
-    fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &[Vec<i64>]) -> Result<f64> {
+    fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &TokenRows) -> Result<f64> {
         let settings = &self.train;
         let params = policy.0.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
-        let (batch, steps) = (self.batch_rows(policy), self.steps(policy));
+        let (batch, steps) = (self.batch_rows(&policy.0.config), self.steps(&policy.0.config));
         let report_every = (steps / 50).max(1);
-        let mut order = Order::new(self.seed, "shuffle", rows.len());
+        let mut order = Order::new(self.seed, "shuffle", rows.count());
         let named = trainer.named("model", params);
         let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
         let mut since = Instant::now();
@@ -242,9 +266,13 @@ impl Pretrain {
             let lr =
                 rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
             let places = step * batch as u64..(step + 1) * batch as u64;
-            let chosen: Vec<&[i64]> = places.map(|i| rows[order.at(i)].as_slice()).collect();
-            let packed = Packed::dense(&chosen, params.flat.device());
-            let gradient = policy.backward(&packed, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
+            let chosen: Vec<Vec<i64>> =
+                places.map(|i| rows.row(order.at(i))).collect::<Result<_>>()?;
+            let chosen: Vec<&[i64]> = chosen.iter().map(Vec::as_slice).collect();
+            let tokens = batch * policy.0.config.context as usize;
+            let micro = chosen.chunks(settings.compute.rows(batch));
+            let packed = micro.map(|rows| Packed::dense(rows, params.flat.device()));
+            let gradient = mean_nll(policy, packed, tokens);
             let norm = trainer.step(params, gradient.flat, lr)?;
             let reports = (step + 1) % report_every == 0 || step + 1 == steps;
             let late = step >= steps - steps.div_ceil(10);
@@ -254,7 +282,6 @@ impl Pretrain {
                     state.last_losses.push(loss);
                 }
                 if reports {
-                    let tokens = packed.tokens() as f64;
                     let seconds = since.elapsed().as_secs_f64() / report_every as f64;
                     since = Instant::now();
                     cx.metric(
@@ -263,7 +290,7 @@ impl Pretrain {
                             ("train/loss", loss),
                             ("train/lr", lr),
                             ("train/grad_norm", norm),
-                            ("time/tokens_per_s", tokens / seconds),
+                            ("time/tokens_per_s", tokens as f64 / seconds),
                         ],
                     )?;
                 }
@@ -284,10 +311,10 @@ struct State {
 }
 
 impl ModelShape {
-    fn config(&self, vocab: usize) -> Result<LlamaConfig> {
+    fn config(&self, vocab: usize) -> Result<ModelConfig> {
         let Arch::Llama = self.arch;
         let wide = (u64::from(self.hidden) * 8).div_ceil(3).div_ceil(32) * 32;
-        let config = LlamaConfig {
+        let config = ModelConfig {
             vocab: vocab as i64,
             hidden: i64::from(self.hidden),
             layers: i64::from(self.layers),
@@ -298,11 +325,17 @@ impl ModelShape {
             } else {
                 i64::from(self.intermediate)
             },
+            head_dim: i64::from(self.hidden / self.heads.max(1)),
             context: i64::from(self.context),
-            rope_theta: self.rope_theta,
+            positions: Positions::rotary(self.rope_theta),
             norm_eps: self.norm_eps,
             tie_embeddings: self.tie_embeddings,
+            ..ModelConfig::default()
         };
+        if self.heads == 0 || !self.hidden.is_multiple_of(2 * self.heads) {
+            let (hidden, heads) = (self.hidden, self.heads);
+            bail!("model.hidden {hidden} must be an even multiple of heads {heads}");
+        }
         config.check()?;
         if config.context < 8 {
             bail!("model.context must be 8 or more, not {}", config.context);
@@ -312,25 +345,16 @@ impl ModelShape {
     }
 }
 
-/// Rows of tokens, all of one length.
-type Rows = Vec<Vec<i64>>;
-
-/// Mean cross entropy of each next token of `rows`, each `context + 1` long: a scalar.
-fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
-    let packed = Packed::dense(rows, policy.0.params.flat.device());
-    -packed.log_probs(policy, 1.0).mean(Kind::Float)
-}
-
 /// Mean loss over all rows, without gradients.
-fn mean_loss(policy: &Policy, rows: &[Vec<i64>], batch: usize) -> f64 {
-    no_grad(|| {
-        let sum: f64 = rows
-            .chunks(batch)
-            .map(|chunk| {
-                let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
-                next_token_loss(policy, &chunk).double_value(&[]) * chunk.len() as f64
-            })
-            .sum();
-        sum / rows.len() as f64
-    })
+fn mean_loss(policy: &Policy, rows: &TokenRows, batch: usize) -> Result<f64> {
+    let mut sum = 0.0;
+    for start in (0..rows.count()).step_by(batch) {
+        let end = (start + batch).min(rows.count());
+        let chunk: Vec<Vec<i64>> = (start..end).map(|i| rows.row(i)).collect::<Result<_>>()?;
+        let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
+        let packed = Packed::dense(&chunk, policy.0.params.flat.device());
+        let loss = no_grad(|| -packed.log_probs(policy, 1.0).mean(Kind::Float));
+        sum += loss.double_value(&[]) * chunk.len() as f64;
+    }
+    Ok(sum / rows.count() as f64)
 }

@@ -100,7 +100,7 @@ impl Stage for Reinforce {
         self.on_policy.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         if cx.inputs("verdicts").is_empty() {
             if cx.inputs("prompts").is_empty() {
                 let help = "connect prompts to draw responses to, or verdicts on earlier ones";
@@ -108,6 +108,7 @@ impl Stage for Reinforce {
             }
             let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
             let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+            self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
             return self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts, None);
         }
         if !cx.inputs("prompts").is_empty() {
@@ -122,6 +123,7 @@ impl Stage for Reinforce {
             ));
         }
         let given = self.given(cx, &vocabulary, &policy)?;
+        self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
         let known = given.verdicts.clone();
         let mut judge = Known { rows: by_tokens(&given), verdicts: known };
         self.optimize(cx, &policy, &vocabulary, &mut judge, &given.prompts, Some(&given.responses))
@@ -240,7 +242,7 @@ impl Reinforce {
             crate::data::fit_prompt(e.prompt.clone(), room).0
         });
         let responses = examples.iter().map(|e| Response {
-            finished: e.completion.last() == Some(&crate::data::EOS),
+            finished: e.completion.last().is_some_and(|t| vocabulary.special().eos.contains(t)),
             tokens: e.completion.clone(),
         });
         let prompts = Prompts { tokens: tokens.collect(), table: table.take(&rows) };

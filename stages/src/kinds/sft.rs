@@ -1,8 +1,8 @@
 //! `sft`: supervised fine-tuning on people's answers.
 //! Knows nothing of rewards.
 //!
-//! The loss is the mean over the completion tokens of the whole batch, `<eos>` included: the sum
-//! is divided once, so unequal lengths weigh as they should.
+//! The loss is the mean over the tokens that the assistant writes in the whole batch, those that
+//! end its turns included: the sum is divided once, so unequal lengths weigh as they should.
 
 use std::time::Instant;
 
@@ -12,11 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
+use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::Context;
-use crate::data::{Example, Examples, Table, Vocabulary, part_of_prompt};
+use crate::data::{Row, Rows, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{Packed, Policy};
+use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 
 /// Params of `sft`.
@@ -25,7 +26,9 @@ use crate::optim::Schedule;
 pub struct Sft {
     /// How the model is trained.
     train: SftLoop,
-    /// Names the random streams: the order of rows.
+    /// Train low-rank adapters instead of all weights.
+    lora: Lora,
+    /// Names the random streams: the order of rows, and adapters.
     seed: u64,
 }
 
@@ -51,8 +54,12 @@ struct SftLoop {
     /// Share of the prompts held out when `eval_demos` is not connected.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
+    /// Put several short rows into one of the context's length, where none sees another.
+    packing: bool,
     /// AdamW and clipping.
     optimizer: Optimizer<AdamWDefaults>,
+    /// Precision and memory.
+    compute: Computation,
 }
 
 /// Where AdamW starts in `sft`.
@@ -71,7 +78,9 @@ impl Default for SftLoop {
             warmup: 0.05,
             min_lr: 0.1,
             eval_fraction: 0.1,
+            packing: false,
             optimizer: Optimizer::default(),
+            compute: Computation::default(),
         }
     }
 }
@@ -82,27 +91,38 @@ impl Stage for Sft {
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
 
     fn inputs() -> Vec<InputDoc> {
-        let rows = &["dataset/prompt_completion"];
+        let rows = &["dataset/prompt_completion", "dataset/messages"];
         vec![
             input("model", &["model/policy"], "the model to start from"),
-            input("demos", rows, "prompts and the answers to learn"),
+            input(
+                "demos",
+                rows,
+                "prompts and the answers to learn, or conversations in column messages",
+            ),
             optional("eval_demos", rows, "rows to measure the held-out loss on"),
         ]
     }
 
     fn outputs() -> Vec<OutputDoc> {
         vec![
-            output("model", "model/policy", "", "opens as LlamaForCausalLM"),
+            output("model", "model/policy", "", "the model after training, adapters merged in"),
             output("metrics", "dataset/metrics", "parquet", "losses by step"),
         ]
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
-        let policy = Policy::open(&folder)?;
+        let before = memory_now();
+        let mut policy = Policy::open(&folder)?;
+        policy.0.compute = self.train.compute.resolve(cx)?;
+        policy.0.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
         let (train, held_out) = self.rows(cx, &vocabulary, policy.0.config.context as usize)?;
+        let (trunk, shape) = (&policy.0, self.shape(&policy, &train));
+        let need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        check_memory(cx, need)?;
         let steps = self.optimize(cx, &policy, &train, &held_out)?;
+        report_peak(cx, steps, before)?;
         let (train_loss, eval_loss) = (mean_loss(&policy, &train), mean_loss(&policy, &held_out));
         cx.metric(steps, &[("train/final_loss", train_loss), ("eval/loss", eval_loss)])?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -124,19 +144,15 @@ impl Sft {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         context: usize,
-    ) -> Result<(Vec<Example>, Vec<Example>)> {
-        let demos = cx.table("demos")?;
-        let all = examples(cx, vocabulary, context, &demos)?;
+    ) -> Result<(Vec<Row>, Vec<Row>)> {
+        let all = read(cx, "demos", vocabulary, context)?;
         if !cx.inputs("eval_demos").is_empty() {
-            let eval = cx.table("eval_demos")?;
-            let eval = examples(cx, vocabulary, context, &eval)?;
-            return Ok((all.rows, eval.rows));
+            return Ok((all.rows, read(cx, "eval_demos", vocabulary, context)?.rows));
         }
-        let prompts = demos.texts("prompt")?;
         let fraction = self.train.eval_fraction;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        for (row, source) in all.rows.iter().zip(&all.sources) {
-            let out = part_of_prompt(prompts[*source], "sft", fraction);
+        for (row, prompt) in all.rows.iter().zip(&all.prompts) {
+            let out = part_of_prompt(prompt, "sft", fraction);
             if out { &mut held_out } else { &mut train }.push(row.clone());
         }
         if train.is_empty() || held_out.is_empty() {
@@ -146,13 +162,41 @@ impl Sft {
         Ok((train, held_out))
     }
 
+    /// The largest batch that may go through the model at once.
+    fn shape(&self, policy: &Policy, rows: &[Row]) -> BatchShape {
+        let most = |count: fn(&Row) -> usize, n: usize| {
+            let mut sizes: Vec<usize> = rows.iter().map(count).collect();
+            sizes.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+            sizes.iter().take(n).sum::<usize>() as u64
+        };
+        let at_once = self.train.compute.rows(self.train.batch.max(1) as usize).min(rows.len());
+        let (predicted, longest) = (most(Row::learned, at_once), most(|r| r.tokens.len(), 1));
+        if !self.train.packing {
+            let (rows, time) = (at_once as u64, longest);
+            return BatchShape { rows, time, predicted, packed: false };
+        }
+        let time = policy.0.config.context as u64;
+        let rows = most(|r| r.tokens.len(), at_once).div_ceil(time).max(1);
+        BatchShape { rows, time, predicted, packed: true }
+    }
+
+    /// One batch of rows, packed if that is asked for.
+    fn pack(&self, policy: &Policy, rows: &[&Row]) -> Packed {
+        let (width, device) = (policy.0.config.context as usize, policy.0.params.flat.device());
+        if self.train.packing {
+            Packed::dense_rows(rows, width, device)
+        } else {
+            Packed::rows(rows, device)
+        }
+    }
+
     /// The loop. Returns the number of steps.
     fn optimize(
         &self,
         cx: &mut Context,
         policy: &Policy,
-        rows: &[Example],
-        held_out: &[Example],
+        rows: &[Row],
+        held_out: &[Row],
     ) -> Result<u64> {
         let (settings, params) = (&self.train, policy.0.trainable());
         let mut trainer = Trainer::new(params, &settings.optimizer);
@@ -167,11 +211,10 @@ impl Sft {
             let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
             let start = epoch * rows.len() as u64;
             let places = place..(place + batch).min(rows.len());
-            let chosen: Vec<&Example> = places.map(|i| &rows[order.at(start + i as u64)]).collect();
-            let packed = Packed::new(&chosen, params.flat.device());
-            let tokens = packed.tokens();
-            let gradient = policy
-                .backward(&packed, 1.0, false, |p| -p.log_probs.sum(Kind::Float) / tokens as f64);
+            let chosen: Vec<&Row> = places.map(|i| &rows[order.at(start + i as u64)]).collect();
+            let tokens: usize = chosen.iter().map(|row| row.learned()).sum();
+            let micro = chosen.chunks(settings.compute.rows(batch));
+            let gradient = mean_nll(policy, micro.map(|rows| self.pack(policy, rows)), tokens);
             let lr =
                 rate(settings.lr, settings.schedule, step, total, settings.warmup, settings.min_lr);
             let norm = trainer.step(params, gradient.flat, lr)?;
@@ -206,26 +249,21 @@ struct State {
     tokens: u64,
 }
 
-fn examples(
-    cx: &mut Context,
-    vocabulary: &Vocabulary,
-    context: usize,
-    table: &Table,
-) -> Result<Examples> {
-    let (prompts, completions) = (table.texts("prompt")?, table.texts("completion")?);
-    let rows = prompts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-    let examples = Examples::new(vocabulary, context, rows)?;
-    cx.warn_if(examples.warning(context))?;
-    Ok(examples)
+/// The rows of a port, and a warning of what was left out.
+fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, context: usize) -> Result<Rows> {
+    let table = cx.table(port)?;
+    let rows = Rows::read(vocabulary, context, &table)?;
+    cx.warn_if(rows.warning.clone())?;
+    Ok(rows)
 }
 
-/// Mean over all completion tokens of `rows`, without gradients.
-pub fn mean_loss(policy: &Policy, rows: &[Example]) -> f64 {
+/// Mean over all learned tokens of `rows`, without gradients.
+pub fn mean_loss(policy: &Policy, rows: &[Row]) -> f64 {
     no_grad(|| {
         let (mut sum, mut tokens) = (0.0, 0);
         for chunk in rows.chunks(64) {
-            let packed =
-                Packed::new(&chunk.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
+            let chunk: Vec<&Row> = chunk.iter().collect();
+            let packed = Packed::rows(&chunk, policy.0.params.flat.device());
             sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);
             tokens += packed.tokens();
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::context::{Context, advise};
-use crate::data::{Vocabulary, fit_prompt};
+use crate::data::Vocabulary;
 use crate::model::{Params, Policy};
 use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
 use crate::resume::Named;
@@ -157,7 +157,10 @@ pub fn encode_prompts(
     let mut cut = 0;
     let mut rows = Vec::with_capacity(prompts.len());
     for prompt in prompts {
-        let (row, was_cut) = fit_prompt(vocabulary.prompt(prompt)?, context - room);
+        let (row, was_cut) = vocabulary.prompt_within(prompt, context - room)?;
+        if row.len() > context - room {
+            bail!("the chat template alone leaves no room for {room} tokens in {context}");
+        }
         cut += usize::from(was_cut);
         rows.push(row);
     }

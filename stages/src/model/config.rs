@@ -1,33 +1,167 @@
-//! The shape of a model, as `config.json` of Hugging Face transformers spells it.
-//! Knows nothing of weights.
+//! The shape of a decoder, as data: what differs between the architectures that are supported.
+//! Knows nothing of weights or of the files that spell it; see `config_json` for those.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use anyhow::{Result, bail};
 
 use crate::data::{BOS, EOS, PAD};
 
-/// Shape of a Llama model.
+/// An architecture of transformers: decides the names in files, not the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Llama,
+    Mistral,
+    Qwen2,
+    Qwen3,
+    Gpt2,
+    GptNeox,
+}
+
+/// How a token's place reaches attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Positions {
+    /// Rotary positions (Su et al. 2021) on the first `fraction` of every head.
+    Rotary { theta: f64, fraction: f64, scaling: RopeScaling },
+    /// A learned vector a position, added to the embedding.
+    Learned,
+}
+
+/// How rotary frequencies are stretched for a context longer than the one trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    None,
+    /// All frequencies divided by `factor`.
+    Linear {
+        factor: f64,
+    },
+    /// Llama 3: low frequencies divided by `factor`, high ones kept, a ramp between.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_context: i64,
+    },
+}
+
+/// What stands before each linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norm {
+    /// `x / √(mean(x²) + eps) · gain` (Zhang and Sennrich 2019).
+    Rms,
+    /// Mean and variance, with gain and bias (Ba et al. 2016).
+    Layer,
+}
+
+/// The nonlinearity of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    /// `x · Φ(x)`.
+    Gelu,
+    /// Its approximation by tanh.
+    GeluTanh,
+}
+
+/// Which linear layers have a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Biases {
+    pub qkv: bool,
+    pub o: bool,
+    pub mlp: bool,
+}
+
+/// Shape of a model. [`ModelConfig::default`] is a Llama without sizes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LlamaConfig {
+pub struct ModelConfig {
+    pub family: Family,
     pub vocab: i64,
     pub hidden: i64,
     pub layers: i64,
     pub heads: i64,
+    /// Heads of keys and values, each shared by `heads / kv_heads` queries.
     pub kv_heads: i64,
+    /// Width of one attention head.
+    pub head_dim: i64,
     pub intermediate: i64,
     pub context: i64,
-    pub rope_theta: f64,
+    pub positions: Positions,
+    pub norm: Norm,
     pub norm_eps: f64,
+    pub activation: Activation,
+    /// The MLP multiplies what it activates with a second projection (SwiGLU).
+    pub gated: bool,
+    pub biases: Biases,
+    /// Queries and keys pass a norm of their own before the rotation.
+    pub qk_norm: bool,
+    /// Attention and MLP read the same input, and both are added to it.
+    pub parallel: bool,
     /// The output layer is the embedding.
     pub tie_embeddings: bool,
+    /// Starts a document; `None`: nothing does.
+    pub bos: Option<i64>,
+    /// Tokens that end an answer, the usual one first.
+    pub eos: Vec<i64>,
+    /// Fills rows up; masked, so any valid id that ends nothing will do.
+    pub pad: i64,
 }
 
-impl LlamaConfig {
-    /// Width of one attention head.
-    pub fn head_dim(&self) -> i64 {
-        self.hidden / self.heads
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            family: Family::Llama,
+            vocab: 0,
+            hidden: 0,
+            layers: 0,
+            heads: 0,
+            kv_heads: 0,
+            head_dim: 0,
+            intermediate: 0,
+            context: 0,
+            positions: Positions::rotary(10_000.0),
+            norm: Norm::Rms,
+            norm_eps: 1e-6,
+            activation: Activation::Silu,
+            gated: true,
+            biases: Biases::default(),
+            qk_norm: false,
+            parallel: false,
+            tie_embeddings: false,
+            bos: Some(BOS),
+            eos: vec![EOS],
+            pad: PAD,
+        }
+    }
+}
+
+impl Positions {
+    /// Rotary positions over whole heads, not stretched.
+    pub fn rotary(theta: f64) -> Self {
+        Self::Rotary { theta, fraction: 1.0, scaling: RopeScaling::None }
+    }
+}
+
+impl ModelConfig {
+    /// Width of all queries together.
+    pub fn query_width(&self) -> i64 {
+        self.heads * self.head_dim
+    }
+
+    /// Widths of all queries, all keys and all values.
+    pub fn qkv_widths(&self) -> [i64; 3] {
+        let kv = self.kv_heads * self.head_dim;
+        [self.query_width(), kv, kv]
+    }
+
+    /// Dimensions of a head that are rotated; 0 without rotary positions.
+    pub fn rotary_dim(&self) -> i64 {
+        match self.positions {
+            Positions::Rotary { fraction, .. } => (self.head_dim as f64 * fraction) as i64,
+            Positions::Learned => 0,
+        }
+    }
+
+    /// Whether `token` ends an answer.
+    pub fn ends(&self, token: i64) -> bool {
+        self.eos.contains(&token)
     }
 
     /// Checks that the sizes fit each other.
@@ -41,6 +175,7 @@ impl LlamaConfig {
             ("layers", self.layers, 1 << 10),
             ("heads", self.heads, 1 << 10),
             ("kv_heads", self.kv_heads, 1 << 10),
+            ("head_dim", self.head_dim, 1 << 10),
             ("intermediate", self.intermediate, 1 << 18),
             ("context", self.context, 1 << 20),
         ];
@@ -49,108 +184,30 @@ impl LlamaConfig {
                 bail!("model.{name} must lie between 1 and {limit}, not {size}");
             }
         }
-        if self.hidden % self.heads != 0 || self.head_dim() % 2 != 0 {
-            bail!("hidden {} must be an even multiple of heads {}", self.hidden, self.heads);
-        }
         if self.heads % self.kv_heads != 0 {
             bail!("heads {} must be a multiple of kv_heads {}", self.heads, self.kv_heads);
         }
-        Ok(())
-    }
-
-    /// `config.json` of a `LlamaForCausalLM`, or of a scalar `LlamaForSequenceClassification`.
-    pub fn to_json(&self, reward: bool) -> Value {
-        let architecture =
-            if reward { "LlamaForSequenceClassification" } else { "LlamaForCausalLM" };
-        let mut config = json!({
-            "architectures": [architecture],
-            "attention_bias": false,
-            "attention_dropout": 0.0,
-            "bos_token_id": BOS,
-            "dtype": "float32",
-            "eos_token_id": EOS,
-            "head_dim": self.head_dim(),
-            "hidden_act": "silu",
-            "hidden_size": self.hidden,
-            "initializer_range": 0.02,
-            "intermediate_size": self.intermediate,
-            "max_position_embeddings": self.context,
-            "mlp_bias": false,
-            "model_type": "llama",
-            "num_attention_heads": self.heads,
-            "num_hidden_layers": self.layers,
-            "num_key_value_heads": self.kv_heads,
-            "pad_token_id": PAD,
-            "pretraining_tp": 1,
-            "rms_norm_eps": self.norm_eps,
-            "rope_parameters": { "rope_theta": self.rope_theta, "rope_type": "default" },
-            "rope_scaling": null,
-            "rope_theta": self.rope_theta,
-            "tie_word_embeddings": self.tie_embeddings,
-            "torch_dtype": "float32",
-            "use_cache": true,
-            "vocab_size": self.vocab,
-        });
-        if reward {
-            config["num_labels"] = json!(1);
-            config["id2label"] = json!({ "0": "LABEL_0" });
-            config["label2id"] = json!({ "LABEL_0": 0 });
-        }
-        config
-    }
-
-    /// Reads a `config.json`.
-    ///
-    /// # Errors
-    /// When a size is missing, or the file asks for arithmetic that this model does not do.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = fs_err::read_to_string(path)?;
-        let value: Value = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not JSON", path.display()))?;
-        Self::from_json(&value).with_context(|| format!("cannot use {}", path.display()))
-    }
-
-    /// Reads the value of a `config.json`.
-    ///
-    /// # Errors
-    /// As [`LlamaConfig::read`].
-    pub fn from_json(value: &Value) -> Result<Self> {
-        let int = |key: &str| {
-            value[key].as_i64().with_context(|| format!("`{key}` is missing or no whole number"))
-        };
-        let expect = |key: &str, wanted: Value| {
-            let found = &value[key];
-            if !found.is_null() && *found != wanted {
-                bail!("`{key}` is {found}; only {wanted} is supported");
+        if let Positions::Rotary { theta, fraction, .. } = self.positions {
+            if self.rotary_dim() < 2 || self.rotary_dim() % 2 != 0 || fraction > 1.0 {
+                bail!("{fraction} of head_dim {} is no even number to rotate", self.head_dim);
             }
-            Ok(())
-        };
-        expect("model_type", json!("llama"))?;
-        expect("hidden_act", json!("silu"))?;
-        expect("attention_bias", json!(false))?;
-        expect("mlp_bias", json!(false))?;
-        expect("rope_scaling", Value::Null)?;
-        for (key, id) in [("pad_token_id", PAD), ("bos_token_id", BOS), ("eos_token_id", EOS)] {
-            expect(key, json!(id))?;
+            if !theta.is_finite() || theta <= 0.0 {
+                bail!("rope_theta must be a positive number, not {theta}");
+            }
         }
-        let heads = int("num_attention_heads")?;
-        let config = Self {
-            vocab: int("vocab_size")?,
-            hidden: int("hidden_size")?,
-            layers: int("num_hidden_layers")?,
-            heads,
-            kv_heads: value["num_key_value_heads"].as_i64().unwrap_or(heads),
-            intermediate: int("intermediate_size")?,
-            context: int("max_position_embeddings")?,
-            rope_theta: value["rope_theta"]
-                .as_f64()
-                .or(value["rope_parameters"]["rope_theta"].as_f64())
-                .unwrap_or(10_000.0),
-            norm_eps: value["rms_norm_eps"].as_f64().unwrap_or(1e-6),
-            tie_embeddings: value["tie_word_embeddings"].as_bool().unwrap_or(false),
-        };
-        config.check()?;
-        expect("head_dim", json!(config.head_dim()))?;
-        Ok(config)
+        let ids = self.bos.iter().chain(&self.eos).chain([&self.pad]);
+        for id in ids {
+            if !(0..self.vocab).contains(id) {
+                bail!("token {id} is not among the {} of the vocabulary", self.vocab);
+            }
+        }
+        if self.eos == [self.pad] {
+            bail!(
+                "token {0} is both the filling (pad) and the end (eos): a model trained so never \
+                 learns to stop",
+                self.pad
+            );
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tch::Tensor;
 
 use super::{
-    LlamaConfig, Packed, ParamSpec, Params, Trunk, entropy, read_weights, token_log_probs,
+    ModelConfig, Packed, ParamSpec, Params, Trunk, entropy, read_weights, token_log_probs,
     write_weights,
 };
 use crate::data::Vocabulary;
@@ -42,13 +42,30 @@ pub struct Scorer(pub Trunk);
 impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(self.output_layer(), None::<Tensor>)
+        let trunk = &self.0;
+        trunk.cast(hidden).linear(&trunk.cast(self.output_layer()), None::<Tensor>)
     }
 
     /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.
     pub fn predict(&self, batch: &Packed, temperature: f64, with_entropy: bool) -> Predicted {
-        let logits = batch.logits(self);
-        let log_probs = token_log_probs(&logits, &batch.targets, temperature);
+        let hidden = batch.hidden(&self.0);
+        // Without a graph the logits of one part are gone before the next are made.
+        if self.in_parts(batch) && !hidden.requires_grad() {
+            return self.judge_in_parts(&hidden, batch, temperature, with_entropy);
+        }
+        self.judge(&hidden, &batch.targets, temperature, with_entropy)
+    }
+
+    /// As [`Policy::predict`], of hidden states, `[n, hidden]`, and targets, `[n]`.
+    pub(super) fn judge(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+        with_entropy: bool,
+    ) -> Predicted {
+        let logits = self.logits(hidden);
+        let log_probs = token_log_probs(&logits, targets, temperature);
         Predicted { log_probs, entropy: with_entropy.then(|| entropy(&logits, temperature)) }
     }
 
@@ -61,21 +78,23 @@ impl Policy {
         with_entropy: bool,
         loss: impl FnOnce(&Predicted) -> Tensor,
     ) -> Gradient {
+        if self.0.compute.checkpoint || self.in_parts(batch) {
+            return self.backward_sparing(batch, temperature, with_entropy, loss);
+        }
         let loss = loss(&self.predict(batch, temperature, with_entropy));
         let flat = self.0.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
     }
 
-    /// This policy as it is now, frozen: what training is held near.
+    /// This policy as it is now, frozen: what training is held near. With an adapter it is the
+    /// model without it, and takes no memory.
     #[must_use]
     pub fn reference(&self) -> Self {
-        self.duplicate()
+        if self.0.adapter.is_some() { Self(self.0.without_adapter()) } else { self.duplicate() }
     }
 
     fn output_layer(&self) -> &Tensor {
-        let trunk = &self.0;
-        let index = if trunk.config.tie_embeddings { 0 } else { 4 * trunk.config.layers + 1 };
-        &trunk.params.tensors[index as usize]
+        &self.0.params.tensors[self.0.layout.head.weight]
     }
 
     /// Opens a `model/policy` folder.
@@ -106,7 +125,7 @@ impl Scorer {
     pub fn from_policy_at_zero(policy: &Policy) -> Self {
         let scorer = Self::from_policy(policy, 0);
         tch::no_grad(|| {
-            let weight = &scorer.0.params.tensors[(4 * scorer.0.config.layers + 1) as usize];
+            let weight = &scorer.0.params.tensors[scorer.0.layout.head.weight];
             let _ = weight.shallow_clone().zero_();
         });
         scorer
@@ -133,8 +152,8 @@ impl Scorer {
     /// One number a hidden state: `[…]` of `[…, hidden]`.
     pub fn score(&self, hidden: &Tensor) -> Tensor {
         let t = &self.0.params.tensors;
-        let weight = &t[(4 * self.0.config.layers + 1) as usize];
-        hidden.linear(weight, t.last()).squeeze_dim(-1)
+        let head = self.0.layout.head;
+        hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
     }
 
     /// Rewards, `[batch]`: the score at the last token of each row.
@@ -155,6 +174,17 @@ impl Scorer {
         more: Option<&Tensor>,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> (Gradient, Option<Tensor>) {
+        if self.0.compute.checkpoint {
+            let ((loss, more), flat) = self.0.backward(batch, Some(&batch.last), |hidden, sums| {
+                let loss = loss(&self.score(hidden));
+                let leaves: Vec<&Tensor> = [hidden].into_iter().chain(more).collect();
+                let mut found = sums.add(&loss, &leaves);
+                let more = found.drain(1..).flatten().next();
+                let grad = found.pop().flatten().unwrap_or_else(|| hidden.zeros_like().detach());
+                ((loss.detach(), more), grad)
+            });
+            return (Gradient { loss, flat }, more);
+        }
         let loss = loss(&self.rewards(batch));
         let (flat, more) = match more {
             Some(more) => self.0.trainable().gradient_and(&loss, more),
@@ -169,6 +199,14 @@ impl Scorer {
         batch: &Packed,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> Gradient {
+        if self.0.compute.checkpoint {
+            let (loss, flat) = self.0.backward(batch, batch.places.as_ref(), |hidden, sums| {
+                let loss = loss(&self.score(hidden));
+                let grad = sums.add(&loss, &[hidden]).into_iter().flatten().next();
+                (loss.detach(), grad.unwrap_or_else(|| hidden.zeros_like().detach()))
+            });
+            return Gradient { loss, flat };
+        }
         let loss = loss(&self.values(batch));
         let flat = self.0.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
@@ -213,7 +251,7 @@ fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {
 
 fn open(folder: &Path, reward: bool) -> Result<Trunk> {
     let context = || format!("cannot open the model in {}", folder.display());
-    let config = LlamaConfig::read(&folder.join("config.json")).with_context(context)?;
+    let config = ModelConfig::read(&folder.join("config.json")).with_context(context)?;
     let specs = ParamSpec::list(&config, reward);
     let flat = read_weights(&folder.join("model.safetensors"), &specs).with_context(context)?;
     Ok(Trunk::new(config, Params::from_flat(specs, flat)))
@@ -223,6 +261,7 @@ fn save(trunk: &Trunk, folder: &Path, vocabulary: &Vocabulary, reward: bool) -> 
     fs_err::create_dir_all(folder)?;
     let config = serde_json::to_string_pretty(&trunk.config.to_json(reward))?;
     fs_err::write(folder.join("config.json"), config + "\n")?;
-    fs_err::write(folder.join("tokenizer.json"), vocabulary.bytes())?;
-    write_weights(&folder.join("model.safetensors"), &trunk.params)
+    vocabulary.save(folder)?;
+    let merged = trunk.merged();
+    write_weights(&folder.join("model.safetensors"), merged.as_ref().unwrap_or(&trunk.params))
 }

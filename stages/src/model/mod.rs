@@ -1,16 +1,30 @@
 //! The transformer: its shape, weights, forward pass, heads and files.
 //! Knows nothing of losses, sampling or stages.
 
+mod adapter;
+mod attention;
+mod backward;
 mod checkpoint;
-mod config;
+pub mod config;
+mod config_json;
+mod export;
 mod heads;
+mod import;
+mod layout;
+mod memory;
 mod packed;
 mod params;
 mod transformer;
+mod weight_file;
 
-pub use checkpoint::{WeightFile, read_weights, write_weights};
-pub use config::LlamaConfig;
+pub use adapter::{Lora, Target};
+pub use checkpoint::{read_weights, write_weights};
+pub use config::ModelConfig;
+pub use export::write_shards;
 pub use heads::{Gradient, Policy, Predicted, Scorer};
+pub use import::read_folder;
+pub use memory::{BatchShape, Forecast, forecast};
 pub use packed::{Packed, entropy, token_log_probs};
-pub use params::{ParamSpec, Params, Part};
-pub use transformer::{Cache, Trunk, Window};
+pub use params::{ParamSpec, Params, Part, Stored};
+pub use transformer::{Cache, Compute, Trunk, Window};
+pub use weight_file::WeightFile;

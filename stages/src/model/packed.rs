@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::{Policy, Trunk, Window};
-use crate::data::{Example, PAD};
+use crate::data::{Example, PAD, Row};
 
 /// A batch of right-padded rows, and of their completions every token in one ragged list.
 ///
@@ -22,32 +22,72 @@ pub struct Packed {
     pub last: Tensor,
     /// First index of each row in the ragged list, and `n` at the end.
     pub offsets: Vec<usize>,
+    /// Which columns are real.
+    pub window: Window,
 }
 
 impl Packed {
     /// Packs rows; each needs a prompt of one token or more.
     pub fn new(rows: &[&Example], device: Device) -> Self {
-        let time = rows.iter().map(|r| r.prompt.len() + r.completion.len()).max().unwrap_or(1);
-        let mut ids = vec![PAD; rows.len() * time];
+        let rows: Vec<Row> = rows.iter().map(|row| Row::from(*row)).collect();
+        Self::rows(&rows.iter().collect::<Vec<_>>(), device)
+    }
+
+    /// Packs rows of which the masked tokens are predicted; the first of a row never is.
+    pub fn rows(rows: &[&Row], device: Device) -> Self {
+        let bins: Vec<Vec<usize>> = (0..rows.len()).map(|i| vec![i]).collect();
+        Self::binned(rows, &bins, device)
+    }
+
+    /// As [`Packed::rows`], with several rows one after the other where `width` tokens have room
+    /// for them. None sees another, and each has its own positions.
+    pub fn dense_rows(rows: &[&Row], width: usize, device: Device) -> Self {
+        let lengths: Vec<usize> = rows.iter().map(|r| r.tokens.len()).collect();
+        Self::binned(rows, &fill_bins(&lengths, width), device)
+    }
+
+    /// Packs the rows of each bin one after the other.
+    fn binned(rows: &[&Row], bins: &[Vec<usize>], device: Device) -> Self {
+        let length = |bin: &Vec<usize>| bin.iter().map(|i| rows[*i].tokens.len()).sum();
+        let time: usize = bins.iter().map(length).max().unwrap_or(0).max(1);
+        let mut ids = vec![PAD; bins.len() * time];
+        let (mut texts, mut positions) = (vec![-1; ids.len()], vec![0; ids.len()]);
+        let mut starts = vec![0; rows.len()];
+        for (b, bin) in bins.iter().enumerate() {
+            let mut at = b * time;
+            for i in bin {
+                starts[*i] = at;
+                for (t, token) in rows[*i].tokens.iter().enumerate() {
+                    (ids[at], texts[at], positions[at]) = (*token, *i as i64, t as i64);
+                    at += 1;
+                }
+            }
+        }
         let (mut places, mut targets, mut last) = (Vec::new(), Vec::new(), Vec::new());
         let mut offsets = vec![0];
-        for (b, row) in rows.iter().enumerate() {
-            let (start, prompt) = (b * time, row.prompt.len());
-            ids[start..start + prompt].copy_from_slice(&row.prompt);
-            let end = start + prompt + row.completion.len();
-            ids[start + prompt..end].copy_from_slice(&row.completion);
-            places.extend((start + prompt - 1..end - 1).map(|i| i as i64));
-            targets.extend_from_slice(&row.completion);
-            last.push(end as i64 - 1);
+        for (row, start) in rows.iter().zip(starts) {
+            for (t, token) in row.tokens.iter().enumerate().skip(1).filter(|(t, _)| row.mask[*t]) {
+                places.push((start + t - 1) as i64);
+                targets.push(*token);
+            }
+            last.push((start + row.tokens.len()) as i64 - 1);
             offsets.push(targets.len());
         }
+        let shape = [bins.len() as i64, time as i64];
         let tensor = |v: &[i64]| Tensor::from_slice(v).to_device(device);
+        let window = if bins.len() == rows.len() {
+            Window::Right
+        } else {
+            let (texts, positions) = (tensor(&texts).view(shape), tensor(&positions).view(shape));
+            Window::Texts { texts, positions }
+        };
         Self {
-            ids: tensor(&ids).view([rows.len() as i64, time as i64]),
+            ids: tensor(&ids).view(shape),
             places: Some(tensor(&places)),
             targets: tensor(&targets),
             last: tensor(&last),
             offsets,
+            window,
         }
     }
 
@@ -62,6 +102,7 @@ impl Packed {
             targets: all.narrow(1, 1, time).reshape([-1]),
             last: (Tensor::arange(batch, (Kind::Int64, device)) + 1) * time - 1,
             offsets: (0..=rows.len()).map(|b| b * time as usize).collect(),
+            window: Window::Right,
         }
     }
 
@@ -72,7 +113,7 @@ impl Packed {
 
     /// Hidden states that predict the completion tokens, `[n, hidden]`.
     pub fn hidden(&self, trunk: &Trunk) -> Tensor {
-        let hidden = trunk.hidden(&self.ids, &Window::Right).reshape([-1, trunk.config.hidden]);
+        let hidden = trunk.hidden(&self.ids, &self.window).reshape([-1, trunk.config.hidden]);
         match &self.places {
             Some(places) => hidden.index_select(0, places),
             None => hidden,
@@ -81,19 +122,37 @@ impl Packed {
 
     /// Hidden states of the last real token of each row, `[batch, hidden]`.
     pub fn last_hidden(&self, trunk: &Trunk) -> Tensor {
-        let hidden = trunk.hidden(&self.ids, &Window::Right);
+        let hidden = trunk.hidden(&self.ids, &self.window);
         hidden.reshape([-1, trunk.config.hidden]).index_select(0, &self.last)
     }
 
     /// Log-probability of each completion token at `temperature`, `[n]`.
     pub fn log_probs(&self, policy: &Policy, temperature: f64) -> Tensor {
-        token_log_probs(&self.logits(policy), &self.targets, temperature)
+        policy.predict(self, temperature, false).log_probs
     }
 
     /// Logits over the token after each place, `[n, vocab]`.
     pub fn logits(&self, policy: &Policy) -> Tensor {
         policy.logits(&self.hidden(&policy.0))
     }
+}
+
+/// Rows of these lengths to bins of `width`, each row into the first bin that has room, the longest
+/// first; a row that is wider gets a bin of its own.
+fn fill_bins(lengths: &[usize], width: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(lengths[*i]), *i));
+    let mut bins: Vec<(usize, Vec<usize>)> = Vec::new();
+    for i in order {
+        match bins.iter_mut().find(|(used, _)| used + lengths[i] <= width) {
+            Some((used, bin)) => {
+                *used += lengths[i];
+                bin.push(i);
+            }
+            None => bins.push((lengths[i], vec![i])),
+        }
+    }
+    bins.into_iter().map(|(_, bin)| bin).collect()
 }
 
 /// `log softmax(logits / temperature)` at `targets`: `[n]` of `[n, vocab]` and `[n]`.

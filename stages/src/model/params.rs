@@ -3,14 +3,62 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::LlamaConfig;
+use super::ModelConfig;
+use super::layout::parameters;
 use crate::rng::{Stream, hash};
 
 /// A stretch of rows of a parameter that files know under a name of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub name: String,
+    /// Shape in memory: outputs × inputs.
     pub shape: Vec<i64>,
+    pub stored: Stored,
+}
+
+/// How a file orders the values of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As in memory.
+    Plain,
+    /// Inputs × outputs.
+    Transposed,
+    /// Query, key and value of each of so many heads together, where memory holds all queries, all
+    /// keys, all values.
+    ByHead(i64),
+}
+
+impl Part {
+    /// Shape in the file.
+    pub fn file_shape(&self) -> Vec<i64> {
+        match self.stored {
+            Stored::Transposed => self.shape.iter().rev().copied().collect(),
+            _ => self.shape.clone(),
+        }
+    }
+
+    /// Values in memory order, `[n]`, of those in file order, `[n]`.
+    pub fn from_file(&self, values: &Tensor) -> Tensor {
+        match self.stored {
+            Stored::Plain => values.shallow_clone(),
+            Stored::Transposed => values.view(self.file_shape().as_slice()).tr().reshape([-1]),
+            Stored::ByHead(heads) => values.view([heads, 3, -1]).transpose(0, 1).reshape([-1]),
+        }
+    }
+
+    /// Values in file order, `[n]`, of those in memory order, `[n]`.
+    pub fn to_file(&self, values: &Tensor) -> Tensor {
+        match self.stored {
+            Stored::Plain => values.shallow_clone(),
+            Stored::Transposed => values.view(self.shape.as_slice()).tr().reshape([-1]),
+            Stored::ByHead(heads) => values.view([3, heads, -1]).transpose(0, 1).reshape([-1]),
+        }
+    }
+
+    /// Number of values.
+    pub fn numel(&self) -> i64 {
+        self.shape.iter().product()
+    }
 }
 
 /// One parameter: matrices that are multiplied with the same input are one parameter.
@@ -32,10 +80,10 @@ pub enum Init {
 }
 
 impl ParamSpec {
-    fn new(parts: Vec<(String, Vec<i64>)>, init: Init) -> Self {
-        let mut shape = parts[0].1.clone();
-        shape[0] = parts.iter().map(|(_, s)| s[0]).sum();
-        let parts = parts.into_iter().map(|(name, shape)| Part { name, shape }).collect();
+    /// A parameter of these parts, under one another.
+    pub fn new(parts: Vec<Part>, init: Init) -> Self {
+        let mut shape = parts[0].shape.clone();
+        shape[0] = parts.iter().map(|p| p.shape[0]).sum();
         Self { parts, shape, init }
     }
 
@@ -49,49 +97,9 @@ impl ParamSpec {
         self.shape.len() > 1
     }
 
-    /// The parameters of a model in storage order: matrices first, so that those which decay are
-    /// one stretch. `reward`: with a scalar head instead of the output layer.
-    pub fn list(c: &LlamaConfig, reward: bool) -> Vec<Self> {
-        let (d, f, kv) = (c.hidden, c.intermediate, c.kv_heads * c.head_dim());
-        let std = Init::Normal(0.02);
-        // Residual branches start smaller, by the depth (GPT-2).
-        let residual = Init::Normal(0.02 / (2.0 * c.layers as f64).sqrt());
-        let one = |name: String, shape: Vec<i64>, init| Self::new(vec![(name, shape)], init);
-        let mut list = vec![one("model.embed_tokens.weight".into(), vec![c.vocab, d], std)];
-        for i in 0..c.layers {
-            let name = |tail: &str| format!("model.layers.{i}.{tail}.weight");
-            list.push(Self::new(
-                vec![
-                    (name("self_attn.q_proj"), vec![d, d]),
-                    (name("self_attn.k_proj"), vec![kv, d]),
-                    (name("self_attn.v_proj"), vec![kv, d]),
-                ],
-                std,
-            ));
-            list.push(one(name("self_attn.o_proj"), vec![d, d], residual));
-            list.push(Self::new(
-                vec![(name("mlp.gate_proj"), vec![f, d]), (name("mlp.up_proj"), vec![f, d])],
-                std,
-            ));
-            list.push(one(name("mlp.down_proj"), vec![d, f], residual));
-        }
-        if reward {
-            // Ziegler et al. 2019: N(0, 1/√(d+1)).
-            let std = 1.0 / ((d + 1) as f64).sqrt();
-            list.push(one("score.weight".into(), vec![1, d], Init::Normal(std)));
-        } else if !c.tie_embeddings {
-            list.push(one("lm_head.weight".into(), vec![c.vocab, d], std));
-        }
-        for i in 0..c.layers {
-            for tail in ["input_layernorm", "post_attention_layernorm"] {
-                list.push(one(format!("model.layers.{i}.{tail}.weight"), vec![d], Init::Ones));
-            }
-        }
-        list.push(one("model.norm.weight".into(), vec![d], Init::Ones));
-        if reward {
-            list.push(one("score.bias".into(), vec![1], Init::Zeros));
-        }
-        list
+    /// The parameters of a model in storage order: see [`parameters`](super::layout::parameters).
+    pub fn list(config: &ModelConfig, reward: bool) -> Vec<Self> {
+        parameters(config, reward).0
     }
 }
 
@@ -138,6 +146,13 @@ impl Params {
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self::from_flat(self.specs.clone(), self.flat.copy())
+    }
+
+    /// The same weights, not copied, of which no gradient is taken.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        let tensors = self.tensors.iter().map(Tensor::detach).collect();
+        Self { specs: self.specs.clone(), flat: self.flat.shallow_clone(), tensors }
     }
 
     /// Number of values.

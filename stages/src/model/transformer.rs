@@ -1,18 +1,41 @@
-//! The forward pass of a Llama decoder: RMS norm, rotary positions, grouped-query attention,
-//! SwiGLU. Knows nothing of what reads the hidden states.
+//! The forward pass of a decoder: norms, attention, MLP. What differs between architectures is
+//! data, see [`ModelConfig`]. Knows nothing of what reads the hidden states.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{LlamaConfig, ParamSpec, Params};
+use super::adapter::Adapter;
+use super::attention::{Rotary, attention, left_mask, text_mask};
+use super::config::{Activation, ModelConfig, Norm};
+use super::layout::{Block, Layout, Linear, parameters};
+use super::{ParamSpec, Params};
 
 /// Everything below the heads.
 #[derive(Debug)]
 pub struct Trunk {
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     pub params: Params,
-    /// Cosines and signed sines of the rotary positions, `[context, 1, head_dim]`.
-    cos: Tensor,
-    sin: Tensor,
+    pub compute: Compute,
+    pub(super) layout: Layout,
+    pub(super) adapter: Option<Adapter>,
+    /// `None` when positions are learned.
+    rotary: Option<Rotary>,
+}
+
+/// How the passes are computed: what they cost, not what they mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
+    /// Type of products and activations; weights, norms, the residual stream and losses are f32.
+    pub kind: Kind,
+    /// Keep only the input of each layer for the backward pass, and compute the rest again.
+    pub checkpoint: bool,
+    /// Most logits that exist at once in a backward pass; beyond, they are made in parts.
+    pub logits: i64,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self { kind: Kind::Float, checkpoint: false, logits: 1 << 24 }
+    }
 }
 
 /// Which columns of a batch are real.
@@ -23,6 +46,21 @@ pub enum Window {
     Right,
     /// Row `b` starts in column `start[b]`, `[batch]`, and ends in the last column.
     Left(Tensor),
+    /// Several texts share a row: `texts`, `[batch, time]`, numbers them, and none sees another;
+    /// `positions`, `[batch, time]`, count from the start of each.
+    Texts { texts: Tensor, positions: Tensor },
+}
+
+/// What the layers need to know of the columns of a batch.
+pub(super) struct Columns {
+    /// Rotary tables of the columns.
+    rotary: Option<Rotary>,
+    /// What learned positions add to the embedding.
+    learned: Option<Tensor>,
+    /// True where a column may be seen, `[batch, 1, time, columns]`.
+    mask: Option<Tensor>,
+    /// Every column sees those before it.
+    causal: bool,
 }
 
 /// Keys and values of the columns seen so far: `[batch, kv_heads, columns, head_dim]` a layer.
@@ -38,10 +76,11 @@ pub struct Cache {
 
 impl Cache {
     /// Room for `columns` columns of rows that start in columns `start`, `[batch]`.
-    pub fn new(config: &LlamaConfig, start: Tensor, columns: i64, device: Device) -> Self {
-        let shape = [start.size()[0], config.kv_heads, columns, config.head_dim()];
-        let make = || (0..config.layers).map(|_| Tensor::zeros(shape, (Kind::Float, device)));
-        Self { keys: make().collect(), values: make().collect(), start, len: 0 }
+    pub fn new(trunk: &Trunk, start: Tensor, columns: i64) -> Self {
+        let (c, options) = (&trunk.config, (trunk.compute.kind, trunk.params.flat.device()));
+        let shape = [start.size()[0], c.kv_heads, columns, c.head_dim];
+        let make = || (0..c.layers).map(|_| Tensor::zeros(shape, options)).collect();
+        Self { keys: make(), values: make(), start, len: 0 }
     }
 
     /// Keeps the rows at `indices`, `[n]`, and drops the others.
@@ -55,110 +94,247 @@ impl Cache {
 
 impl Trunk {
     /// A trunk over these weights.
-    pub fn new(config: LlamaConfig, params: Params) -> Self {
-        let (cos, sin) = rotary_tables(&config, params.flat.device());
-        Self { config, params, cos, sin }
+    pub fn new(config: ModelConfig, params: Params) -> Self {
+        let reward = params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias");
+        let rotary = Rotary::new(&config, params.flat.device());
+        let layout = parameters(&config, reward).1;
+        Self { config, params, compute: Compute::default(), layout, adapter: None, rotary }
     }
 
     /// Fresh weights.
-    pub fn init(config: LlamaConfig, reward: bool, seed: u64) -> Self {
+    pub fn init(config: ModelConfig, reward: bool, seed: u64) -> Self {
         let params = Params::init(ParamSpec::list(&config, reward), seed);
         Self::new(config, params)
     }
 
     /// The weights that training moves.
     pub fn trainable(&self) -> &Params {
-        &self.params
+        self.adapter.as_ref().map_or(&self.params, |a| &a.params)
     }
 
-    /// A copy that shares nothing with this one.
+    /// A copy that shares nothing with this one; an adapter is merged into its weights.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self::new(self.config.clone(), self.params.duplicate())
+        let params = self.merged().unwrap_or_else(|| self.params.duplicate());
+        Self { compute: self.compute, ..Self::new(self.config.clone(), params) }
+    }
+
+    /// The same weights without the adapter, frozen and not copied.
+    #[must_use]
+    pub(super) fn without_adapter(&self) -> Self {
+        Self { compute: self.compute, ..Self::new(self.config.clone(), self.params.shared()) }
     }
 
     /// Hidden states after the last norm, `[batch, time, hidden]`, of `ids`, `[batch, time]`.
     pub fn hidden(&self, ids: &Tensor, window: &Window) -> Tensor {
-        let time = ids.size()[1];
-        let device = ids.device();
-        match window {
-            Window::Right => {
-                let (cos, sin) = (self.cos.narrow(0, 0, time), self.sin.narrow(0, 0, time));
-                self.layers(ids, &cos, &sin, |_, q, k, v| attention(q, k, v, None, time > 1))
-            }
-            Window::Left(start) => {
-                let columns = Tensor::arange(time, (Kind::Int64, device));
-                let (cos, sin) = self.rotary_at(&columns, start);
-                let mask = left_mask(&columns, &columns, start);
-                self.layers(ids, &cos, &sin, |_, q, k, v| attention(q, k, v, Some(&mask), false))
-            }
-        }
+        let columns = self.columns(ids, window);
+        self.layers(ids, &columns, |_, q, k, v| columns.attend(q, k, v))
     }
 
     /// Hidden states of the next columns of left-padded rows, `[batch, time, hidden]`; `ids`,
     /// `[batch, time]`, follow what `cache` has seen. Call it without gradients.
     pub fn hidden_cached(&self, ids: &Tensor, cache: &mut Cache) -> Tensor {
-        let (time, device) = (ids.size()[1], ids.device());
+        let time = ids.size()[1];
         let (seen, total) = (cache.len, cache.len + time);
-        let all = Tensor::arange(total, (Kind::Int64, device));
-        let columns = all.narrow(0, seen, time);
-        let (cos, sin) = self.rotary_at(&columns, &cache.start);
-        let mask = left_mask(&columns, &all, &cache.start);
+        let all = Tensor::arange(total, (Kind::Int64, ids.device()));
+        let columns = self.left_columns(&all.narrow(0, seen, time), &all, &cache.start);
         let (keys, values) = (&cache.keys, &cache.values);
-        let hidden = self.layers(ids, &cos, &sin, |layer, q, k, v| {
+        let hidden = self.layers(ids, &columns, |layer, q, k, v| {
             keys[layer].narrow(2, seen, time).copy_(k);
             values[layer].narrow(2, seen, time).copy_(v);
             let (k, v) = (keys[layer].narrow(2, 0, total), values[layer].narrow(2, 0, total));
-            attention(q, &k, &v, Some(&mask), false)
+            columns.attend(q, &k, &v)
         });
         cache.len = total;
         hidden
     }
 
-    /// Rotary tables per row, `[batch, time, 1, head_dim]`: positions count from each row's start.
-    fn rotary_at(&self, columns: &Tensor, start: &Tensor) -> (Tensor, Tensor) {
+    /// What the layers need to know of a batch `ids`, `[batch, time]`.
+    pub(super) fn columns(&self, ids: &Tensor, window: &Window) -> Columns {
+        let time = ids.size()[1];
+        match window {
+            Window::Right => Columns {
+                rotary: self.rotary.as_ref().map(|r| r.first(time).to_kind(self.compute.kind)),
+                learned: self.learned().map(|table| table.narrow(0, 0, time)),
+                mask: None,
+                causal: time > 1,
+            },
+            Window::Left(start) => {
+                let all = Tensor::arange(time, (Kind::Int64, ids.device()));
+                self.left_columns(&all, &all, start)
+            }
+            Window::Texts { texts, positions } => self.columns_at(positions, text_mask(texts)),
+        }
+    }
+
+    /// Columns `columns`, `[time]`, of left-padded rows that see columns `all`: positions count
+    /// from each row's start.
+    fn left_columns(&self, columns: &Tensor, all: &Tensor, start: &Tensor) -> Columns {
         let positions = (columns.unsqueeze(0) - start.unsqueeze(1)).clamp_min(0);
-        let shape = [positions.size()[0], positions.size()[1], 1, self.config.head_dim()];
-        let flat = positions.reshape([-1]);
-        let at = |table: &Tensor| table.index_select(0, &flat).reshape(shape);
-        (at(&self.cos), at(&self.sin))
+        self.columns_at(&positions, left_mask(columns, all, start))
+    }
+
+    /// Columns at `positions`, `[batch, time]`.
+    fn columns_at(&self, positions: &Tensor, mask: Tensor) -> Columns {
+        let rotary = self.rotary.as_ref().map(|r| r.at(positions).to_kind(self.compute.kind));
+        let learned = self.learned().map(|t| Tensor::embedding(t, positions, -1, false, false));
+        Columns { rotary, learned, mask: Some(mask), causal: false }
+    }
+
+    /// The table of learned positions, `[context, hidden]`.
+    fn learned(&self) -> Option<&Tensor> {
+        self.layout.positions.map(|i| &self.params.tensors[i])
     }
 
     fn layers(
         &self,
         ids: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        columns: &Columns,
         attend: impl Fn(usize, &Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
-        let c = &self.config;
-        let (batch, time) = (ids.size()[0], ids.size()[1]);
-        let (layers, t) = (c.layers as usize, &self.params.tensors);
-        // The norms stand after the matrices: see `ParamSpec::list`.
-        let norms = t.len() - 2 * layers - 1 - usize::from(self.has_score());
-        let rotated = c.heads + c.kv_heads;
-        let mut x = Tensor::embedding(&t[0], ids, -1, false, false);
-        for layer in 0..layers {
-            let [qkv, o, gate_up, down] = [1, 2, 3, 4].map(|i| &t[4 * layer + i]);
-            let normed = norm_linear(&x, &t[norms + 2 * layer], qkv, c.norm_eps);
-            let heads = normed.view([batch, time, c.heads + 2 * c.kv_heads, c.head_dim()]);
-            let qk = rotate(&heads.narrow(2, 0, rotated), cos, sin);
-            let q = qk.narrow(2, 0, c.heads).transpose(1, 2);
-            let k = qk.narrow(2, c.heads, c.kv_heads).transpose(1, 2);
-            let v = heads.narrow(2, rotated, c.kv_heads).transpose(1, 2);
-            let mixed = attend(layer, &q, &k, &v).transpose(1, 2).reshape([batch, time, c.hidden]);
-            // Not in place: the sum before is needed for the gradient.
-            let attended = x + mixed.linear(o, None::<Tensor>);
-            let mlp = norm_linear(&attended, &t[norms + 2 * layer + 1], gate_up, c.norm_eps);
-            let gate = mlp.narrow(2, 0, c.intermediate).silu();
-            let up = mlp.narrow(2, c.intermediate, c.intermediate);
-            x = attended + (gate * up).linear(down, None::<Tensor>);
+        let mut x = self.embed(ids, columns);
+        for (i, block) in self.layout.blocks.iter().enumerate() {
+            x = self.block(block, x, columns, |q, k, v| attend(i, q, k, v));
         }
-        scale_to_unit(&x, c.norm_eps) * &t[norms + 2 * layers]
+        self.last_norm(&x)
     }
 
-    fn has_score(&self) -> bool {
-        self.params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias")
+    /// What goes into the first layer, `[batch, time, hidden]`.
+    pub(super) fn embed(&self, ids: &Tensor, columns: &Columns) -> Tensor {
+        let embed = &self.params.tensors[self.layout.embed];
+        let x = Tensor::embedding(embed, ids, -1, false, false);
+        match &columns.learned {
+            Some(learned) => x + learned,
+            None => x,
+        }
+    }
+
+    /// What comes out of the trunk, of what comes out of the last layer.
+    pub(super) fn last_norm(&self, x: &Tensor) -> Tensor {
+        self.norm(x, self.layout.norm)
+    }
+
+    /// One layer on `x`, `[batch, time, hidden]`.
+    pub(super) fn block(
+        &self,
+        block: &Block,
+        x: Tensor,
+        columns: &Columns,
+        attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
+    ) -> Tensor {
+        let mixed = self.mix(block, &x, columns, attend);
+        if self.config.parallel {
+            return &x + mixed + self.mlp(block, &x);
+        }
+        // Not in place: the sum before is needed for the gradient.
+        let attended = x + mixed;
+        let mlp = self.mlp(block, &attended);
+        attended + mlp
+    }
+
+    /// Attention with its projections.
+    fn mix(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        columns: &Columns,
+        attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
+    ) -> Tensor {
+        let c = &self.config;
+        let (batch, time, rotated) = (x.size()[0], x.size()[1], c.heads + c.kv_heads);
+        let projected = self.norm_linear(x, block.attention_norm, block.qkv);
+        let heads = projected.view([batch, time, rotated + c.kv_heads, c.head_dim]);
+        let mut qk = self.normed_heads(block, heads.narrow(2, 0, rotated));
+        if let Some(rotary) = &columns.rotary {
+            qk = rotary.rotate(&qk);
+        }
+        let q = qk.narrow(2, 0, c.heads).transpose(1, 2);
+        let k = qk.narrow(2, c.heads, c.kv_heads).transpose(1, 2);
+        let v = heads.narrow(2, rotated, c.kv_heads).transpose(1, 2);
+        let mixed = attend(&q, &k, &v).transpose(1, 2).reshape([batch, time, c.query_width()]);
+        self.linear(&mixed, None, block.o)
+    }
+
+    /// The norms of queries and keys, where the architecture has them.
+    fn normed_heads(&self, block: &Block, qk: Tensor) -> Tensor {
+        let (Some(q), Some(k)) = (block.q_norm, block.k_norm) else { return qk };
+        let (c, t) = (&self.config, &self.params.tensors);
+        let gains = Tensor::cat(
+            &[
+                t[q].expand([c.heads, c.head_dim], false),
+                t[k].expand([c.kv_heads, c.head_dim], false),
+            ],
+            0,
+        );
+        self.cast(&(scale_to_unit(&qk.to_kind(Kind::Float), c.norm_eps) * gains))
+    }
+
+    fn mlp(&self, block: &Block, x: &Tensor) -> Tensor {
+        let c = &self.config;
+        let up = self.norm_linear(x, block.mlp_norm, block.up);
+        let activate = |x: &Tensor| match c.activation {
+            Activation::Silu => x.silu(),
+            Activation::Gelu => x.gelu("none"),
+            Activation::GeluTanh => x.gelu("tanh"),
+        };
+        let inner = if c.gated {
+            activate(&up.narrow(2, 0, c.intermediate))
+                * up.narrow(2, c.intermediate, c.intermediate)
+        } else {
+            activate(&up)
+        };
+        self.linear(&inner, None, block.down)
+    }
+
+    fn norm(&self, x: &Tensor, norm: Linear) -> Tensor {
+        let (t, eps) = (&self.params.tensors, self.config.norm_eps);
+        match self.config.norm {
+            Norm::Rms => scale_to_unit(x, eps) * &t[norm.weight],
+            Norm::Layer => {
+                let bias = norm.bias.map(|i| &t[i]);
+                x.layer_norm([self.config.hidden], Some(&t[norm.weight]), bias, eps, false)
+            }
+        }
+    }
+
+    /// `linear(norm(x))`. The gain of an RMS norm is folded into the matrix, which is far smaller
+    /// than `x`.
+    fn norm_linear(&self, x: &Tensor, norm: Linear, linear: Linear) -> Tensor {
+        match self.config.norm {
+            Norm::Rms => {
+                let gain = &self.params.tensors[norm.weight];
+                self.linear(&scale_to_unit(x, self.config.norm_eps), Some(gain), linear)
+            }
+            Norm::Layer => self.linear(&self.norm(x, norm), None, linear),
+        }
+    }
+
+    /// `(x · gain) Wᵀ + b`, and what the adapter adds.
+    fn linear(&self, x: &Tensor, gain: Option<&Tensor>, linear: Linear) -> Tensor {
+        let t = &self.params.tensors;
+        let x = self.cast(x);
+        let matrix = match gain {
+            Some(gain) => self.cast(&(&t[linear.weight] * gain)),
+            None => self.cast(&t[linear.weight]),
+        };
+        let out = x.linear(&matrix, linear.bias.map(|i| self.cast(&t[i])));
+        let adapter = self.adapter.as_ref();
+        match adapter.and_then(|a| a.delta(linear.weight, &x, gain, self.compute.kind)) {
+            Some(delta) => out + delta,
+            None => out,
+        }
+    }
+
+    /// `x` in the type that products are computed in.
+    pub(super) fn cast(&self, x: &Tensor) -> Tensor {
+        x.to_kind(self.compute.kind)
+    }
+}
+
+impl Columns {
+    /// Attention over the columns that may be seen.
+    pub(super) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        attention(q, k, v, self.mask.as_ref(), self.causal)
     }
 }
 
@@ -167,55 +343,4 @@ fn scale_to_unit(x: &Tensor, eps: f64) -> Tensor {
     let width = x.size()[x.dim() - 1] as f64;
     let length = x.linalg_norm(2.0, [-1_i64].as_slice(), true, None::<Kind>);
     x * (length.square() / width + eps).rsqrt()
-}
-
-/// `linear(norm(x) · gain)`. The gain is folded into the matrix, which is far smaller than `x`.
-fn norm_linear(x: &Tensor, gain: &Tensor, matrix: &Tensor, eps: f64) -> Tensor {
-    scale_to_unit(x, eps).linear(&(matrix * gain), None::<Tensor>)
-}
-
-/// Rotary positions (Su et al. 2021) in the half-split layout of Hugging Face. `x`:
-/// `[batch, time, heads, head_dim]`.
-fn rotate(x: &Tensor, cos: &Tensor, signed_sin: &Tensor) -> Tensor {
-    let half = x.size()[3] / 2;
-    let swapped = Tensor::cat(&[x.narrow(3, half, half), x.narrow(3, 0, half)], 3);
-    (x * cos).addcmul(&swapped, signed_sin)
-}
-
-/// Attention of `q`, `[batch, heads, time, head_dim]`, over `k` and `v`,
-/// `[batch, kv_heads, columns, head_dim]`; `mask`, `[batch, 1, time, columns]`, is true where a
-/// column may be seen.
-fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {
-    let groups = q.size()[1] / k.size()[1];
-    let spread = |x: &Tensor| {
-        if groups == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(groups, 1, None) }
-    };
-    Tensor::scaled_dot_product_attention(q, &spread(k), &spread(v), mask, 0.0, causal, None, false)
-}
-
-/// True where the column is real and not later than the query. Filling sees itself, so that no row
-/// of the softmax is empty.
-fn left_mask(queries: &Tensor, keys: &Tensor, start: &Tensor) -> Tensor {
-    let (queries, keys) = (queries.view([1, 1, -1, 1]), keys.view([1, 1, 1, -1]));
-    let real = keys.ge_tensor(&start.view([-1, 1, 1, 1]));
-    real.logical_and(&keys.le_tensor(&queries)).logical_or(&keys.eq_tensor(&queries))
-}
-
-/// Tables for all positions, `[context, 1, head_dim]`; the first half of the sines is negated.
-fn rotary_tables(c: &LlamaConfig, device: Device) -> (Tensor, Tensor) {
-    let dim = c.head_dim();
-    let half = dim / 2;
-    let mut cos = Vec::with_capacity((c.context * dim) as usize);
-    let mut sin = Vec::with_capacity((c.context * dim) as usize);
-    for position in 0..c.context {
-        for i in 0..dim {
-            let exponent = (i % half) as f32 * 2.0 / dim as f32;
-            let frequency = 1.0 / (c.rope_theta as f32).powf(exponent);
-            let angle = position as f32 * frequency;
-            cos.push(angle.cos());
-            sin.push(if i < half { -angle.sin() } else { angle.sin() });
-        }
-    }
-    let table = |v: &[f32]| Tensor::from_slice(v).view([c.context, 1, dim]).to_device(device);
-    (table(&cos), table(&sin))
 }

@@ -12,7 +12,7 @@ use preflow_stages::kinds::preferences::Preference;
 use preflow_stages::kinds::reinforce::Reinforce;
 use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
 use preflow_stages::kinds::rloo::Rloo;
-use preflow_stages::model::{LlamaConfig, Policy, Scorer, Trunk, Window};
+use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk, Window};
 use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
 
@@ -32,7 +32,7 @@ impl Judge for ByToken {
 /// A model of four tokens that answers the prompt `[1]` with the probabilities [`RHO`].
 fn bandit() -> Policy {
     tch::set_num_threads(1);
-    let config = LlamaConfig {
+    let config = ModelConfig {
         vocab: 4,
         hidden: 8,
         layers: 1,

@@ -11,7 +11,7 @@ use preflow_stages::context::{Context, Events};
 use preflow_stages::data::{Column, Example, Table, Vocabulary, read_tables};
 use preflow_stages::kinds::KINDS;
 use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
-use preflow_stages::model::{LlamaConfig, Packed, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
 use preflow_stages::rng::Stream;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -173,18 +173,18 @@ pub fn complete(mut given: Map<String, Value>, schema: &Value) -> Map<String, Va
 }
 
 /// A model of 32 tokens, 16 wide, 2 layers deep, with shared key-value heads.
-pub fn tiny_config() -> LlamaConfig {
-    LlamaConfig {
+pub fn tiny_config() -> ModelConfig {
+    ModelConfig {
         vocab: 32,
         hidden: 16,
         layers: 2,
         heads: 4,
         kv_heads: 2,
         intermediate: 24,
+        head_dim: 4,
         context: 48,
-        rope_theta: 10_000.0,
-        norm_eps: 1e-6,
         tie_embeddings: true,
+        ..ModelConfig::default()
     }
 }
 

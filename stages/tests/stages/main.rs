@@ -1,6 +1,7 @@
 //! All tests that need libtorch, in one program.
 
 mod algorithms;
+mod compute;
 mod data;
 mod evaluation;
 mod formulas;
@@ -8,6 +9,7 @@ mod golden;
 mod harness;
 mod invariants;
 mod kinds;
+mod models;
 mod parity;
 mod registry;
 mod resume;

@@ -1,7 +1,7 @@
 //! The model and the optimizer against PyTorch and transformers; see `fixtures/make.py`.
 
 use preflow_stages::model::{
-    LlamaConfig, ParamSpec, Params, Policy, Scorer, Trunk, Window, read_weights, token_log_probs,
+    ModelConfig, ParamSpec, Params, Policy, Scorer, Trunk, Window, read_weights, token_log_probs,
     write_weights,
 };
 use preflow_stages::optim::{AdamW, AdamWConfig, EpsForm};
@@ -91,7 +91,7 @@ fn invariant_25_saved_and_opened_again_nothing_has_changed() {
     let shop = Workshop::new();
     let vocabulary = byte_vocabulary(&shop);
     for tie_embeddings in [true, false] {
-        let config = LlamaConfig { tie_embeddings, ..tiny_config() };
+        let config = ModelConfig { tie_embeddings, ..tiny_config() };
         let policy = Policy(Trunk::init(config, false, 5));
         policy.save(&shop.path("p"), &vocabulary).expect("saved");
         let again = Policy::open(&shop.path("p")).expect("opened");
@@ -149,7 +149,7 @@ fn hostile_weight_files_are_refused() {
         &header(r#"{"a":{"dtype":"F32","shape":[18446744073709551615,9],"data_offsets":[0,0]}}"#),
         "does not lie",
     );
-    let other = ParamSpec::list(&LlamaConfig { hidden: 32, ..tiny_config() }, false);
+    let other = ParamSpec::list(&ModelConfig { hidden: 32, ..tiny_config() }, false);
     let error =
         format!("{:#}", read_weights(&shop.path("good"), &other).expect_err("another shape"));
     assert!(error.contains("has shape"), "{error}");

@@ -1,6 +1,6 @@
 //! What a reward model learns and what it must not: ends, sides, scales, ensembles, bad labels.
 
-use preflow_stages::model::{LlamaConfig, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk};
 use preflow_stages::rng::Stream;
 use preflow_stages::stats::{mean, std};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn lines(rows: &[Value]) -> String {
 fn workshop() -> Workshop {
     let shop = Workshop::new();
     let vocabulary = byte_vocabulary(&shop);
-    let config = LlamaConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
+    let config = ModelConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
     Policy(Trunk::init(config, false, 3)).save(&shop.path("base"), &vocabulary).expect("saved");
     shop
 }

@@ -1,7 +1,7 @@
 //! Answers and scores on their own: what `preflow sample` runs.
 
 use preflow_stages::data::{Example, Vocabulary};
-use preflow_stages::model::{LlamaConfig, Packed, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
 use serde_json::json;
 
 use crate::harness::*;
@@ -9,7 +9,7 @@ use crate::harness::*;
 /// A policy in `policy` and a reward model in `reward`, both of bytes and with random weights.
 fn models(shop: &Workshop) -> Vocabulary {
     let vocabulary = byte_vocabulary(shop);
-    let config = LlamaConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
+    let config = ModelConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
     let policy = Policy(Trunk::init(config, false, 3));
     policy.save(&shop.path("policy"), &vocabulary).expect("saved");
     let reward = Scorer::from_policy(&policy, 3);

@@ -1,0 +1,226 @@
+//! Chat templates in Jinja, as they come with models of Hugging Face.
+//! Knows nothing of tokens.
+
+use std::ops::Range;
+
+use anyhow::{Result, anyhow, bail};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: &str, content: &str) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+
+    /// Whether the model is to learn it.
+    pub fn is_answer(&self) -> bool {
+        self.role == "assistant"
+    }
+}
+
+/// A conversation as text, and the stretches of bytes that the model writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rendered {
+    pub text: String,
+    /// `None`: the template does not mark them.
+    pub answers: Option<Vec<Range<usize>>>,
+}
+
+/// What stands around `{% generation %}` blocks while a template is rendered: code points that no
+/// text may contain.
+const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
+
+/// The day that templates are told it is: the same always, since equal inputs must give equal
+/// tokens. It is the one that Llama 3.1's own template falls back to.
+const TODAY: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
+
+/// A compiled template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    /// It has `{% generation %}` blocks.
+    marked: bool,
+    /// Names such as `bos_token`, and the tokens.
+    special: Vec<(String, String)>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template; `special` are names such as `bos_token` with their tokens.
+    ///
+    /// # Errors
+    /// When it is no template, or uses tags that are not known.
+    pub fn new(source: &str, special: Vec<(String, String)>) -> Result<Self> {
+        let (source, marked) = mark_answers(source);
+        let mut environment = Environment::new();
+        // As `transformers` sets up Jinja.
+        environment
+            .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, text))
+        });
+        environment.add_function("strftime_now", |format: &str| TODAY.strftime(format).to_string());
+        environment.add_filter("tojson", to_json);
+        environment
+            .add_template_owned("chat", source)
+            .map_err(|e| anyhow!("the chat template is not usable: {e:#}"))?;
+        Ok(Self { environment, marked, special })
+    }
+
+    /// The conversation as text; `open`: followed by what starts an answer.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub fn render(&self, messages: &[Message], open: bool) -> Result<Rendered> {
+        let special = Value::from_pairs(self.special.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        let turn = |m: &Message| {
+            Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())])
+        };
+        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let values = context! {
+            messages => turns,
+            tools => (),
+            documents => (),
+            add_generation_prompt => open,
+            ..special
+        };
+        let template = self.environment.get_template("chat")?;
+        let text = template
+            .render(values)
+            .map_err(|e| anyhow!("the chat template refuses the conversation: {e:#}"))?;
+        unmark(&text, self.marked)
+    }
+}
+
+/// Replaces generation tags, which only `transformers` knows, by marks in the text.
+fn mark_answers(source: &str) -> (String, bool) {
+    let tag = Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+        .expect("invariant: the expression is constant");
+    let marked = tag.is_match(source);
+    // A block stays a block, so that the blanks around it are treated alike.
+    let replaced = tag.replace_all(source, |found: &regex::Captures| {
+        let mark = MARKS[usize::from(found.get(2).is_some())];
+        format!("{{%{} if true %}}{mark}{{% endif {}%}}", &found[1], &found[3])
+    });
+    (replaced.into_owned(), marked)
+}
+
+fn unmark(text: &str, marked: bool) -> Result<Rendered> {
+    if !marked {
+        return Ok(Rendered { text: text.to_owned(), answers: None });
+    }
+    let (mut out, mut answers, mut open) = (String::with_capacity(text.len()), Vec::new(), None);
+    for c in text.chars() {
+        match (MARKS.iter().position(|m| *m == c), open) {
+            (None, _) => out.push(c),
+            (Some(0), None) => open = Some(out.len()),
+            (Some(1), Some(start)) => {
+                answers.push(start..out.len());
+                open = None;
+            }
+            _ => bail!("the generation blocks of the chat template do not pair up"),
+        }
+    }
+    Ok(Rendered { text: out, answers: Some(answers) })
+}
+
+/// `tojson` as `transformers` has it: Python's separators, nothing escaped for HTML.
+fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let failed = |e| Error::new(ErrorKind::BadSerialization, format!("{e}"));
+    let mut out = Vec::new();
+    if let Some(n) = indent {
+        let blanks = " ".repeat(n);
+        let pretty = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
+        value
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty))
+            .map_err(failed)?;
+    } else {
+        value
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, Python))
+            .map_err(failed)?;
+    }
+    String::from_utf8(out).map_err(|e| Error::new(ErrorKind::BadSerialization, format!("{e}")))
+}
+
+/// Writes JSON as Python's `json.dumps` does.
+struct Python;
+
+impl serde_json::ser::Formatter for Python {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+    ) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message], open: bool) -> Result<Rendered> {
+        ChatTemplate::new(source, vec![("bos_token".into(), "<s>".into())])?.render(messages, open)
+    }
+
+    #[test]
+    fn what_templates_of_models_use_works() {
+        let one = [Message::new("user", " é<a> ")];
+        let text = |source: &str| render(source, &one, true).expect(source).text;
+        assert_eq!(text("{{ bos_token }}{{ messages[0].content.strip() }}"), "<s>é<a>");
+        assert_eq!(text("{{ messages[0] | tojson }}"), r#"{"role": "user", "content": " é<a> "}"#);
+        assert_eq!(text("{% if tools is none or tools is not defined %}no{% endif %}"), "no");
+        assert_eq!(text("{{ strftime_now('%d %b %Y') }}"), "26 Jul 2024");
+        assert_eq!(text("{{ [1, {'a': 2}] | tojson(indent=1) }}"), "[\n 1,\n {\n  \"a\": 2\n }\n]");
+        assert_eq!(
+            text(
+                "{% for i in range(9) %}\n  {% if i == 2 %}{% break %}{% endif %}\n{{ i }}{% endfor %}"
+            ),
+            "01"
+        );
+        assert_eq!(text("{% set ns = namespace(x=1) %}{% set ns.x = ns.x + 1 %}{{ ns.x }}"), "2");
+        assert_eq!(text("{% if add_generation_prompt %}open{% endif %}"), "open");
+        let error = render("{{ raise_exception('turns must alternate') }}", &one, false);
+        assert!(format!("{:#}", error.expect_err("refused")).contains("turns must alternate"));
+        assert!(render("{% nonsense %}", &one, false).is_err());
+    }
+
+    #[test]
+    fn generation_blocks_say_what_the_model_writes() {
+        let source = "{% for m in messages %}{% if m.role == 'user' %}U{{ m.content }}{% else %}A\
+                      {%- generation -%} {{ m.content }}!{% endgeneration %}{% endif %}{% endfor %}.";
+        let turns = [Message::new("user", "é"), Message::new("assistant", "yes")];
+        let rendered = render(source, &turns, false).expect("rendered");
+        assert_eq!(rendered.text, "UéAyes!.");
+        assert_eq!(rendered.answers.as_deref(), Some(std::slice::from_ref(&(4..8))));
+    }
+}

@@ -1,0 +1,162 @@
+//! What a step may cost in time and memory, and gradients that are added up from small batches.
+//! Knows nothing of any one kind.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+use crate::context::{Context, advise};
+use crate::model::{Compute, Forecast, Gradient, Packed, Policy, Predicted};
+
+/// How steps are computed. None of it changes what is learned, beyond rounding.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Computation {
+    /// Type of products: f32; bf16, with weights, moments and losses in f32; auto: bf16 where the
+    /// processor has instructions for it, so results differ between processors.
+    pub precision: Precision,
+    /// Rows of one forward and backward pass, whose gradients are added up; 0: all of a step.
+    pub micro_batch: u32,
+    /// Keep only the input of each layer and compute the rest again: less memory, a third more
+    /// time.
+    pub checkpoint_activations: bool,
+}
+
+/// The type in which products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[default]
+    F32,
+    Bf16,
+    Auto,
+}
+
+impl Computation {
+    /// What it comes to on this machine; says so where that is not in the params.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn resolve(&self, cx: &mut Context) -> Result<Compute> {
+        let kind = match self.precision {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::Auto if has_bf16() => Kind::BFloat16,
+            Precision::Auto => Kind::Float,
+        };
+        if self.precision == Precision::Auto {
+            let name = if kind == Kind::Float { "f32" } else { "bf16" };
+            cx.note(format!("precision auto: {name} on this processor"))?;
+        }
+        Ok(Compute { kind, checkpoint: self.checkpoint_activations, ..Compute::default() })
+    }
+
+    /// Rows of one pass, when a step has `batch`.
+    pub fn rows(&self, batch: usize) -> usize {
+        if self.micro_batch == 0 { batch } else { batch.min(self.micro_batch as usize) }
+    }
+}
+
+/// Whether the processor multiplies bf16 matrices itself.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+/// Says what a training step will take, and refuses one that takes more than there is.
+///
+/// # Errors
+/// When the memory that is free will not do; the help says what lowers the need.
+pub fn check_memory(cx: &mut Context, need: Forecast) -> Result<()> {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let total = mib(need.total());
+    let free = free_memory();
+    let left =
+        free.map_or_else(String::new, |free| format!("; {:.1} GiB free", mib(free) / 1024.0));
+    let text = format!(
+        "needs about {total:.0} MiB: weights {:.0}, moments {:.0}, gradient {:.0}, activations \
+         {:.0}{left}",
+        mib(need.weights),
+        mib(need.moments),
+        mib(need.gradient),
+        mib(need.activations),
+    );
+    if free.is_some_and(|free| need.total() > free) {
+        let help = if need.activations > need.moments {
+            "activations are most of it: compute.micro_batch: 1 or checkpoint_activations: true \
+             lower them, and so do shorter rows"
+        } else {
+            "moments and gradient are most of it: adapters (lora.rank, where the kind has them) or \
+             a smaller model lower them"
+        };
+        return Err(advise(text, help));
+    }
+    cx.note(text)
+}
+
+/// Bytes that this process may still take: of the machine, and of its control group.
+fn free_memory() -> Option<u64> {
+    let machine = kib_of("/proc/meminfo", "MemAvailable:");
+    let number = |file: &str| -> Option<u64> {
+        let path = std::path::Path::new("/sys/fs/cgroup").join(file);
+        fs_err::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let group = number("memory.max").zip(number("memory.current"));
+    // What the group holds of files can be given back, so this errs towards refusing nothing.
+    let cached = number("memory.max").map(|_| kib_of("/proc/meminfo", "Cached:").unwrap_or(0));
+    let group =
+        group.map(|(max, used)| max.saturating_sub(used.saturating_sub(cached.unwrap_or(0))));
+    [machine, group].into_iter().flatten().min()
+}
+
+/// Starts the measure of [`report_peak`]: the memory held now, bytes.
+pub fn memory_now() -> Option<u64> {
+    // Sets the peak back to what is held now; where that is not allowed, an earlier one counts.
+    drop(fs_err::write("/proc/self/clear_refs", "5"));
+    kib_of("/proc/self/status", "VmRSS:")
+}
+
+/// Sends the most memory held since [`memory_now`], beyond what was held then, where the system
+/// tells.
+///
+/// # Errors
+/// When the event cannot be sent.
+pub fn report_peak(cx: &mut Context, step: u64, before: Option<u64>) -> Result<()> {
+    let peak =
+        kib_of("/proc/self/status", "VmHWM:").zip(before).map(|(peak, old)| peak - old.min(peak));
+    match peak {
+        Some(bytes) => cx.metric(step, &[("time/peak_mib", bytes as f64 / f64::from(1 << 20))]),
+        None => Ok(()),
+    }
+}
+
+/// A figure of a file in `/proc`, given there in KiB, as bytes.
+fn kib_of(path: &str, name: &str) -> Option<u64> {
+    let text = fs_err::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Mean loss of each predicted token of all `batches`, and its gradient: the sums are divided
+/// once by the tokens of all, so it does not matter how rows are spread over batches.
+pub fn mean_nll(
+    policy: &Policy,
+    batches: impl IntoIterator<Item = Packed>,
+    tokens: usize,
+) -> Gradient {
+    let mut sum: Option<Gradient> = None;
+    for batch in batches {
+        let loss = |p: &Predicted| -p.log_probs.sum(Kind::Float) / tokens as f64;
+        let one = policy.backward(&batch, 1.0, false, loss);
+        sum = Some(match sum {
+            None => one,
+            Some(sum) => Gradient { loss: sum.loss + one.loss, flat: sum.flat + one.flat },
+        });
+    }
+    sum.expect("invariant: a step has one row or more")
+}

@@ -1,0 +1,129 @@
+//! `export`: a model as a folder that `transformers` opens.
+//! Knows nothing of training.
+
+use anyhow::{Context as _, Result};
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::data::Vocabulary;
+use crate::kind::{Stage, Summary, input, output};
+use crate::model::{Policy, Scorer, Trunk, write_shards};
+
+/// Params of `export`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Export {
+    /// Type of the weights: float32, or bfloat16 at half the size.
+    dtype: Dtype,
+    /// Largest file of weights, bytes; 0: one file.
+    #[schemars(extend("x-unit" = "count"))]
+    max_shard_size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Dtype {
+    Float32,
+    Bfloat16,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { dtype: Dtype::Float32, max_shard_size: 5_000_000_000 }
+    }
+}
+
+/// The template of models whose tokenizer was made by the kind `tokenizer`.
+const TEMPLATE: &str = "\
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'assistant' %}
+        {{- '<bot>' }}
+        {%- generation %}
+        {{- message.content + eos_token }}
+        {%- endgeneration %}
+    {%- elif message.role == 'user' %}
+        {{- '<user>' + message.content }}
+    {%- else %}
+        {{- message.content }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<bot>' }}
+{%- endif %}
+";
+
+impl Stage for Export {
+    const NAME: &'static str = "export";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "write a model in the format of transformers";
+
+    fn inputs() -> Vec<InputDoc> {
+        vec![input("model", &["model/policy", "model/reward"], "the model to write")]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![output(
+            "folder",
+            "model/huggingface",
+            "",
+            "from_pretrained opens it, with its tokenizer",
+        )]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        let (from, to) = (cx.path("model")?.to_owned(), cx.output("folder")?);
+        let vocabulary = cx.vocabulary(&from)?;
+        let config: Value = serde_json::from_slice(&fs_err::read(from.join("config.json"))?)
+            .context("config.json is not JSON")?;
+        let architecture = config["architectures"][0].as_str().unwrap_or_default();
+        let reward = architecture.ends_with("ForSequenceClassification");
+        let trunk = if reward { Scorer::open(&from)?.0 } else { Policy::open(&from)?.0 };
+        fs_err::create_dir_all(&to)?;
+        let half = self.dtype == Dtype::Bfloat16;
+        write_shards(&to, &trunk.params, half, self.max_shard_size)?;
+        let mut config = trunk.config.to_json(reward);
+        if half {
+            config["dtype"] = json!("bfloat16");
+            config["torch_dtype"] = json!("bfloat16");
+        }
+        write_json(&to.join("config.json"), &config)?;
+        if !reward {
+            let generation = json!({
+                "_from_model_config": true,
+                "bos_token_id": config["bos_token_id"],
+                "eos_token_id": config["eos_token_id"],
+                "pad_token_id": config["pad_token_id"],
+            });
+            write_json(&to.join("generation_config.json"), &generation)?;
+        }
+        vocabulary.save(&to)?;
+        if vocabulary.is_own() {
+            write_json(&to.join("tokenizer_config.json"), &own_settings(&vocabulary, &trunk))?;
+            fs_err::write(to.join("chat_template.jinja"), TEMPLATE)?;
+        }
+        cx.complete("folder", None)?;
+        Ok(Summary::from([("model/parameters".into(), trunk.params.numel() as f64)]))
+    }
+}
+
+/// `tokenizer_config.json` for a tokenizer of the kind `tokenizer`.
+fn own_settings(vocabulary: &Vocabulary, trunk: &Trunk) -> Value {
+    let special = vocabulary.special();
+    let token = |id: Option<i64>| id.and_then(|id| vocabulary.token(id));
+    json!({
+        "bos_token": token(special.bos),
+        "clean_up_tokenization_spaces": false,
+        "eos_token": token(special.eos.first().copied()),
+        "model_max_length": trunk.config.context,
+        "pad_token": token(Some(special.pad)),
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    })
+}
+
+fn write_json(path: &std::path::Path, value: &Value) -> Result<()> {
+    Ok(fs_err::write(path, serde_json::to_string_pretty(value)? + "\n")?)
+}

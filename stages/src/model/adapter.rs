@@ -1,0 +1,166 @@
+//! LoRA (Hu et al. 2021): small products beside frozen matrices.
+//! Knows nothing of layers; it is told which rows of which matrix each product stands beside.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+use super::params::{Init, Part, Stored};
+use super::{ParamSpec, Params, Trunk};
+
+/// Low-rank adapters beside the matrices of a frozen model. The saved model has them merged in.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lora {
+    /// Rank of the adapters; 0: off, all weights are trained.
+    #[schemars(range(max = 1024))]
+    pub rank: u32,
+    /// Scale of what they add, times the rank.
+    pub alpha: f64,
+    /// Matrices that get one: q, k, v and o of attention, gate, up and down of the MLP.
+    pub targets: Vec<Target>,
+}
+
+/// A matrix of every layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Default for Lora {
+    fn default() -> Self {
+        use Target::{Down, Gate, K, O, Q, Up, V};
+        Self { rank: 0, alpha: 16.0, targets: vec![Q, K, V, O, Gate, Up, Down] }
+    }
+}
+
+/// The adapters of a trunk.
+#[derive(Debug)]
+pub struct Adapter {
+    pub params: Params,
+    /// Place of a matrix → what stands beside it, by rows.
+    sites: BTreeMap<usize, Vec<Site>>,
+    /// α / rank.
+    scale: f64,
+}
+
+/// Rows of a matrix, and the places of A, `[rank, inputs]`, and B, `[rows, rank]`, if they have an
+/// adapter.
+#[derive(Debug)]
+struct Site {
+    rows: i64,
+    places: Option<(usize, usize)>,
+}
+
+impl Adapter {
+    /// What is added to `(x · gain) Wᵀ`, where `W` is the matrix at `place`: `[…, rows]`.
+    pub fn delta(
+        &self,
+        place: usize,
+        x: &Tensor,
+        gain: Option<&Tensor>,
+        kind: Kind,
+    ) -> Option<Tensor> {
+        let t = &self.params.tensors;
+        let pieces = self.sites.get(&place)?.iter().map(|site| match site.places {
+            Some((a, b)) => {
+                let a = gain.map_or_else(|| t[a].shallow_clone(), |gain| &t[a] * gain);
+                let inner = x.linear(&a.to_kind(kind), None::<Tensor>);
+                inner.linear(&(&t[b] * self.scale).to_kind(kind), None::<Tensor>)
+            }
+            None => {
+                let mut shape = x.size();
+                shape.pop();
+                shape.push(site.rows);
+                Tensor::zeros(shape, (kind, x.device()))
+            }
+        });
+        let pieces: Vec<Tensor> = pieces.collect();
+        Some(if pieces.len() == 1 { pieces[0].shallow_clone() } else { Tensor::cat(&pieces, -1) })
+    }
+}
+
+impl Trunk {
+    /// Freezes the weights and puts adapters beside them: A ~ N(0, 1/rank), drawn from `seed`, and
+    /// B = 0, so that nothing changes at first. A rank of 0 leaves everything as it is.
+    pub fn adapt(&mut self, lora: &Lora, seed: u64) {
+        if lora.rank == 0 || lora.targets.is_empty() {
+            return;
+        }
+        let c = &self.config;
+        let [q, k, v] = c.qkv_widths();
+        let up = if c.gated { vec![Target::Gate, Target::Up] } else { vec![Target::Up] };
+        let (mut specs, mut sites) = (Vec::new(), BTreeMap::new());
+        for (i, block) in self.layout.blocks.iter().enumerate() {
+            let up: Vec<_> = up.iter().map(|t| (*t, c.intermediate)).collect();
+            for (place, parts) in [
+                (block.qkv.weight, vec![(Target::Q, q), (Target::K, k), (Target::V, v)]),
+                (block.o.weight, vec![(Target::O, c.hidden)]),
+                (block.up.weight, up),
+                (block.down.weight, vec![(Target::Down, c.hidden)]),
+            ] {
+                let inputs = self.params.specs[place].shape[1];
+                let mut beside = Vec::new();
+                for (target, rows) in parts {
+                    let places = lora.targets.contains(&target).then(|| {
+                        let rank = i64::from(lora.rank);
+                        let name = |side: &str| format!("layers.{i}.{target:?}.lora_{side}");
+                        let std = Init::Normal(1.0 / rank as f64);
+                        specs.push(one(name("A"), vec![rank, inputs], std));
+                        specs.push(one(name("B"), vec![rows, rank], Init::Zeros));
+                        (specs.len() - 2, specs.len() - 1)
+                    });
+                    beside.push(Site { rows, places });
+                }
+                if beside.iter().any(|s| s.places.is_some()) {
+                    sites.insert(place, beside);
+                }
+            }
+        }
+        self.params = self.params.shared();
+        let scale = lora.alpha / f64::from(lora.rank);
+        let mut params = Params::init(specs, seed);
+        let device = self.params.flat.device();
+        if params.flat.device() != device {
+            params = Params::from_flat(params.specs, params.flat.to_device(device));
+        }
+        self.adapter = Some(Adapter { params, sites, scale });
+    }
+
+    /// Number of weights of the adapters; 0 without any.
+    pub fn adapter_size(&self) -> u64 {
+        self.adapter.as_ref().map_or(0, |a| a.params.numel() as u64)
+    }
+
+    /// The weights with the adapter added in; nothing without one.
+    pub(super) fn merged(&self) -> Option<Params> {
+        let adapter = self.adapter.as_ref()?;
+        let (out, t) = (self.params.duplicate(), &adapter.params.tensors);
+        no_grad(|| {
+            for (place, sites) in &adapter.sites {
+                let mut start = 0;
+                for site in sites {
+                    if let Some((a, b)) = site.places {
+                        let mut rows = out.tensors[*place].detach().narrow(0, start, site.rows);
+                        rows += t[b].matmul(&t[a]) * adapter.scale;
+                    }
+                    start += site.rows;
+                }
+            }
+        });
+        Some(out)
+    }
+}
+
+fn one(name: String, shape: Vec<i64>, init: Init) -> ParamSpec {
+    ParamSpec::new(vec![Part { name, shape, stored: Stored::Plain }], init)
+}

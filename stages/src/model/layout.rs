@@ -1,0 +1,257 @@
+//! Which parameters a model has, under which names files know them, and where each stands.
+//! Knows nothing of their values.
+
+use super::config::{Family, ModelConfig, Norm, Positions};
+use super::params::{Init, ParamSpec, Part, Stored};
+
+/// Places of a weight and its bias in the list of parameters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Linear {
+    pub weight: usize,
+    pub bias: Option<usize>,
+}
+
+/// Places of the parameters of one layer.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    pub attention_norm: Linear,
+    /// Queries, keys and values under one another.
+    pub qkv: Linear,
+    pub q_norm: Option<usize>,
+    pub k_norm: Option<usize>,
+    pub o: Linear,
+    pub mlp_norm: Linear,
+    /// The projection that is activated and, in a gated MLP, the other one below it.
+    pub up: Linear,
+    pub down: Linear,
+}
+
+/// Places of all parameters of a model.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    pub embed: usize,
+    /// The table of learned positions.
+    pub positions: Option<usize>,
+    pub blocks: Vec<Block>,
+    pub norm: Linear,
+    /// The output layer of a policy, which may be the embedding, or the scalar of a scorer.
+    pub head: Linear,
+}
+
+/// Names of the parts of one architecture, without `.weight` and `.bias`.
+struct Names {
+    embed: &'static str,
+    positions: &'static str,
+    layer: &'static str,
+    /// One name for a fused projection, or three.
+    qkv: &'static [&'static str],
+    o: &'static str,
+    /// One name, or two for a gated MLP.
+    up: &'static [&'static str],
+    down: &'static str,
+    norms: [&'static str; 2],
+    norm: &'static str,
+    head: &'static str,
+}
+
+const LLAMA: Names = Names {
+    embed: "model.embed_tokens",
+    positions: "",
+    layer: "model.layers.",
+    qkv: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    o: "self_attn.o_proj",
+    up: &["mlp.gate_proj", "mlp.up_proj"],
+    down: "mlp.down_proj",
+    norms: ["input_layernorm", "post_attention_layernorm"],
+    norm: "model.norm",
+    head: "lm_head",
+};
+
+const GPT2: Names = Names {
+    embed: "transformer.wte",
+    positions: "transformer.wpe",
+    layer: "transformer.h.",
+    qkv: &["attn.c_attn"],
+    o: "attn.c_proj",
+    up: &["mlp.c_fc"],
+    down: "mlp.c_proj",
+    norms: ["ln_1", "ln_2"],
+    norm: "transformer.ln_f",
+    head: "lm_head",
+};
+
+const GPT_NEOX: Names = Names {
+    embed: "gpt_neox.embed_in",
+    positions: "",
+    layer: "gpt_neox.layers.",
+    qkv: &["attention.query_key_value"],
+    o: "attention.dense",
+    up: &["mlp.dense_h_to_4h"],
+    down: "mlp.dense_4h_to_h",
+    norms: ["input_layernorm", "post_attention_layernorm"],
+    norm: "gpt_neox.final_layer_norm",
+    head: "embed_out",
+};
+
+/// What tensors of the bare model lack in front: `transformer.`, `gpt_neox.` or `model.`.
+pub fn prefix(family: Family) -> &'static str {
+    let name = names(family).embed;
+    name.split_inclusive('.').next().unwrap_or_default()
+}
+
+/// The name of the output layer's weight.
+pub fn head_name(family: Family) -> String {
+    format!("{}.weight", names(family).head)
+}
+
+fn names(family: Family) -> &'static Names {
+    match family {
+        Family::Gpt2 => &GPT2,
+        Family::GptNeox => &GPT_NEOX,
+        _ => &LLAMA,
+    }
+}
+
+/// The parameters of a model in storage order and the place of each: matrices first, so that those
+/// which decay are one stretch. `reward`: with a scalar head instead of the output layer.
+pub fn parameters(config: &ModelConfig, reward: bool) -> (Vec<ParamSpec>, Layout) {
+    let mut list = List { config, names: names(config.family), specs: Vec::new() };
+    let mut layout = Layout::default();
+    list.matrices(&mut layout, reward);
+    list.vectors(&mut layout, reward);
+    (list.specs, layout)
+}
+
+/// The list while it grows.
+struct List<'a> {
+    config: &'a ModelConfig,
+    names: &'static Names,
+    specs: Vec<ParamSpec>,
+}
+
+impl List<'_> {
+    fn matrices(&mut self, layout: &mut Layout, reward: bool) {
+        let (c, names) = (self.config, self.names);
+        let (d, f) = (c.hidden, c.intermediate);
+        let std = Init::Normal(0.02);
+        // Residual branches start smaller, by the depth (GPT-2).
+        let residual = Init::Normal(0.02 / (2.0 * c.layers as f64).sqrt());
+        layout.embed = self.one(format!("{}.weight", names.embed), vec![c.vocab, d], std);
+        if c.positions == Positions::Learned {
+            let name = format!("{}.weight", names.positions);
+            layout.positions = Some(self.one(name, vec![c.context, d], std));
+        }
+        for i in 0..c.layers {
+            let block = Block {
+                qkv: self.matrix(i, names.qkv, &c.qkv_widths(), d, std),
+                o: self.matrix(i, &[names.o], &[d], c.query_width(), residual),
+                up: self.matrix(i, names.up, &vec![f; names.up.len()], d, std),
+                down: self.matrix(i, &[names.down], &[d], f, residual),
+                ..Block::default()
+            };
+            layout.blocks.push(block);
+        }
+        layout.head.weight = if reward {
+            // Ziegler et al. 2019: N(0, 1/√(d+1)).
+            let std = 1.0 / ((d + 1) as f64).sqrt();
+            self.one("score.weight".into(), vec![1, d], Init::Normal(std))
+        } else if c.tie_embeddings {
+            layout.embed
+        } else {
+            self.one(head_name(c.family), vec![c.vocab, d], std)
+        };
+    }
+
+    fn vectors(&mut self, layout: &mut Layout, reward: bool) {
+        let (c, names) = (self.config, self.names);
+        let d = c.hidden;
+        for (i, block) in (0..c.layers).zip(&mut layout.blocks) {
+            let at = |tail: &str| format!("{}{i}.{tail}", names.layer);
+            block.attention_norm = self.norm(&at(names.norms[0]));
+            block.mlp_norm = self.norm(&at(names.norms[1]));
+            if c.qk_norm {
+                let mut gain = |tail| self.one(at(tail), vec![c.head_dim], Init::Ones);
+                block.q_norm = Some(gain("self_attn.q_norm.weight"));
+                block.k_norm = Some(gain("self_attn.k_norm.weight"));
+            }
+            if c.biases.qkv {
+                block.qkv.bias = Some(self.bias(i, names.qkv, &c.qkv_widths()));
+            }
+            if c.biases.o {
+                block.o.bias = Some(self.bias(i, &[names.o], &[d]));
+            }
+            if c.biases.mlp {
+                let sides = vec![c.intermediate; names.up.len()];
+                block.up.bias = Some(self.bias(i, names.up, &sides));
+                block.down.bias = Some(self.bias(i, &[names.down], &[d]));
+            }
+        }
+        layout.norm = self.norm(names.norm);
+        if reward {
+            layout.head.bias = Some(self.one("score.bias".into(), vec![1], Init::Zeros));
+        }
+    }
+
+    fn norm(&mut self, name: &str) -> Linear {
+        let d = self.config.hidden;
+        let weight = self.one(format!("{name}.weight"), vec![d], Init::Ones);
+        let bias = (self.config.norm == Norm::Layer)
+            .then(|| self.one(format!("{name}.bias"), vec![d], Init::Zeros));
+        Linear { weight, bias }
+    }
+
+    /// A matrix of layer `i` with `sides` rows, stacked, and `columns` columns.
+    fn matrix(
+        &mut self,
+        i: i64,
+        names: &[&str],
+        sides: &[i64],
+        columns: i64,
+        init: Init,
+    ) -> Linear {
+        let fused = names.len() < sides.len();
+        let stored = match self.config.family {
+            // Its linear layers are convolutions, stored as input × output.
+            Family::Gpt2 => Stored::Transposed,
+            _ if fused => Stored::ByHead(self.config.heads),
+            _ => Stored::Plain,
+        };
+        let parts = self.parts(i, names, sides, "weight", stored, Some(columns));
+        Linear { weight: self.push(ParamSpec::new(parts, init)), bias: None }
+    }
+
+    fn bias(&mut self, i: i64, names: &[&str], sides: &[i64]) -> usize {
+        let by_head = names.len() < sides.len() && self.config.family == Family::GptNeox;
+        let stored = if by_head { Stored::ByHead(self.config.heads) } else { Stored::Plain };
+        let parts = self.parts(i, names, sides, "bias", stored, None);
+        self.push(ParamSpec::new(parts, Init::Zeros))
+    }
+
+    fn parts(
+        &self,
+        i: i64,
+        names: &[&str],
+        sides: &[i64],
+        tail: &str,
+        stored: Stored,
+        columns: Option<i64>,
+    ) -> Vec<Part> {
+        let all = [sides.iter().sum()];
+        let sides = if names.len() < sides.len() { &all } else { sides };
+        let part = |(name, rows): (&&str, &i64)| Part {
+            name: format!("{}{i}.{name}.{tail}", self.names.layer),
+            shape: [*rows].into_iter().chain(columns).collect(),
+            stored,
+        };
+        names.iter().zip(sides).map(part).collect()
+    }
+
+    fn one(&mut self, name: String, shape: Vec<i64>, init: Init) -> usize {
+        self.push(ParamSpec::new(vec![Part { name, shape, stored: Stored::Plain }], init))
+    }
+
+    fn push(&mut self, spec: ParamSpec) -> usize {
+        self.specs.push(spec);
+        self.specs.len() - 1
+    }
+}

@@ -1,0 +1,118 @@
+//! How much memory training takes, by arithmetic, before any of it is taken.
+//! Knows nothing of stages or of how much there is.
+
+use tch::Kind;
+
+use super::config::{ModelConfig, Norm};
+use super::{Compute, ParamSpec};
+
+/// Bytes of an f32.
+const WORD: u64 = 4;
+
+/// The largest batch that goes forward and backward at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchShape {
+    pub rows: u64,
+    /// Tokens of a row.
+    pub time: u64,
+    /// Tokens that are predicted, of all rows together.
+    pub predicted: u64,
+    /// Several texts share a row.
+    pub packed: bool,
+}
+
+/// What a training step holds, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    pub weights: u64,
+    /// AdamW's two moments.
+    pub moments: u64,
+    /// The gradient by parameter and as a whole, and what turning it into a step takes.
+    pub gradient: u64,
+    /// What the forward pass keeps for the backward pass, and the largest part of that again.
+    pub activations: u64,
+}
+
+/// Kernels and buffers that libtorch makes at the first use.
+const FIXED: u64 = 24 << 20;
+
+impl Forecast {
+    /// All of it. The step of the optimizer comes when the activations are gone, but the allocator
+    /// keeps what it had for them.
+    pub fn total(&self) -> u64 {
+        FIXED + self.weights + self.moments + self.gradient + self.activations
+    }
+}
+
+/// The memory of training a model on batches of this shape; `adapter` is the number of weights of
+/// its adapters, 0 when all weights are trained.
+pub fn forecast(
+    config: &ModelConfig,
+    compute: &Compute,
+    adapter: u64,
+    shape: BatchShape,
+) -> Forecast {
+    let specs = ParamSpec::list(config, false);
+    let all = specs.iter().map(ParamSpec::numel).sum::<i64>() as u64;
+    let trained = if adapter > 0 { adapter } else { all };
+    Forecast {
+        weights: WORD * (all + adapter),
+        moments: 2 * WORD * trained,
+        // By parameter, as a whole, two while AdamW divides the moments, and as much again that
+        // the allocator holds between them: measured, see the test.
+        gradient: 6 * WORD * trained,
+        activations: activations(config, compute, adapter > 0, shape),
+    }
+}
+
+fn activations(c: &ModelConfig, compute: &Compute, adapted: bool, shape: BatchShape) -> u64 {
+    let (tokens, d, layers) = (shape.rows * shape.time, c.hidden as u64, c.layers as u64);
+    let fixed = layer_fixed(c, compute.kind, shape);
+    let layer = tokens * layer_bytes(c, compute.kind, adapted) + fixed;
+    let kept = if compute.checkpoint {
+        // The inputs of all layers; of one layer everything, and the gradient of that.
+        layers * tokens * d * WORD + 2 * layer
+    } else {
+        layers * layer
+    };
+    // The last layer's output, normed and chosen.
+    let ends = (3 * tokens + 2 * shape.predicted) * d * WORD;
+    // Logits, their log-softmax and its gradient, at most so many at once.
+    let logits = (shape.predicted * c.vocab as u64).min(compute.logits.max(c.vocab) as u64);
+    // The widest product and its gradient while one layer goes backward.
+    let widest = tokens * 4 * (c.intermediate as u64).max(d) * WORD;
+    // The output layer, converted.
+    let head = if compute.kind == Kind::Float { 0 } else { 2 * (c.vocab * c.hidden) as u64 };
+    kept + ends + head + (3 * logits * WORD).max(widest)
+}
+
+/// Bytes that one layer keeps of one token.
+fn layer_bytes(c: &ModelConfig, kind: Kind, adapted: bool) -> u64 {
+    let part = if kind == Kind::Float { WORD } else { 2 };
+    let (d, f) = (c.hidden as u64, c.intermediate as u64);
+    let [q, k, v] = c.qkv_widths().map(|n| n as u64);
+    // The two inputs of norms stay f32; what comes out of them is in the type of the products.
+    let norms = 2 * d * WORD + 2 * d * part;
+    let rotated = if c.rotary_dim() > 0 || c.qk_norm { q + k } else { 0 };
+    let normed = if c.qk_norm { 3 * (q + k) * WORD } else { 0 };
+    let spread = if q > k { 2 * q } else { 0 };
+    let attention = (q + k + v + rotated + spread + q) * part + c.heads as u64 * WORD + normed;
+    let mlp = if c.gated { 4 * f } else { 2 * f } * part;
+    // Of the sum of a product and its adapter, nothing of its own is kept but the narrow middle.
+    let adapter = if adapted { 64 * part } else { 0 };
+    norms + attention + mlp + adapter
+}
+
+/// Bytes that one layer keeps besides: folded or converted matrices, and masks.
+fn layer_fixed(c: &ModelConfig, kind: Kind, shape: BatchShape) -> u64 {
+    let (d, f) = (c.hidden as u64, c.intermediate as u64);
+    let qkv = c.qkv_widths().iter().sum::<i64>() as u64 * d;
+    let up = f * d * if c.gated { 2 } else { 1 };
+    let matrices = match (kind, c.norm) {
+        (Kind::Float, Norm::Rms) => (qkv + up) * WORD,
+        (Kind::Float, Norm::Layer) => 0,
+        _ => (qkv + c.query_width() as u64 * d + up + f * d) * 2,
+    };
+    let mask = if shape.packed { shape.rows * shape.time * shape.time * WORD } else { 0 };
+    matrices + mask
+}

@@ -1,0 +1,414 @@
+//! Models of other people: imported, run, exported; against transformers. See
+//! `fixtures/models/make.py`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use preflow_stages::data::{Message, Vocabulary};
+use preflow_stages::model::{Policy, WeightFile, Window};
+use preflow_stages::sampling::{Sampler, generate};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use crate::harness::{Ran, Workshop, close, numbers};
+
+const MODELS: [&str; 8] =
+    ["llama", "mistral", "qwen2", "qwen2_sharded", "qwen3", "gpt2", "pythia", "neox_sequential"];
+
+fn folder(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(model)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs_err::read_to_string(path).expect("a file")).expect("JSON")
+}
+
+fn expected() -> Value {
+    read(&folder("expected.json"))
+}
+
+fn ids(value: &Value) -> Vec<i64> {
+    value.as_array().expect("a list").iter().map(|x| x.as_i64().expect("an id")).collect()
+}
+
+fn import(shop: &Workshop, name: &str, from: &Path, params: Value) -> Ran {
+    shop.run(name, "import_model", params, &[("source", &[from.to_str().expect("UTF-8")])])
+}
+
+fn imported(shop: &Workshop, model: &str) -> (Policy, Vocabulary) {
+    tch::set_num_threads(1);
+    import(shop, model, &folder(model), json!({})).summary();
+    let path = shop.path(&format!("{model}.model"));
+    (
+        Policy::open(&path).expect("a model"),
+        Vocabulary::open(&path.join("tokenizer.json")).expect("a tokenizer"),
+    )
+}
+
+#[test]
+fn invariant_25_logits_and_greedy_answers_of_every_architecture_are_those_of_transformers() {
+    let (shop, expected) = (Workshop::new(), expected());
+    for model in MODELS {
+        let (policy, vocabulary) = imported(&shop, model);
+        let wanted = &expected[model];
+        let rows: Vec<Vec<i64>> =
+            wanted["rows"].as_array().expect("rows").iter().map(ids).collect();
+        let width = rows.iter().map(Vec::len).max().expect("rows");
+        let pad = policy.0.config.pad;
+        let start: Vec<i64> = rows.iter().map(|r| (width - r.len()) as i64).collect();
+        let left: Vec<i64> = rows
+            .iter()
+            .flat_map(|r| vec![pad; width - r.len()].into_iter().chain(r.iter().copied()))
+            .collect();
+        let left = Tensor::from_slice(&left).view([rows.len() as i64, -1]);
+        let hidden = policy.0.hidden(&left, &Window::Left(Tensor::from_slice(&start)));
+        let logits = policy.logits(&hidden.narrow(1, width as i64 - 2, 2));
+        for (i, row) in rows.iter().enumerate() {
+            let known = wanted["logits"][i].as_array().expect("logits");
+            let known: Vec<f64> = known.iter().map(|x| x.as_f64().expect("a number")).collect();
+            close(&numbers(&logits.select(0, i as i64)), &known, 1e-4);
+            let alone = Tensor::from_slice(row).unsqueeze(0);
+            let hidden = policy.0.hidden(&alone, &Window::Right);
+            let alone = policy.logits(&hidden.narrow(1, row.len() as i64 - 2, 2));
+            close(&numbers(&alone), &known, 1e-4);
+        }
+        let sampler =
+            Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, max_tokens: 12, seed: 1, step: 0 };
+        for (i, answer) in generate(&policy, &rows, &[0, 1, 2], &sampler).iter().enumerate() {
+            let known = ids(&wanted["greedy"][i]);
+            let end = known.iter().position(|t| policy.0.config.ends(*t));
+            assert_eq!(answer.tokens, known[..end.map_or(12, |e| e + 1)], "{model} {i}");
+            assert_eq!(answer.finished, end.is_some());
+        }
+        for text in wanted["texts"].as_array().expect("texts") {
+            let mut known = ids(&text["ids"]);
+            known.push(vocabulary.special().eos[0]);
+            let text = text["text"].as_str().expect("text");
+            assert_eq!(vocabulary.document(text).expect("ids"), known, "{model}");
+            assert_eq!(
+                vocabulary.decode(&vocabulary.encode(text).expect("ids")).expect("text"),
+                text
+            );
+        }
+    }
+}
+
+/// Type, shape and values of every tensor in a folder.
+fn tensors(folder: &Path) -> BTreeMap<String, (String, Vec<u64>, Vec<f64>)> {
+    let files = fs_err::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path());
+    let mut out = BTreeMap::new();
+    for path in files.filter(|p| p.extension().is_some_and(|e| e == "safetensors")) {
+        let mut file = WeightFile::open(&path).expect("sound");
+        let found: Vec<_> = file.tensors().map(|(n, t)| (n.to_owned(), t.clone())).collect();
+        for (name, stretch) in found {
+            let values = numbers(&file.read(&name).expect("values"));
+            out.insert(name, (stretch.dtype, stretch.shape, values));
+        }
+    }
+    out
+}
+
+#[test]
+fn invariant_25_import_and_export_change_no_bit() {
+    let shop = Workshop::new();
+    for model in MODELS {
+        import(&shop, model, &folder(model), json!({})).summary();
+        let half = model == "mistral";
+        let params = json!({
+            "dtype": if half { "bfloat16" } else { "float32" },
+            "max_shard_size": if model == "qwen2_sharded" { 16_000 } else { 0 },
+        });
+        let name = format!("{model}_out");
+        shop.run(&name, "export", params, &[("model", &[&format!("{model}.model")])]).summary();
+        let out = shop.path(&format!("{name}.folder"));
+        assert!(tensors(&out) == tensors(&folder(model)), "{model}");
+        assert_eq!(out.join("model.safetensors.index.json").is_file(), model == "qwen2_sharded");
+        for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            let (a, b) = (std::fs::read(out.join(file)), std::fs::read(folder(model).join(file)));
+            assert_eq!(a.ok(), b.ok(), "{model}/{file}");
+        }
+        let (ours, theirs) =
+            (read(&out.join("config.json")), read(&folder(model).join("config.json")));
+        // Dropout is off here, and a filling was chosen where there was none.
+        let apart = |key: &str| {
+            ["transformers_version", "pad_token_id", "classifier_dropout"].contains(&key)
+                || key.contains("drop")
+                || key.starts_with("summary_")
+                || ["layer_types", "max_window_layers", "is_decoder", "add_cross_attention"]
+                    .contains(&key)
+        };
+        for (key, value) in theirs.as_object().expect("a map").iter().filter(|(k, _)| !apart(k)) {
+            assert_eq!(&ours[key], value, "{model}: {key}");
+        }
+        // What was exported is imported again as the same model.
+        import(&shop, "again", &out, json!({})).summary();
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            let bytes = |name: &str| fs_err::read(shop.path(name).join(file)).expect("bytes");
+            assert!(bytes("again.model") == bytes(&format!("{model}.model")), "{model}/{file}");
+        }
+        fs_err::remove_dir_all(shop.path("again.model")).expect("removed");
+    }
+}
+
+fn chat(value: &Value) -> Vec<Message> {
+    serde_json::from_value(value.clone()).expect("messages")
+}
+
+#[test]
+fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
+    let (shop, expected) = (Workshop::new(), expected());
+    let (_, qwen) = imported(&shop, "qwen2");
+    for known in expected["chats"].as_array().expect("chats") {
+        let row = qwen.conversation(&chat(&known["messages"])).expect("a row");
+        assert_eq!(row.tokens, ids(&known["ids"]));
+        let mask: Vec<i64> = row.mask.iter().map(|m| i64::from(*m)).collect();
+        assert_eq!(mask, ids(&known["mask"]));
+        assert!(row.learned() > 0);
+    }
+    // Llama's template marks nothing: the mask comes from rendering what stands before each answer.
+    let (_, llama) = imported(&shop, "llama");
+    let known = &expected["llama_chat"];
+    let messages = chat(&known["messages"]);
+    let row = llama.conversation(&messages).expect("a row");
+    assert_eq!(row.tokens, ids(&known["ids"]));
+    let learned: Vec<i64> =
+        row.tokens.iter().zip(&row.mask).filter(|(_, m)| **m).map(|(t, _)| *t).collect();
+    let mut answers = Vec::new();
+    for message in messages.iter().filter(|m| m.is_answer()) {
+        answers.extend(llama.completion(&message.content, true).expect("ids"));
+    }
+    assert_eq!(learned, answers);
+    // Two end tokens; the one that ends turns comes first.
+    assert_eq!(llama.special().eos, [2, 1]);
+    let whole = llama.encode(known["prompt"].as_str().expect("text")).expect("ids");
+    assert!(whole.ends_with(&llama.prompt("is the red fish in the net ?").expect("ids")[1..]));
+    // A prompt that is too long loses its beginning, not the template's.
+    let long = "is the red fish in the net ? ".repeat(9);
+    let whole = qwen.prompt(&long).expect("ids");
+    let (cut, was_cut) = qwen.prompt_within(&long, 40).expect("ids");
+    assert!(was_cut && cut.len() <= 40 && cut.len() > 30, "{}", cut.len());
+    let head = qwen.prompt("").expect("ids");
+    assert_eq!(cut[..3], head[..3]);
+    assert_eq!(cut[cut.len() - 12..], whole[whole.len() - 12..]);
+    assert_eq!(qwen.prompt_within(&long, 999).expect("ids"), (whole, false));
+    let odd = llama.conversation(&[Message::new("tool", "x"), Message::new("assistant", "y")]);
+    assert!(format!("{:#}", odd.expect_err("refused")).contains("unknown role `tool`"));
+}
+
+type Tensors = Vec<(String, Tensor)>;
+
+/// A copy of a fixture to spoil.
+fn copy(shop: &Workshop, model: &str, name: &str) -> PathBuf {
+    let to = shop.path(name);
+    fs_err::create_dir_all(&to).expect("a folder");
+    for entry in fs_err::read_dir(folder(model)).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs_err::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    to
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = read(path);
+    change(&mut value);
+    fs_err::write(path, value.to_string()).expect("written");
+}
+
+#[test]
+fn invariant_26_a_filling_that_is_the_end_is_refused_and_a_missing_one_chosen() {
+    let shop = Workshop::new();
+    let same = copy(&shop, "qwen2", "same");
+    change(&same.join("config.json"), |c| c["pad_token_id"] = json!(2));
+    let failure = import(&shop, "a", &same, json!({})).failure();
+    assert!(failure.contains("`<|im_end|>` is both the filling"), "{failure}");
+    assert!(failure.contains("pad_token: "), "{failure}");
+    let ran = import(&shop, "b", &same, json!({"pad_token": "<|endoftext|>"}));
+    ran.summary();
+    assert_eq!(read(&shop.path("b.model/config.json"))["pad_token_id"], 0);
+    let failure = import(&shop, "c", &same, json!({"pad_token": "<nope>"})).failure();
+    assert!(failure.contains("no token `<nope>`"), "{failure}");
+    // Pythia names none: a token is chosen that ends nothing, and said.
+    let ran = import(&shop, "d", &folder("pythia"), json!({}));
+    assert!(ran.notes().contains("names no filling"), "{}", ran.notes());
+    assert_ne!(read(&shop.path("d.model/config.json"))["pad_token_id"], 0);
+    let endless = copy(&shop, "pythia", "endless");
+    for file in ["config.json", "generation_config.json"] {
+        change(&endless.join(file), |c| c["eos_token_id"] = Value::Null);
+    }
+    change(&endless.join("tokenizer_config.json"), |c| c["eos_token"] = Value::Null);
+    let failure = import(&shop, "e", &endless, json!({})).failure();
+    assert!(failure.contains("ends an answer"), "{failure}");
+}
+
+#[test]
+fn configs_that_ask_for_other_arithmetic_are_refused_by_key() {
+    let shop = Workshop::new();
+    let cases: [(&str, &str, Value, &str); 12] = [
+        ("llama", "model_type", json!("mixtral"), "`model_type` is \"mixtral\""),
+        ("llama", "quantization_config", json!({"bits": 4}), "`quantization_config`"),
+        ("llama", "hidden_act", json!("relu"), "`hidden_act`"),
+        (
+            "llama",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "factor": 2.0}),
+            "`rope_type` is yarn",
+        ),
+        (
+            "llama",
+            "rope_scaling",
+            json!({"type": "dynamic", "factor": 2.0}),
+            "`rope_type` is dynamic",
+        ),
+        ("llama", "rope_parameters", json!({"rope_type": "linear"}), "`factor`"),
+        ("llama", "num_key_value_heads", json!(3), "multiple of kv_heads"),
+        ("llama", "hidden_size", Value::Null, "`hidden_size` is missing"),
+        ("mistral", "sliding_window", json!(32), "`sliding_window` 32 is shorter"),
+        (
+            "gpt2",
+            "scale_attn_by_inverse_layer_idx",
+            json!(true),
+            "`scale_attn_by_inverse_layer_idx`",
+        ),
+        ("llama", "vocab_size", json!(90), "the model only 90"),
+        ("llama", "intermediate_size", json!(25), "has shape"),
+    ];
+    for (i, (model, key, value, says)) in cases.into_iter().enumerate() {
+        let spoiled = copy(&shop, model, &format!("spoiled{i}"));
+        change(&spoiled.join("config.json"), |c| c[key] = value);
+        let failure = import(&shop, &format!("x{i}"), &spoiled, json!({})).failure();
+        assert!(failure.contains(says), "{key}: {failure}");
+    }
+    // A window is no hindrance to rows that are not longer.
+    let short = copy(&shop, "mistral", "short");
+    change(&short.join("config.json"), |c| c["sliding_window"] = json!(32));
+    import(&shop, "short_rows", &short, json!({"context": 32})).summary();
+    let failure = import(&shop, "long", &folder("qwen2"), json!({"context": 65})).failure();
+    assert!(failure.contains("made for 64"), "{failure}");
+    let failure = import(&shop, "learned", &folder("gpt2"), json!({"context": 32})).failure();
+    assert!(failure.contains("learned positions"), "{failure}");
+}
+
+#[test]
+fn invariant_25_weights_that_do_not_fit_are_refused_by_name() {
+    let shop = Workshop::new();
+    let spoil = |name: &str, model: &str, spoil: &dyn Fn(&Path), says: &str| {
+        let path = copy(&shop, model, name);
+        spoil(&path);
+        let failure = import(&shop, &format!("{name}_in"), &path, json!({})).failure();
+        assert!(failure.contains(says), "{name}: {failure}");
+    };
+    let remove = |file: &'static str| {
+        move |path: &Path| fs_err::remove_file(path.join(file)).expect("removed")
+    };
+    spoil("none", "llama", &remove("model.safetensors"), "neither model.safetensors");
+    spoil(
+        "pickle",
+        "llama",
+        &|path| {
+            fs_err::rename(path.join("model.safetensors"), path.join("pytorch_model.bin"))
+                .expect("renamed")
+        },
+        "safe_serialization=True",
+    );
+    spoil("no_tokenizer", "llama", &remove("tokenizer.json"), "has no tokenizer.json");
+    spoil(
+        "shard",
+        "qwen2_sharded",
+        &remove("model-00002-of-00002.safetensors"),
+        "model-00002-of-00002",
+    );
+    let index = |edit: fn(&mut Value)| {
+        move |path: &Path| change(&path.join("model.safetensors.index.json"), edit)
+    };
+    spoil(
+        "outside",
+        "qwen2_sharded",
+        &index(|v| v["weight_map"]["lm_head.weight"] = json!("../x")),
+        "no file name",
+    );
+    spoil(
+        "misplaced",
+        "qwen2_sharded",
+        &index(|v| {
+            v["weight_map"]["model.norm.weight"] = json!("model-00001-of-00002.safetensors")
+        }),
+        "where it is not",
+    );
+    spoil("no_map", "qwen2_sharded", &index(|v| *v = json!({})), "no `weight_map`");
+    // The same tensor twice, a missing one, an unknown one, values that are not finite.
+    let rewrite = |path: &Path, edit: &dyn Fn(&mut Tensors)| {
+        let path = path.join("model.safetensors");
+        let mut tensors = Tensor::read_safetensors(&path).expect("read");
+        edit(&mut tensors);
+        Tensor::write_safetensors(&tensors, &path).expect("written");
+    };
+    spoil(
+        "missing",
+        "llama",
+        &|p| rewrite(p, &|t| t.retain(|(n, _)| n != "model.norm.weight")),
+        "`model.norm.weight` is missing",
+    );
+    let extra = |name: &'static str| {
+        move |p: &Path| {
+            rewrite(p, &|t| {
+                t.push((name.into(), Tensor::zeros([2], (Kind::Float, tch::Device::Cpu))))
+            });
+        }
+    };
+    spoil("unknown", "llama", &extra("model.extra.weight"), "`model.extra.weight` is not part");
+    spoil(
+        "not_finite",
+        "llama",
+        &|p| {
+            rewrite(p, &|t| {
+                let (_, norm) = t.iter().find(|(n, _)| n == "model.norm.weight").expect("there");
+                let _ = norm.narrow(0, 3, 2).fill_(f64::NAN);
+            });
+        },
+        "`model.norm.weight` has 2 values that are not finite",
+    );
+    spoil(
+        "tied",
+        "qwen2",
+        &|p| {
+            rewrite(p, &|t| {
+                t.push((
+                    "lm_head.weight".into(),
+                    Tensor::zeros([96, 16], (Kind::Float, tch::Device::Cpu)),
+                ))
+            })
+        },
+        "differ",
+    );
+    spoil(
+        "integers",
+        "llama",
+        &|p| {
+            rewrite(p, &|t| {
+                let place = t.iter().position(|(n, _)| n == "model.norm.weight").expect("there");
+                t[place].1 = t[place].1.to_kind(Kind::Int);
+            });
+        },
+        "supported are F32, F16 and BF16",
+    );
+    // Buffers that old files carry, bare names and half precision are no hindrance.
+    let old = copy(&shop, "gpt2", "old");
+    rewrite(&old, &|t| {
+        for (name, tensor) in t.iter_mut() {
+            *name = name.replace("transformer.", "");
+            *tensor = tensor.to_kind(Kind::Half);
+        }
+        t.push((
+            "h.0.attn.bias".into(),
+            Tensor::zeros([1, 1, 8, 8], (Kind::Bool, tch::Device::Cpu)),
+        ));
+    });
+    import(&shop, "old_in", &old, json!({})).summary();
+    let (half, full) = (tensors(&shop.path("old_in.model")), tensors(&folder("gpt2")));
+    assert_eq!(half.keys().collect::<Vec<_>>(), full.keys().collect::<Vec<_>>());
+    for (name, (_, shape, values)) in &half {
+        assert_eq!(shape, &full[name].1);
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-3 * b.abs().max(1.0);
+        assert!(values.iter().zip(&full[name].2).all(near), "{name}");
+    }
+}
