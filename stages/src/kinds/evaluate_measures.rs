@@ -428,6 +428,7 @@ mod tests {
 
     #[test]
     fn the_kl_of_answers_is_the_mean_of_k1_with_less_noise() {
+        tch::set_num_threads(1);
         let policy = |seed: u64| {
             let config = ModelConfig {
                 vocab: 16,
