@@ -9,10 +9,12 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
 use super::rewards::{Judge, Mix, Prompts};
+use super::rollout::Rollout;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};

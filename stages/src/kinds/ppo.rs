@@ -11,9 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::rewards::{Judge, Mix, Prompts};
+use super::rollout::Rollout;
 use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};

@@ -12,11 +12,13 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
 use super::preferences::preferences;
 use super::rewards::{Candidate, Judge, Mix, Prompts};
+use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
 use crate::data::{Column, Example, Examples, Table, Vocabulary};

@@ -2,8 +2,9 @@
 
 use preflow_stages::data::{EOS, Example, PAD};
 use preflow_stages::kinds::compute::Computation;
-use preflow_stages::kinds::on_policy::{OnPolicy, Rollout, StepLoss};
+use preflow_stages::kinds::on_policy::{OnPolicy, StepLoss};
 use preflow_stages::kinds::ppo::Ppo;
+use preflow_stages::kinds::rollout::Rollout;
 use preflow_stages::model::{Cache, Packed, Params, Policy, Scorer, Window};
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
