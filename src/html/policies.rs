@@ -7,7 +7,8 @@ use super::result::{Figures, Scale, figure_name, interval, names_of, shown};
 use super::{EvaluationRow, ReportData, text};
 
 /// What is worth comparing besides the headline, in this order.
-const TELLING: [&str; 7] = ["gold", "reward", "win_rate", "kl", "eos_rate", "length", "distinct_2"];
+const TELLING: [&str; 7] =
+    ["gold", "reward", "win_rate", "win_rate_people", "kl", "eos_rate", "length"];
 
 /// A policy a row, a figure a column; on a narrow screen a policy a card.
 pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {

@@ -17,6 +17,7 @@ use super::evaluate_measures::{
     Answers, Figure, JudgeBy, Judged, Measures, alarms, completion_losses, table_of,
 };
 use super::evaluate_panel::{Distance, Draw, Panel};
+use super::evaluate_people::people_figures;
 use super::evaluate_text::Trained;
 use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
@@ -67,6 +68,9 @@ pub struct Evaluate {
     /// What decides which answer wins: gold (the rules), reward (the reward model), or auto: gold
     /// where there are rules, else the reward.
     judge_by: JudgeBy,
+    /// Policies whose answers people compared: policy → name of what is connected to `labels`, pairs
+    /// whose first answer is the policy's (`sample_pairs` with `against`).
+    people: BTreeMap<String, String>,
     /// What answers of the reference would be like if the reward model picked the best of some.
     best_of: BestOf,
     /// Prompts of `train` that are answered too, to be compared with unseen ones.
@@ -109,6 +113,7 @@ impl Default for Evaluate {
             baseline: String::new(),
             reference: String::new(),
             judge_by: JudgeBy::Auto,
+            people: BTreeMap::new(),
             best_of: BestOf::default(),
             train_prompts: 256,
             show: 5,
@@ -151,6 +156,10 @@ impl Stage for Evaluate {
                 &["dataset/prompt_completion"],
                 "what they were trained on: is it learned or copied?",
             ),
+            InputDoc {
+                optional: true,
+                ..many("labels", &["dataset/labels"], "comparisons of policies, see `people`")
+            },
         ]
     }
 
@@ -176,7 +185,8 @@ impl Stage for Evaluate {
         let mut panel = self.panel(cx, &field, train.as_ref().map(|(all, _)| all))?;
         let seen = train.as_ref().map(|(_, some)| some);
         let gathered = self.gather(cx, &field, &mut panel, &prompts, seen)?;
-        let figures = self.figures(&field, &panel, &gathered, &buckets);
+        let mut figures = self.figures(&field, &panel, &gathered, &buckets);
+        figures.extend(people_figures(cx, &self.people, &field.policies, self.headline_bucket())?);
         let (_, headline) = self.headline_of(&buckets);
         // The reference and those before it are what training started from.
         for answers in &gathered.main[field.reference + 1..field.policies.len()] {

@@ -11,6 +11,7 @@ mod evaluate;
 mod evaluate_curves;
 mod evaluate_measures;
 mod evaluate_panel;
+mod evaluate_people;
 mod evaluate_text;
 mod export;
 pub mod grpo;

@@ -1,0 +1,79 @@
+//! Win rates from labels: whoever compared the answers of two policies decides.
+//! Knows nothing of policies or rewards.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::evaluate_measures::Figure;
+use crate::context::{Context, advise};
+use crate::data::{Column, Table, read_tables};
+use crate::stats::{Estimate, wilson};
+
+/// `win_rate_people` of each policy that `people` names, in `bucket`: the share of labels in which
+/// its answer, the first of the pair, was preferred; ties count half.
+///
+/// # Errors
+/// When a policy or a dataset of labels is unknown, or the labels do not say what was chosen.
+pub fn people_figures(
+    cx: &Context,
+    people: &BTreeMap<String, String>,
+    policies: &[(String, std::path::PathBuf)],
+    bucket: &str,
+) -> Result<Vec<Figure>> {
+    let inputs = cx.inputs("labels");
+    let mut figures = Vec::new();
+    for (policy, labels) in people {
+        if !policies.iter().any(|(name, _)| name == policy) {
+            let have: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
+            let help = format!("the policies are {}", have.join(", "));
+            return Err(advise(format!("`people` names the unknown policy `{policy}`"), help));
+        }
+        let Some(input) = inputs.iter().find(|i| i.name == *labels) else {
+            let have: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+            let help = format!("connected to port `labels`: {}", have.join(", "));
+            return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
+        };
+        let context = || format!("input `labels` ({labels})");
+        let table = read_tables(&input.paths).with_context(context)?;
+        let estimate = first_wins(&table).with_context(context)?;
+        let (policy, bucket) = (policy.clone(), bucket.to_owned());
+        figures.push(Figure { policy, bucket, name: "win_rate_people".into(), estimate });
+    }
+    Ok(figures)
+}
+
+/// Share of labels that chose the first answer.
+fn first_wins(labels: &Table) -> Result<Estimate> {
+    let Some(Column::Text(choices)) = labels.column("choice") else {
+        bail!("the labels have no column `choice`");
+    };
+    let ties = labels.bools("tie", false);
+    let mut wins = 0.0;
+    for (row, (choice, tie)) in choices.iter().zip(ties).enumerate() {
+        wins += match choice.as_deref() {
+            _ if tie => 0.5,
+            Some("a") => 1.0,
+            Some("b") => 0.0,
+            Some("tie") => 0.5,
+            other => bail!("row {}: choice is {other:?}, neither a, b nor tie", row + 1),
+        };
+    }
+    Ok(wilson(wins, choices.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_count_half_and_an_odd_choice_is_named() {
+        let table = |choices: &[&str]| {
+            Table::new(vec![("choice", Column::text(choices.iter().copied()))]).expect("a table")
+        };
+        let found = first_wins(&table(&["a", "a", "b", "tie"])).expect("a share");
+        assert_eq!((found.value, found.n), (0.625, 4));
+        let odd = first_wins(&table(&["a", "left"])).expect_err("refused");
+        assert!(format!("{odd:#}").contains("row 2"), "{odd:#}");
+    }
+}
