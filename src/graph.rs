@@ -2,6 +2,7 @@
 //! Knows nothing of files that exist, time or processes.
 
 mod draft;
+pub mod gate;
 mod order;
 mod resolve;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::Pipeline;
 use crate::protocol::Execution;
+pub use gate::{Condition, Unmet};
 
 /// A pipeline with every reference resolved. `stages` is in topological order (ties: file order).
 #[derive(Debug, Clone)]
@@ -47,6 +49,9 @@ pub struct GraphStage {
     /// The first one is the primary output.
     pub outputs: Vec<GraphOutput>,
     pub execution: Execution,
+    /// What its figures must be before anything that depends on it runs; never part of the
+    /// identity.
+    pub gate: Vec<Condition>,
     /// Default for `execution.threads`; 0: the whole pool.
     pub kind_threads: u32,
     /// Param that holds the command line when the stage is a plain program.

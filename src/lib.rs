@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod columns;
 pub mod diagnostic;
 pub mod exec;
 pub mod graph;
@@ -19,3 +20,4 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod store;
+pub mod tensorboard;

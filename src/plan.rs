@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Graph, Producer};
+use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::heads::Heads;
 use crate::store::{Entry, Health, Store, StoreError};
@@ -41,6 +41,8 @@ pub enum Verdict {
     Miss(Identity, Reason),
     /// An upstream stage must run first: their indices, nearest first.
     Wait(Vec<usize>),
+    /// It would run, but the gate of this stage, upstream of it, is not met.
+    Barred(usize),
 }
 
 /// Digests of a stage's outputs, by port.
@@ -53,6 +55,8 @@ pub struct Selection {
     pub wanted: BTreeSet<usize>,
     /// Indices whose cache is not read.
     pub forced: BTreeSet<usize>,
+    /// Indices of stages whose gate may be unmet.
+    pub accepted: BTreeSet<usize>,
 }
 
 /// A stage name on the command line that the pipeline does not have.
@@ -76,6 +80,8 @@ pub struct Judge<'a> {
 #[derive(Debug)]
 pub struct Plan {
     pub verdicts: Vec<Option<Verdict>>,
+    /// Stages that are made and whose gate is not met, with what is not met.
+    pub gates: BTreeMap<usize, Vec<Unmet>>,
 }
 
 impl Selection {
@@ -89,12 +95,7 @@ impl Selection {
         from: &[String],
         force: &[String],
     ) -> Result<Self, UnknownStage> {
-        let find = |name: &String| {
-            graph.find(name).ok_or_else(|| UnknownStage {
-                name: name.clone(),
-                suggestion: crate::graph::suggest_stage(graph, name),
-            })
-        };
+        let find = |name: &String| find(graph, name);
         let mut wanted: BTreeSet<usize> = targets.iter().map(find).collect::<Result<_, _>>()?;
         let mut forced: BTreeSet<usize> = force.iter().map(find).collect::<Result<_, _>>()?;
         let mut started: BTreeSet<usize> = from.iter().map(find).collect::<Result<_, _>>()?;
@@ -113,7 +114,61 @@ impl Selection {
                 wanted.extend(graph.upstream(stage));
             }
         }
-        Ok(Self { wanted, forced })
+        Ok(Self { wanted, forced, accepted: BTreeSet::new() })
+    }
+
+    /// The same, going on behind the gates of these stages whether they are met or not.
+    ///
+    /// # Errors
+    /// A name that is not a stage.
+    pub fn accepting(mut self, graph: &Graph, names: &[String]) -> Result<Self, UnknownStage> {
+        self.accepted = names.iter().map(|name| find(graph, name)).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+}
+
+fn find(graph: &Graph, name: &str) -> Result<usize, UnknownStage> {
+    graph.find(name).ok_or_else(|| UnknownStage {
+        name: name.to_owned(),
+        suggestion: crate::graph::suggest_stage(graph, name),
+    })
+}
+
+/// Which stages lie behind a closed gate; stages are asked in graph order.
+#[derive(Debug)]
+pub struct Gates {
+    /// Conditions that are not met, by stage.
+    pub unmet: BTreeMap<usize, Vec<Unmet>>,
+    accepted: BTreeSet<usize>,
+}
+
+impl Gates {
+    #[must_use]
+    pub fn new(selection: &Selection) -> Self {
+        Self { unmet: BTreeMap::new(), accepted: selection.accepted.clone() }
+    }
+
+    /// Looks at a stage that is made, with these figures. True: its gate is met.
+    pub fn pass(&mut self, graph: &Graph, stage: usize, figures: &gate::Figures) -> bool {
+        let unmet = gate::unmet(&graph.stages[stage].gate, figures);
+        let met = unmet.is_empty();
+        self.unmet.remove(&stage);
+        if !met {
+            self.unmet.insert(stage, unmet);
+        }
+        met
+    }
+
+    /// Nothing that depends on this stage may run.
+    #[must_use]
+    pub fn is_closed(&self, stage: usize) -> bool {
+        self.unmet.contains_key(&stage) && !self.accepted.contains(&stage)
+    }
+
+    /// The user lets pass that the gate of this stage is not met.
+    #[must_use]
+    pub fn is_accepted(&self, stage: usize) -> bool {
+        self.unmet.contains_key(&stage) && self.accepted.contains(&stage)
     }
 }
 
@@ -157,19 +212,30 @@ impl Judge<'_> {
     /// See [`Judge::judge`].
     pub fn plan(&self, selection: &Selection) -> Result<Plan, StoreError> {
         let mut known: Vec<Option<Outputs>> = vec![None; self.graph.stages.len()];
-        let mut verdicts = Vec::with_capacity(known.len());
+        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(known.len());
+        let mut gates = Gates::new(selection);
+        let mut behind: Vec<Option<usize>> = vec![None; known.len()];
         for stage in 0..known.len() {
             if !selection.wanted.contains(&stage) {
                 verdicts.push(None);
                 continue;
             }
+            let upstream = self.graph.upstream(stage).into_iter();
+            behind[stage] = upstream
+                .filter_map(|up| if gates.is_closed(up) { Some(up) } else { behind[up] })
+                .next();
             let verdict = self.judge(stage, &known, selection.forced.contains(&stage))?;
+            let verdict = match (verdict, behind[stage]) {
+                (Verdict::Miss(..) | Verdict::Wait(_), Some(gate)) => Verdict::Barred(gate),
+                (verdict, _) => verdict,
+            };
             if let Verdict::Hit(entry) = &verdict {
                 known[stage] = Some(outputs_of(entry));
+                gates.pass(self.graph, stage, &entry.made.summary);
             }
             verdicts.push(Some(verdict));
         }
-        Ok(Plan { verdicts })
+        Ok(Plan { verdicts, gates: gates.unmet })
     }
 
     /// The pre-image of a stage whose inputs are known.

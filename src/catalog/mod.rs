@@ -162,7 +162,7 @@ fn check_kind(doc: &KindDoc) -> Result<(), CatalogError> {
     let params = doc.params.get("properties").and_then(Value::as_object);
     let open = doc.open_ports.iter().flat_map(|o| [&o.inputs, &o.outputs]);
     let names = doc.inputs.iter().map(|i| &i.name).chain(open);
-    let mut seen = BTreeSet::from(["kind", "run"]);
+    let mut seen = BTreeSet::from(["kind", "run", "gate"]);
     for name in names
         .map(String::as_str)
         .chain(params.into_iter().flat_map(|p| p.keys()).map(String::as_str))

@@ -1,6 +1,7 @@
 //! `preflow config`: the pipeline as it will run, every default filled in, every value with its
 //! origin. Does not know which stages have run.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::exit::Exit;
 use super::{Global, load, print, refuse};
 use crate::catalog::Catalog;
-use crate::graph::{Graph, GraphStage, Producer};
+use crate::graph::{Condition, Graph, GraphStage, Producer};
 use crate::pipeline::{Key, Node, NodeValue, Pipeline, Stage, place};
 
 #[derive(Debug, Args)]
@@ -81,6 +82,14 @@ fn stage_lines(stage: &Stage, resolved: &GraphStage, lines: &mut Vec<Line>) {
     }
     let fields: Vec<(&Key, &Node)> = stage.fields.iter().map(|(k, n)| (k, n)).collect();
     param_lines(&resolved.params, &fields, 2, lines);
+    if !resolved.gate.is_empty() {
+        let at =
+            stage.gate.as_ref().map(|g| format!("{}, not part of the identity", place(&g.span)));
+        lines.push(line(2, "gate", "", &at.unwrap_or_default()));
+        for (figure, conditions) in conditions(&resolved.gate) {
+            lines.push(line(3, &scalar(figure), &flow(&conditions), ""));
+        }
+    }
     if let Some(run) = &stage.run {
         let run_fields: Vec<(&Key, &Node)> =
             run.as_map().unwrap_or_default().iter().map(|(k, n)| (k, n)).collect();
@@ -97,6 +106,17 @@ fn stage_lines(stage: &Stage, resolved: &GraphStage, lines: &mut Vec<Line>) {
             param_lines(&given, &run_fields, 3, lines);
         }
     }
+}
+
+/// Conditions by figure, as a pipeline file writes them.
+fn conditions(gate: &[Condition]) -> BTreeMap<&str, Value> {
+    let mut all: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for condition in gate {
+        let text = condition.to_string();
+        let text = text[condition.figure.len()..].trim_start().to_owned();
+        all.entry(&condition.figure).or_default().push(Value::String(text));
+    }
+    all.into_iter().map(|(figure, texts)| (figure, Value::Array(texts))).collect()
 }
 
 fn param_lines(
@@ -229,5 +249,5 @@ fn stage_json(stage: &GraphStage, graph: &Graph) -> Value {
     let outputs: Vec<Value> =
         stage.outputs.iter().map(|o| json!({ "port": o.name, "type": o.port_type })).collect();
     json!({ "name": stage.name, "kind": stage.kind, "version": stage.version,
-            "params": stage.params, "inputs": inputs, "outputs": outputs, "run": stage.execution })
+            "params": stage.params, "inputs": inputs, "outputs": outputs, "run": stage.execution, "gate": conditions(&stage.gate) })
 }

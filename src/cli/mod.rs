@@ -9,10 +9,12 @@ pub mod gc;
 pub mod graph;
 pub mod kinds;
 pub mod logs;
+pub mod metrics;
 pub mod plan;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod sample;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -73,6 +75,10 @@ pub enum Verb {
     Status(plan::StatusArgs),
     /// Explain one stage, down to the root cause
     Why(why::WhyArgs),
+    /// Talk to a model of a pipeline
+    Sample(sample::SampleArgs),
+    /// Print the figures that stages left behind, or write them for TensorBoard
+    Metrics(metrics::MetricsArgs),
     /// Show what a stage's last attempt said
     Logs(logs::LogsArgs),
     /// Find what is wrong in pipeline files, without running anything
@@ -109,6 +115,9 @@ pub fn main() -> Exit {
         }
     };
     std::panic::set_hook(Box::new(|fault| {
+        if crate::columns::is_reading() {
+            return;
+        }
         let place = fault.location().map(ToString::to_string).unwrap_or_default();
         let what = fault.payload_as_str().unwrap_or("no message");
         complain(&format!(
@@ -129,6 +138,8 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Plan(args) => plan::plan(args, global, look),
         Verb::Status(args) => plan::status(args, global, look),
         Verb::Why(args) => why::why(args, global, look),
+        Verb::Sample(args) => sample::sample(args, global, look),
+        Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => Ok(check::run(args, global)),
         Verb::Config(args) => Ok(config::run(args, global)),

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
+use crate::graph::gate;
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line, words};
 
@@ -20,12 +21,15 @@ pub struct PlanArgs {
     /// As in `run`
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
+    /// As in `run`
+    #[arg(long, value_name = "STAGE")]
+    pub accept_gate: Vec<String>,
 }
 
 /// One line of the table.
 pub struct Row {
     pub stage: String,
-    /// `reuse`, `run`, `wait`.
+    /// `reuse`, `run`, `wait`, `gate`.
     pub state: &'static str,
     pub why: String,
     /// Seconds it took last time, if it ever ran.
@@ -41,17 +45,27 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
         let name = loaded.graph.stages[stage].name.clone();
         let last = || heads.stages.get(&name).and_then(|f| loaded.store.entry(f).ok().flatten());
         let (state, why, seconds) = match verdict {
-            Verdict::Hit(entry) => ("reuse", String::new(), Some(entry.made.seconds)),
+            Verdict::Hit(entry) => ("reuse", unmet(plan, stage), Some(entry.made.seconds)),
             Verdict::Miss(_, reason) => {
                 ("run", words::reason(reason), last().map(|e| e.made.seconds))
             }
             Verdict::Wait(upstream) => {
                 ("wait", waits_for(loaded, plan, upstream), last().map(|e| e.made.seconds))
             }
+            Verdict::Barred(by) => {
+                let by = &loaded.graph.stages[*by].name;
+                ("gate", format!("gate of `{by}` not met"), last().map(|e| e.made.seconds))
+            }
         };
         rows.push(Row { stage: name, state, why, seconds });
     }
     rows
+}
+
+/// What the gate of a finished stage misses; empty when it is met.
+pub fn unmet(plan: &Plan, stage: usize) -> String {
+    let missed = plan.gates.get(&stage);
+    missed.map_or_else(String::new, |unmet| format!("gate not met: {}", gate::sentence(unmet)))
 }
 
 fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
@@ -76,6 +90,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let selection = loaded.accepting(selection, &args.accept_gate)?;
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();
@@ -90,7 +105,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     for row in &rows {
         let style = match row.state {
             "run" => "36",
-            "wait" => "33",
+            "wait" | "gate" => "33",
             _ => "2",
         };
         let state = look.paint(style, &format!("{:<5}", row.state));
@@ -108,16 +123,23 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
 fn last_line(rows: &[Row]) -> String {
     let count = |state| rows.iter().filter(|r| r.state == state).count();
     let sum = |reused: bool| -> f64 {
-        rows.iter().filter(|r| (r.state == "reuse") == reused).filter_map(|r| r.seconds).sum()
+        let counts =
+            |state| if reused { state == "reuse" } else { ["run", "wait"].contains(&state) };
+        rows.iter().filter(|r| counts(r.state)).filter_map(|r| r.seconds).sum()
     };
     let (run, wait, reused) = (count("run"), count("wait"), count("reuse"));
-    if run + wait == 0 {
+    let gated = match count("gate") {
+        0 => String::new(),
+        n => format!(" · {n} behind a gate"),
+    };
+    if run + wait == 0 && gated.is_empty() {
         return format!(" nothing to do: {reused} reused, saves ~{}", words::seconds(sum(true)));
     }
-    let unknown = rows.iter().any(|r| r.state != "reuse" && r.seconds.is_none());
+    let unknown = |r: &Row| ["run", "wait"].contains(&r.state) && r.seconds.is_none();
+    let unknown = rows.iter().any(unknown);
     let time = if unknown { "? + " } else { "" };
     let mut text = format!(
-        " {run} run · {wait} wait · {reused} reused   {time}~{}",
+        " {run} run · {wait} wait{gated} · {reused} reused   {time}~{}",
         words::seconds(sum(false))
     );
     if reused > 0 {
@@ -171,10 +193,14 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
                 at.replace('T', " "),
                 entry.fingerprint.short()
             );
+            if !row.why.is_empty() {
+                text.push_str(&format!("  {}", look.paint("33", &row.why)));
+            }
             list.push(json!({
                 "stage": row.stage, "state": state, "at": entry.made.at,
                 "seconds": entry.made.seconds, "bytes": bytes,
                 "fingerprint": entry.fingerprint, "outputs": crate::plan::outputs_of(entry),
+                "gate": row.why,
             }));
         } else {
             list.push(json!({"stage": row.stage, "state": state, "why": row.why}));

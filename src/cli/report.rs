@@ -81,7 +81,7 @@ fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
                 },
                 seconds: entry.map(|e| e.made.seconds),
                 upstream: loaded.graph.upstream(index),
-                notes: entry.map(notes).unwrap_or_default(),
+                notes: entry.map(notes).into_iter().flatten().chain(gate(plan, index)).collect(),
                 fingerprint: entry.map(|e| e.fingerprint.hex()).unwrap_or_default(),
                 params: html::params(&node.params),
                 ..StageReport::default()
@@ -90,8 +90,17 @@ fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
         .collect()
 }
 
+/// What its gate misses, as a warning.
+fn gate(plan: &Plan, stage: usize) -> Option<Note> {
+    let text = super::plan::unmet(plan, stage);
+    (!text.is_empty()).then_some(Note { warning: true, text })
+}
+
 fn notes(entry: &Entry) -> Vec<Note> {
-    entry.made.notes.iter().map(|text| Note { warning: false, text: text.clone() }).collect()
+    let notes = entry.made.notes.iter().map(|text| Note { warning: false, text: text.clone() });
+    let accepted = entry.made.accepted.iter();
+    let accepted = accepted.map(|gate| Note { warning: true, text: format!("accepted: {gate}") });
+    notes.chain(accepted).collect()
 }
 
 fn entry(verdict: Option<&Verdict>) -> Option<&Entry> {

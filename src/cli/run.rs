@@ -52,6 +52,9 @@ pub struct RunArgs {
     /// After a failure, go on with what does not depend on it
     #[arg(long, short)]
     pub keep_going: bool,
+    /// Go on behind this stage's gate though it is not met; what runs then keeps a note of it
+    #[arg(long, value_name = "STAGE")]
+    pub accept_gate: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
@@ -65,6 +68,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let (file, targets) = workspace::file_and_names(&args.words)?;
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
+    let selection = loaded.accepting(selection, &args.accept_gate)?;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let options = Options {
         id: run_id(),
@@ -100,6 +104,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     Ok(match summary.exit() {
         0 => Exit::Done,
         1 => Exit::StageFailed,
+        2 => Exit::Usage,
         3 => Exit::Waiting,
         4 => Exit::Store,
         _ => Exit::Interrupted,

@@ -29,6 +29,7 @@ pub fn schema(catalog: &Catalog) -> Value {
     let kinds: Vec<&KindDoc> = catalog.kinds().map(|k| &k.doc).collect();
     let mut definitions = Map::new();
     definitions.insert("run".to_owned(), editor(execution::schema()));
+    definitions.insert("gate".to_owned(), gate());
     for kind in &kinds {
         definitions.insert(format!("kind-{}", kind.name), stage_of(kind));
     }
@@ -132,9 +133,22 @@ fn stage_of(kind: &KindDoc) -> Value {
     properties
         .insert("kind".to_owned(), json!({ "const": kind.name, "description": kind.summary }));
     properties.insert("run".to_owned(), json!({ "$ref": "#/definitions/run" }));
+    properties.insert("gate".to_owned(), json!({ "$ref": "#/definitions/gate" }));
     json!({
         "type": "object", "description": kind.summary, "additionalProperties": false,
         "required": required, "properties": properties
+    })
+}
+
+/// What the figures of a stage must be before anything that depends on it runs.
+fn gate() -> Value {
+    let one = json!({ "type": "string", "pattern": r"^\s*(>=|>|<=|<)\s*[-+.0-9$]" });
+    let many = json!({ "type": "array", "items": one, "minItems": 1 });
+    json!({
+        "type": "object", "minProperties": 1,
+        "description": "What its figures must be before anything that depends on it runs; never \
+                        part of its identity.",
+        "additionalProperties": { "anyOf": [one, many], "description": "As in `>= 0.62`" }
     })
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
-use crate::graph::Producer;
+use crate::graph::{Producer, gate};
 use crate::identity::Change;
 use crate::plan::{Plan, Reason, Selection, Verdict};
 use crate::report::{Look, line, words};
@@ -72,6 +72,17 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
         let text = match &plan.verdicts[stage] {
             None => continue,
             Some(Verdict::Hit(entry)) => {
+                let gates: Vec<String> = entry
+                    .made
+                    .accepted
+                    .iter()
+                    .map(|g| format!("; accepted: {g}"))
+                    .chain(
+                        plan.gates
+                            .get(&stage)
+                            .map(|u| format!("; gate not met: {}", gate::sentence(u))),
+                    )
+                    .collect();
                 let reason = serde_json::from_value(entry.made.reason.clone()).ok();
                 if let Some(reason) = &reason {
                     causes = upstream_causes(loaded, stage, reason);
@@ -80,13 +91,18 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                     reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
                 let state = if depth == 0 { "up to date; it last ran" } else { "ran" };
                 format!(
-                    "{state} {}: {said}",
-                    entry.made.at.get(..16).unwrap_or("").replace('T', " ")
+                    "{state} {}: {said}{}",
+                    entry.made.at.get(..16).unwrap_or("").replace('T', " "),
+                    gates.concat()
                 )
             }
             Some(Verdict::Miss(_, reason)) => {
                 causes = upstream_causes(loaded, stage, reason);
                 format!("runs: {}", long_reason(reason))
+            }
+            Some(Verdict::Barred(by)) => {
+                causes.push(*by);
+                format!("does not run: the gate of `{}` is not met", loaded.graph.stages[*by].name)
             }
             Some(Verdict::Wait(upstream)) => {
                 causes.clone_from(upstream);

@@ -11,9 +11,10 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, Producer};
 use crate::identity::Digest;
 use crate::pipeline;
-use crate::plan::{Judge, Selection};
+use crate::plan::{Judge, Plan, Selection, Verdict};
+use crate::report::words;
 use crate::store::heads::Heads;
-use crate::store::{SourceDigest, Store, StoreError};
+use crate::store::{Entry, SourceDigest, Store, StoreError};
 
 /// A pipeline that is loaded and checked, with its store.
 pub struct Loaded {
@@ -110,6 +111,20 @@ pub fn open_store(args: &Global, root: &Path) -> Result<Arc<Store>, Failure> {
 }
 
 impl Loaded {
+    /// The selection, going on behind the gates of the named stages.
+    ///
+    /// # Errors
+    /// A name that is not a stage, or a stage without a gate.
+    pub fn accepting(&self, selection: Selection, names: &[String]) -> Result<Selection, Failure> {
+        let selection = selection.accepting(&self.graph, names)?;
+        let open = selection.accepted.iter().map(|stage| &self.graph.stages[*stage]);
+        match open.into_iter().find(|stage| stage.gate.is_empty()) {
+            Some(stage) => Err(Failure::usage(format!("stage `{}` has no gate", stage.name))
+                .help("--accept-gate names the stage that `gate:` stands at")),
+            None => Ok(selection),
+        }
+    }
+
     /// Digests of the sources that the wanted stages read, hashed side by side.
     ///
     /// # Errors
@@ -175,6 +190,21 @@ impl Loaded {
         };
         Diagnostic::new(format!("source `{}`: {error}", node.name), Some(node.span.clone()))
             .help(help)
+    }
+
+    /// What a stage made: what is up to date, or else the last, with why it is stale. Only entries
+    /// whose outputs are there.
+    #[must_use]
+    pub fn newest(&self, plan: &Plan, stage: usize) -> Option<(Entry, Option<String>)> {
+        let sound = |entry: &Entry| matches!(self.store.health(entry), Ok(None));
+        let why = match plan.verdicts.get(stage)?.as_ref()? {
+            Verdict::Hit(entry) => return Some((*entry.clone(), None)),
+            Verdict::Miss(_, reason) => words::reason(reason),
+            _ => "something upstream may change".to_owned(),
+        };
+        let last = self.heads().stages.get(&self.graph.stages[stage].name).copied()?;
+        let entry = self.store.entry(&last).ok()??;
+        sound(&entry).then_some((entry, Some(why)))
     }
 
     #[must_use]

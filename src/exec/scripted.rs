@@ -15,6 +15,8 @@ use crate::protocol::Event;
 pub enum Act {
     /// Writes these bytes to every output and is done.
     Write(String),
+    /// Does what a task without a script does, and reports these figures.
+    Report(BTreeMap<String, Option<f64>>),
     /// Ends so.
     End(Outcome),
     /// Runs until it is stopped.
@@ -53,7 +55,12 @@ impl Executor for Scripted {
             .get_mut(&task.spec.stage)
             .and_then(VecDeque::pop_front)
             .unwrap_or_else(|| Act::Write(format!("made by {}\n", task.spec.stage)));
+        let mut summary = BTreeMap::new();
         let act = match act {
+            Act::Report(figures) => {
+                summary = figures;
+                Act::Write(format!("made by {}\n", task.spec.stage))
+            }
             Act::Touch(path) => {
                 touch(&path);
                 Act::Write(String::new())
@@ -62,7 +69,7 @@ impl Executor for Scripted {
         };
         Box::pin(async move {
             match act {
-                Act::Touch(_) => unreachable!("invariant: replaced above"),
+                Act::Touch(_) | Act::Report(_) => unreachable!("invariant: replaced above"),
                 Act::End(outcome) => outcome,
                 Act::Hang => {
                     let _ = stop.wait_for(|s| *s > Stop::Go).await;
@@ -77,7 +84,7 @@ impl Executor for Scripted {
                         }
                     }
                     Outcome::Done {
-                        summary: BTreeMap::new(),
+                        summary,
                         worker: "scripted".into(),
                         backend: String::new(),
                         device: "cpu".into(),

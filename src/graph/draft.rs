@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Diagnostics, GraphOutput};
+use super::{Condition, Diagnostics, GraphOutput, gate};
 use crate::catalog::{Catalog, Kind, execution};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
 use crate::pipeline::{Key, Node, NodeValue, Stage, check_name};
@@ -18,6 +18,7 @@ pub struct Draft<'a> {
     pub params: Map<String, Value>,
     pub outputs: Vec<GraphOutput>,
     pub execution: Execution,
+    pub gate: Vec<Condition>,
     /// Its own fields are sound; otherwise what follows from them is not complained about.
     pub sound: bool,
 }
@@ -42,6 +43,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
             params: Map::new(),
             outputs: Vec::new(),
             execution: Execution::default(),
+            gate: Vec::new(),
             sound: false,
         };
     };
@@ -98,8 +100,10 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
         }),
         None => Execution::default(),
     };
+    let gate = stage.gate.as_ref().map(|node| gate::read(node, &owner, problems));
+    let gate = gate.unwrap_or_default();
     let sound = problems.len() == before;
-    Draft { stage, kind: Some(kind), connections, params, outputs, execution, sound }
+    Draft { stage, kind: Some(kind), connections, params, outputs, execution, gate, sound }
 }
 
 fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
@@ -127,7 +131,7 @@ fn suggest_port<'a>(problem: Diagnostic, kind: &'a Kind, meant: &mut Vec<&'a str
     let Some(typed) = typed else { return problem };
     let open = kind.doc.open_ports.iter().flat_map(|o| [o.inputs.as_str(), o.outputs.as_str()]);
     let ports = kind.doc.inputs.iter().map(|i| i.name.as_str());
-    let all = kind.param_names().chain(ports).chain(open).chain(["kind", "run"]);
+    let all = kind.param_names().chain(ports).chain(open).chain(["kind", "run", "gate"]);
     let Some(near) = did_you_mean(&typed, all) else { return problem };
     meant.push(near);
     problem.label(format!("did you mean `{near}`?"))

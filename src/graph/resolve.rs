@@ -281,6 +281,7 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
         inputs,
         outputs: draft.outputs,
         execution: draft.execution,
+        gate: draft.gate,
         kind_threads: kind.threads,
         program: kind.program.as_ref().map(|p| p.command.clone()),
         span: draft.stage.name.span.clone(),

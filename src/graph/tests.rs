@@ -185,3 +185,62 @@ fn ten_thousand_stages_in_a_row_resolve() {
     assert!(problems.contains("s0 → s1 → s2"), "{problems}");
     assert!(problems.contains("s9999 → s0"), "{problems}");
 }
+
+#[test]
+fn gates_are_conditions_on_figures() {
+    let gate = |text: &str| {
+        resolve(&format!("  a: {{ kind: clean, text: raw, gate: {text} }}\n"))
+            .map(|graph| graph.stages[0].gate.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .map_err(|problems| crate::diagnostic::lines(&problems))
+    };
+    assert_eq!(
+        gate("{ eval/accuracy: '>= 0.62', kl: ['> -1', '<=10'], x: '<1e-3' }").unwrap(),
+        ["eval/accuracy >= 0.62", "kl > -1", "kl <= 10", "x < 0.001"]
+    );
+    insta::assert_snapshot!(
+        [
+            "{ a: '=> 1' }", "{ a: '== 1' }", "{ a: '>= much' }", "{ a: '>= NaN' }", "{ a: 0.62 }",
+            "{ a: '0.62' }", "{ a: [] }", "{ a: { min: 1 } }", "{}", "'>= 0.62'", "~",
+        ]
+        .map(|text| gate(text).expect_err("it has a problem"))
+        .join("\n"),
+        @r#"
+    dir/p.yaml:6:43 [\'=> 1\'] `a` needs a condition | `=>` is none of >=, >, <=, < | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [\'== 1\'] `a` needs a condition | `==` is none of >=, >, <=, < | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [\'>= much\'] `a` needs a condition | `much` is not a number | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [\'>= NaN\'] `a` needs a condition | `NaN` is not a number | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [0.62] `a` needs a condition | a number alone: at least, or at most? | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [\'0.62\'] `a` needs a condition | no comparison in front of the number | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [[] `a` needs a condition | the list is empty | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:43 [{] `a` needs a condition | not a text such as ">= 0.62" | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:38 [{] `gate` of stage `a` maps figures to conditions | found an empty map | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:38 [\'>= 0.62\'] `gate` of stage `a` maps figures to conditions | found text | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    dir/p.yaml:6:38 [~] `gate` of stage `a` maps figures to conditions | found nothing | gate: { FIGURE: ">= NUMBER" }, with >=, >, <= or <
+    "#
+    );
+}
+
+#[test]
+fn a_gate_is_met_by_figures() {
+    use gate::{Figures, sentence, unmet};
+    let graph = resolve(
+        "  a: { kind: clean, text: raw, gate: { acc: '>= 0.62', kl: '< 10', n: '> 0' } }\n",
+    )
+    .unwrap();
+    let gate = &graph.stages[0].gate;
+    let said = |acc: f64, kl: Option<f64>| {
+        let figures: Figures =
+            [("acc", Some(acc)), ("kl", kl), ("n", Some(1.0))].map(|(k, v)| (k.into(), v)).into();
+        sentence(&unmet(gate, &figures))
+    };
+    assert_eq!(said(0.62, Some(9.9)), "");
+    assert_eq!(said(0.58, Some(10.0)), "acc is 0.58, must be >= 0.62; kl is 10, must be < 10");
+    assert_eq!(
+        said(0.619_999, None),
+        "acc is 0.619999, must be >= 0.62; kl is not a number, must be < 10"
+    );
+    let few: Figures = [("acc".to_owned(), Some(1.0)), ("kl".to_owned(), Some(1.0))].into();
+    let unmet = unmet(gate, &few);
+    assert_eq!(sentence(&unmet), "it reports no `n`; it reports acc, kl");
+    assert!(unmet[0].is_mistake());
+}

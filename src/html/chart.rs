@@ -12,6 +12,8 @@ pub struct Series<'a> {
     pub points: &'a [(f64, f64)],
     /// Draw points instead of a line, as large as they weigh. One weight a point.
     pub weights: Option<&'a [f64]>,
+    /// Number of its colour; absent: that of its place.
+    pub colour: Option<usize>,
 }
 
 /// What a chart shows.
@@ -82,7 +84,8 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         let ends = [(x.0.max(y.0), x.0.max(y.0)), (x.1.min(y.1), x.1.min(y.1))];
         plot.draw_series(DashedLineSeries::new(ends, 4, 4, AXIS.stroke_width(1)))?;
     }
-    for ((line, series), colour) in lines.iter().zip(&chart.series).zip(LINES) {
+    for (i, (line, series)) in lines.iter().zip(&chart.series).enumerate() {
+        let colour = LINES[series.colour.unwrap_or(i) % LINES.len()];
         let inside = |p: &(f64, f64)| (p.0.clamp(x.0, x.1), p.1.clamp(y.0, y.1));
         let line: Vec<(f64, f64)> = line.iter().map(inside).collect();
         let dot = |(at, size): ((f64, f64), i32)| Circle::new(at, size, colour.filled());

@@ -4,7 +4,9 @@
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
-use super::{CalibrationBin, LabelExample, LabelsReport, ReportData, RewardReport, text};
+use super::{
+    CalibrationBin, LabelExample, LabelsReport, LearningPoint, ReportData, RewardReport, text,
+};
 
 /// Comparisons shown.
 const EXAMPLES: usize = 4;
@@ -82,6 +84,7 @@ fn reward_of(reward: &RewardReport) -> Markup {
                     @if let Some(accuracy) = reward.accuracy { (agreement(reward, accuracy)) }
                 }
                 @if !reward.bins.is_empty() { (reliability(&reward.bins)) }
+                @if reward.learning.len() > 1 { (learning(reward)) }
             }
         }
     }
@@ -121,6 +124,44 @@ fn agreement(reward: &RewardReport, accuracy: f64) -> Markup {
     }
 }
 
+/// Would more labels help?
+fn learning(reward: &RewardReport) -> Markup {
+    let line = |f: &dyn Fn(&LearningPoint) -> Option<f64>| -> Vec<(f64, f64)> {
+        reward.learning.iter().filter_map(|p| Some((p.labels, f(p)?))).collect()
+    };
+    let middle = line(&|p| Some(p.accuracy));
+    let low = line(&|p| Some(p.interval?.0));
+    let high = line(&|p| Some(p.interval?.1));
+    let most = reward.learning.iter().map(|p| p.labels).fold(0.0, f64::max);
+    let ceiling: Vec<(f64, f64)> =
+        reward.ceiling.into_iter().flat_map(|c| [(0.0, c), (most, c)]).collect();
+    let series = |name, points, colour| Series { name, points, weights: None, colour };
+    let all = middle.iter().chain(&low).chain(&high).chain(&ceiling).map(|p| p.1);
+    let (least, top) = all.fold((0.5_f64, 0.0_f64), |(l, h), v| (l.min(v), h.max(v)));
+    let chart = Chart {
+        title: "Held-out accuracy by the number of labels it learned from, with its 95 % interval"
+            .into(),
+        series: vec![
+            series("accuracy", &middle, Some(0)),
+            series("95 % interval, low", &low, Some(2)),
+            series("95 % interval, high", &high, Some(2)),
+            series("ceiling", &ceiling, Some(1)),
+        ],
+        x: Some((0.0, most.max(1.0))),
+        y: Some((least, (top + 0.02).min(1.0))),
+        diagonal: false,
+        size: (320, 240),
+    };
+    html! {
+        figure {
+            figcaption { span.metric { "accuracy by labels" }
+                span.key.c1 { "accuracy" } span.key.c3 { "95 %" }
+                @if reward.ceiling.is_some() { span.key.c2 { "ceiling" } } }
+            (chart::svg(&chart))
+        }
+    }
+}
+
 fn reliability(bins: &[CalibrationBin]) -> Markup {
     let sane = bins.iter().filter(|b| b.confidence.is_finite() && b.accuracy.is_finite());
     let bins: Vec<&CalibrationBin> = sane.collect();
@@ -131,7 +172,7 @@ fn reliability(bins: &[CalibrationBin]) -> Markup {
     let chart = Chart {
         title: "Accuracy by confidence; larger dots stand for more pairs, the dashed line for a calibrated judge"
             .into(),
-        series: vec![Series { name: "accuracy", points: &points, weights: Some(&weights) }],
+        series: vec![Series { name: "accuracy", points: &points, weights: Some(&weights), colour: None }],
         x: Some((low, 1.0)),
         y: Some((low.max(0.0), 1.0)),
         diagonal: true,

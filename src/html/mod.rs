@@ -1,10 +1,13 @@
 //! The run report: one self-contained HTML file that loads nothing from anywhere.
 //! Does not know how stages are run; it shows what it is given.
 
+mod alarms;
 mod answers;
 mod chart;
 mod evidence;
 mod flow;
+mod frontier;
+mod policies;
 pub mod read;
 mod result;
 #[cfg(test)]
@@ -113,6 +116,17 @@ pub struct RewardReport {
     /// What a perfect judge would reach on labels this noisy.
     pub ceiling: Option<f64>,
     pub bins: Vec<CalibrationBin>,
+    /// Accuracy by the number of labels it was trained on.
+    pub learning: Vec<LearningPoint>,
+}
+
+/// A point of a learning curve.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LearningPoint {
+    pub labels: f64,
+    pub accuracy: f64,
+    /// 95 % interval.
+    pub interval: Option<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -184,6 +198,9 @@ pub fn render(data: &ReportData) -> String {
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let sections = [
         result::section(data),
+        alarms::section(data),
+        frontier::section(data),
+        policies::memory(data),
         flow::section(data),
         answers::side_by_side(data),
         training::section(data),

@@ -2,19 +2,13 @@
 //! Goes by port types and column names; what is missing is left out, never an error.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
-
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_cast::cast;
-use arrow_schema::DataType;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use thiserror::Error;
+use std::path::PathBuf;
 
 use super::{
-    CalibrationBin, EvaluationRow, LabelExample, LabelsReport, ReportData, RewardReport, SampleRow,
+    CalibrationBin, EvaluationRow, LabelExample, LabelsReport, LearningPoint, ReportData,
+    RewardReport, SampleRow,
 };
+use crate::columns::{ReadError, each_batch};
 
 /// Rows read of one file; reports are for people.
 const MOST_ROWS: usize = 200_000;
@@ -29,17 +23,6 @@ pub struct OutputFile {
     pub port: String,
     pub port_type: String,
     pub path: PathBuf,
-}
-
-/// A file that the report has to do without.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    #[error("cannot open {path}: {source}")]
-    Open { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not readable as Parquet: {source}")]
-    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
-    #[error("{path} holds a broken batch: {source}")]
-    Batch { path: PathBuf, source: arrow_schema::ArrowError },
 }
 
 /// Adds what the outputs say. Returns what could not be read; the rest is still there.
@@ -65,77 +48,9 @@ fn fill_one(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError>
     }
 }
 
-/// The rows of a file, batch by batch.
-fn each_batch(path: &Path, mut f: impl FnMut(&Columns)) -> Result<(), ReadError> {
-    let open = |source| ReadError::Open { path: path.to_owned(), source };
-    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(open)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
-    let reader = reader.with_limit(MOST_ROWS).build().map_err(broken)?;
-    for batch in reader {
-        let batch = batch.map_err(|source| ReadError::Batch { path: path.to_owned(), source })?;
-        f(&Columns { batch });
-    }
-    Ok(())
-}
-
-struct Columns {
-    batch: RecordBatch,
-}
-
-impl Columns {
-    fn rows(&self) -> usize {
-        self.batch.num_rows()
-    }
-
-    fn cast(&self, name: &str, wanted: &DataType) -> Option<ArrayRef> {
-        cast(self.batch.column_by_name(name)?, wanted).ok()
-    }
-
-    /// The texts of a column; empty where there is none.
-    fn texts(&self, name: &str) -> Vec<String> {
-        let column = self.cast(name, &DataType::Utf8);
-        let Some(column) = column.as_ref().map(|c| c.as_string::<i32>()) else {
-            return vec![String::new(); self.rows()];
-        };
-        column.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
-    }
-
-    /// The numbers of a column; `None` where there is none.
-    fn numbers(&self, name: &str) -> Vec<Option<f64>> {
-        let column = self.cast(name, &DataType::Float64);
-        match column.as_ref().map(|c| c.as_primitive::<Float64Type>()) {
-            Some(column) => column.iter().collect(),
-            None => vec![None; self.rows()],
-        }
-    }
-
-    fn flags(&self, name: &str) -> Vec<bool> {
-        let column = self.cast(name, &DataType::Boolean);
-        match column.as_ref().map(|c| c.as_boolean()) {
-            Some(column) => column.iter().map(|b| b.unwrap_or(false)).collect(),
-            None => vec![false; self.rows()],
-        }
-    }
-
-    /// The texts of a column that may hold a list in every row.
-    fn words(&self, name: &str) -> Vec<Vec<String>> {
-        let Some(column) = self.batch.column_by_name(name) else { return Vec::new() };
-        let Some(list) = column.as_list_opt::<i32>() else {
-            return self.texts(name).into_iter().map(|t| vec![t]).collect();
-        };
-        let row = |i: usize| {
-            let texts = cast(&list.value(i), &DataType::Utf8).ok();
-            let texts = texts.as_ref().map(|c| c.as_string::<i32>().iter().flatten());
-            texts.map(|t| t.map(ToOwned::to_owned).collect()).unwrap_or_default()
-        };
-        (0..list.len()).map(row).collect()
-    }
-}
-
 fn metrics(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
     let mut curves: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    each_batch(&output.path, |columns| {
+    each_batch(&output.path, MOST_ROWS, |columns| {
         let names = columns.texts("name");
         let points = columns.numbers("step").into_iter().zip(columns.numbers("value"));
         for (name, (step, value)) in names.into_iter().zip(points) {
@@ -147,6 +62,10 @@ fn metrics(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> 
     if let Some(stage) = data.stages.iter_mut().find(|s| s.name == output.stage) {
         for (name, mut points) in curves {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            // A figure that was told twice at one step: the last one counts.
+            points.reverse();
+            points.dedup_by_key(|p| p.0);
+            points.reverse();
             stage.curves.entry(name).or_default().extend(points);
         }
     }
@@ -156,7 +75,7 @@ fn metrics(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> 
 fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
     let mut report = LabelsReport { stage: output.stage.clone(), ..LabelsReport::default() };
     let mut people = HashSet::new();
-    each_batch(&output.path, |columns| {
+    each_batch(&output.path, MOST_ROWS, |columns| {
         let (prompts, ties) = (columns.texts("prompt"), columns.flags("tie"));
         let (chosen, rejected) = (columns.texts("chosen"), columns.texts("rejected"));
         let (a, b) = (columns.texts("response_a"), columns.texts("response_b"));
@@ -188,7 +107,7 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
 
 fn calibration(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
     let mut report = RewardReport { stage: output.stage.clone(), ..RewardReport::default() };
-    each_batch(&output.path, |columns| {
+    each_batch(&output.path, MOST_ROWS, |columns| {
         let (confidence, accuracy) = (columns.numbers("confidence"), columns.numbers("accuracy"));
         let counts = columns.numbers("n");
         for ((confidence, accuracy), n) in confidence.into_iter().zip(accuracy).zip(counts) {
@@ -212,11 +131,23 @@ fn finish_rewards(data: &mut ReportData) {
         reward.pairs = reward.pairs.or_else(|| last("eval/pairs"));
         let interval = last("eval/accuracy_low").zip(last("eval/accuracy_high"));
         reward.interval = reward.interval.or(interval);
+        let curve = |name: &str| stage.curves.get(&format!("curve/{name}")).map(Vec::as_slice);
+        let (low, high) = (curve("accuracy_low"), curve("accuracy_high"));
+        let points = curve("accuracy").unwrap_or_default().iter().enumerate();
+        let point = |(i, (labels, accuracy)): (usize, &(f64, f64))| LearningPoint {
+            labels: *labels,
+            accuracy: *accuracy,
+            interval: low
+                .and_then(|l| l.get(i))
+                .zip(high.and_then(|h| h.get(i)))
+                .map(|(l, h)| (l.1, h.1)),
+        };
+        reward.learning = points.map(point).collect();
     }
 }
 
 fn evaluation(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
-    each_batch(&output.path, |columns| {
+    each_batch(&output.path, MOST_ROWS, |columns| {
         let (policies, buckets) = (columns.texts("policy"), columns.texts("bucket"));
         let (names, values) = (columns.texts("name"), columns.numbers("value"));
         let (low, high) = (columns.numbers("low"), columns.numbers("high"));
@@ -239,7 +170,7 @@ fn evaluation(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadErro
 
 fn samples(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
     let mut kept = 0;
-    each_batch(&output.path, |columns| {
+    each_batch(&output.path, MOST_ROWS, |columns| {
         let (steps, scores) = (columns.numbers("step"), columns.numbers("score"));
         let (sources, buckets) = (columns.texts("source"), columns.texts("bucket"));
         let (prompts, responses) = (columns.texts("prompt"), columns.texts("response"));

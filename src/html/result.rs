@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::{EvaluationRow, ReportData, text};
+use super::{EvaluationRow, ReportData, policies, text};
 
 /// Figures that can carry the headline, most telling first.
 const HEADLINES: [&str; 6] = ["good", "gold", "score", "accuracy", "reward", "win_rate"];
@@ -12,14 +12,14 @@ const GAIN: &str = "_gain";
 const WINS: &str = "win_rate";
 
 /// The rows of one evaluation.
-struct Figures<'a> {
-    rows: Vec<&'a EvaluationRow>,
+pub(super) struct Figures<'a> {
+    pub(super) rows: Vec<&'a EvaluationRow>,
     unseen: Vec<String>,
 }
 
 /// How the numbers of a figure read.
 #[derive(Clone, Copy, PartialEq)]
-enum Scale {
+pub(super) enum Scale {
     Plain,
     Share,
     /// Difference of two plain figures.
@@ -49,6 +49,7 @@ pub fn section(data: &ReportData) -> Markup {
                 }
             }
             (figures.compared(name, bucket))
+            (policies::table(&figures, name, bucket))
             @if !others.is_empty() {
                 div.also { @for other in others { (figures.compared(name, other)) } }
             }
@@ -85,17 +86,18 @@ pub fn figures(data: &ReportData) -> Markup {
 }
 
 impl<'a> Figures<'a> {
-    fn of(data: &'a ReportData, stage: &str) -> Self {
-        let rows = data.evaluation.iter().filter(|r| r.stage == stage).collect();
+    pub(super) fn of(data: &'a ReportData, stage: &str) -> Self {
+        let rows = data.evaluation.iter().filter(|r| r.stage == stage);
+        let rows = rows.filter(|r| !is_curve(&r.name)).collect();
         Self { rows, unseen: data.unseen_buckets(stage) }
     }
 
-    fn find(&self, policy: &str, bucket: &str, name: &str) -> Option<&'a EvaluationRow> {
+    pub(super) fn find(&self, policy: &str, bucket: &str, name: &str) -> Option<&'a EvaluationRow> {
         let mut rows = self.rows.iter().copied();
         rows.find(|r| r.policy == policy && r.bucket == bucket && r.name == name)
     }
 
-    fn standings(&self, name: &str, bucket: &str) -> Vec<&'a EvaluationRow> {
+    pub(super) fn standings(&self, name: &str, bucket: &str) -> Vec<&'a EvaluationRow> {
         let rows = self.rows.iter().copied();
         rows.filter(|r| r.name == name && r.bucket == bucket && r.value.is_finite()).collect()
     }
@@ -110,7 +112,7 @@ impl<'a> Figures<'a> {
     }
 
     /// The most telling figure, and the bucket of unseen prompts that it is known for.
-    fn headline(&self) -> Option<(&'a str, &'a str)> {
+    pub(super) fn headline(&self) -> Option<(&'a str, &'a str)> {
         let names = names_of(self.rows.iter().copied().map(|r| r.name.as_str()));
         let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let mut wanted = HEADLINES.iter();
@@ -125,7 +127,7 @@ impl<'a> Figures<'a> {
     }
 
     /// A share when the name says so, or when its gain is known too and it stays within 0 and 1.
-    fn scale(&self, name: &str) -> Scale {
+    pub(super) fn scale(&self, name: &str) -> Scale {
         if let Some(base) = name.strip_suffix(GAIN) {
             return if self.scale(base) == Scale::Share { Scale::Points } else { Scale::Gain };
         }
@@ -140,7 +142,10 @@ impl<'a> Figures<'a> {
 
     /// One sentence that the figures carry, and one for the paired comparison.
     fn claim(&self, name: &str, bucket: &str) -> Markup {
-        let mut order = self.standings(name, bucket);
+        // What is picked from many answers is no policy: it is shown, but does not compete.
+        let is_policy = |r: &&EvaluationRow| self.find(&r.policy, bucket, "kl_at_most").is_none();
+        let standings = || self.standings(name, bucket).into_iter().filter(is_policy);
+        let mut order: Vec<&EvaluationRow> = standings().collect();
         order.sort_by(|a, b| b.value.total_cmp(&a.value));
         let Some(first) = order.first().copied() else { return html! {} };
         let scale = self.scale(name);
@@ -149,7 +154,7 @@ impl<'a> Figures<'a> {
         });
         let level = order.get(1).is_some_and(|s| (s.value - first.value).abs() < 1e-9);
         let unseen = self.is_unseen(bucket);
-        let last = self.standings(name, bucket).pop().filter(|l| l.policy != first.policy);
+        let last = standings().next_back().filter(|l| l.policy != first.policy);
         html! {
             (if unseen { "On prompts that nobody labelled" } else { "On the evaluation prompts" })
             ", " strong { (text::visible(&first.policy)) }
@@ -289,15 +294,20 @@ fn range(scale: Scale, row: &EvaluationRow) -> Markup {
     }
 }
 
-fn interval(row: &EvaluationRow) -> Option<(f64, f64)> {
+/// Points and laws of curves are figures too, but nobody wants them in a table.
+pub(super) fn is_curve(name: &str) -> bool {
+    name.contains('/') && ["best_of_", "policy_fit/"].iter().any(|start| name.starts_with(start))
+}
+
+pub(super) fn interval(row: &EvaluationRow) -> Option<(f64, f64)> {
     row.low.zip(row.high).filter(|(l, h)| l.is_finite() && h.is_finite() && h > l)
 }
 
-fn figure_name(name: &str) -> Markup {
+pub(super) fn figure_name(name: &str) -> Markup {
     text::visible(&text::spaced(name.rsplit('/').next().unwrap_or(name)))
 }
 
-fn shown(scale: Scale, value: f64) -> String {
+pub(super) fn shown(scale: Scale, value: f64) -> String {
     let sign = if value > 0.0 { "+" } else { "" };
     match scale {
         Scale::Plain => text::figure(value),
@@ -308,7 +318,7 @@ fn shown(scale: Scale, value: f64) -> String {
 }
 
 /// Each once, in the order of their first appearance.
-fn names_of<'b>(all: impl Iterator<Item = &'b str>) -> Vec<&'b str> {
+pub(super) fn names_of<'b>(all: impl Iterator<Item = &'b str>) -> Vec<&'b str> {
     let mut names: Vec<&str> = Vec::new();
     for name in all {
         if !names.contains(&name) {

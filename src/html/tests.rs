@@ -105,6 +105,13 @@ fn example() -> ReportData {
                     CalibrationBin { confidence, accuracy, n: 12.0 }
                 })
                 .collect(),
+            learning: (1..=4)
+                .map(|i| {
+                    let accuracy = 0.86 - 0.2 / f64::from(i);
+                    let interval = Some((accuracy - 0.05, accuracy + 0.04));
+                    LearningPoint { labels: f64::from(i) * 200.0, accuracy, interval }
+                })
+                .collect(),
         }],
         evaluation: evaluation(),
         samples: samples(),
@@ -117,7 +124,16 @@ fn example() -> ReportData {
 
 fn evaluation() -> Vec<EvaluationRow> {
     let mut rows = Vec::new();
-    let policies = [("base", 0.14), ("sft", 0.52), ("ppo", 0.83)];
+    let policies = [
+        ("base", 0.14),
+        ("sft", 0.52),
+        ("dpo", 0.62),
+        ("rloo", 0.74),
+        ("grpo", 0.73),
+        ("reinforce", 0.61),
+        ("sft, best of 16", 0.66),
+        ("ppo", 0.83),
+    ];
     for (i, (policy, good)) in policies.into_iter().enumerate() {
         for (bucket, ease) in
             [("A", 0.06), ("B", 0.01), ("C", -0.05), ("D", -0.09), ("unseen", 0.0)]
@@ -138,10 +154,47 @@ fn evaluation() -> Vec<EvaluationRow> {
             push("names_object", 0.4 + good * 0.5, 0.04);
             push("gold", good * 3.0 - 1.2, 0.1);
             if i > 0 {
-                push("good_gain", good - policies[i - 1].1, 0.05);
+                push("good_gain", good - policies[usize::from(i > 1)].1, 0.05);
                 push("names_object_gain", 0.1, 0.05);
                 push("gold_gain", 0.9, 0.12);
                 push("win_rate", 0.76, 0.03);
+            }
+            push("reward", good * 4.0 - 1.5, 0.2);
+            push("length", 9.0 + good, 0.3);
+            push("eos_rate", 0.9 + good * 0.1, 0.02);
+            push("distinct_2", 0.3 - good * 0.1, 0.0);
+            if policy.contains("best") {
+                push("kl_at_most", 1.83, 0.0);
+            } else {
+                let far = if i == 1 { 0.0 } else { good * 9.0 };
+                push("kl", far, far * 0.1);
+                push("sqrt_kl", far.sqrt(), far.sqrt() * 0.05);
+            }
+            if policy == "sft" {
+                for (k, gain) in [(1, 0.0), (2, 0.3), (4, 0.5), (8, 0.55), (16, 0.5)] {
+                    push(&format!("best_of_{k}/gold"), 0.4 + gain, 0.1);
+                    push(&format!("best_of_{k}/reward"), 0.6 + gain * 1.6, 0.1);
+                }
+                for (name, value) in [("alpha", 1.2), ("beta", 0.4), ("peak", 1.5)] {
+                    push(&format!("policy_fit/gold/{name}"), value, 0.0);
+                }
+            }
+        }
+    }
+    for (policy, copied) in [("sft", 0.7), ("ppo", 0.1)] {
+        for bucket in ["train", "unseen"] {
+            for (name, value) in [("copied", copied), ("copied_words", 0.8), ("perplexity", 3.1)] {
+                let less = if bucket == "train" { 1.0 } else { 0.5 };
+                rows.push(EvaluationRow {
+                    stage: "eval".to_owned(),
+                    policy: policy.to_owned(),
+                    bucket: bucket.to_owned(),
+                    name: name.to_owned(),
+                    value: value * less,
+                    low: Some(value * less * 0.9),
+                    high: Some(value * less * 1.1),
+                    n: Some(160.0),
+                });
             }
         }
     }
@@ -216,6 +269,11 @@ fn a_full_page_is_self_contained() {
         "Prompts that nobody labelled.",
         "+31\u{202f}pts",
         "wins 76\u{202f}%",
+        "What optimisation buys",
+        "≤ 1.83",
+        "highest at √KL <b>1.50</b>",
+        "Learned or copied?",
+        "accuracy by labels",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -230,6 +288,20 @@ fn a_full_page_is_self_contained() {
     if let Ok(path) = std::env::var("PREFLOW_SHOW_REPORT") {
         std::fs::write(path, page).unwrap();
     }
+}
+
+#[test]
+fn an_alarm_is_raised_by_the_last_value_only() {
+    let mut data = example();
+    assert!(!render(&data).contains(">Alarms<"));
+    data.stages[6].curves.insert("tokens/eos_rate".to_owned(), curve(0.99, 0.2, 0.0));
+    data.stages[6].curves.insert("val/explained_variance".to_owned(), curve(0.5, -0.4, 0.0));
+    let page = render(&data);
+    assert!(page.contains("most answers do not end by themselves (tokens/eos_rate 0.2"), "eos");
+    assert!(page.contains("worse than a constant"), "critic");
+    data.stages[6].curves.insert("tokens/eos_rate".to_owned(), curve(0.2, 0.99, 0.0));
+    data.stages[6].curves.remove("val/explained_variance");
+    assert!(!render(&data).contains(">Alarms<"));
 }
 
 #[test]

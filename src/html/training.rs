@@ -89,7 +89,12 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
 }
 
 fn figure(stage: &StageReport, group: &Group) -> Markup {
-    let series = group.lines.iter().map(|(name, points)| Series { name, points, weights: None });
+    let series = group.lines.iter().map(|(name, points)| Series {
+        name,
+        points,
+        weights: None,
+        colour: None,
+    });
     let chart = Chart {
         title: format!("{} of {} by step", text::spaced(group.name), stage.name),
         series: series.collect(),
@@ -124,7 +129,9 @@ fn last(points: &[(f64, f64)]) -> Markup {
 /// Curves with at least two points, the telling ones first.
 fn groups(stage: &StageReport) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<(usize, &str), Group> = BTreeMap::new();
-    for (name, points) in stage.curves.iter().filter(|(_, p)| p.len() > 1) {
+    // The learning curve has a place of its own.
+    let shown = |name: &str| !name.starts_with("curve/");
+    for (name, points) in stage.curves.iter().filter(|(n, p)| p.len() > 1 && shown(n)) {
         let (shared, rank) = (shared(name), rank(name));
         let group = groups.entry((rank, shared)).or_insert_with(|| Group {
             name: shared,

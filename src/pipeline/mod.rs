@@ -40,7 +40,7 @@ pub struct Source {
     pub port_type: Option<Word>,
 }
 
-/// One named node. Everything in it is identity except `run`.
+/// One named node. Everything in it is identity except `run` and `gate`.
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub name: Key,
@@ -48,6 +48,8 @@ pub struct Stage {
     /// Ports and params, as they stand.
     pub fields: Vec<(Key, Node)>,
     pub run: Option<Node>,
+    /// What its figures must be before anything that depends on it runs.
+    pub gate: Option<Node>,
 }
 
 /// A text with its place.

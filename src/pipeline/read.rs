@@ -1,5 +1,5 @@
 //! The tree of a file to a [`Pipeline`]: top-level keys, names, shapes.
-//! Does not know kinds: what a stage says beyond `kind` and `run` is kept as it stands.
+//! Does not know kinds: what a stage says beyond `kind`, `run` and `gate` is kept as it stands.
 
 use std::path::Path;
 
@@ -227,7 +227,7 @@ fn stage(
         return None;
     };
     let before = problems.len();
-    let (mut kind, mut run) = (None, None);
+    let (mut kind, mut run, mut gate) = (None, None, None);
     let mut fields = Vec::with_capacity(entries.len());
     for (key, value) in entries {
         match key.name.as_str() {
@@ -236,6 +236,7 @@ fn stage(
                 _ => problems.push(expected("kind", "text", &value)),
             },
             "run" => run = Some(value),
+            "gate" => gate = Some(value),
             _ => fields.push((key, value)),
         }
     }
@@ -249,7 +250,7 @@ fn stage(
         );
         return None;
     };
-    Some(Stage { name, kind, fields, run })
+    Some(Stage { name, kind, fields, run, gate })
 }
 
 /// Names become file names in the store: nothing in them may lead anywhere else.

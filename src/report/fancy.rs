@@ -103,9 +103,7 @@ impl Reporter for Fancy {
                     _ => {}
                 }
                 let Some(text) = self.plain.text(event) else { return };
-                let loud =
-                    matches!(event, RunEvent::StageFailed { .. } | RunEvent::RunEnded { .. });
-                if loud || !self.look.quiet {
+                if super::is_loud(event) || !self.look.quiet {
                     self.say(&text);
                 }
             }

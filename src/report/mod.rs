@@ -9,7 +9,7 @@ pub mod words;
 use std::io::{self, Write};
 
 use crate::exec::Outcome;
-use crate::run::Totals;
+use crate::run::{RunEvent, Totals};
 
 /// How loud, and whether in colour.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +27,12 @@ impl Look {
     pub fn paint(&self, style: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Said even when asked to be quiet.
+fn is_loud(event: &RunEvent) -> bool {
+    use RunEvent::{GateUnmet, RunEnded, StageFailed};
+    matches!(event, StageFailed { .. } | RunEnded { .. } | GateUnmet { .. })
 }
 
 /// Writes a line, ignoring a reader that went away.
@@ -92,6 +98,7 @@ pub fn totals(totals: &Totals) -> String {
         (totals.reused, "reused"),
         (totals.failed, "failed"),
         (totals.waiting, "waiting"),
+        (totals.gated, if totals.gated == 1 { "gate not met" } else { "gates not met" }),
         (totals.blocked, "blocked"),
         (totals.skipped, "not started"),
     ];

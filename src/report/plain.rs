@@ -5,6 +5,7 @@ use std::io::{Write as _, stdout};
 use std::time::{Duration, Instant};
 
 use super::{Look, clean, failure, line, totals, words};
+use crate::graph::{Unmet, gate};
 use crate::run::{Reporter, RunEvent};
 
 /// Lines as things happen.
@@ -101,6 +102,9 @@ impl Plain {
                 Some(self.row("-", "2", stage, &look.paint("2", &format!("blocked by {by}"))))
             }
             RunEvent::StageBlocked { .. } => None,
+            RunEvent::GateUnmet { stage, unmet, accepted } => {
+                Some(self.gate(stage, unmet, *accepted))
+            }
             RunEvent::Interrupted { times: 1 } => Some(
                 "stopping: running stages get 5 seconds; press Ctrl-C again to end them now".into(),
             ),
@@ -112,7 +116,7 @@ impl Plain {
     fn last(&self, t: &crate::run::Totals, seconds: f64, exit: u8) -> String {
         let counts = totals(t);
         let mut text = format!(" {}   {}", counts, words::seconds(seconds));
-        if t.done + t.failed + t.waiting + t.blocked + t.skipped == 0 {
+        if t.done + t.failed + t.waiting + t.blocked + t.skipped + t.gated == 0 {
             text = format!(" nothing to do: {counts}   {}", words::seconds(seconds));
         }
         if exit == 130 {
@@ -120,6 +124,22 @@ impl Plain {
                 format!("{text}\n interrupted; `preflow run {}` goes on from here", self.pipeline);
         }
         text
+    }
+
+    fn gate(&self, stage: &str, unmet: &[Unmet], accepted: bool) -> String {
+        let text = format!("gate of `{stage}` not met: {}", gate::sentence(unmet));
+        if accepted {
+            return self.row("!", "33", stage, &format!("{text}; accepted"));
+        }
+        let remedy = if unmet.iter().any(Unmet::is_mistake) {
+            format!("name one of those under `gate:` of `{stage}`")
+        } else {
+            format!(
+                "what depends on it does not run; improve `{stage}`, or go on all the same with \
+                 --accept-gate {stage}"
+            )
+        };
+        self.row("◌", "33", stage, &format!("{text}\n   = help: {remedy}"))
     }
 
     fn row(&self, mark: &str, style: &str, stage: &str, text: &str) -> String {
@@ -130,7 +150,7 @@ impl Plain {
 
 impl Reporter for Plain {
     fn event(&mut self, event: &RunEvent) {
-        let loud = matches!(event, RunEvent::StageFailed { .. } | RunEvent::RunEnded { .. });
+        let loud = super::is_loud(event);
         if let Some(text) = self.text(event)
             && (loud || !self.look.quiet)
         {

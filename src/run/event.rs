@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exec::Outcome;
+use crate::graph::Unmet;
 use crate::identity::{Digest, Fingerprint};
 use crate::plan::Reason;
 
@@ -89,6 +90,13 @@ pub enum RunEvent {
         stage: String,
         by: String,
     },
+    /// It is made, but its figures do not meet its gate: what depends on it does not run, unless
+    /// the user `accepted` that.
+    GateUnmet {
+        stage: String,
+        unmet: Vec<Unmet>,
+        accepted: bool,
+    },
     /// The user asked to stop; `times` so far.
     Interrupted {
         times: u32,
@@ -114,6 +122,8 @@ pub struct Totals {
     pub failed: usize,
     pub waiting: usize,
     pub blocked: usize,
+    /// Of those made or reused: the gate is not met, and nobody accepted that.
+    pub gated: usize,
     /// Not started because the run ended early.
     pub skipped: usize,
 }

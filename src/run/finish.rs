@@ -4,6 +4,7 @@
 use super::event::{RunEvent, Totals};
 use super::machine::{Machine, State};
 use super::{RunError, Summary};
+use crate::graph::Unmet;
 use crate::store::views::View;
 
 impl Machine<'_> {
@@ -12,7 +13,9 @@ impl Machine<'_> {
             self.committer.discard(scratch);
         }
         let totals = self.totals();
-        let summary = Summary { totals, interrupted: self.interrupts > 0, storage: self.storage };
+        let mistake = self.gates.unmet.values().flatten().any(Unmet::is_mistake);
+        let summary =
+            Summary { totals, interrupted: self.interrupts > 0, storage: self.storage, mistake };
         self.leave_records()?;
         if let Some(error) = self.journal.error.take() {
             let text = format!("this run's journal is incomplete: {error}");
@@ -73,6 +76,8 @@ impl Machine<'_> {
                 _ => totals.skipped += 1,
             }
         }
+        let closed = self.gates.unmet.keys().filter(|stage| self.gates.is_closed(**stage));
+        totals.gated = closed.count();
         totals
     }
 }

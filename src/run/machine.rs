@@ -14,8 +14,9 @@ use super::journal::Journal;
 use super::pools::{Pools, Share};
 use super::{Inputs, Message, Options, RunError};
 use crate::exec::Stop;
+use crate::graph::gate;
 use crate::identity::{Digest, Identity};
-use crate::plan::{Judge, Outputs, Reason, Verdict, outputs_of};
+use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, outputs_of};
 use crate::protocol::Event;
 use crate::store::heads::Heads;
 use crate::store::{Entry, EntryOutput, Lookup, Scratch};
@@ -48,6 +49,7 @@ pub(super) struct Attempt {
     pub(super) started: Instant,
     pub(super) logs: PathBuf,
     pub(super) notes: Vec<String>,
+    pub(super) figures: gate::Figures,
 }
 
 pub struct Machine<'a> {
@@ -68,6 +70,11 @@ pub struct Machine<'a> {
     pub(super) known: Vec<Option<Outputs>>,
     /// Size and files of the outputs, to check them before use.
     pub(super) made: Vec<Option<BTreeMap<String, EntryOutput>>>,
+    pub(super) gates: Gates,
+    /// The nearest stage upstream whose gate is closed.
+    pub(super) behind: Vec<Option<usize>>,
+    /// Gates upstream that are not met and that the user accepted: for the provenance.
+    pub(super) accepted: Vec<BTreeSet<usize>>,
     /// Paths of outputs that are hashed but not yet published.
     pub(super) unpublished: Vec<Option<BTreeMap<String, PathBuf>>>,
     /// Stages whose scratch some task reads: cleared away at the end.
@@ -130,6 +137,9 @@ impl<'a> Machine<'a> {
             states: (0..n).map(|_| State::Unwanted).collect(),
             known: vec![None; n],
             made: vec![None; n],
+            gates: Gates::new(&inputs.selection),
+            behind: vec![None; n],
+            accepted: vec![BTreeSet::new(); n],
             unpublished: vec![None; n],
             lent: BTreeSet::new(),
             leftovers: Vec::new(),
@@ -208,10 +218,13 @@ impl<'a> Machine<'a> {
             heads: &self.old_heads,
         };
         let forced = self.inputs.selection.forced.contains(&stage);
-        match judge.judge(stage, &self.known, forced)? {
-            Verdict::Hit(entry) => self.reuse(stage, *entry),
-            Verdict::Wait(_) => {}
-            Verdict::Miss(identity, reason) => {
+        let verdict = judge.judge(stage, &self.known, forced)?;
+        self.look_upstream(stage);
+        match (verdict, self.behind[stage]) {
+            (Verdict::Hit(entry), _) => self.reuse(stage, *entry),
+            (Verdict::Wait(_) | Verdict::Barred(_), _) => {}
+            (Verdict::Miss(..), Some(gate)) => self.bar(stage, gate),
+            (Verdict::Miss(identity, reason), None) => {
                 self.states[stage] = State::Queued(identity, reason);
                 self.queued.insert(stage);
             }
@@ -225,6 +238,8 @@ impl<'a> Machine<'a> {
         self.settle(stage, &entry);
         let stage_name = self.name(stage);
         self.tell(RunEvent::StageReused { stage: stage_name, fingerprint });
+        self.gates.pass(self.inputs.graph, stage, &entry.made.summary);
+        self.tell_gate(stage);
         self.unlock(stage);
     }
 
@@ -293,6 +308,7 @@ impl<'a> Machine<'a> {
                     started: Instant::now(),
                     logs: PathBuf::new(),
                     notes: Vec::new(),
+                    figures: gate::Figures::new(),
                 };
                 self.active += 1;
                 self.attempt(stage, slot, attempt);

@@ -8,6 +8,7 @@ mod attempt;
 pub mod committer;
 pub mod event;
 mod finish;
+mod gates;
 pub mod journal;
 mod machine;
 mod outcome;
@@ -67,17 +68,21 @@ pub struct Summary {
     pub interrupted: bool,
     /// The disk failed, or the store could not be trusted.
     pub storage: bool,
+    /// A gate asks for a figure that its stage does not report.
+    pub mistake: bool,
 }
 
 impl Summary {
-    /// 130 interrupted · 4 storage · 1 a stage failed · 3 waiting · 0 done.
+    /// 130 interrupted · 4 storage · 1 a stage failed · 2 a gate that cannot be met · 3 waiting,
+    /// or a gate not met · 0 done.
     #[must_use]
     pub fn exit(&self) -> u8 {
         match self {
             Self { interrupted: true, .. } => 130,
             Self { storage: true, .. } => 4,
             s if s.totals.failed > 0 => 1,
-            s if s.totals.waiting > 0 => 3,
+            Self { mistake: true, .. } => 2,
+            s if s.totals.waiting + s.totals.gated > 0 => 3,
             _ => 0,
         }
     }

@@ -24,11 +24,13 @@ impl Machine<'_> {
     ) -> Result<(), RunError> {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
-                let State::Running(attempt) = &self.states[stage] else { return Ok(()) };
                 if let Some(outcome) = self.input_changed(stage) {
                     self.failed(stage, slot, outcome);
                     return Ok(());
                 }
+                let accepted = self.acceptances(stage);
+                let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
+                attempt.figures.clone_from(&summary);
                 let made = Provenance {
                     run: self.options.id.clone(),
                     at: self.options.at.clone(),
@@ -40,6 +42,7 @@ impl Machine<'_> {
                     reason: serde_json::to_value(&attempt.reason).unwrap_or_default(),
                     summary,
                     notes: attempt.notes.clone(),
+                    accepted,
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
                 let sender = self.sender.clone();
@@ -153,6 +156,8 @@ impl Machine<'_> {
         let state = std::mem::replace(&mut self.states[stage], State::Pending);
         let State::Running(mut attempt) = state else { return Ok(()) };
         self.pools.give_back(std::mem::take(&mut attempt.share));
+        // Before anything downstream is judged.
+        self.gates.pass(self.inputs.graph, stage, &attempt.figures);
         self.states[stage] = State::Sealed(attempt);
         let outputs = sealed.outputs();
         self.known[stage] = Some(outputs.iter().map(|(p, o)| (p.clone(), o.digest)).collect());
@@ -192,6 +197,7 @@ impl Machine<'_> {
             unchanged,
         };
         self.tell(event);
+        self.tell_gate(stage);
     }
 
     fn is_unchanged(&self, stage: usize, entry: &Entry) -> bool {
@@ -234,7 +240,7 @@ impl Machine<'_> {
         self.active -= 1;
     }
 
-    fn block_downstream(&mut self, stage: usize) {
+    pub(super) fn block_downstream(&mut self, stage: usize) {
         let by = self.name(stage);
         let mut todo = self.downstream[stage].clone();
         while let Some(next) = todo.pop() {

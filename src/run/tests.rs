@@ -25,6 +25,8 @@ struct World {
     keep_going: bool,
     /// Interrupt when this stage starts.
     interrupt_at: Option<&'static str>,
+    accepted: Vec<String>,
+    pipeline: String,
 }
 
 #[derive(Default)]
@@ -65,6 +67,10 @@ impl Reporter for Recorder {
                 }
                 format!("{}, exit {exit}", crate::report::totals(totals))
             }
+            RunEvent::GateUnmet { stage, unmet, accepted } => {
+                let accepted = if *accepted { ", accepted" } else { "" };
+                format!("{stage}'s gate: {}{accepted}", crate::graph::gate::sentence(unmet))
+            }
             RunEvent::Interrupted { times } => format!("interrupted {times}"),
             _ => return,
         };
@@ -87,9 +93,9 @@ stages:
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("p.yaml"), PIPELINE).expect("write");
         std::fs::write(dir.path().join("src.txt"), "text\n").expect("write");
-        Self { dir, runs: 0, threads: 1, keep_going: false, interrupt_at: None }
+        let (accepted, pipeline) = (Vec::new(), PIPELINE.to_owned());
+        Self { dir, runs: 0, threads: 1, keep_going: false, interrupt_at: None, accepted, pipeline }
     }
 
     fn store(&self) -> Store {
@@ -99,6 +105,7 @@ impl World {
     fn run(&mut self, sets: &[&str], force: &[&str], script: Scripted) -> String {
         self.runs += 1;
         let file = self.dir.path().join("p.yaml");
+        std::fs::write(&file, &self.pipeline).expect("write");
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
         let force: Vec<String> = force.iter().map(|s| (*s).to_owned()).collect();
         let pipeline = crate::pipeline::load(&file.to_string_lossy(), None, &sets).expect("loads");
@@ -106,6 +113,7 @@ impl World {
         let store = Arc::new(self.store());
         let sources = graph.sources.iter().map(|s| store.digest_source(&s.path).ok()).collect();
         let selection = Selection::new(&graph, &[], &[], &force).expect("known stages");
+        let selection = selection.accepting(&graph, &self.accepted).expect("known stages");
         let options = Options {
             id: format!("run-{}", self.runs),
             at: "2026-01-01T00:00:00Z".into(),
@@ -398,10 +406,109 @@ fn a_source_that_changes_while_its_stage_runs_is_noticed() {
     let mut world = World::new();
     let source = world.dir.path().join("src.txt");
     // The script writes to the source as if someone edited it meanwhile.
-    let pipeline = std::fs::read_to_string(world.dir.path().join("p.yaml")).expect("read");
-    std::fs::write(world.dir.path().join("p.yaml"), pipeline).expect("write");
     let script = Scripted::new([("a", vec![Act::Touch(source)])]);
     let text = world.run(&[], &[], script);
     assert!(text.contains("source `src` changed while the stage ran"), "{text}");
     assert!(text.contains("1 failed"), "{text}");
+}
+
+/// A world whose stage `b` has a gate and reports these figures.
+fn gated(gate: &str) -> World {
+    let b = "outputs: { o: file }, command: b";
+    let world = World::new();
+    World { pipeline: PIPELINE.replace(b, &format!("{b}, gate: {gate}")), ..world }
+}
+
+fn reports(figure: f64) -> Scripted {
+    Scripted::new([("b", vec![Act::Report([("acc".to_owned(), Some(figure))].into())])])
+}
+
+#[test]
+fn nothing_runs_behind_a_gate_that_is_not_met() {
+    let mut world = gated("{ acc: '>= 0.62' }");
+    assert_snapshot!(world.run(&[], &[], reports(0.58)), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    c blocked by b
+    side starts, attempt 1: never run
+    b's gate: acc is 0.58, must be >= 0.62
+    a done
+    b done
+    side done
+    3 done · 1 gate not met · 1 blocked, exit 3
+    ");
+    // From the cache all the same, and what is behind it is not made meanwhile.
+    assert_snapshot!(world.run(&[], &["c"], Scripted::default()), @r"
+    a reused
+    b reused
+    b's gate: acc is 0.58, must be >= 0.62
+    c blocked by b
+    side reused
+    3 reused · 1 gate not met · 1 blocked, exit 3
+    ");
+    // A lower bar is no other identity.
+    world.pipeline = world.pipeline.replace("0.62", "0.5");
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b reused
+    side reused
+    c starts, attempt 1: never run
+    c done
+    1 done · 3 reused, exit 0
+    ");
+    // What was made stays usable when the bar goes up again.
+    world.pipeline = world.pipeline.replace("0.5", "0.62");
+    assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
+    a reused
+    b reused
+    b's gate: acc is 0.58, must be >= 0.62
+    c reused
+    side reused
+    4 reused · 1 gate not met, exit 3
+    ");
+}
+
+#[test]
+fn an_accepted_gate_is_on_record_downstream() {
+    let mut world = gated("{ acc: '>= 0.62' }");
+    world.accepted = vec!["b".to_owned()];
+    assert_snapshot!(world.run(&[], &[], reports(0.58)), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    c starts, attempt 1: never run
+    side starts, attempt 1: never run
+    b's gate: acc is 0.58, must be >= 0.62, accepted
+    a done
+    b done
+    c done
+    side done
+    4 done, exit 0
+    ");
+    let store = world.store();
+    let entries: Vec<_> = store
+        .fingerprints()
+        .expect("reads")
+        .iter()
+        .map(|f| store.entry(f).expect("reads").expect("there"))
+        .filter(|entry| !entry.made.accepted.is_empty())
+        .map(|entry| (entry.identity.params["command"].clone(), entry.made.accepted))
+        .collect();
+    let wanted = vec!["gate of `b` not met: acc is 0.58, must be >= 0.62".to_owned()];
+    assert_eq!(entries, [(serde_json::json!("c"), wanted)]);
+}
+
+#[test]
+fn a_gate_on_a_figure_that_is_not_reported_is_a_mistake() {
+    let mut world = gated("{ accuracy: '>= 0.62' }");
+    assert_snapshot!(world.run(&[], &[], reports(0.58)), @r"
+    a starts, attempt 1: never run
+    b starts, attempt 1: never run
+    c blocked by b
+    side starts, attempt 1: never run
+    b's gate: it reports no `accuracy`; it reports acc
+    a done
+    b done
+    side done
+    3 done · 1 gate not met · 1 blocked, exit 2
+    ");
 }

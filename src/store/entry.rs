@@ -54,6 +54,8 @@ pub struct Provenance {
     pub summary: BTreeMap<String, Option<f64>>,
     /// What a person should know of it, for example that labels are simulated.
     pub notes: Vec<String>,
+    /// Gates upstream that were not met when it ran, and that the user accepted.
+    pub accepted: Vec<String>,
 }
 
 impl Store {

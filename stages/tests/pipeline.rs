@@ -82,11 +82,48 @@ fn the_smoke_pipeline_from_text_to_an_aligned_model() {
         assert!(!html.contains(outside), "{outside}");
     }
 
+    // Talk to what was made.
+    let ask = |stage: &str, more: &[&str]| {
+        space.preflow(
+            &[&["sample", SMOKE, stage, "-p", "what do i need for the bike ?"], more].concat(),
+        )
+    };
+    let (said, code) = ask("ppo", &["-n", "2", "--json", "--max-tokens", "20"]);
+    let rows: Vec<serde_json::Value> =
+        said.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert!(code == Some(0) && rows.len() == 2 && rows[0]["answer"].is_string(), "{said}");
+    assert_eq!(
+        ask("ppo", &["-n", "2", "--json", "--max-tokens", "20"]).0,
+        said,
+        "one seed, one answer"
+    );
+    let (said, code) =
+        ask("reward", &["-a", "for the bike you need a wrench .", "-a", "no", "--json"]);
+    assert!(code == Some(0) && said.matches("\"score\":").count() == 2, "{said}");
+    let (said, code) = ask("labels", &[]);
+    assert!(code == Some(2) && said.contains("stages that do: base, sft, reward, ppo"), "{said}");
+    let (said, code) = ask("sft", &["-a", "no"]);
+    assert!(code == Some(2) && said.contains("it does not score"), "{said}");
+    let stale = &["sample", SMOKE, "sft", "-p", "x", "--set", "seed=9"];
+    let (said, code) = space.preflow(stale);
+    assert!(code == Some(0) && said.contains("`sft` is stale"), "{said}");
+
+    // Figures for other tools.
+    let csv = space.ok(&["metrics", SMOKE, "ppo"]);
+    assert!(
+        csv.starts_with("stage,step,name,value\n") && csv.contains("ppo,4,objective/kl,"),
+        "{csv}"
+    );
+    let said = space.ok(&["metrics", SMOKE, "--tensorboard", "events"]);
+    for stage in ["base", "sft", "reward", "ppo", "eval"] {
+        assert!(said.contains(&format!("events/{stage}/events.out.tfevents.")), "{said}");
+    }
+
     // One param: exactly what is downstream.
     let plan = space.ok(&["plan", SMOKE, "--set", "kl_coef=0.11"]);
     assert!(plan.contains("kl_coef 0.05 → 0.11"), "{plan}");
     let run = space.ok(&["run", SMOKE, "--set", "kl_coef=0.11"]);
-    assert_eq!(stages(&run, "▸"), ["ppo", "eval"], "{run}");
+    assert_eq!(stages(&run, "▸"), ["ppo", "answers", "scored", "eval"], "{run}");
 
     // The same demonstrations once more: prepared they are what they were.
     let demos = std::fs::read_to_string(space.0.path().join("datasets/workshop/demos.jsonl"));

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod damage;
+mod gate;
 mod interrupt;
 mod rerun;
 mod space;

@@ -11,10 +11,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_cast::cast;
 use arrow_schema::DataType;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
 
-use super::{Column, Table};
+use super::{Batches, Column, Table};
 
 /// What to do with a row that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,11 +206,11 @@ fn read_csv(path: &Path, fail: Fail) -> Result<Table> {
 }
 
 fn read_parquet(path: &Path) -> Result<Table> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(path)?.into_file())?;
-    let schema = reader.schema().clone();
+    let batches = Batches::open(path, &[])?;
+    let schema = batches.schema.clone();
     let mut columns: Vec<Column> =
         schema.fields().iter().map(|f| empty_column(f.data_type())).collect();
-    for batch in reader.build()? {
+    for batch in batches {
         let batch = batch?;
         for ((column, array), field) in columns.iter_mut().zip(batch.columns()).zip(schema.fields())
         {

@@ -1,6 +1,7 @@
 //! Parquet files whose bytes depend on the rows alone.
 //! Knows nothing of what the columns mean.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ const ROW_GROUP: usize = 65_536;
 /// # Errors
 /// When the file cannot be written.
 pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
-    let batch = record_batch(table)?;
+    let fields: Vec<Field> = table.columns().iter().map(|(n, c)| field(n, c)).collect();
+    let schema = Arc::new(Schema::new(fields));
     let file = fs_err::File::create(path)?;
     let properties = WriterProperties::builder()
         .set_created_by("preflow".into())
@@ -30,24 +32,34 @@ pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .build();
     let context = || format!("cannot write {}", path.display());
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties))?;
-    writer.write(&batch).with_context(context)?;
+    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;
+    // A row group at a time: a second copy of a large table would not fit.
+    for start in (0..table.rows()).step_by(ROW_GROUP) {
+        let rows = start..(start + ROW_GROUP).min(table.rows());
+        let arrays = table.columns().iter().map(|(_, column)| array(column, rows.clone()));
+        let batch = RecordBatch::try_new(schema.clone(), arrays.collect())?;
+        writer.write(&batch).with_context(context)?;
+        writer.flush().with_context(context)?;
+    }
     writer.close().with_context(context)?;
     Ok(())
 }
 
-fn record_batch(table: &Table) -> Result<RecordBatch> {
-    let mut fields = Vec::new();
-    let mut arrays: Vec<ArrayRef> = Vec::new();
-    for (name, column) in table.columns() {
-        let (kind, array): (DataType, ArrayRef) = match column {
-            Column::Text(v) => (DataType::Utf8, Arc::new(StringArray::from_iter(v))),
-            Column::Float(v) => (DataType::Float64, Arc::new(Float64Array::from(v.clone()))),
-            Column::Int(v) => (DataType::Int64, Arc::new(Int64Array::from(v.clone()))),
-            Column::Bool(v) => (DataType::Boolean, Arc::new(BooleanArray::from(v.clone()))),
-        };
-        fields.push(Field::new(name, kind, true));
-        arrays.push(array);
+fn field(name: &str, column: &Column) -> Field {
+    let kind = match column {
+        Column::Text(_) => DataType::Utf8,
+        Column::Float(_) => DataType::Float64,
+        Column::Int(_) => DataType::Int64,
+        Column::Bool(_) => DataType::Boolean,
+    };
+    Field::new(name, kind, true)
+}
+
+fn array(column: &Column, rows: Range<usize>) -> ArrayRef {
+    match column {
+        Column::Text(v) => Arc::new(StringArray::from_iter(&v[rows])),
+        Column::Float(v) => Arc::new(Float64Array::from(v[rows].to_vec())),
+        Column::Int(v) => Arc::new(Int64Array::from(v[rows].to_vec())),
+        Column::Bool(v) => Arc::new(BooleanArray::from(v[rows].to_vec())),
     }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }

@@ -4,7 +4,7 @@
 //! Every policy answers with the same noise, so differences are paired prompt by prompt. Shares
 //! come with Wilson intervals over answers, everything else with a bootstrap over prompts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -12,19 +12,29 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evaluate_curves::{Curves, weights};
 use super::evaluate_measures::{
-    Answers, Figure, Judged, completion_losses, score, table_of, win_rate,
+    Answers, Figure, JudgeBy, Judged, Measures, alarms, completion_losses, table_of,
 };
-use super::train::{encode_prompts, same_tokenizer, within};
+use super::evaluate_panel::{Draw, Panel};
+use super::evaluate_text::Trained;
+use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
-use crate::data::{Answer, Column, Example, Rule, RuleBook, Table, Vocabulary};
+use crate::data::{Column, Rule, RuleBook, Table};
 use crate::kind::{Stage, Summary, input, many, optional, output};
 use crate::model::{Policy, Scorer};
-use crate::sampling::{Sampler, generate};
-use crate::stats::{Estimate, bootstrap, wilson};
+use crate::sampling::Sampler;
+use crate::stats::best_of_kl;
 
 /// The bucket that holds every prompt.
 const ALL: &str = "all";
+/// The bucket of prompts that the policies were trained on.
+const TRAIN: &str = "train";
+
+/// Draws of one evaluation: each set of answers has noise of its own.
+const MAIN: u64 = 0;
+const BEST_OF: u64 = 1;
+const SEEN: u64 = 2;
 
 /// Params of `evaluate`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -51,10 +61,38 @@ pub struct Evaluate {
     bootstrap: u32,
     /// Name of the policy that all others are compared with; empty: each with the one before it.
     baseline: String,
+    /// Name of the policy that KL is measured to, the origin of the curves over √KL; empty: the
+    /// baseline, or the first policy where there is none.
+    reference: String,
+    /// What decides which answer wins: gold (the rules), reward (the reward model), or auto: gold
+    /// where there are rules, else the reward.
+    judge_by: JudgeBy,
+    /// What answers of the reference would be like if the reward model picked the best of some.
+    best_of: BestOf,
+    /// Prompts of `train` that are answered too, to be compared with unseen ones.
+    train_prompts: u32,
     /// Prompts of each bucket whose answers are shown, chosen by place, not by quality.
     show: u32,
     /// Names the random streams: the draws.
     seed: u64,
+}
+
+/// Best-of-n sampling: the baseline that training has to beat.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct BestOf {
+    /// Answers drawn to each prompt; the curve holds every power of two up to it. 0: none.
+    #[schemars(range(max = 1024))]
+    n: u32,
+    /// Name of the policy that draws them; empty: the reference.
+    policy: String,
+}
+
+#[expect(clippy::derivable_impls, reason = "every params struct spells its defaults out")]
+impl Default for BestOf {
+    fn default() -> Self {
+        Self { n: 0, policy: String::new() }
+    }
 }
 
 impl Default for Evaluate {
@@ -69,18 +107,37 @@ impl Default for Evaluate {
             temperature: 1.0,
             bootstrap: 2000,
             baseline: String::new(),
+            reference: String::new(),
+            judge_by: JudgeBy::Auto,
+            best_of: BestOf::default(),
+            train_prompts: 256,
             show: 5,
             seed: 0,
         }
     }
 }
 
-/// A number that is better when it is larger.
-type Quality<'a> = &'a dyn Fn(&Judged) -> f64;
+/// The policies of one evaluation, by their place in the list.
+struct Field {
+    policies: Vec<(String, PathBuf)>,
+    /// All others are compared with this one.
+    baseline: Option<usize>,
+    reference: usize,
+    /// Draws the answers of best-of-n.
+    drawer: usize,
+}
+
+/// Answers to the prompts, and to those of the training data where it is connected.
+struct Gathered {
+    main: Vec<Answers>,
+    /// Best-of-n draws, without weights.
+    draws: Option<Answers>,
+    seen: Vec<Answers>,
+}
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "compare policies on the same prompts, with confidence intervals";
 
     fn inputs() -> Vec<InputDoc> {
@@ -89,6 +146,11 @@ impl Stage for Evaluate {
             many("policies", &["model/policy"], "the policies, the earliest first"),
             input("prompts", prompts, "what they answer; columns that rules name are read"),
             optional("reward", &["model/reward"], "scores the answers as well"),
+            optional(
+                "train",
+                &["dataset/prompt_completion"],
+                "what they were trained on: is it learned or copied?",
+            ),
         ]
     }
 
@@ -107,29 +169,26 @@ impl Stage for Evaluate {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         within("temperature", self.temperature, 0.0, 100.0)?;
-        let mut rules = RuleBook::new(&self.rules)?;
         let prompts = cx.table("prompts")?;
         let buckets = self.buckets(&prompts)?;
-        let answers = self.answers(cx, &prompts, &mut rules)?;
-        let has_reward = !cx.inputs("reward").is_empty();
-        let mut figures = Vec::new();
-        for (bucket, rows) in &buckets {
-            for policy in 0..answers.len() {
-                self.measure(
-                    &answers,
-                    policy,
-                    bucket,
-                    rows,
-                    &rules.names(),
-                    has_reward,
-                    &mut figures,
-                );
+        let train = self.train(cx, &buckets)?;
+        let field = self.field(cx)?;
+        let mut panel = self.panel(cx, &field, train.as_ref().map(|(all, _)| all))?;
+        let seen = train.as_ref().map(|(_, some)| some);
+        let gathered = self.gather(cx, &field, &mut panel, &prompts, seen)?;
+        let figures = self.figures(&field, &panel, &gathered, &buckets);
+        let (_, headline) = self.headline_of(&buckets);
+        // The reference and those before it are what training started from.
+        for answers in &gathered.main[field.reference + 1..field.policies.len()] {
+            for alarm in alarms(answers, headline, panel.reward.is_some()) {
+                cx.warn(alarm)?;
             }
         }
         cx.write_table("evaluation", &table_of(&figures)?)?;
-        let samples = self.shown(&prompts, &answers, &buckets)?;
+        let samples = self.shown(&prompts, &gathered.main, &buckets)?;
         cx.write_table("samples", &samples)?;
-        let summary = self.headline(&figures, &answers)?;
+        let last = &field.policies[field.policies.len() - 1].0;
+        let summary = self.headline(&figures, last);
         let values: Vec<(&str, f64)> = summary.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         cx.metric(0, &values)?;
         cx.write_metrics()?;
@@ -176,187 +235,180 @@ impl Evaluate {
         if self.headline.is_empty() { ALL } else { &self.headline }
     }
 
-    /// Answers of all policies, judged. Only two policies are in memory at a time.
-    fn answers(
-        &self,
-        cx: &mut Context,
-        prompts: &Table,
-        rules: &mut RuleBook,
-    ) -> Result<Vec<Answers>> {
-        let inputs: Vec<(String, PathBuf)> = cx
-            .inputs("policies")
-            .iter()
-            .map(|i| (i.name.clone(), PathBuf::from(&i.paths[0])))
-            .collect();
-        let names: Vec<&str> = inputs.iter().map(|(n, _)| n.as_str()).collect();
-        let fixed = match names.iter().position(|n| *n == self.baseline) {
-            None if !self.baseline.is_empty() => {
-                bail!(
-                    "baseline `{}` is not one of the policies {}",
-                    self.baseline,
-                    names.join(", ")
-                )
-            }
-            found => found,
-        };
-        let vocabulary = cx.vocabulary(&inputs[0].1)?;
-        for (name, folder) in &inputs[1..] {
-            same_tokenizer((names[0], &vocabulary), (name, &cx.vocabulary(folder)?))?;
-        }
-        let reward = self.reward(cx, &vocabulary)?;
-        let mut out = Vec::new();
-        for (i, (name, folder)) in inputs.iter().enumerate() {
-            let baseline = fixed.or(i.checked_sub(1)).filter(|b| *b != i);
-            let policy = Policy::open(folder)?;
-            let other = baseline.map(|b| Policy::open(&inputs[b].1)).transpose()?;
-            let judged = self.answer(
-                cx,
-                &vocabulary,
-                prompts,
-                &policy,
-                other.as_ref(),
-                reward.as_ref(),
-                rules,
-            )?;
-            let completion_loss = completion_losses(&policy, &vocabulary, prompts)?;
-            out.push(Answers { name: name.clone(), baseline, judged, completion_loss });
-            cx.progress(i as u64 + 1, inputs.len() as u64, "policies")?;
-        }
-        Ok(out)
+    fn headline_of<'a>(&self, buckets: &'a [(String, Vec<usize>)]) -> (&'a str, &'a [usize]) {
+        let found = buckets.iter().find(|(name, _)| name == self.headline_bucket());
+        found.map_or((ALL, &[]), |(name, rows)| (name, rows))
     }
 
-    fn reward(&self, cx: &Context, vocabulary: &Vocabulary) -> Result<Option<Scorer>> {
-        if cx.inputs("reward").is_empty() {
+    /// The completions of `train`, and some of its rows to be answered, evenly spaced among those
+    /// with different prompts.
+    fn train(
+        &self,
+        cx: &Context,
+        buckets: &[(String, Vec<usize>)],
+    ) -> Result<Option<(Table, Table)>> {
+        if cx.inputs("train").is_empty() {
             return Ok(None);
         }
-        let folder = cx.path("reward")?;
-        same_tokenizer(("policies", vocabulary), ("reward", &cx.vocabulary(folder)?))?;
-        Scorer::open(folder).map(Some)
+        if buckets.iter().any(|(name, _)| name == TRAIN) {
+            let message = format!("the prompts have a bucket `{TRAIN}` of their own");
+            return Err(advise(message, "give it another name, or leave `train` unconnected"));
+        }
+        let table = cx.table("train")?;
+        table.texts("completion")?;
+        let mut seen = std::collections::HashSet::new();
+        let texts = table.texts("prompt")?;
+        let rows: Vec<usize> = (0..texts.len()).filter(|i| seen.insert(texts[*i])).collect();
+        let count = rows.len().min(self.train_prompts.max(1) as usize);
+        let some: Vec<usize> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
+        let some = table.take(&some);
+        Ok(Some((table, some)))
     }
 
-    /// The answers of one policy. The noise depends on the prompt's row and the sample alone.
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
-    fn answer(
-        &self,
-        cx: &mut Context,
-        vocabulary: &Vocabulary,
-        prompts: &Table,
-        policy: &Policy,
-        baseline: Option<&Policy>,
-        reward: Option<&Scorer>,
-        rules: &mut RuleBook,
-    ) -> Result<Vec<Judged>> {
-        let texts = prompts.texts("prompt")?;
-        let encoded = encode_prompts(cx, vocabulary, policy, &texts, self.max_tokens as usize)?;
-        let samples = self.samples.max(1) as usize;
-        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; samples]).collect();
-        let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
-        let keys: Vec<u64> = (0..rows.len() as u64).collect();
+    /// Who takes part, and in which part.
+    fn field(&self, cx: &Context) -> Result<Field> {
+        let inputs = cx.inputs("policies").iter();
+        let policies: Vec<(String, PathBuf)> =
+            inputs.map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect();
+        let names: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
+        let find = |what: &str, name: &str| match names.iter().position(|n| *n == name) {
+            None if !name.is_empty() => {
+                bail!("{what} `{name}` is not one of the policies {}", names.join(", "))
+            }
+            found => Ok(found),
+        };
+        let baseline = find("baseline", &self.baseline)?;
+        let reference = find("reference", &self.reference)?.or(baseline).unwrap_or(0);
+        let drawer = find("best_of policy", &self.best_of.policy)?.unwrap_or(reference);
+        Ok(Field { policies, baseline, reference, drawer })
+    }
+
+    fn panel(&self, cx: &Context, field: &Field, train: Option<&Table>) -> Result<Panel> {
+        let (first, folder) = &field.policies[0];
+        let vocabulary = cx.vocabulary(folder)?;
+        for (name, folder) in &field.policies[1..] {
+            same_tokenizer((first, &vocabulary), (name, &cx.vocabulary(folder)?))?;
+        }
+        let reward = if cx.inputs("reward").is_empty() {
+            None
+        } else {
+            let folder = cx.path("reward")?;
+            same_tokenizer(("policies", &vocabulary), ("reward", &cx.vocabulary(folder)?))?;
+            Some(Scorer::open(folder)?)
+        };
+        if reward.is_none() && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
+            let message = "`best_of` and `judge_by: reward` need a reward model";
+            return Err(advise(message, "connect one to `reward`"));
+        }
+        if self.rules.is_empty() && self.judge_by == JudgeBy::Gold {
+            return Err(advise("`judge_by: gold` needs rules", "add `rules`, or judge by reward"));
+        }
+        let trained = train.map(|t| Ok::<_, anyhow::Error>(Trained::new(&t.texts("completion")?)));
+        let trained = trained.transpose()?;
         let sampler = Sampler {
             temperature: self.temperature,
             top_k: 0,
             top_p: 1.0,
             max_tokens: self.max_tokens as usize,
             seed: self.seed,
-            step: 0,
+            step: MAIN,
         };
-        let responses = generate(policy, &rows, &keys, &sampler);
-        let mut judged = Vec::with_capacity(rows.len());
-        let mut examples = Vec::with_capacity(rows.len());
-        for ((place, prompt), response) in places.into_iter().zip(rows).zip(responses) {
-            let text = vocabulary.decode(&response.tokens)?.trim().to_owned();
-            let answer = Answer { text: &text, finished: response.finished };
-            let (holds, gold) = rules.judge(answer, prompts, place)?;
-            judged.push(Judged {
-                finished: response.finished,
-                tokens: response.tokens.len(),
-                holds,
-                gold,
-                reward: f64::NAN,
-                kl: f64::NAN,
-                text,
-            });
-            examples.push(Example { prompt, completion: response.tokens });
-        }
-        let temperature = if self.temperature > 0.0 { self.temperature } else { 1.0 };
-        score(&mut judged, &examples, policy, baseline, reward, temperature);
-        Ok(judged)
+        Ok(Panel { sampler, vocabulary, reward, rules: RuleBook::new(&self.rules)?, trained })
     }
 
-    /// All figures of one policy on one bucket.
-    #[expect(clippy::too_many_arguments, reason = "two callers' worth of context, all read-only")]
-    fn measure(
+    /// Answers of all policies, judged. Only two policies are in memory at a time.
+    fn gather(
         &self,
-        answers: &[Answers],
-        policy: usize,
-        bucket: &str,
-        rows: &[usize],
-        rules: &[String],
-        has_reward: bool,
-        out: &mut Vec<Figure>,
-    ) {
-        let mine = &answers[policy];
-        let theirs = mine.baseline.map(|b| &answers[b]);
+        cx: &mut Context,
+        field: &Field,
+        panel: &mut Panel,
+        prompts: &Table,
+        seen: Option<&Table>,
+    ) -> Result<Gathered> {
         let samples = self.samples.max(1) as usize;
-        let of = |a: &Answers, f: &dyn Fn(&Judged) -> f64| -> Vec<f64> {
-            let one = |row: &usize| {
-                a.judged[row * samples..(row + 1) * samples].iter().map(f).sum::<f64>()
+        let mut out = Gathered { main: Vec::new(), draws: None, seen: Vec::new() };
+        let reference = Policy::open(&field.policies[field.reference].1)?;
+        for (i, (name, folder)) in field.policies.iter().enumerate() {
+            let policy = Policy::open(folder)?;
+            let baseline = field.baseline.or(i.checked_sub(1)).filter(|b| *b != i);
+            let answers = |judged, samples, completion_loss| Answers {
+                name: name.clone(),
+                baseline,
+                samples,
+                weights: Vec::new(),
+                judged,
+                completion_loss,
+                kl_at_most: None,
             };
-            rows.iter().map(|row| one(row) / samples as f64).collect()
-        };
-        let mut push = |name: String, estimate: Estimate| {
-            out.push(Figure { policy: mine.name.clone(), bucket: bucket.into(), name, estimate });
-        };
-        let n = (rows.len() * samples) as u64;
-        let interval = |per_prompt: &[f64]| bootstrap(per_prompt, self.bootstrap, self.seed);
-        let share = |f: &dyn Fn(&Judged) -> f64| {
-            wilson(of(mine, f).iter().sum::<f64>() * samples as f64, n)
-        };
-        let difference = |f: &dyn Fn(&Judged) -> f64| {
-            theirs.map(|t| {
-                let pairs: Vec<f64> =
-                    of(mine, f).iter().zip(of(t, f)).map(|(a, b)| a - b).collect();
-                interval(&pairs)
-            })
-        };
-        for (i, rule) in rules.iter().enumerate() {
-            let holds = move |j: &Judged| f64::from(u8::from(j.holds[i]));
-            push(rule.clone(), share(&holds));
-            if let Some(estimate) = difference(&holds) {
-                push(format!("{rule}_gain"), estimate);
+            let models = (&policy, &reference);
+            let draw = Draw { prompts, samples, stream: MAIN, ruled: true };
+            let judged = panel.answer(cx, &draw, models)?;
+            let losses = completion_losses(&policy, &panel.vocabulary, prompts)?;
+            out.main.push(answers(judged, samples, losses));
+            if let Some(table) = seen {
+                let draw = Draw { prompts: table, samples, stream: SEEN, ruled: false };
+                let judged = panel.answer(cx, &draw, models)?;
+                let losses = completion_losses(&policy, &panel.vocabulary, table)?;
+                out.seen.push(answers(judged, samples, losses));
             }
-        }
-        let gold = |j: &Judged| j.gold;
-        let reward = |j: &Judged| j.reward;
-        let quality: &[(&str, Quality, bool)] =
-            &[("gold", &gold, !rules.is_empty()), ("reward", &reward, has_reward)];
-        for (name, value, _) in quality.iter().filter(|q| q.2) {
-            push((*name).to_owned(), interval(&of(mine, value)));
-            if let Some(estimate) = difference(value) {
-                push(format!("{name}_gain"), estimate);
+            if self.best_of.n > 0 && i == field.drawer {
+                let samples = self.best_of.n as usize;
+                let draw = Draw { prompts, samples, stream: BEST_OF, ruled: true };
+                let judged = panel.answer(cx, &draw, models)?;
+                out.draws = Some(answers(judged, samples, Vec::new()));
             }
+            cx.progress(i as u64 + 1, field.policies.len() as u64, "policies")?;
         }
-        if let Some((_, value, _)) = quality.iter().find(|q| q.2)
-            && let Some(theirs) = theirs
-        {
-            push("win_rate".into(), win_rate(mine, theirs, rows, samples, value));
+        if let Some(draws) = &out.draws {
+            let best = best_of(draws, field);
+            out.main.push(best);
         }
-        push("eos_rate".into(), share(&|j| f64::from(u8::from(j.finished))));
-        push("length".into(), interval(&of(mine, &|j| j.tokens as f64)));
-        if theirs.is_some() {
-            push("kl".into(), interval(&of(mine, &|j| j.kl)));
+        Ok(out)
+    }
+
+    /// Every figure of every bucket.
+    fn figures(
+        &self,
+        field: &Field,
+        panel: &Panel,
+        gathered: &Gathered,
+        buckets: &[(String, Vec<usize>)],
+    ) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        let rules = panel.rules.names();
+        let measures = |answers, rules| Measures {
+            answers,
+            rules,
+            has_reward: panel.reward.is_some(),
+            has_trained: panel.trained.is_some(),
+            judge_by: self.judge_by,
+            bootstrap: self.bootstrap,
+            seed: self.seed,
+        };
+        let curves = Curves {
+            reference: &field.policies[field.reference].0,
+            draws: gathered.draws.as_ref(),
+            answers: &gathered.main[..field.policies.len()],
+            place: field.reference,
+            has_gold: !rules.is_empty(),
+            has_reward: panel.reward.is_some(),
+            bootstrap: self.bootstrap,
+            seed: self.seed,
+        };
+        let main = measures(&gathered.main, &rules);
+        for (bucket, rows) in buckets {
+            for policy in 0..gathered.main.len() {
+                main.measure(policy, bucket, rows, &mut figures);
+            }
+            curves.figures(bucket, rows, &mut figures);
         }
-        let texts = rows.iter().flat_map(|r| &mine.judged[r * samples..(r + 1) * samples]);
-        let distinct: BTreeSet<&str> = texts.map(|j| j.text.as_str()).collect();
-        let value = distinct.len() as f64 / n.max(1) as f64;
-        push("distinct".into(), Estimate { value, low: value, high: value, n });
-        if !mine.completion_loss.is_empty() {
-            let losses: Vec<f64> = rows.iter().map(|r| mine.completion_loss[*r]).collect();
-            let e = interval(&losses);
-            let exp =
-                Estimate { value: e.value.exp(), low: e.low.exp(), high: e.high.exp(), n: e.n };
-            push("perplexity".into(), exp);
+        let seen = measures(&gathered.seen, &[]);
+        for policy in 0..gathered.seen.len() {
+            let rows: Vec<usize> =
+                (0..gathered.seen[policy].judged.len() / gathered.seen[policy].samples).collect();
+            seen.measure(policy, TRAIN, &rows, &mut figures);
         }
+        figures
     }
 
     /// Answers to the same few prompts of each bucket, the first sample of each policy.
@@ -367,7 +419,6 @@ impl Evaluate {
         buckets: &[(String, Vec<usize>)],
     ) -> Result<Table> {
         let texts = prompts.texts("prompt")?;
-        let samples = self.samples.max(1) as usize;
         let named = buckets.len() - self.groups.len() - 1;
         let shown = if named > 0 { &buckets[..named] } else { buckets };
         let mut rows: Vec<(&str, &str, &str, &Judged)> = Vec::new();
@@ -376,7 +427,7 @@ impl Evaluate {
             for i in 0..count {
                 let row = members[i * members.len() / count];
                 for policy in answers {
-                    rows.push((&policy.name, bucket, texts[row], &policy.judged[row * samples]));
+                    rows.push((&policy.name, bucket, texts[row], policy.shown(row)));
                 }
             }
         }
@@ -392,9 +443,8 @@ impl Evaluate {
     }
 
     /// `eval/NAME/POLICY` of the headline bucket, and `eval/NAME` of the last policy's comparison.
-    fn headline(&self, figures: &[Figure], answers: &[Answers]) -> Result<Summary> {
+    fn headline(&self, figures: &[Figure], last: &str) -> Summary {
         let bucket = self.headline_bucket();
-        let last = answers.last().map_or("", |a| a.name.as_str());
         let mut summary = Summary::new();
         for figure in figures.iter().filter(|f| f.bucket == bucket) {
             let Figure { policy, name, estimate, .. } = figure;
@@ -406,6 +456,19 @@ impl Evaluate {
                 summary.insert(format!("eval/{name}_high"), estimate.high);
             }
         }
-        Ok(summary)
+        summary
+    }
+}
+
+/// The best of all the draws, as if it were one more policy.
+fn best_of(draws: &Answers, field: &Field) -> Answers {
+    Answers {
+        name: format!("{}, best of {}", draws.name, draws.samples),
+        baseline: Some(field.baseline.unwrap_or(field.drawer)),
+        samples: draws.samples,
+        weights: weights(draws, draws.samples),
+        judged: draws.judged.iter().map(Judged::without_kl).collect(),
+        completion_loss: Vec::new(),
+        kl_at_most: Some(best_of_kl(draws.samples)),
     }
 }

@@ -7,7 +7,10 @@ mod command;
 pub mod compute;
 pub mod dpo;
 mod evaluate;
+mod evaluate_curves;
 mod evaluate_measures;
+mod evaluate_panel;
+mod evaluate_text;
 mod export;
 pub mod grpo;
 mod import_model;
@@ -18,9 +21,13 @@ pub mod preferences;
 mod prepare;
 mod pretrain;
 pub mod reinforce;
+mod reward_fit;
+mod reward_report;
 pub mod rewards;
 pub mod rloo;
+mod sample;
 mod sample_pairs;
+mod score;
 mod sft;
 mod tokenizer;
 mod train;
@@ -44,6 +51,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<reinforce::Reinforce>(),
     Kind::of::<dpo::Dpo>(),
     Kind::of::<best_of_n::BestOfN>(),
+    Kind::of::<sample::Sample>(),
+    Kind::of::<score::Score>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<export::Export>(),
     Kind::of::<command::Command>(),

@@ -4,52 +4,80 @@
 //! The model is a copy of the base with its output layer replaced by one number, read at the last
 //! token of the answer. The loss is that of Bradley and Terry; ties enter it as asked.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
 
-use super::train::{Defaults, Optimizer, Order, Trainer, rate};
+use super::preferences::preferences;
+use super::reward_fit::{
+    Fit, Fitted, Pair, Ties, deltas, fit_all, mean_loss, rewards, scale_head, sides,
+};
+use super::reward_report::{accuracy, calibration, ceiling, clear, disagreement, spread};
+use super::train::{Defaults, Optimizer};
 use crate::context::{Context, advise};
-use crate::data::{Column, Example, Examples, Table, Vocabulary, part_of_prompt};
+use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{Packed, Policy, Scorer};
-use crate::optim::{AdamW, Schedule};
-use crate::resume::Named;
-use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
-use crate::stats::{correlation, mean, std, wilson};
+use crate::model::{Policy, Scorer};
+use crate::optim::Schedule;
+use crate::stats::{correlation, mean, std};
+
+/// Shares of the labels at which the learning curve is measured, besides all of them.
+const CURVE: [f64; 3] = [0.25, 0.5, 0.75];
 
 /// Params of `train_reward`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainReward {
     /// Times that every pair is seen.
-    epochs: u32,
+    pub(super) epochs: u32,
     /// Learning rate at its highest.
-    lr: f64,
+    pub(super) lr: f64,
     /// How it falls: constant, linear or cosine.
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     /// Share of the steps over which it rises.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
-    warmup: f64,
+    pub(super) warmup: f64,
     /// Pairs of one step.
     #[schemars(range(min = 1))]
-    batch: u32,
+    pub(super) batch: u32,
     /// What a tie does: drop leaves it out, half counts it as half a preference either way, model
     /// learns how close two answers must be to be a tie (Rao and Kupper).
-    ties: Ties,
-    /// Move the bias so that the answers of the labels have mean reward 0.
-    center: bool,
+    pub(super) ties: Ties,
+    /// Reward by which the chosen answer must be ahead for each unit of the label's strength: the
+    /// loss is −ln σ(Δ − margin·strength). 0: any lead will do.
+    #[schemars(range(min = 0.0))]
+    pub(super) margin: f64,
+    /// Weight of (r(chosen) + r(rejected))² in the loss, which keeps rewards near 0; 0: none, as
+    /// `center` does it at the end.
+    #[schemars(range(min = 0.0))]
+    pub(super) center_coef: f64,
+    /// Move the bias at the end so that the answers of `references`, or without them those of the
+    /// labels, have mean reward 0.
+    pub(super) center: bool,
+    /// Divide the output layer at the end so that the rewards of the training answers have
+    /// standard deviation 1: a KL coefficient then means what the literature means by it.
+    /// Accuracy, loss and calibration are those before: they need the scale that was learned.
+    pub(super) scale: bool,
+    /// Models, alike but for their seeds (seed, seed + 1, …). The first is the reward model, the
+    /// others lie in its folder under `members/`. Figures are those of their mean.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) members: u32,
+    /// Also train on 25, 50 and 75 % of the labels: would more of them help?
+    pub(super) learning_curve: bool,
     /// Share of the prompts held out when `eval_labels` is not connected.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
-    eval_fraction: f64,
+    pub(super) eval_fraction: f64,
+    /// Accept `eval_labels` about prompts that are trained on: accuracy is then too good.
+    pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
-    keep_best: bool,
+    pub(super) keep_best: bool,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    pub(super) optimizer: Optimizer<AdamWDefaults>,
     /// Names the random streams: the head and the order of pairs.
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 /// Where AdamW starts in `train_reward`.
@@ -69,8 +97,14 @@ impl Default for TrainReward {
             warmup: 0.05,
             batch: 32,
             ties: Ties::Model,
+            margin: 0.0,
+            center_coef: 0.0,
             center: true,
+            scale: false,
+            members: 1,
+            learning_curve: false,
             eval_fraction: 0.1,
+            allow_overlap: false,
             keep_best: true,
             optimizer: Optimizer::default(),
             seed: 0,
@@ -78,44 +112,18 @@ impl Default for TrainReward {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Ties {
-    Drop,
-    Half,
-    Model,
-}
-
-/// One comparison as tokens.
-struct Pair {
-    chosen: Example,
-    rejected: Example,
-    tie: bool,
-    /// How often the best guess would be right; known of simulated labels only, else NaN.
-    certainty: f64,
-}
-
-/// The threshold of a tie, ν = softplus(raw); raw is `[1]`.
-struct Threshold(Tensor);
-
-/// Where the loop stands; `losses` are those of the epoch so far.
-#[derive(Default, Serialize, Deserialize)]
-struct State {
-    step: u64,
-    losses: Vec<f64>,
-    best_loss: Option<f64>,
-}
-
-/// What the model says of held-out pairs.
-struct Judged {
-    loss: f64,
-    /// r(chosen) − r(rejected) of the pairs that are no tie.
-    deltas: Vec<f64>,
+/// What is learned from, and what it is measured on.
+struct Split {
+    train: Vec<Pair>,
+    held_out: Vec<Pair>,
+    /// The tables that the rows of `train` and `held_out` count in.
+    labels: Table,
+    eval: Table,
 }
 
 impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
 
     fn inputs() -> Vec<InputDoc> {
@@ -127,6 +135,16 @@ impl Stage for TrainReward {
             ),
             input("labels", &["dataset/labels"], "the preferences"),
             optional("eval_labels", &["dataset/labels"], "preferences to measure accuracy on"),
+            optional(
+                "references",
+                &["dataset/prompt_completion"],
+                "answers that shall have mean reward 0, usually the demonstrations",
+            ),
+            optional(
+                "pool",
+                &["dataset/pairs"],
+                "pairs without a label, to be sorted by how much the members disagree",
+            ),
         ]
     }
 
@@ -135,6 +153,13 @@ impl Stage for TrainReward {
             output("reward", "model/reward", "", "a model with one scalar output"),
             output("metrics", "dataset/metrics", "parquet", "losses and accuracy by step"),
             output("calibration", "dataset/calibration", "parquet", "confidence against accuracy"),
+            output(
+                "disagreement",
+                "dataset/disagreement",
+                "parquet",
+                "pairs on which the members of an ensemble disagree, the most first: of `pool`, \
+                 or else the held-out ones; no rows for a single model",
+            ),
         ]
     }
 
@@ -142,28 +167,26 @@ impl Stage for TrainReward {
         let folder = cx.path("base")?.to_owned();
         let policy = Policy::open(&folder)?;
         let vocabulary = cx.vocabulary(&folder)?;
-        let (train, held_out) = self.rows(cx, &vocabulary, policy.0.config.context as usize)?;
-        let mut model = Scorer::from_policy(&policy, self.seed);
-        let threshold = Threshold::new();
-        let steps = self.optimize(cx, &model, &threshold, &train, &held_out)?;
-        let rewards = score_all(&model, &train);
-        let all: Vec<f64> = rewards.iter().flat_map(|(c, r)| [*c, *r]).collect();
-        if self.center {
-            model.shift(-mean(&all));
-        }
-        let judged = self.judge(&model, &threshold, &held_out);
-        let mut summary = self.report(cx, steps, &judged, &held_out)?;
-        let length =
-            |p: &Pair| [p.chosen.completion.len() as f64, p.rejected.completion.len() as f64];
-        let lengths: Vec<f64> = train.iter().flat_map(length).collect();
-        let extra = [
-            ("reward/std", std(&all)),
-            ("reward/corr_with_length", correlation(&all, &lengths)),
-            ("reward/tie_threshold", threshold.nu()),
-        ];
+        let context = policy.0.config.context as usize;
+        let split = self.split(cx, &vocabulary, context)?;
+        let references = references(cx, &vocabulary, context)?;
+        let fits = self.fits(cx, &split)?;
+        let data = (split.train.as_slice(), split.held_out.as_slice());
+        let (fitted, mut models) = fit_all(cx, &self, &policy, &fits, data)?;
+        let members: Vec<&Fitted> =
+            fits.iter().zip(&fitted).filter(|(f, _)| !f.only_measured).map(|(_, d)| d).collect();
+        self.learning(cx, &fits, &fitted, &members, &split)?;
+        let steps = members[0].steps;
+        let mut summary = self.report(cx, steps, &members, &split)?;
+        let extra = self.finish(&mut models, &split, references.as_ref(), &members);
         cx.metric(steps, &extra)?;
         summary.extend(extra.iter().map(|(n, v)| ((*n).to_owned(), *v)));
-        model.save(&cx.output("reward")?, &vocabulary)?;
+        self.disagree(cx, &vocabulary, &models, &members, &split)?;
+        let folder = cx.output("reward")?;
+        models[0].save(&folder, &vocabulary)?;
+        for (i, member) in models.iter().enumerate().skip(1) {
+            member.save(&folder.join("members").join(i.to_string()), &vocabulary)?;
+        }
         cx.complete("reward", None)?;
         cx.write_metrics()?;
         Ok(summary)
@@ -172,35 +195,33 @@ impl Stage for TrainReward {
 
 impl TrainReward {
     /// Pairs to train on and held out; the prompts of the two are disjoint.
-    fn rows(
-        &self,
-        cx: &mut Context,
-        vocabulary: &Vocabulary,
-        context: usize,
-    ) -> Result<(Vec<Pair>, Vec<Pair>)> {
+    fn split(&self, cx: &mut Context, vocabulary: &Vocabulary, context: usize) -> Result<Split> {
         let labels = cx.table("labels")?;
         let mut all = pairs(cx, vocabulary, context, &labels)?;
-        if all.iter().all(|(_, p)| p.tie) {
+        if all.iter().all(Pair::is_tie) {
             let help = "collect more labels, or check what the labeler looks at";
             let message = format!("all {} labels are ties: there is nothing to learn", all.len());
             return Err(advise(message, help));
         }
         if self.ties == Ties::Drop {
-            all.retain(|(_, p)| !p.tie);
+            all.retain(|p| !p.is_tie());
         }
-        let prompts = labels.texts("prompt")?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        if cx.inputs("eval_labels").is_empty() {
-            for (row, pair) in all {
-                let out = part_of_prompt(prompts[row], "reward", self.eval_fraction);
+        let eval = if cx.inputs("eval_labels").is_empty() {
+            let prompts = labels.texts("prompt")?;
+            for pair in all {
+                let prompt = prompts[pair.labelled.row];
+                let out = part_of_prompt(prompt, "reward", self.eval_fraction);
                 if out { &mut held_out } else { &mut train }.push(pair);
             }
+            labels.clone()
         } else {
             let eval = cx.table("eval_labels")?;
-            held_out = pairs(cx, vocabulary, context, &eval)?.into_iter().map(|(_, p)| p).collect();
-            train = all.into_iter().map(|(_, p)| p).collect();
-        }
-        if train.is_empty() || held_out.iter().all(|p: &Pair| p.tie) {
+            held_out = pairs(cx, vocabulary, context, &eval)?;
+            train = all;
+            eval
+        };
+        if train.iter().all(Pair::is_tie) || held_out.iter().all(Pair::is_tie) {
             let message = format!(
                 "{} pairs to train on and {} to measure accuracy on are not enough",
                 train.len(),
@@ -208,249 +229,277 @@ impl TrainReward {
             );
             return Err(advise(message, "collect labels on more prompts, or raise eval_fraction"));
         }
-        Ok((train, held_out))
+        let split = Split { train, held_out, labels, eval };
+        self.check_disjoint(&split)?;
+        Ok(split)
     }
 
-    /// The loop. Returns the number of steps.
-    fn optimize(
+    /// No prompt on both sides: accuracy would be that of a memory.
+    fn check_disjoint(&self, split: &Split) -> Result<()> {
+        let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
+        let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
+        let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
+        let both: Vec<&&str> = seen.intersection(&asked).collect();
+        match both.first() {
+            Some(example) if !self.allow_overlap => Err(advise(
+                format!(
+                    "{} of the {} prompts to measure accuracy on are trained on too, among them \
+                     {example:?}",
+                    both.len(),
+                    asked.len()
+                ),
+                "take them out of one of the two, or set allow_overlap: true and do not trust the \
+                 accuracy",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The models to fit: points of the learning curve, then the members.
+    fn fits(&self, cx: &mut Context, split: &Split) -> Result<Vec<Fit>> {
+        let mut fits = Vec::new();
+        let texts = split.texts()?;
+        for share in if self.learning_curve { &CURVE[..] } else { &[] } {
+            let inside = |i: &usize| {
+                let [prompt, chosen, rejected] = texts[*i];
+                // Whatever the label says, and the smaller subset within the larger.
+                let (low, high) = (chosen.min(rejected), chosen.max(rejected));
+                part_of_prompt(&format!("{prompt}\0{low}\0{high}"), "curve", *share)
+            };
+            let rows: Vec<usize> = (0..split.train.len()).filter(inside).collect();
+            if rows.iter().all(|i| split.train[*i].is_tie()) {
+                cx.warn(format!("too few labels for a learning curve at {:.0} %", share * 100.0))?;
+                continue;
+            }
+            fits.push(Fit { seed: self.seed, rows, only_measured: true });
+        }
+        for member in 0..u64::from(self.members.max(1)) {
+            let rows = (0..split.train.len()).collect();
+            fits.push(Fit { seed: self.seed.wrapping_add(member), rows, only_measured: false });
+        }
+        Ok(fits)
+    }
+
+    /// Held-out accuracy by the number of labels, under `curve/`.
+    fn learning(
         &self,
         cx: &mut Context,
-        model: &Scorer,
-        threshold: &Threshold,
-        train: &[Pair],
-        held_out: &[Pair],
-    ) -> Result<u64> {
-        let params = model.0.trainable();
-        let mut trainer = Trainer::new(params, &self.optimizer);
-        let mut threshold_adamw = threshold.optimizer(&self.optimizer);
-        let batch = self.batch.max(1) as usize;
-        let an_epoch = train.len().div_ceil(batch) as u64;
-        let total = an_epoch * u64::from(self.epochs);
-        let mut order = Order::new(self.seed, "shuffle", train.len());
-        // The weights of the best epoch; worth something once the state knows its loss.
-        let best = params.flat.copy();
-        let mut named = trainer.named("model", params);
-        named.extend(threshold.named(&threshold_adamw));
-        named.push(("best".into(), best.shallow_clone()));
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
-        for step in state.step..total {
-            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
-            let start = epoch * train.len() as u64;
-            let places = place..(place + batch).min(train.len());
-            let rows: Vec<&Pair> = places.map(|i| &train[order.at(start + i as u64)]).collect();
-            let packed = both_sides(&rows, params.flat.device());
-            let (gradient, threshold_gradient) =
-                model.backward_rewards(&packed, Some(&threshold.0), |rewards| {
-                    self.loss(&differences(rewards), &rows, threshold).mean(Kind::Float)
-                });
-            let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
-            let norm = trainer.step(params, gradient.flat, lr)?;
-            if let Some(gradient) = threshold_gradient {
-                // One number that stands for all pairs: it may move faster than the weights.
-                threshold_adamw.step(&threshold.0.detach(), &gradient, lr * 30.0);
-            }
-            state.losses.push(gradient.loss.double_value(&[]));
-            if (step + 1) % 10 == 0 || step + 1 == total {
-                let recent = &state.losses[state.losses.len().saturating_sub(10)..];
-                cx.metric(
-                    step + 1,
-                    &[("train/loss", mean(recent)), ("train/lr", lr), ("train/grad_norm", norm)],
-                )?;
-            }
-            cx.progress(step + 1, total, "steps")?;
-            if (step + 1) % an_epoch == 0 {
-                state.losses.clear();
-                let judged = self.judge(model, threshold, held_out);
-                let right = judged.deltas.iter().filter(|d| **d > 0.0).count() as f64;
-                let accuracy = right / judged.deltas.len() as f64;
-                cx.metric(step + 1, &[("eval/loss", judged.loss), ("eval/accuracy", accuracy)])?;
-                if state.best_loss.is_none_or(|loss| judged.loss < loss) {
-                    state.best_loss = Some(judged.loss);
-                    no_grad(|| best.shallow_clone().copy_(&params.flat));
-                }
-            }
-            state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+        fits: &[Fit],
+        fitted: &[Fitted],
+        members: &[&Fitted],
+        split: &Split,
+    ) -> Result<()> {
+        if !self.learning_curve {
+            return Ok(());
         }
-        if self.keep_best && state.best_loss.is_some() {
-            no_grad(|| params.flat.shallow_clone().copy_(&best));
+        let parts = fits.iter().zip(fitted).filter(|(f, _)| f.only_measured);
+        let parts = parts.map(|(f, done)| (f.rows.len(), done));
+        for (labels, done) in parts.chain([(split.train.len(), members[0])]) {
+            let accuracy = accuracy(&done.deltas, &split.held_out);
+            let loss = mean_loss(self, &done.deltas, &split.held_out, done.nu);
+            let values = [
+                ("curve/accuracy", accuracy.value),
+                ("curve/accuracy_low", accuracy.low),
+                ("curve/accuracy_high", accuracy.high),
+                ("curve/loss", loss),
+            ];
+            cx.metric(labels as u64, &values)?;
         }
-        Ok(total)
+        Ok(())
     }
 
-    /// Loss of each pair, `[batch]`, of its Δ = r(chosen) − r(rejected), `[batch]`.
-    fn loss(&self, delta: &Tensor, rows: &[&Pair], threshold: &Threshold) -> Tensor {
-        let tie: Vec<f32> = rows.iter().map(|p| f32::from(u8::from(p.tie))).collect();
-        let tie = Tensor::from_slice(&tie).to_device(delta.device());
-        let (preferred, tied) = match self.ties {
-            Ties::Drop | Ties::Half => (preference_loss(delta), half_tie_loss(delta)),
-            Ties::Model => rao_kupper_losses(delta, &threshold.0.softplus()),
-        };
-        preferred * (1.0 - &tie) + tied * tie
-    }
-
-    fn judge(&self, model: &Scorer, threshold: &Threshold, pairs: &[Pair]) -> Judged {
-        no_grad(|| {
-            let (mut loss, mut all) = (0.0, Vec::new());
-            for chunk in pairs.chunks(64) {
-                let rows: Vec<&Pair> = chunk.iter().collect();
-                let batch = both_sides(&rows, model.0.params.flat.device());
-                let delta = differences(&model.rewards(&batch));
-                loss += self.loss(&delta, &rows, threshold).sum(Kind::Double).double_value(&[]);
-                let numbers = to_f64(&delta);
-                all.extend(rows.iter().zip(numbers).filter(|(p, _)| !p.tie).map(|(_, d)| d));
-            }
-            Judged { loss: loss / pairs.len() as f64, deltas: all }
-        })
-    }
-
-    /// Accuracy, calibration and ceiling on the held-out pairs.
+    /// Accuracy, calibration and ceiling of the mean of the members on the held-out pairs.
     fn report(
         &self,
         cx: &mut Context,
         step: u64,
-        judged: &Judged,
-        held_out: &[Pair],
+        members: &[&Fitted],
+        split: &Split,
     ) -> Result<Summary> {
-        let n = judged.deltas.len() as u64;
-        let half = |d: &f64| if *d == 0.0 { 0.5 } else { f64::from(u8::from(*d > 0.0)) };
-        let accuracy = wilson(judged.deltas.iter().map(half).sum(), n);
-        let (table, ece) = calibration(&judged.deltas)?;
+        let held_out = &split.held_out;
+        let deltas = mean_of(members);
+        let nu = mean(&members.iter().map(|m| m.nu).collect::<Vec<_>>());
+        let clear = clear(&deltas, held_out);
+        let estimate = accuracy(&deltas, held_out);
+        let (table, ece) = calibration(&clear)?;
         cx.write_table("calibration", &table)?;
-        let certainties: Vec<f64> =
-            held_out.iter().filter(|p| !p.tie).map(|p| p.certainty).collect();
-        let values = [
-            ("eval/loss", judged.loss),
-            ("eval/accuracy", accuracy.value),
-            ("eval/accuracy_low", accuracy.low),
-            ("eval/accuracy_high", accuracy.high),
+        let mut values = vec![
+            ("eval/loss", mean_loss(self, &deltas, held_out, nu)),
+            ("eval/accuracy", estimate.value),
+            ("eval/accuracy_low", estimate.low),
+            ("eval/accuracy_high", estimate.high),
             ("eval/ece", ece),
-            ("eval/pairs", n as f64),
-            ("eval/ceiling", mean(&certainties)),
+            ("eval/pairs", clear.len() as f64),
+            ("reward/tie_threshold", nu),
         ];
-        let known: Vec<_> = values.into_iter().filter(|(_, v)| v.is_finite()).collect();
-        cx.metric(step, &known)?;
-        Ok(known.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect())
+        let rows: Vec<usize> =
+            held_out.iter().filter(|p| !p.is_tie()).map(|p| p.labelled.row).collect();
+        values.extend(ceiling(&split.eval, &rows));
+        if members.len() > 1 {
+            values.push(("eval/accuracy_first", accuracy(&members[0].deltas, held_out).value));
+        }
+        cx.metric(step, &values)?;
+        Ok(values.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
+    }
+
+    /// Centres and scales the members. Figures of the rewards they give, before scaling.
+    fn finish(
+        &self,
+        models: &mut [Scorer],
+        split: &Split,
+        references: Option<&Examples>,
+        members: &[&Fitted],
+    ) -> Vec<(&'static str, f64)> {
+        let answers = sides(&split.train);
+        let held_out = sides(&split.held_out);
+        let mut all = vec![0.0; answers.len()];
+        let mut of_held_out = Vec::new();
+        let n = models.len() as f64;
+        let mut scales = Vec::new();
+        for model in models.iter_mut() {
+            let own = rewards(model, &answers);
+            if self.center {
+                let zero = references.map_or_else(
+                    || mean(&own),
+                    |r| mean(&rewards(model, &r.rows.iter().collect::<Vec<_>>())),
+                );
+                model.shift(-zero);
+            }
+            all.iter_mut().zip(&own).for_each(|(sum, r)| *sum += r / n);
+            if members.len() > 1 {
+                of_held_out.push(rewards(model, &held_out));
+            }
+            if self.scale && std(&own) > 1e-9 {
+                let factor = 1.0 / std(&own);
+                scale_head(model, factor);
+                scales.push(factor);
+            }
+        }
+        let lengths: Vec<f64> = answers.iter().map(|a| a.completion.len() as f64).collect();
+        let mut out = vec![
+            ("reward/std", std(&all)),
+            ("reward/corr_with_length", correlation(&all, &lengths)),
+        ];
+        if !scales.is_empty() {
+            out.push(("reward/scale", mean(&scales)));
+        }
+        if members.len() > 1 {
+            let spreads: Vec<f64> = (0..held_out.len())
+                .map(|i| spread(&of_held_out.iter().map(|r| r[i]).collect::<Vec<_>>()))
+                .collect();
+            out.push(("eval/disagreement", mean(&spreads)));
+        }
+        out
+    }
+
+    /// Writes where the members disagree.
+    fn disagree(
+        &self,
+        cx: &mut Context,
+        vocabulary: &Vocabulary,
+        models: &[Scorer],
+        members: &[&Fitted],
+        split: &Split,
+    ) -> Result<()> {
+        let table = if cx.inputs("pool").is_empty() {
+            let (prompts, chosen, rejected) = (
+                split.eval.texts("prompt")?,
+                split.eval.texts("chosen")?,
+                split.eval.texts("rejected")?,
+            );
+            let text = |p: &Pair| {
+                let row = p.labelled.row;
+                [prompts[row], chosen[row], rejected[row]]
+            };
+            let texts: Vec<[&str; 3]> = split.held_out.iter().map(text).collect();
+            let said: Vec<Vec<f64>> = members.iter().map(|m| m.deltas.clone()).collect();
+            disagreement(&texts, &said)?
+        } else {
+            let pool = cx.table("pool")?;
+            let (prompts, a, b) =
+                (pool.texts("prompt")?, pool.texts("response_a")?, pool.texts("response_b")?);
+            let as_labels = Table::new(vec![
+                ("prompt", Column::text(prompts.iter().copied())),
+                ("chosen", Column::text(a.iter().copied())),
+                ("rejected", Column::text(b.iter().copied())),
+                ("finished_a", Column::bools(pool.bools("finished_a", true))),
+                ("finished_b", Column::bools(pool.bools("finished_b", true))),
+            ])?;
+            let context = models[0].0.config.context as usize;
+            let pairs = pairs(cx, vocabulary, context, &as_labels)?;
+            let text = |p: &Pair| {
+                let row = p.labelled.row;
+                [prompts[row], a[row], b[row]]
+            };
+            let texts: Vec<[&str; 3]> = pairs.iter().map(text).collect();
+            let said: Vec<Vec<f64>> = models.iter().map(|m| deltas(m, &pairs)).collect();
+            disagreement(&texts, &said)?
+        };
+        cx.write_table("disagreement", &table)
     }
 }
 
-impl Threshold {
-    /// ν starts at ½.
-    fn new() -> Self {
-        Self(Tensor::from_slice(&[(0.5_f32.exp() - 1.0).ln()]).set_requires_grad(true))
-    }
-
-    fn optimizer(&self, settings: &Optimizer<AdamWDefaults>) -> AdamW {
-        AdamW::new(settings.config(), &self.0.detach(), 0)
-    }
-
-    fn named(&self, adamw: &AdamW) -> Named {
-        let all = [("raw", self.0.detach()), ("m", adamw.m.shallow_clone())];
-        let more = [("v", adamw.v.shallow_clone()), ("steps", adamw.steps.shallow_clone())];
-        all.into_iter().chain(more).map(|(n, t)| (format!("threshold.{n}"), t)).collect()
-    }
-
-    fn nu(&self) -> f64 {
-        no_grad(|| self.0.softplus().double_value(&[0]))
+impl Split {
+    /// Prompt and both answers of each training pair.
+    fn texts(&self) -> Result<Vec<[&str; 3]>> {
+        let (prompts, chosen, rejected) = (
+            self.labels.texts("prompt")?,
+            self.labels.texts("chosen")?,
+            self.labels.texts("rejected")?,
+        );
+        let text = |p: &Pair| {
+            let row = p.labelled.row;
+            [prompts[row], chosen[row], rejected[row]]
+        };
+        Ok(self.train.iter().map(text).collect())
     }
 }
 
-/// The labels as tokens, with their row in the table. A tie keeps both answers in either order.
+/// The labels as tokens; pairs of equal answers are left out.
 fn pairs(
     cx: &mut Context,
     vocabulary: &Vocabulary,
     context: usize,
     labels: &Table,
-) -> Result<Vec<(usize, Pair)>> {
-    let prompts = labels.texts("prompt")?;
-    let (chosen, rejected) = (labels.texts("chosen")?, labels.texts("rejected")?);
-    let ties = labels.bools("tie", false);
-    let certainties = labels.floats("certainty", f64::NAN);
-    let ends = [labels.bools("finished_a", true), labels.bools("finished_b", true)];
-    let second: Vec<bool> = match labels.column("choice") {
-        Some(Column::Text(v)) => {
-            v.iter().map(|c| c.as_deref().is_some_and(|c| c.starts_with('b'))).collect()
-        }
-        _ => vec![false; labels.rows()],
+) -> Result<Vec<Pair>> {
+    let strengths = labels.floats("strength", 1.0);
+    let all = preferences(cx, vocabulary, context, labels)?;
+    let before = all.len();
+    let pair = |p: super::preferences::Preference| {
+        let strength = if p.tie { 0.0 } else { strengths[p.row] };
+        Pair { labelled: p, strength }
     };
-    let both = (0..labels.rows()).flat_map(|i| {
-        let (c, r) = if second[i] { (1, 0) } else { (0, 1) };
-        [(prompts[i], chosen[i], ends[c][i]), (prompts[i], rejected[i], ends[r][i])]
-    });
-    let examples = Examples::new(vocabulary, context, both)?;
+    let differ = |p: &Pair| p.labelled.chosen != p.labelled.rejected;
+    let kept: Vec<Pair> = all.into_iter().map(pair).filter(differ).collect();
+    let equal = before - kept.len();
+    cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
+    if kept.is_empty() {
+        let help = "sample answers at a higher temperature, so that there is something to compare";
+        return Err(advise(format!("all {before} labels compare equal answers"), help));
+    }
+    Ok(kept)
+}
+
+/// The answers of `references` as tokens.
+fn references(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    context: usize,
+) -> Result<Option<Examples>> {
+    if cx.inputs("references").is_empty() {
+        return Ok(None);
+    }
+    let table = cx.table("references")?;
+    let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
+    let finished = table.bools("finished", true);
+    let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
+    let examples = Examples::new(vocabulary, context, rows)?;
     cx.warn_if(examples.warning(context))?;
-    let mut by_source: Vec<Option<Example>> = vec![None; 2 * labels.rows()];
-    for (row, source) in examples.rows.into_iter().zip(examples.sources) {
-        by_source[source] = Some(row);
-    }
-    let mut out = Vec::new();
-    for i in 0..labels.rows() {
-        let (chosen, rejected) = (by_source[2 * i].take(), by_source[2 * i + 1].take());
-        if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
-            out.push((i, Pair { chosen, rejected, tie: ties[i], certainty: certainties[i] }));
-        }
-    }
-    Ok(out)
+    Ok(Some(examples))
 }
 
-/// All answers of some pairs in one batch: the chosen ones first.
-fn both_sides(rows: &[&Pair], device: tch::Device) -> Packed {
-    let sides = rows.iter().map(|p| &p.chosen).chain(rows.iter().map(|p| &p.rejected));
-    Packed::new(&sides.collect::<Vec<_>>(), device)
-}
-
-/// Δ = r(chosen) − r(rejected), `[n]`, of the rewards of [`both_sides`], `[2n]`.
-fn differences(rewards: &Tensor) -> Tensor {
-    let n = rewards.size()[0] / 2;
-    rewards.narrow(0, 0, n) - rewards.narrow(0, n, n)
-}
-
-/// Rewards of both answers of each pair, without gradients.
-fn score_all(model: &Scorer, pairs: &[Pair]) -> Vec<(f64, f64)> {
-    let mut out = Vec::new();
-    for chunk in pairs.chunks(64) {
-        let sides: Vec<&Example> = chunk.iter().flat_map(|p| [&p.chosen, &p.rejected]).collect();
-        let packed = Packed::new(&sides, model.0.params.flat.device());
-        let rewards = no_grad(|| to_f64(&model.rewards(&packed)));
-        out.extend(rewards.chunks_exact(2).map(|r| (r[0], r[1])));
-    }
-    out
-}
-
-/// Numbers on the host, in order.
-fn to_f64(x: &Tensor) -> Vec<f64> {
-    let x = x.to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
-    let mut out = vec![0.0; x.numel()];
-    let n = out.len();
-    x.copy_data(&mut out, n);
-    out
-}
-
-/// Ten bins of confidence σ(|Δ|) from ½ to 1 with their accuracy, and the expected calibration
-/// error: the mean distance of the two, weighted by the number of pairs (Naeini et al. 2015).
-fn calibration(deltas: &[f64]) -> Result<(Table, f64)> {
-    let mut bins: Vec<Vec<(f64, f64)>> = vec![Vec::new(); 10];
-    for delta in deltas {
-        let confidence = 1.0 / (1.0 + (-delta.abs()).exp());
-        let bin = (((confidence - 0.5) * 20.0) as usize).min(9);
-        bins[bin].push((confidence, f64::from(u8::from(*delta > 0.0))));
-    }
-    let used: Vec<(usize, f64, f64, usize)> = bins
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| !b.is_empty())
-        .map(|(i, b)| {
-            let (c, a): (Vec<f64>, Vec<f64>) = b.iter().copied().unzip();
-            (i, mean(&c), mean(&a), b.len())
-        })
-        .collect();
-    let total = deltas.len().max(1) as f64;
-    let ece = used.iter().map(|(_, c, a, n)| (c - a).abs() * *n as f64 / total).sum();
-    let table = Table::new(vec![
-        ("bin", Column::ints(used.iter().map(|b| b.0 as i64))),
-        ("confidence", Column::floats(used.iter().map(|b| b.1))),
-        ("accuracy", Column::floats(used.iter().map(|b| b.2))),
-        ("n", Column::ints(used.iter().map(|b| b.3 as i64))),
-    ])?;
-    Ok((table, ece))
+/// Mean over the members of the Δ of each held-out pair.
+fn mean_of(members: &[&Fitted]) -> Vec<f64> {
+    let one = |i: usize| mean(&members.iter().map(|m| m.deltas[i]).collect::<Vec<_>>());
+    (0..members[0].deltas.len()).map(one).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::adapter::Adapter;
 use super::attention::{Rotary, attention, left_mask, text_mask};
@@ -110,6 +110,16 @@ impl Trunk {
     pub fn init(config: ModelConfig, reward: bool, seed: u64) -> Self {
         let params = Params::init(ParamSpec::list(&config, reward), seed);
         Self::new(config, params)
+    }
+
+    /// This trunk with its weights on `device`.
+    #[must_use]
+    pub fn to(self, device: Device) -> Self {
+        if self.params.flat.device() == device {
+            return self;
+        }
+        let params = Params::from_flat(self.params.specs, self.params.flat.to_device(device));
+        Self { compute: self.compute, ..Self::new(self.config, params) }
     }
 
     /// The weights that training moves.

@@ -3,6 +3,7 @@
 mod algorithms;
 mod compute;
 mod data;
+mod evaluation;
 mod formulas;
 mod golden;
 mod harness;
@@ -12,4 +13,7 @@ mod models;
 mod parity;
 mod registry;
 mod resume;
+mod reward;
 mod rewards;
+mod sample;
+mod tables;

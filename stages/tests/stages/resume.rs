@@ -43,13 +43,16 @@ fn outputs(task: &TaskSpec) -> Vec<(String, Vec<u8>)> {
     let mut out = Vec::new();
     for (port, path) in &task.outputs {
         let path = PathBuf::from(path);
-        if path.is_dir() {
-            for entry in std::fs::read_dir(&path).expect("a folder").flatten() {
-                let name = format!("{port}/{}", entry.file_name().to_string_lossy());
-                out.push((name, std::fs::read(entry.path()).expect("bytes")));
+        let mut open = vec![(port.clone(), path)];
+        while let Some((name, path)) = open.pop() {
+            if path.is_dir() {
+                for entry in std::fs::read_dir(&path).expect("a folder").flatten() {
+                    let inner = format!("{name}/{}", entry.file_name().to_string_lossy());
+                    open.push((inner, entry.path()));
+                }
+            } else {
+                out.push((name, std::fs::read(path).expect("bytes")));
             }
-        } else {
-            out.push((port.clone(), std::fs::read(path).expect("bytes")));
         }
     }
     out.sort();
@@ -57,7 +60,7 @@ fn outputs(task: &TaskSpec) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Runs stage `name` of `kind` undisturbed and disturbed, and compares.
-fn check(shop: &Workshop, kind: &str, params: &Value, inputs: &[(&str, &[&str])]) {
+pub fn check(shop: &Workshop, kind: &str, params: &Value, inputs: &[(&str, &[&str])]) {
     let whole = shop.task(&format!("{kind}-whole"), kind, params.clone(), inputs);
     shop.perform(&serde_json::to_value(&whole).expect("JSON")).summary();
 

@@ -1,0 +1,364 @@
+//! `preflow sample STAGE`: talk to a model that a pipeline has made.
+//! Goes by port types: the kind whose `model` port takes the output does the work.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::failure::Failure;
+use super::workspace::{self, Loaded};
+use super::{Exit, Global, complain, print};
+use crate::catalog::Catalog;
+use crate::columns::each_batch;
+use crate::exec::process::{GRACE, Processes};
+use crate::exec::{Executor as _, Outcome, Program, Stop, Task};
+use crate::graph::GraphOutput;
+use crate::plan::Selection;
+use crate::protocol::{Event, Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
+use crate::report::{self, Look, clean};
+use crate::store::write_atomic;
+
+/// Kinds that can be talked to: the first answers prompts, the second scores answers.
+const ANSWERS: &str = "sample";
+const SCORES: &str = "score";
+
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// Pipeline file and the stage
+    #[arg(value_name = "[FILE] STAGE", required = true)]
+    pub words: Vec<String>,
+    /// What to answer; may be repeated; `-` reads one a line from standard input
+    #[arg(short, long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
+    pub prompt: Vec<String>,
+    /// For a model that scores: the answer to the prompt; may be repeated
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub answer: Vec<String>,
+    /// Answers to each prompt
+    #[arg(short, value_name = "N")]
+    pub n: Option<u32>,
+    /// Divides the logits; 0 takes the most likely token
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Longest answer
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Another one draws other answers
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Output of the stage [default: the first that can be talked to]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+}
+
+/// Prints answers, or scores.
+///
+/// # Errors
+/// The stage is unknown, makes no such model, or the command line does not fit it.
+pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (file, names) = workspace::file_and_names(&args.words)?;
+    let [name] = names.as_slice() else {
+        return Err(Failure::usage("`sample` talks to one stage's model")
+            .help("preflow sample FILE STAGE -p \"…\""));
+    };
+    let loaded = workspace::load(&file, global)?;
+    let catalog = Catalog::builtin();
+    let stage = Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
+    let stage = (stage, loaded.graph.find(name).expect("invariant: the selection found it"));
+    let (kind, port) = talker(&loaded, &catalog, stage.1, args.port.as_deref())?;
+    let rows = rows(args, kind, name)?;
+    let params = params(args, kind)?;
+    let Some(model) = find_model(&loaded, &stage.0, stage.1, port, look)? else {
+        let file = file.display();
+        complain(&format!(
+            "error: stage `{name}` was never made, or its output is gone\n  = help: `preflow run \
+             {file} {name}` makes it\n"
+        ));
+        return Ok(Exit::StageFailed);
+    };
+    // Keeps the collector away while the worker reads.
+    let _lease = loaded.store.shared_lease();
+    let dir = tempfile::tempdir().map_err(crate::store::StoreError::from)?;
+    let task = task(dir.path(), kind, name, (port, &model), &rows, params)?;
+    match perform(task, look)? {
+        Outcome::Done { .. } => show(&dir.path().join("out.parquet"), kind, global.json),
+        outcome => {
+            let text = report::failure(look, name, &outcome, "", "");
+            complain(&format!("{text}\n"));
+            Ok(Exit::StageFailed)
+        }
+    }
+}
+
+/// The kind that talks to an output of the stage, and that output.
+fn talker<'a>(
+    loaded: &'a Loaded,
+    catalog: &'a Catalog,
+    stage: usize,
+    port: Option<&str>,
+) -> Result<(&'a KindDoc, &'a GraphOutput), Failure> {
+    let stages = &loaded.graph.stages;
+    let kinds = [ANSWERS, SCORES].into_iter().filter_map(|k| catalog.kind(k));
+    let kinds: Vec<&KindDoc> = kinds.map(|k| &k.doc).collect();
+    let of = |output: &GraphOutput| {
+        let takes = |k: &&&KindDoc| model_port(k).is_some_and(|a| a.contains(&output.port_type));
+        kinds.iter().find(takes).copied()
+    };
+    let outputs = stages[stage].outputs.iter().filter(|o| port.is_none_or(|p| p == o.name));
+    let found = outputs.filter_map(|o| Some((of(o)?, o))).next();
+    found.ok_or_else(|| {
+        let name = &stages[stage].name;
+        let able: Vec<&str> = stages
+            .iter()
+            .filter(|s| s.outputs.iter().any(|o| of(o).is_some()))
+            .map(|s| s.name.as_str())
+            .collect();
+        let port = port.map_or_else(String::new, |p| format!(" at port `{p}`"));
+        Failure::usage(format!("stage `{name}` makes no model{port} that can be talked to"))
+            .help(format!("stages that do: {}", able.join(", ")))
+    })
+}
+
+fn model_port(kind: &KindDoc) -> Option<&Vec<String>> {
+    kind.inputs.iter().find(|i| i.name == "model").map(|i| &i.accepts)
+}
+
+/// What the worker reads: prompts, with answers where those are scored.
+fn rows(args: &SampleArgs, kind: &KindDoc, stage: &str) -> Result<Vec<Value>, Failure> {
+    let mut prompts = Vec::new();
+    for prompt in &args.prompt {
+        if prompt != "-" {
+            prompts.push(prompt.clone());
+            continue;
+        }
+        for line in std::io::stdin().lock().lines() {
+            let line = line.map_err(|e| Failure::usage(format!("standard input: {e}")))?;
+            if !line.trim().is_empty() {
+                prompts.push(line);
+            }
+        }
+    }
+    if prompts.is_empty() {
+        return Err(Failure::usage("standard input holds no prompt"));
+    }
+    if kind.name == ANSWERS {
+        if !args.answer.is_empty() {
+            return Err(Failure::usage(format!("`{stage}` answers, it does not score"))
+                .help("leave out --answer, or name a stage whose model scores"));
+        }
+        return Ok(prompts.iter().map(|p| json!({ "prompt": p })).collect());
+    }
+    let answers = &args.answer;
+    let pairs: Vec<(&String, &String)> = match (prompts.len(), answers.len()) {
+        (1, n) if n > 0 => answers.iter().map(|a| (&prompts[0], a)).collect(),
+        (n, m) if n == m => prompts.iter().zip(answers).collect(),
+        (n, m) => {
+            return Err(Failure::usage(format!(
+                "`{stage}` scores answers: {m} of them do not fit {n} prompts"
+            ))
+            .help("one -a for each -p, or one -p and several -a"));
+        }
+    };
+    Ok(pairs.iter().map(|(p, a)| json!({ "prompt": p, "completion": a })).collect())
+}
+
+/// The kind's defaults, and what the command line says instead.
+fn params(args: &SampleArgs, kind: &KindDoc) -> Result<Map<String, Value>, Failure> {
+    let properties = kind.params.get("properties").and_then(Value::as_object);
+    let default =
+        |(name, schema): (&String, &Value)| Some((name.clone(), schema.get("default")?.clone()));
+    let mut params: Map<String, Value> =
+        properties.into_iter().flatten().filter_map(default).collect();
+    let given = [
+        ("n", args.n.map(Value::from)),
+        ("temperature", args.temperature.map(Value::from)),
+        ("max_tokens", args.max_tokens.map(Value::from)),
+        ("seed", args.seed.map(Value::from)),
+    ];
+    for (name, value) in given {
+        let Some(value) = value else { continue };
+        match params.get_mut(name) {
+            Some(place) => *place = value,
+            None => {
+                return Err(Failure::usage(format!("a model that scores has no `{name}`")));
+            }
+        }
+    }
+    if params.get("n").is_some_and(|n| *n == 0) {
+        return Err(Failure::usage("-n 0: at least one answer is needed"));
+    }
+    Ok(params)
+}
+
+/// The newest made output: what is up to date, or else what was made last, which is then said.
+fn find_model(
+    loaded: &Loaded,
+    selection: &Selection,
+    stage: usize,
+    port: &GraphOutput,
+    look: Look,
+) -> Result<Option<PathBuf>, Failure> {
+    let plan = loaded.plan(selection)?;
+    let Some((entry, stale)) = loaded.newest(&plan, stage) else { return Ok(None) };
+    let Some(output) = entry.outputs.get(&port.name) else { return Ok(None) };
+    if let Some(why) = stale {
+        let at = entry.made.at.get(..16).unwrap_or("").replace('T', " ");
+        let mark = look.paint("33", "warning:");
+        let name = &loaded.graph.stages[stage].name;
+        complain(&format!("{mark} `{name}` is stale ({why}); this is the one made {at}\n"));
+    }
+    Ok(Some(loaded.store.object_path(&output.digest)))
+}
+
+fn task(
+    dir: &Path,
+    kind: &KindDoc,
+    stage: &str,
+    (port, model): (&GraphOutput, &Path),
+    rows: &[Value],
+    params: Map<String, Value>,
+) -> Result<Task, Failure> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (input, output) = (dir.join("rows.jsonl"), dir.join("out.parquet"));
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let spec = |name: &str, port_type: &str, path: &Path| {
+        vec![InputSpec { name: name.into(), port_type: port_type.into(), paths: vec![text(path)] }]
+    };
+    let inputs = kind.inputs.iter().map(|i| {
+        let connected = match i.name.as_str() {
+            "model" => spec(stage, &port.port_type, model),
+            _ => spec("command line", &i.accepts[0], &input),
+        };
+        (i.name.clone(), connected)
+    });
+    let spec = TaskSpec {
+        protocol: PROTOCOL,
+        stage: stage.to_owned(),
+        kind: kind.name.clone(),
+        version: kind.version,
+        params,
+        inputs: inputs.collect(),
+        outputs: kind.outputs.iter().map(|o| (o.name.clone(), text(&output))).collect(),
+        scratch: text(dir),
+        execution: Execution::default(),
+    };
+    let json = serde_json::to_vec_pretty(&spec).expect("invariant: a task is JSON");
+    write_atomic(&input, lines.as_bytes())
+        .and_then(|()| write_atomic(&dir.join("task.json"), &json))
+        .map_err(crate::store::StoreError::from)?;
+    Ok(Task {
+        stage: 0,
+        spec,
+        program: Program::Worker(super::run::worker_path()),
+        cwd: dir.to_owned(),
+        logs: dir.to_owned(),
+        timeout: None,
+        gpus: Vec::new(),
+    })
+}
+
+/// Runs the worker; what it warns of goes to standard error.
+fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
+    let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
+    let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let (_go, stop) = watch::channel(Stop::Go);
+    let outcome = runtime.block_on(async { executor.start(task, events, stop).await });
+    while let Ok((_, event)) = heard.try_recv() {
+        if let Event::Note { level, text } = event
+            && level == "warn"
+        {
+            complain(&format!("{} {}\n", look.paint("33", "warning:"), clean(&text)));
+        }
+    }
+    Ok(outcome)
+}
+
+/// One answer of the worker.
+struct Answer {
+    prompt: String,
+    text: String,
+    finished: bool,
+    score: Option<f64>,
+}
+
+fn show(path: &Path, kind: &KindDoc, json: bool) -> Result<Exit, Failure> {
+    let mut answers = Vec::new();
+    each_batch(path, usize::MAX, |columns| {
+        let (prompts, texts) = (columns.texts("prompt"), columns.texts("completion"));
+        let (finished, scores) = (columns.flags("finished"), columns.numbers("score"));
+        for (i, (prompt, text)) in prompts.into_iter().zip(texts).enumerate() {
+            answers.push(Answer { prompt, text, finished: finished[i], score: scores[i] });
+        }
+    })
+    .map_err(|e| Failure::usage(e.to_string()))?;
+    let scores = kind.name == SCORES;
+    if json {
+        let line = |a: &Answer| match scores {
+            true => json!({ "prompt": a.prompt, "answer": a.text, "score": a.score }),
+            false => json!({ "prompt": a.prompt, "answer": a.text, "finished": a.finished }),
+        };
+        return Ok(print(&answers.iter().map(|a| format!("{}\n", line(a))).collect::<String>()));
+    }
+    let exit = print(&plain(&answers, scores, std::io::stdout().is_terminal()));
+    let cut = answers.iter().filter(|a| !a.finished).count();
+    if !scores && cut > 0 {
+        complain(&format!(
+            "note: {cut} of {} answers did not end by themselves; see --max-tokens\n",
+            answers.len()
+        ));
+    }
+    Ok(exit)
+}
+
+/// Answers below their prompts; a single prompt is not repeated.
+fn plain(answers: &[Answer], scores: bool, terminal: bool) -> String {
+    // What a model says may hold anything; a terminal would obey it.
+    let shown = |text: &str| match terminal {
+        true => text.lines().map(clean).collect::<Vec<_>>().join("\n"),
+        false => text.to_owned(),
+    };
+    let several = answers.iter().any(|a| a.prompt != answers[0].prompt);
+    let mut out = String::new();
+    let mut last = None;
+    for answer in answers {
+        if several && last != Some(&answer.prompt) {
+            out.push_str(&format!("> {}\n", shown(&answer.prompt)));
+            last = Some(&answer.prompt);
+        }
+        let text = shown(&answer.text);
+        match answer.score {
+            Some(score) if scores => out.push_str(&format!("{score:+.3}  {text}\n")),
+            _ => out.push_str(&format!("{text}\n")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_sees_no_control_characters() {
+        let answer = |prompt: &str, text: &str| Answer {
+            prompt: prompt.into(),
+            text: text.into(),
+            finished: true,
+            score: None,
+        };
+        let answers = [answer("p", "one\x1b[31m\ntwo"), answer("p", "three")];
+        assert_eq!(plain(&answers, false, true), "one␛[31m\ntwo\nthree\n");
+        assert_eq!(plain(&answers, false, false), "one\x1b[31m\ntwo\nthree\n");
+        let answers = [answer("p", "a"), answer("q\x07", "b")];
+        assert_eq!(plain(&answers, false, true), "> p\na\n> q␇\nb\n");
+        let scored = [Answer { score: Some(-0.25), ..answer("p", "a") }];
+        assert_eq!(plain(&scored, true, true), "-0.250  a\n");
+    }
+}

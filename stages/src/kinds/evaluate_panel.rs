@@ -1,0 +1,84 @@
+//! Draws the answers that `evaluate` compares, and has them judged.
+//! Knows nothing of buckets or figures.
+
+use anyhow::Result;
+
+use super::evaluate_measures::{Judged, score};
+use super::evaluate_text::Trained;
+use super::train::encode_prompts;
+use crate::context::Context;
+use crate::data::{Answer, Example, RuleBook, Table, Vocabulary};
+use crate::model::{Policy, Scorer};
+use crate::sampling::{Sampler, generate};
+
+/// Everyone who judges answers, and what they need for it.
+pub struct Panel {
+    /// How answers are drawn; `step` is that of each draw.
+    pub sampler: Sampler,
+    pub vocabulary: Vocabulary,
+    pub reward: Option<Scorer>,
+    pub rules: RuleBook,
+    pub trained: Option<Trained>,
+}
+
+/// One set of answers to be drawn.
+pub struct Draw<'a> {
+    pub prompts: &'a Table,
+    pub samples: usize,
+    /// Names its noise.
+    pub stream: u64,
+    /// The rules judge too.
+    pub ruled: bool,
+}
+
+impl Panel {
+    /// The answers of one policy. The noise depends on the prompt's row and the sample alone.
+    ///
+    /// # Errors
+    /// When a prompt does not fit, or a rule names a column that is not there.
+    pub fn answer(
+        &mut self,
+        cx: &mut Context,
+        draw: &Draw,
+        (policy, reference): (&Policy, &Policy),
+    ) -> Result<Vec<Judged>> {
+        let texts = draw.prompts.texts("prompt")?;
+        let room = self.sampler.max_tokens;
+        let encoded = encode_prompts(cx, &self.vocabulary, policy, &texts, room)?;
+        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; draw.samples]).collect();
+        let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
+        let keys: Vec<u64> = (0..rows.len() as u64).collect();
+        let sampler = Sampler { step: draw.stream, ..self.sampler };
+        let responses = generate(policy, &rows, &keys, &sampler);
+        let mut judged = Vec::with_capacity(rows.len());
+        let mut examples = Vec::with_capacity(rows.len());
+        for ((place, prompt), response) in places.into_iter().zip(rows).zip(responses) {
+            let text = self.vocabulary.decode(&response.tokens)?.trim().to_owned();
+            let answer = Answer { text: &text, finished: response.finished };
+            let (holds, gold) = match draw.ruled {
+                true => self.rules.judge(answer, draw.prompts, place)?,
+                false => (Vec::new(), f64::NAN),
+            };
+            let trained = self.trained.as_ref();
+            judged.push(Judged {
+                finished: response.finished,
+                tokens: response.tokens.len(),
+                holds,
+                gold,
+                reward: f64::NAN,
+                kl: f64::NAN,
+                copied: trained.map_or(f64::NAN, |t| f64::from(u8::from(t.holds(&text)))),
+                shared: trained.map_or(f64::NAN, |t| t.shared(&text)),
+                text,
+            });
+            examples.push(Example { prompt, completion: response.tokens });
+        }
+        let temperature = match self.sampler.temperature {
+            0.0 => 1.0,
+            temperature => temperature,
+        };
+        let reward = self.reward.as_ref();
+        score(&mut judged, &examples, policy, Some(reference), reward, temperature);
+        Ok(judged)
+    }
+}

@@ -1,0 +1,103 @@
+//! `sample`: a policy answers prompts.
+//! Knows nothing of what the answers are for.
+
+use anyhow::Result;
+use preflow::protocol::{InputDoc, OutputDoc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::train::{encode_prompts, within};
+use crate::context::Context;
+use crate::data::Column;
+use crate::kind::{Stage, Summary, input, output};
+use crate::model::Policy;
+use crate::sampling::{Sampler, generate};
+
+/// Params of `sample`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sample {
+    /// Answers to each prompt.
+    #[schemars(range(min = 1, max = 10000))]
+    n: u32,
+    /// Divides the logits; 0 takes the most likely token.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    temperature: f64,
+    /// Draw from the k most likely tokens only; 0: from all.
+    top_k: u32,
+    /// Draw from the most likely tokens that together have this probability; 1: from all.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    top_p: f64,
+    /// Longest answer, tokens.
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
+    max_tokens: u32,
+    /// Names the random streams: the draws.
+    seed: u64,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { n: 1, temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 24, seed: 0 }
+    }
+}
+
+impl Stage for Sample {
+    const NAME: &'static str = "sample";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "answer prompts";
+
+    fn inputs() -> Vec<InputDoc> {
+        let prompts = &["dataset/prompt", "dataset/prompt_completion"];
+        vec![
+            input("model", &["model/policy"], "the model that answers"),
+            input("prompts", prompts, "what it answers; further columns travel along"),
+        ]
+    }
+
+    fn outputs() -> Vec<OutputDoc> {
+        vec![output(
+            "answers",
+            "dataset/prompt_completion",
+            "parquet",
+            "an answer a row, with `finished` (it ended by itself) and `tokens`",
+        )]
+    }
+
+    fn run(self, cx: &mut Context) -> Result<Summary> {
+        within("temperature", self.temperature, 0.0, 100.0)?;
+        within("top_p", self.top_p, 1e-6, 1.0)?;
+        let folder = cx.path("model")?.to_owned();
+        let policy = Policy::open(&folder)?;
+        let vocabulary = cx.vocabulary(&folder)?;
+        let prompts = cx.table("prompts")?;
+        let texts = prompts.texts("prompt")?;
+        let encoded = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;
+        let n = self.n.max(1) as usize;
+        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; n]).collect();
+        let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
+        let keys: Vec<u64> = (0..rows.len() as u64).collect();
+        let sampler = Sampler {
+            temperature: self.temperature,
+            top_k: self.top_k as usize,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens as usize,
+            seed: self.seed,
+            step: 0,
+        };
+        let responses = generate(&policy, &rows, &keys, &sampler);
+        let mut answers = Vec::with_capacity(rows.len());
+        for response in &responses {
+            answers.push(vocabulary.decode(&response.tokens)?.trim().to_owned());
+        }
+        let mut table = prompts.take(&places);
+        table.set("completion", Column::text(answers))?;
+        table.set("finished", Column::bools(responses.iter().map(|r| r.finished)))?;
+        table.set("tokens", Column::ints(responses.iter().map(|r| r.tokens.len() as i64)))?;
+        cx.write_table("answers", &table)?;
+        let ended = responses.iter().filter(|r| r.finished).count() as f64;
+        Ok(Summary::from([
+            ("answers".into(), responses.len() as f64),
+            ("tokens/eos_rate".into(), ended / responses.len() as f64),
+        ]))
+    }
+}
