@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
-use crate::data::{Column, Table, Vocabulary, read_tables, write_parquet};
+use crate::data::{Column, Table, Vocabulary, read_tables, read_texts, write_parquet};
 use crate::resume::{Checkpoints, Metrics, Named};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
@@ -140,6 +140,28 @@ impl Context {
     pub fn table(&self, port: &str) -> Result<Table> {
         let input = self.input(port)?;
         read_tables(&input.paths).with_context(|| format!("input `{port}` ({})", input.name))
+    }
+
+    /// The column `text` of a port, one after the other, without holding them all.
+    ///
+    /// # Errors
+    /// When nothing, or more than one, is connected; each text when it cannot be read, and at the
+    /// end when there was none.
+    pub fn texts(&self, port: &str) -> Result<impl Iterator<Item = Result<String>> + use<>> {
+        let input = self.input(port)?;
+        let (mut any, name) = (false, format!("input `{port}` ({})", input.name));
+        let mut texts = read_texts(&input.paths).fuse();
+        Ok(std::iter::from_fn(move || match texts.next() {
+            None if any => None,
+            None => {
+                any = true;
+                Some(Err(anyhow!("the dataset is empty").context(name.clone())))
+            }
+            Some(text) => {
+                any = true;
+                Some(text.with_context(|| name.clone()))
+            }
+        }))
     }
 
     /// Where an output port is to be written.

@@ -363,9 +363,3 @@ impl DpoLoss {
         }
     }
 }
-
-/// KL of best-of-n to the policy it draws from, nats: at most `ln n − (n−1)/n`.
-pub fn best_of_n_kl(n: u64) -> f64 {
-    let n = n as f64;
-    n.ln() - (n - 1.0) / n
-}

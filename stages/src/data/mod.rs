@@ -9,6 +9,7 @@ mod rows;
 mod rules;
 mod stream;
 mod table;
+mod token_file;
 mod tokens;
 mod write;
 
@@ -19,5 +20,6 @@ pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use stream::{Batches, read_texts};
 pub use table::{Column, Table};
+pub use token_file::{TokenRows, TokenWriter};
 pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
 pub use write::write_parquet;

@@ -14,9 +14,8 @@ use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
 use crate::kind::{Stage, Summary, output};
 use crate::model::Policy;
-use crate::rl::best_of_n_kl;
 use crate::sampling::{Sampler, generate};
-use crate::stats::{bootstrap, mean};
+use crate::stats::{best_of_kl, bootstrap, mean};
 
 /// Params of `best_of_n`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -171,7 +170,7 @@ impl BestOfN {
             ("reward/gain", gain.value),
             ("reward/gain_low", gain.low),
             ("reward/gain_high", gain.high),
-            ("objective/kl_bound", best_of_n_kl(u64::from(self.n))),
+            ("objective/kl_bound", best_of_kl(self.n as usize)),
         ];
         cx.metric(0, &values)?;
         cx.write_metrics()?;

@@ -9,12 +9,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::compute::{Computation, check_memory};
 use super::preferences::{Preference, preferences};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{Packed, Policy};
+use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
@@ -41,8 +42,6 @@ pub struct Dpo {
     /// Pairs of one step.
     #[schemars(range(min = 1))]
     batch: u32,
-    /// Pairs whose gradient is computed at once, which bounds memory; 0: all of the batch.
-    micro_batch: u32,
     /// Learning rate at its highest.
     lr: f64,
     /// How it falls: constant, linear or cosine.
@@ -55,6 +54,10 @@ pub struct Dpo {
     eval_fraction: f64,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     keep_best: bool,
+    /// Adapters beside the policy's frozen weights, which are then the reference as they are.
+    lora: Lora,
+    /// How steps are computed; a pair counts as one row.
+    compute: Computation,
     /// AdamW and clipping.
     optimizer: Optimizer<AdamWDefaults>,
     /// Names the random streams: the order of pairs.
@@ -86,12 +89,13 @@ impl Default for Dpo {
             ties: DpoTies::Drop,
             epochs: 2,
             batch: 32,
-            micro_batch: 0,
             lr: 1e-4,
             schedule: Schedule::Linear,
             warmup: 0.1,
             eval_fraction: 0.1,
             keep_best: false,
+            lora: Lora::default(),
+            compute: Computation::default(),
             optimizer: Optimizer::default(),
             seed: 0,
         }
@@ -148,8 +152,11 @@ impl Stage for Dpo {
         within("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let mut policy = Policy::open(&folder)?;
+        policy.0.compute = self.compute.resolve(cx)?;
+        policy.0.adapt(&self.lora, self.seed);
         let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;
+        self.check_memory(cx, &policy, &train)?;
         let summary = self.optimize(cx, &policy, &train, &held_out)?;
         policy.save(&cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
@@ -200,6 +207,23 @@ impl Dpo {
         }
         let reference = policy.reference();
         Ok((self.pairs(&reference, train), self.pairs(&reference, held_out)))
+    }
+
+    /// Says what a step takes, and refuses what does not fit.
+    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
+        let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
+        let sides = || train.iter().flat_map(|p| [&p.chosen, &p.rejected]);
+        let most = |f: fn(&Example) -> usize| sides().map(f).max().unwrap_or(0) as u64;
+        let shape = BatchShape {
+            rows,
+            time: most(|e| e.prompt.len() + e.completion.len()),
+            predicted: rows * most(|e| e.completion.len()),
+            packed: false,
+        };
+        let trunk = &policy.0;
+        let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        need.weights += 4 * trunk.trainable().numel() as u64;
+        check_memory(cx, need)
     }
 
     /// Adds what the reference says.
@@ -322,7 +346,7 @@ impl Dpo {
 
     /// Gradient of the mean loss of some pairs, part by part, and what is known of them.
     fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
-        let size = if self.micro_batch == 0 { rows.len() } else { self.micro_batch as usize };
+        let size = self.compute.rows(rows.len());
         let mut sum: Option<Tensor> = None;
         let mut look = Look::default();
         for part in rows.chunks(size) {

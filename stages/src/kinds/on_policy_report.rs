@@ -6,8 +6,9 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::{OnPolicy, Rollout};
+use super::on_policy::OnPolicy;
 use super::rewards::Prompts;
+use super::rollout::Rollout;
 use crate::context::{Context, advise};
 use crate::data::{Column, Table, Vocabulary};
 use crate::rl::RatioSums;

@@ -11,9 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::rewards::{Judge, Mix, Prompts};
+use super::rollout::Rollout;
 use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
@@ -92,13 +94,14 @@ impl Stage for Ppo {
         self.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
         let critic = match judge.model() {
             Some(reward) => reward.duplicate(),
             None => Scorer::from_policy_at_zero(&policy),
         };
+        self.on_policy.check_memory(cx, &policy, Some(&critic), judge.weights(), &prompts)?;
         self.optimize(cx, &policy, &critic, &vocabulary, &mut judge, &prompts)
     }
 }
@@ -219,7 +222,7 @@ impl Ppo {
         if tokens == 0 {
             bail!("invariant: a response has a token");
         }
-        let size = if s.micro_batch == 0 { chosen.len() } else { s.micro_batch as usize };
+        let size = s.compute.rows(chosen.len());
         let returns: Vec<f32> = targets.returns.iter().map(|x| *x as f32).collect();
         let mut sum: Option<Tensor> = None;
         let mut total_loss = 0.0;

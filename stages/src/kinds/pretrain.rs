@@ -10,13 +10,13 @@ use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, no_grad};
 
 use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
-use crate::data::{Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, output};
+use crate::data::{TokenRows, TokenWriter, Vocabulary, part_of_prompt};
+use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::config::Positions;
 use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
@@ -104,7 +104,7 @@ struct PretrainLoop {
     /// Learning rate at the end, as a share of the highest.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
     min_lr: f64,
-    /// Share of the documents held out to measure perplexity.
+    /// Share of the documents held out to measure perplexity when `eval_text` is not connected.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
@@ -146,6 +146,7 @@ impl Stage for Pretrain {
         vec![
             input("text", &["dataset/text"], "documents, one a row"),
             input("tokenizer", &["tokenizer"], "what cuts them into tokens"),
+            optional("eval_text", &["dataset/text"], "documents to measure perplexity on"),
         ]
     }
 
@@ -168,12 +169,12 @@ impl Stage for Pretrain {
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
             policy.0.params.numel(),
-            train.len(),
-            held_out.len()
+            train.count(),
+            held_out.count()
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
         report_peak(cx, self.steps(&policy.0.config), before)?;
-        let eval_loss = mean_loss(&policy, &held_out, 64);
+        let eval_loss = mean_loss(&policy, &held_out, 64)?;
         cx.metric(
             self.steps(&policy.0.config),
             &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
@@ -197,35 +198,41 @@ impl Pretrain {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         context: usize,
-    ) -> Result<(Rows, Rows)> {
-        let table = cx.table("text")?;
-        let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        for text in table.texts("text")? {
-            let out = part_of_prompt(text, "pretrain", self.train.eval_fraction);
-            let stream = if out { &mut held_out } else { &mut train };
-            stream.extend(vocabulary.document(text)?);
+    ) -> Result<(TokenRows, TokenRows)> {
+        let file = |cx: &Context, name: &str| TokenWriter::create(&cx.scratch().join(name));
+        let (mut train, mut held_out) = (file(cx, "train.tokens")?, file(cx, "held_out.tokens")?);
+        let given = !cx.inputs("eval_text").is_empty();
+        let fraction = if given { 0.0 } else { self.train.eval_fraction };
+        for text in cx.texts("text")? {
+            let text = text?;
+            let out = part_of_prompt(&text, "pretrain", fraction);
+            if out { &mut held_out } else { &mut train }.push(&vocabulary.document(&text)?)?;
         }
-        let cut = |stream: &[i64]| -> Vec<Vec<i64>> {
-            let starts = (0..stream.len().saturating_sub(context)).step_by(context);
-            starts.map(|s| stream[s..=s + context].to_vec()).collect()
-        };
-        let (rows, held_out_rows) = (cut(&train), cut(&held_out));
-        if rows.is_empty() {
+        if given {
+            for text in cx.texts("eval_text")? {
+                held_out.push(&vocabulary.document(&text?)?)?;
+            }
+        }
+        let (train, held_out) = (train.rows(context)?, held_out.rows(context)?);
+        if train.count() == 0 {
             let help = "give it more text, or a smaller model.context";
             let message = format!(
                 "the text has only {} tokens to train on, less than one row of {context}",
-                train.len()
+                train.tokens()
             );
             return Err(advise(message, help));
         }
-        if held_out_rows.is_empty() {
+        if held_out.count() == 0 {
             cx.warn(
                 "too little text to hold any out: the held-out loss is that of the training rows",
             )?;
-            let some = rows.iter().take(64).cloned().collect();
-            return Ok((rows, some));
+            let mut some = file(cx, "held_out.tokens")?;
+            for i in 0..train.count().min(64) {
+                some.push(&train.row(i)?[usize::from(i > 0)..])?;
+            }
+            return Ok((train, some.rows(context)?));
         }
-        Ok((rows, held_out_rows))
+        Ok((train, held_out))
     }
 
     fn batch_rows(&self, config: &ModelConfig) -> usize {
@@ -245,13 +252,13 @@ impl Pretrain {
     }
 
     /// The loop. Returns the mean loss of the last tenth of the steps.
-    fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &[Vec<i64>]) -> Result<f64> {
+    fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &TokenRows) -> Result<f64> {
         let settings = &self.train;
         let params = policy.0.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
         let (batch, steps) = (self.batch_rows(&policy.0.config), self.steps(&policy.0.config));
         let report_every = (steps / 50).max(1);
-        let mut order = Order::new(self.seed, "shuffle", rows.len());
+        let mut order = Order::new(self.seed, "shuffle", rows.count());
         let named = trainer.named("model", params);
         let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
         let mut since = Instant::now();
@@ -259,7 +266,9 @@ impl Pretrain {
             let lr =
                 rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
             let places = step * batch as u64..(step + 1) * batch as u64;
-            let chosen: Vec<&[i64]> = places.map(|i| rows[order.at(i)].as_slice()).collect();
+            let chosen: Vec<Vec<i64>> =
+                places.map(|i| rows.row(order.at(i))).collect::<Result<_>>()?;
+            let chosen: Vec<&[i64]> = chosen.iter().map(Vec::as_slice).collect();
             let tokens = batch * policy.0.config.context as usize;
             let micro = chosen.chunks(settings.compute.rows(batch));
             let packed = micro.map(|rows| Packed::dense(rows, params.flat.device()));
@@ -336,25 +345,16 @@ impl ModelShape {
     }
 }
 
-/// Rows of tokens, all of one length.
-type Rows = Vec<Vec<i64>>;
-
-/// Mean cross entropy of each next token of `rows`, each `context + 1` long: a scalar.
-fn next_token_loss(policy: &Policy, rows: &[&[i64]]) -> Tensor {
-    let packed = Packed::dense(rows, policy.0.params.flat.device());
-    -packed.log_probs(policy, 1.0).mean(Kind::Float)
-}
-
 /// Mean loss over all rows, without gradients.
-fn mean_loss(policy: &Policy, rows: &[Vec<i64>], batch: usize) -> f64 {
-    no_grad(|| {
-        let sum: f64 = rows
-            .chunks(batch)
-            .map(|chunk| {
-                let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
-                next_token_loss(policy, &chunk).double_value(&[]) * chunk.len() as f64
-            })
-            .sum();
-        sum / rows.len() as f64
-    })
+fn mean_loss(policy: &Policy, rows: &TokenRows, batch: usize) -> Result<f64> {
+    let mut sum = 0.0;
+    for start in (0..rows.count()).step_by(batch) {
+        let end = (start + batch).min(rows.count());
+        let chunk: Vec<Vec<i64>> = (start..end).map(|i| rows.row(i)).collect::<Result<_>>()?;
+        let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
+        let packed = Packed::dense(&chunk, policy.0.params.flat.device());
+        let loss = no_grad(|| -packed.log_probs(policy, 1.0).mean(Kind::Float));
+        sum += loss.double_value(&[]) * chunk.len() as f64;
+    }
+    Ok(sum / rows.count() as f64)
 }

@@ -12,11 +12,13 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::{Course, OnPolicy, Rollout, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
 use super::preferences::preferences;
 use super::rewards::{Candidate, Judge, Mix, Prompts};
+use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
 use crate::data::{Column, Example, Examples, Table, Vocabulary};
@@ -100,7 +102,7 @@ impl Stage for Reinforce {
         self.on_policy.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         if cx.inputs("verdicts").is_empty() {
             if cx.inputs("prompts").is_empty() {
                 let help = "connect prompts to draw responses to, or verdicts on earlier ones";
@@ -108,6 +110,7 @@ impl Stage for Reinforce {
             }
             let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
             let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+            self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
             return self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts, None);
         }
         if !cx.inputs("prompts").is_empty() {
@@ -122,6 +125,7 @@ impl Stage for Reinforce {
             ));
         }
         let given = self.given(cx, &vocabulary, &policy)?;
+        self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
         let known = given.verdicts.clone();
         let mut judge = Known { rows: by_tokens(&given), verdicts: known };
         self.optimize(cx, &policy, &vocabulary, &mut judge, &given.prompts, Some(&given.responses))

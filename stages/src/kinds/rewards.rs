@@ -151,6 +151,11 @@ impl<'a> Mix<'a> {
         self.model.as_ref().filter(|_| self.other.is_none())
     }
 
+    /// Number of weights of the reward model.
+    pub fn weights(&self) -> i64 {
+        self.model.as_ref().map_or(0, |m| m.0.params.numel())
+    }
+
     fn model_scores(
         &self,
         model: &Scorer,

@@ -9,7 +9,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::{Course, OnPolicy, StepLoss};
+use super::course::Course;
+use super::on_policy::{OnPolicy, StepLoss};
 use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
 use super::rewards::{Judge, Mix, Prompts};
@@ -54,9 +55,10 @@ impl Stage for Rloo {
         self.on_policy.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
+        self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
         self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
     }
 }

@@ -1,8 +1,10 @@
 //! What must hold of models, sampling and PPO, whatever the numbers.
 
 use preflow_stages::data::{EOS, Example, PAD};
-use preflow_stages::kinds::on_policy::{OnPolicy, Rollout, StepLoss};
+use preflow_stages::kinds::compute::Computation;
+use preflow_stages::kinds::on_policy::{OnPolicy, StepLoss};
 use preflow_stages::kinds::ppo::Ppo;
+use preflow_stages::kinds::rollout::Rollout;
 use preflow_stages::model::{Cache, Packed, Params, Policy, Scorer, Window};
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
@@ -46,7 +48,8 @@ fn invariant_01_the_first_minibatch_has_ratio_one() {
     let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
     let all: Vec<usize> = (0..12).collect();
     for micro_batch in [0, 5] {
-        let settings = OnPolicy { micro_batch, ..OnPolicy::default() };
+        let compute = Computation { micro_batch, ..Computation::default() };
+        let settings = OnPolicy { compute, ..OnPolicy::default() };
         let (gradient, sums) = settings.policy_gradient(&policy, &rollout, &all, what);
         assert!((sums.ratio_mean() - 1.0).abs() < 1e-6 && (sums.ratio_max - 1.0).abs() < 1e-5);
         assert!(sums.approx_kl() < 1e-10 && sums.clip_fraction() == 0.0);
@@ -75,8 +78,8 @@ fn invariant_06_parts_of_a_minibatch_add_up() {
             let what = StepLoss { advantages, sequence, kl: Some((0.1, KlEstimator::K2)) };
             let gradient = |micro_batch| {
                 let ent_coef = 0.01;
-                let settings =
-                    OnPolicy { micro_batch, aggregation, ent_coef, ..OnPolicy::default() };
+                let compute = Computation { micro_batch, ..Computation::default() };
+                let settings = OnPolicy { compute, aggregation, ent_coef, ..OnPolicy::default() };
                 let found = settings.policy_gradient(&policy, &rollout, &all, what).0;
                 (numbers(&found.loss)[0], numbers(&found.flat))
             };
