@@ -435,8 +435,8 @@ mod tests {
                 layers: 1,
                 heads: 2,
                 kv_heads: 2,
-                head_dim: 4,
                 intermediate: 16,
+                head_dim: 4,
                 context: 16,
                 ..ModelConfig::default()
             };
