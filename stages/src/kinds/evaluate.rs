@@ -16,7 +16,7 @@ use super::evaluate_curves::{Curves, weights};
 use super::evaluate_measures::{
     Answers, Figure, JudgeBy, Judged, Measures, alarms, completion_losses, table_of,
 };
-use super::evaluate_panel::{Draw, Panel};
+use super::evaluate_panel::{Distance, Draw, Panel};
 use super::evaluate_text::Trained;
 use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
@@ -137,7 +137,7 @@ struct Gathered {
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "compare policies on the same prompts, with confidence intervals";
 
     fn inputs() -> Vec<InputDoc> {
@@ -340,21 +340,22 @@ impl Evaluate {
                 completion_loss,
                 kl_at_most: None,
             };
-            let models = (&policy, &reference);
+            let itself = i == field.reference;
+            let distance = if itself { Distance::None } else { Distance::From(&reference) };
             let draw = Draw { prompts, samples, stream: MAIN, ruled: true };
-            let judged = panel.answer(cx, &draw, models)?;
+            let judged = panel.answer(cx, &draw, &policy, distance)?;
             let losses = completion_losses(&policy, &panel.vocabulary, prompts)?;
             out.main.push(answers(judged, samples, losses));
             if let Some(table) = seen {
                 let draw = Draw { prompts: table, samples, stream: SEEN, ruled: false };
-                let judged = panel.answer(cx, &draw, models)?;
+                let judged = panel.answer(cx, &draw, &policy, distance)?;
                 let losses = completion_losses(&policy, &panel.vocabulary, table)?;
                 out.seen.push(answers(judged, samples, losses));
             }
             if self.best_of.n > 0 && i == field.drawer {
                 let samples = self.best_of.n as usize;
                 let draw = Draw { prompts, samples, stream: BEST_OF, ruled: true };
-                let judged = panel.answer(cx, &draw, models)?;
+                let judged = panel.answer(cx, &draw, &policy, Distance::Unknown)?;
                 out.draws = Some(answers(judged, samples, Vec::new()));
             }
             cx.progress(i as u64 + 1, field.policies.len() as u64, "policies")?;
@@ -467,7 +468,7 @@ fn best_of(draws: &Answers, field: &Field) -> Answers {
         baseline: Some(field.baseline.unwrap_or(field.drawer)),
         samples: draws.samples,
         weights: weights(draws, draws.samples),
-        judged: draws.judged.iter().map(Judged::without_kl).collect(),
+        judged: draws.judged.clone(),
         completion_loss: Vec::new(),
         kl_at_most: Some(best_of_kl(draws.samples)),
     }

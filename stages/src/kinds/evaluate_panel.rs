@@ -31,6 +31,17 @@ pub struct Draw<'a> {
     pub ruled: bool,
 }
 
+/// How far a policy is from the reference.
+#[derive(Clone, Copy)]
+pub enum Distance<'a> {
+    /// It is to be measured.
+    From(&'a Policy),
+    /// It is the reference itself.
+    None,
+    /// Nobody asks.
+    Unknown,
+}
+
 impl Panel {
     /// The answers of one policy. The noise depends on the prompt's row and the sample alone.
     ///
@@ -40,7 +51,8 @@ impl Panel {
         &mut self,
         cx: &mut Context,
         draw: &Draw,
-        (policy, reference): (&Policy, &Policy),
+        policy: &Policy,
+        distance: Distance,
     ) -> Result<Vec<Judged>> {
         let texts = draw.prompts.texts("prompt")?;
         let room = self.sampler.max_tokens;
@@ -66,7 +78,7 @@ impl Panel {
                 holds,
                 gold,
                 reward: f64::NAN,
-                kl: f64::NAN,
+                kl: if matches!(distance, Distance::None) { 0.0 } else { f64::NAN },
                 copied: trained.map_or(f64::NAN, |t| f64::from(u8::from(t.holds(&text)))),
                 shared: trained.map_or(f64::NAN, |t| t.shared(&text)),
                 text,
@@ -77,8 +89,12 @@ impl Panel {
             0.0 => 1.0,
             temperature => temperature,
         };
+        let reference = match distance {
+            Distance::From(reference) => Some(reference),
+            _ => None,
+        };
         let reward = self.reward.as_ref();
-        score(&mut judged, &examples, policy, Some(reference), reward, temperature);
+        score(&mut judged, &examples, policy, reference, reward, temperature);
         Ok(judged)
     }
 }
