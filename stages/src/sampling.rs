@@ -67,6 +67,7 @@ pub fn generate(
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|i| prompts[*i].len());
     let mut out: Vec<Option<Response>> = vec![None; prompts.len()];
+    let policy = Policy(policy.0.prepared());
     no_grad(|| {
         for chunk in order.chunks(BATCH) {
             let rows = chunk.iter().map(|place| Row {
@@ -74,7 +75,7 @@ pub fn generate(
                 stream: Stream::new(sampler.seed, "sample", sampler.step, keys[*place]),
                 tokens: Vec::with_capacity(sampler.max_tokens),
             });
-            decode(policy, prompts, rows.collect(), sampler, &mut out);
+            decode(&policy, prompts, rows.collect(), sampler, &mut out);
         }
     });
     out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect()

@@ -164,7 +164,7 @@ impl Stage for Pretrain {
         let compute = self.train.compute.resolve(cx)?;
         check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
         let before = memory_now();
-        let mut policy = Policy(Trunk::init(config, false, self.seed));
+        let mut policy = Policy(Trunk::init(config, false, self.seed).to(cx.device()));
         policy.0.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",

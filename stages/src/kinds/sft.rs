@@ -54,7 +54,8 @@ struct SftLoop {
     /// Share of the prompts held out when `eval_demos` is not connected.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
-    /// Put several short rows into one of the context's length, where none sees another.
+    /// Put several short rows into a long one (1024 tokens, where the context allows), in which
+    /// none sees another.
     packing: bool,
     /// AdamW and clipping.
     optimizer: Optimizer<AdamWDefaults>,
@@ -113,7 +114,7 @@ impl Stage for Sft {
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
         let before = memory_now();
-        let mut policy = Policy::open(&folder)?;
+        let mut policy = Policy(Policy::open(&folder)?.0.to(cx.device()));
         policy.0.compute = self.train.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
@@ -175,16 +176,18 @@ impl Sft {
             let (rows, time) = (at_once as u64, longest);
             return BatchShape { rows, time, predicted, packed: false };
         }
-        let time = policy.0.config.context as u64;
-        let rows = most(|r| r.tokens.len(), at_once).div_ceil(time).max(1);
-        BatchShape { rows, time, predicted, packed: true }
+        let tokens = most(|r| r.tokens.len(), at_once);
+        let time = (packed_width(policy, longest as usize) as u64).min(tokens);
+        // Bins are never all full.
+        BatchShape { rows: (tokens * 9).div_ceil(time * 8), time, predicted, packed: true }
     }
 
     /// One batch of rows, packed if that is asked for.
     fn pack(&self, policy: &Policy, rows: &[&Row]) -> Packed {
-        let (width, device) = (policy.0.config.context as usize, policy.0.params.flat.device());
+        let device = policy.0.params.flat.device();
         if self.train.packing {
-            Packed::dense_rows(rows, width, device)
+            let longest = rows.iter().map(|r| r.tokens.len()).max().unwrap_or(0);
+            Packed::dense_rows(rows, packed_width(policy, longest), device)
         } else {
             Packed::rows(rows, device)
         }
@@ -239,6 +242,12 @@ impl Sft {
         }
         Ok(total)
     }
+}
+
+/// Tokens of a row that several texts share. Wider rows cost more in attention, where every pair of
+/// columns counts, than they save in filling.
+fn packed_width(policy: &Policy, longest: usize) -> usize {
+    (policy.0.config.context as usize).min(longest.max(1024))
 }
 
 /// Where the loop stands; the sums are those of the epoch so far.

@@ -71,6 +71,11 @@ impl Rotary {
         Some(Self { cos: table(&cos), sin: table(&sin) })
     }
 
+    /// The same tables, not copied.
+    pub fn share(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+    }
+
     /// The tables of the first `time` positions, `[time, 1, rotary_dim]`.
     pub fn first(&self, time: i64) -> Self {
         Self { cos: self.cos.narrow(0, 0, time), sin: self.sin.narrow(0, 0, time) }

@@ -43,7 +43,7 @@ impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         let trunk = &self.0;
-        trunk.cast(hidden).linear(&trunk.cast(self.output_layer()), None::<Tensor>)
+        trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>)
     }
 
     /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.
@@ -91,10 +91,6 @@ impl Policy {
     #[must_use]
     pub fn reference(&self) -> Self {
         if self.0.adapter.is_some() { Self(self.0.without_adapter()) } else { self.duplicate() }
-    }
-
-    fn output_layer(&self) -> &Tensor {
-        &self.0.params.tensors[self.0.layout.head.weight]
     }
 
     /// Opens a `model/policy` folder.

@@ -1,7 +1,9 @@
 //! The forward pass of a decoder: norms, attention, MLP. What differs between architectures is
 //! data, see [`ModelConfig`]. Knows nothing of what reads the hidden states.
 
-use tch::{Kind, Tensor};
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::adapter::Adapter;
 use super::attention::{Rotary, attention, left_mask, text_mask};
@@ -19,6 +21,8 @@ pub struct Trunk {
     pub(super) adapter: Option<Adapter>,
     /// `None` when positions are learned.
     rotary: Option<Rotary>,
+    /// Matrices ready for use by the place of their weight: see [`Trunk::prepared`].
+    ready: BTreeMap<usize, Tensor>,
 }
 
 /// How the passes are computed: what they cost, not what they mean.
@@ -98,13 +102,24 @@ impl Trunk {
         let reward = params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias");
         let rotary = Rotary::new(&config, params.flat.device());
         let layout = parameters(&config, reward).1;
-        Self { config, params, compute: Compute::default(), layout, adapter: None, rotary }
+        let (compute, adapter, ready) = (Compute::default(), None, BTreeMap::new());
+        Self { config, params, compute, layout, adapter, rotary, ready }
     }
 
     /// Fresh weights.
     pub fn init(config: ModelConfig, reward: bool, seed: u64) -> Self {
         let params = Params::init(ParamSpec::list(&config, reward), seed);
         Self::new(config, params)
+    }
+
+    /// This trunk with its weights on `device`.
+    #[must_use]
+    pub fn to(self, device: Device) -> Self {
+        if self.params.flat.device() == device {
+            return self;
+        }
+        let params = Params::from_flat(self.params.specs, self.params.flat.to_device(device));
+        Self { compute: self.compute, ..Self::new(self.config, params) }
     }
 
     /// The weights that training moves.
@@ -115,14 +130,50 @@ impl Trunk {
     /// A copy that shares nothing with this one; an adapter is merged into its weights.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        let params = self.merged().unwrap_or_else(|| self.params.duplicate());
-        Self { compute: self.compute, ..Self::new(self.config.clone(), params) }
+        self.over(self.merged().unwrap_or_else(|| self.params.duplicate()))
     }
 
     /// The same weights without the adapter, frozen and not copied.
     #[must_use]
     pub(super) fn without_adapter(&self) -> Self {
-        Self { compute: self.compute, ..Self::new(self.config.clone(), self.params.shared()) }
+        self.over(self.params.shared())
+    }
+
+    /// This model as it is now, for many passes without gradients: gains, adapters and conversions
+    /// are worked into the matrices once instead of at every pass.
+    #[must_use]
+    pub fn prepared(&self) -> Self {
+        let mut out = self.over(self.merged().unwrap_or_else(|| self.params.shared()));
+        let norm = |norm: Linear| (self.config.norm == Norm::Rms).then_some(norm.weight);
+        let blocks = self.layout.blocks.iter();
+        let mut linears: Vec<(Linear, Option<usize>)> = blocks
+            .flat_map(|b| {
+                let (attention, mlp) = (norm(b.attention_norm), norm(b.mlp_norm));
+                [(b.qkv, attention), (b.o, None), (b.up, mlp), (b.down, None)]
+            })
+            .collect();
+        linears.push((self.layout.head, None));
+        out.ready = no_grad(|| {
+            let t = &out.params.tensors;
+            let ready = linears
+                .into_iter()
+                .map(|(linear, gain)| (linear.weight, out.folded(linear, gain.map(|i| &t[i]))));
+            ready.collect()
+        });
+        out
+    }
+
+    /// The same model over other weights.
+    fn over(&self, params: Params) -> Self {
+        Self {
+            config: self.config.clone(),
+            params,
+            compute: self.compute,
+            layout: self.layout.clone(),
+            adapter: None,
+            rotary: self.rotary.as_ref().map(Rotary::share),
+            ready: BTreeMap::new(),
+        }
     }
 
     /// Hidden states after the last norm, `[batch, time, hidden]`, of `ids`, `[batch, time]`.
@@ -311,18 +362,32 @@ impl Trunk {
 
     /// `(x · gain) Wᵀ + b`, and what the adapter adds.
     fn linear(&self, x: &Tensor, gain: Option<&Tensor>, linear: Linear) -> Tensor {
-        let t = &self.params.tensors;
         let x = self.cast(x);
-        let matrix = match gain {
-            Some(gain) => self.cast(&(&t[linear.weight] * gain)),
-            None => self.cast(&t[linear.weight]),
+        let bias = linear.bias.map(|i| self.cast(&self.params.tensors[i]));
+        let out = match self.ready.get(&linear.weight) {
+            Some(matrix) => x.linear(matrix, bias),
+            None => x.linear(&self.folded(linear, gain), bias),
         };
-        let out = x.linear(&matrix, linear.bias.map(|i| self.cast(&t[i])));
         let adapter = self.adapter.as_ref();
         match adapter.and_then(|a| a.delta(linear.weight, &x, gain, self.compute.kind)) {
             Some(delta) => out + delta,
             None => out,
         }
+    }
+
+    /// `W · gain` in the type that products are computed in.
+    fn folded(&self, linear: Linear, gain: Option<&Tensor>) -> Tensor {
+        let matrix = &self.params.tensors[linear.weight];
+        match gain {
+            Some(gain) => self.cast(&(matrix * gain)),
+            None => self.cast(matrix),
+        }
+    }
+
+    /// What the head multiplies hidden states with: the output layer.
+    pub(super) fn head(&self) -> Tensor {
+        let ready = self.ready.get(&self.layout.head.weight);
+        ready.map_or_else(|| self.folded(self.layout.head, None), Tensor::shallow_clone)
     }
 
     /// `x` in the type that products are computed in.

@@ -177,6 +177,10 @@ fn invariant_28_an_adapter_changes_nothing_at_first_and_can_be_merged() {
         let merged = policy.duplicate();
         close(&numbers(&logits(&merged)), &numbers(&adapted), 1e-5 * 8.0);
         assert_eq!(policy.0.params.to_vec(), before, "the base never moves");
+        let sampler =
+            Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, max_tokens: 6, seed: 1, step: 0 };
+        let answer = |policy: &Policy| generate(policy, &[vec![3, 9], vec![5]], &[0, 1], &sampler);
+        assert_eq!(answer(&policy), answer(&merged));
         // What saves memory works here too.
         let plain = policy.backward(&batch, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
         policy.0.compute = Compute { checkpoint: true, logits: 64, ..Compute::default() };
