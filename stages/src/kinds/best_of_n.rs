@@ -85,7 +85,7 @@ impl Stage for BestOfN {
         }
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?;
+        let policy = Policy::open(&folder)?.to(cx.device());
         let table = cx.table("prompts")?;
         let texts = table.texts("prompt")?;
         let tokens = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;

@@ -152,7 +152,7 @@ impl Stage for Dpo {
         within("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let mut policy = Policy::open(&folder)?;
+        let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.0.compute = self.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;

@@ -304,7 +304,7 @@ impl Evaluate {
         } else {
             let folder = cx.path("reward")?;
             same_tokenizer(("policies", &vocabulary), ("reward", &cx.vocabulary(folder)?))?;
-            Some(Scorer::open(folder)?)
+            Some(Scorer::open(folder)?.to(cx.device()))
         };
         if reward.is_none() && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
             let message = "`best_of` and `judge_by: reward` need a reward model";
@@ -337,9 +337,9 @@ impl Evaluate {
     ) -> Result<Gathered> {
         let samples = self.samples.max(1) as usize;
         let mut out = Gathered { main: Vec::new(), draws: None, seen: Vec::new() };
-        let reference = Policy::open(&field.policies[field.reference].1)?;
+        let reference = Policy::open(&field.policies[field.reference].1)?.to(cx.device());
         for (i, (name, folder)) in field.policies.iter().enumerate() {
-            let policy = Policy::open(folder)?;
+            let policy = Policy::open(folder)?.to(cx.device());
             let baseline = field.baseline.or(i.checked_sub(1)).filter(|b| *b != i);
             let answers = |judged, samples, completion_loss| Answers {
                 name: name.clone(),

@@ -204,7 +204,7 @@ impl OnPolicy {
     /// # Errors
     /// When the folder cannot be used.
     pub fn open(&self, cx: &mut Context, folder: &std::path::Path) -> Result<Policy> {
-        let mut policy = Policy::open(folder)?;
+        let mut policy = Policy::open(folder)?.to(cx.device());
         policy.0.compute = self.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         Ok(policy)

@@ -138,7 +138,7 @@ impl<'a> Mix<'a> {
                 }
                 other = Some(own);
             }
-            model = Some(Scorer::open(&folder)?);
+            model = Some(Scorer::open(&folder)?.to(cx.device()));
         }
         let file =
             |i: &preflow::protocol::InputSpec| (format!("IN_{}", i.name), i.paths.join("\n"));

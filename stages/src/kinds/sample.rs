@@ -67,7 +67,7 @@ impl Stage for Sample {
         within("temperature", self.temperature, 0.0, 100.0)?;
         within("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("model")?.to_owned();
-        let policy = Policy::open(&folder)?;
+        let policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let prompts = cx.table("prompts")?;
         let texts = prompts.texts("prompt")?;

@@ -83,14 +83,14 @@ impl Stage for SamplePairs {
         within("temperature", self.temperature, 1e-6, 100.0)?;
         within("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("policy")?.to_owned();
-        let policy = Policy::open(&folder)?;
+        let policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let against = if cx.inputs("against").is_empty() {
             None
         } else {
             let folder = cx.path("against")?.to_owned();
             same_tokenizer(("policy", &vocabulary), ("against", &cx.vocabulary(&folder)?))?;
-            Some(Policy::open(&folder)?)
+            Some(Policy::open(&folder)?.to(cx.device()))
         };
         let prompts = cx.table("prompts")?;
         let texts = prompts.texts("prompt")?;

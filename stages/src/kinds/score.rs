@@ -51,7 +51,7 @@ impl Stage for Score {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
-        let model = Scorer::open(&folder)?;
+        let model = Scorer::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let table = cx.table("answers")?;
         let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);

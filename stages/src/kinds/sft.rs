@@ -114,7 +114,7 @@ impl Stage for Sft {
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
         let before = memory_now();
-        let mut policy = Policy(Policy::open(&folder)?.0.to(cx.device()));
+        let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.0.compute = self.train.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;

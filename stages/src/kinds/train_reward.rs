@@ -165,7 +165,7 @@ impl Stage for TrainReward {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("base")?.to_owned();
-        let policy = Policy::open(&folder)?;
+        let policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let context = policy.0.config.context as usize;
         let split = self.split(cx, &vocabulary, context)?;

@@ -93,6 +93,12 @@ impl Policy {
         if self.0.adapter.is_some() { Self(self.0.without_adapter()) } else { self.duplicate() }
     }
 
+    /// This model with its weights on `device`.
+    #[must_use]
+    pub fn to(self, device: tch::Device) -> Self {
+        Self(self.0.to(device))
+    }
+
     /// Opens a `model/policy` folder.
     ///
     /// # Errors
@@ -212,6 +218,12 @@ impl Scorer {
     pub fn shift(&mut self, delta: f64) {
         let n = self.0.params.numel();
         let _ = self.0.params.flat.narrow(0, n - 1, 1).g_add_scalar_(delta);
+    }
+
+    /// This model with its weights on `device`.
+    #[must_use]
+    pub fn to(self, device: tch::Device) -> Self {
+        Self(self.0.to(device))
     }
 
     /// Opens a `model/reward` folder.
