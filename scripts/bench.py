@@ -428,7 +428,8 @@ class Bench:
 
     def table(self):
         def cell(value):
-            return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+            digits = 0 if value is None or value >= 100 else 1 if value >= 10 else 2
+            return "-" if value is None else f"{value:.{digits}f}"
         print("| row | preflow ms | peer (ninja) ms | DVC ms | ratio to peer | target | met? |")
         print("|---|---|---|---|---|---|---|")
         for row in self.rows:

@@ -30,11 +30,24 @@ impl Workspace {
     }
 
     fn preflow(&self, args: &[&str]) -> (String, Option<i32>) {
-        let worker = PathBuf::from(env!("CARGO_BIN_EXE_preflow-worker"));
-        let preflow = worker.with_file_name("preflow");
+        self.run(Command::new(self.program()).args(args))
+    }
+
+    /// A line as somebody types it, without the name of the program.
+    fn typed(&self, line: &str) -> (String, Option<i32>) {
+        let line = format!("'{}' {line}", self.program().display());
+        self.run(Command::new("sh").args(["-c", &line]))
+    }
+
+    fn program(&self) -> PathBuf {
+        let preflow = Path::new(env!("CARGO_BIN_EXE_preflow-worker")).with_file_name("preflow");
         assert!(preflow.exists(), "build it too: cargo test --workspace");
-        let output: Output = Command::new(preflow)
-            .args(args)
+        preflow
+    }
+
+    fn run(&self, command: &mut Command) -> (String, Option<i32>) {
+        let worker = PathBuf::from(env!("CARGO_BIN_EXE_preflow-worker"));
+        let output: Output = command
             .current_dir(self.0.path())
             .env("PREFLOW_WORKER", worker)
             .env_remove("PREFLOW_CACHE")
@@ -217,8 +230,7 @@ fn the_workshop_keeps_the_promises_of_the_readme() {
     let shown = readme.lines().filter_map(|l| l.trim().strip_prefix("preflow "));
     let mut count = 0;
     for line in shown {
-        let words: Vec<&str> = line.split('#').next().unwrap_or("").split_whitespace().collect();
-        let (text, code) = space.preflow(&words);
+        let (text, code) = space.typed(line);
         assert_eq!(code, Some(0), "preflow {line}\n{text}");
         count += 1;
     }
