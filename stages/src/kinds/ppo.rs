@@ -97,10 +97,11 @@ impl Stage for Ppo {
         let policy = self.on_policy.open(cx, &folder)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-        let critic = match judge.model() {
+        let mut critic = match judge.model() {
             Some(reward) => reward.duplicate(),
             None => Scorer::from_policy_at_zero(&policy),
         };
+        critic.0.compute = policy.0.compute;
         self.on_policy.check_memory(cx, &policy, Some(&critic), judge.weights(), &prompts)?;
         self.optimize(cx, &policy, &critic, &vocabulary, &mut judge, &prompts)
     }

@@ -11,7 +11,7 @@ use super::train::{Optimizer, Order, Trainer, rate, to_f64};
 use super::train_reward::{AdamWDefaults, TrainReward};
 use crate::context::Context;
 use crate::data::Example;
-use crate::model::{Packed, Policy, Scorer};
+use crate::model::{Gradient, Packed, Policy, Scorer};
 use crate::optim::AdamW;
 use crate::resume::Named;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
@@ -245,6 +245,17 @@ fn rows_of<'p>(
     places.map(|i| &train[fit.rows[order.at(start + i as u64)]]).collect()
 }
 
+/// Mean loss of some pairs, of the rewards of [`both_sides`].
+fn step_loss(stage: &TrainReward, rewards: &Tensor, rows: &[&Pair], raw: &Tensor) -> Tensor {
+    let loss = pair_loss(stage, &differences(rewards), rows, &raw.softplus()).mean(Kind::Float);
+    if stage.center_coef <= 0.0 {
+        return loss;
+    }
+    let n = rows.len() as i64;
+    let sums = rewards.narrow(0, 0, n) + rewards.narrow(0, n, n);
+    loss + sums.square().mean(Kind::Float) * stage.center_coef
+}
+
 impl Bench<'_> {
     /// One step down the loss of `rows`. Returns the loss and the norm of its gradient.
     fn step(
@@ -255,19 +266,24 @@ impl Bench<'_> {
         end: u64,
     ) -> Result<(f64, f64)> {
         let params = self.model.0.trainable();
-        let packed = both_sides(rows, params.flat.device());
         let raw = &self.threshold.raw;
-        let loss = |rewards: &Tensor| {
-            let loss = pair_loss(stage, &differences(rewards), rows, &raw.softplus());
-            let loss = loss.mean(Kind::Float);
-            if stage.center_coef > 0.0 {
-                let n = rows.len() as i64;
-                let sums = rewards.narrow(0, 0, n) + rewards.narrow(0, n, n);
-                return loss + sums.square().mean(Kind::Float) * stage.center_coef;
-            }
-            loss
-        };
-        let (gradient, of_threshold) = self.model.backward_rewards(&packed, Some(raw), loss);
+        let mut sum: Option<Gradient> = None;
+        let mut of_threshold: Option<Tensor> = None;
+        for part in rows.chunks(stage.compute.rows(rows.len())) {
+            let share = part.len() as f64 / rows.len() as f64;
+            let packed = both_sides(part, params.flat.device());
+            let loss = |rewards: &Tensor| step_loss(stage, rewards, part, raw) * share;
+            let (one, threshold) = self.model.backward_rewards(&packed, Some(raw), loss);
+            of_threshold = match (of_threshold, threshold) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+            sum = Some(match sum {
+                None => one,
+                Some(sum) => Gradient { loss: sum.loss + one.loss, flat: sum.flat + one.flat },
+            });
+        }
+        let gradient = sum.expect("invariant: a step has a pair");
         let lr = stage.rate(step, end);
         let norm = self.trainer.step(params, gradient.flat, lr)?;
         if let Some(of_threshold) = of_threshold {

@@ -11,6 +11,7 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compute::{Computation, check_memory};
 use super::preferences::preferences;
 use super::reward_fit::{
     Fit, Fitted, Pair, Ties, deltas, fit_all, mean_loss, rewards, scale_head, sides,
@@ -20,7 +21,7 @@ use super::train::{Defaults, Optimizer};
 use crate::context::{Context, advise};
 use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{Policy, Scorer};
+use crate::model::{BatchShape, Policy, Scorer, forecast};
 use crate::optim::Schedule;
 use crate::stats::{correlation, mean, std};
 
@@ -74,6 +75,8 @@ pub struct TrainReward {
     pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     pub(super) keep_best: bool,
+    /// How steps are computed; a pair counts as one row.
+    pub(super) compute: Computation,
     /// AdamW and clipping.
     pub(super) optimizer: Optimizer<AdamWDefaults>,
     /// Names the random streams: the head and the order of pairs.
@@ -106,6 +109,7 @@ impl Default for TrainReward {
             eval_fraction: 0.1,
             allow_overlap: false,
             keep_best: true,
+            compute: Computation::default(),
             optimizer: Optimizer::default(),
             seed: 0,
         }
@@ -165,10 +169,12 @@ impl Stage for TrainReward {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("base")?.to_owned();
-        let policy = Policy::open(&folder)?.to(cx.device());
+        let mut policy = Policy::open(&folder)?.to(cx.device());
+        policy.0.compute = self.compute.resolve(cx)?;
         let vocabulary = cx.vocabulary(&folder)?;
         let context = policy.0.config.context as usize;
         let split = self.split(cx, &vocabulary, context)?;
+        self.check_memory(cx, &policy, &split.train)?;
         let references = references(cx, &vocabulary, context)?;
         let fits = self.fits(cx, &split)?;
         let data = (split.train.as_slice(), split.held_out.as_slice());
@@ -194,6 +200,20 @@ impl Stage for TrainReward {
 }
 
 impl TrainReward {
+    /// Says what a step takes, and refuses what does not fit.
+    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
+        let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
+        let sides = train.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]);
+        let time = sides.map(|e| e.prompt.len() + e.completion.len()).max().unwrap_or(0) as u64;
+        // One number is read of each answer, no logits.
+        let shape = BatchShape { rows, time, predicted: 0, packed: false };
+        let trunk = &policy.0;
+        let mut need = forecast(&trunk.config, &trunk.compute, 0, shape);
+        // The base beside the model, the best weights, and the members that are done.
+        need.weights += 4 * (1 + u64::from(self.members)) * trunk.params.numel() as u64;
+        check_memory(cx, need)
+    }
+
     /// Pairs to train on and held out; the prompts of the two are disjoint.
     fn split(&self, cx: &mut Context, vocabulary: &Vocabulary, context: usize) -> Result<Split> {
         let labels = cx.table("labels")?;

@@ -143,12 +143,14 @@ impl Scorer {
                 let same = from.specs.iter().position(|s| s.parts == spec.parts);
                 match same {
                     Some(i) => from.tensors[i].detach().reshape([-1]),
-                    None => fresh_head(spec, seed),
+                    None => fresh_head(spec, seed).to_device(from.flat.device()),
                 }
             })
             .collect();
         let flat = Tensor::cat(&tensors, 0);
-        Self(Trunk::new(config.clone(), Params::from_flat(specs, flat)))
+        let mut trunk = Trunk::new(config.clone(), Params::from_flat(specs, flat));
+        trunk.compute = policy.0.compute;
+        Self(trunk)
     }
 
     /// One number a hidden state: `[…]` of `[…, hidden]`.

@@ -68,6 +68,24 @@ fn invariant_11_a_rule_is_learned_and_shuffled_labels_are_not() {
 }
 
 #[test]
+fn how_steps_are_computed_changes_nothing_but_rounding() {
+    let shop = workshop();
+    shop.write("labels.jsonl", lines(&labels(90, 30, 5, false)));
+    let inputs: &[(&str, &[&str])] = &[("labels", &["labels.jsonl"])];
+    let run = |name: &str, compute: Value| {
+        let params = json!({"epochs": 1, "lr": 1e-3, "center_coef": 0.01, "compute": compute});
+        let ran = train(&shop, name, params, inputs);
+        assert!(ran.notes().contains("needs about"), "{}", ran.notes());
+        ran.summary()["eval/loss"]
+    };
+    let whole = run("whole", json!({}));
+    let parts = run("parts", json!({"micro_batch": 3, "checkpoint_activations": true}));
+    assert!((whole - parts).abs() < 1e-4, "{whole} and {parts}");
+    let half = run("half", json!({"precision": "bf16"}));
+    assert!(half != whole && (whole - half).abs() < 0.02, "{whole} and {half}");
+}
+
+#[test]
 fn invariant_29_the_side_an_answer_was_shown_on_changes_nothing() {
     let shop = workshop();
     let rows = labels(60, 20, 2, false);
