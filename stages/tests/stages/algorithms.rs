@@ -255,3 +255,41 @@ fn invariant_24_dpo_starts_at_ln_2_and_widens_the_margin() {
         }
     }
 }
+
+/// A reward model that learns on the side, which none may.
+struct Moving(ByModel);
+
+impl Judge for Moving {
+    fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
+        self.0.0.shift(0.01);
+        self.0.scores(prompts, responses)
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.0.fingerprint()
+    }
+}
+
+#[test]
+fn invariant_18_the_policy_and_the_critic_move_and_nothing_else() {
+    let shop = Workshop::new();
+    let vocabulary = byte_vocabulary(&shop);
+    let prompts = prompts_of(tiny_rows(8, 1).into_iter().map(|r| r.prompt).collect());
+    let params = json!({"updates": 2, "batch": 8, "max_tokens": 6});
+    let ppo: Ppo = serde_json::from_value(params).expect("params");
+    let train = |name: &str, judge: &mut dyn Judge| {
+        let (policy, critic) = (tiny_policy(1), tiny_reward(2));
+        let prints = || [&policy.0, &critic.0].map(|t| t.params.fingerprint());
+        let (before, judge_before) = (prints(), judge.fingerprint());
+        let mut cx = context(&shop, name, "ppo");
+        let done = ppo.optimize(&mut cx, &policy, &critic, &vocabulary, judge, &prompts);
+        let after = prints();
+        assert!(before[0] != after[0] && before[1] != after[1]);
+        (done, judge_before == judge.fingerprint())
+    };
+    let (done, same) = train("still", &mut ByModel(tiny_reward(2)));
+    assert!(done.is_ok() && same);
+    let (done, same) = train("moving", &mut Moving(ByModel(tiny_reward(2))));
+    let message = format!("{:#}", done.expect_err("noticed"));
+    assert!(message.contains("moved") && !same, "{message}");
+}

@@ -259,6 +259,10 @@ impl Judge for ByModel {
         let packed = Packed::new(&rows, tch::Device::Cpu);
         Ok(tch::no_grad(|| numbers(&self.0.rewards(&packed))))
     }
+
+    fn fingerprint(&self) -> u64 {
+        self.0.0.params.fingerprint()
+    }
 }
 
 /// Prompts of these tokens; their texts are their numbers.
