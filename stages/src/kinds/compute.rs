@@ -149,14 +149,7 @@ pub fn mean_nll(
     batches: impl IntoIterator<Item = Packed>,
     tokens: usize,
 ) -> Gradient {
-    let mut sum: Option<Gradient> = None;
-    for batch in batches {
-        let loss = |p: &Predicted| -p.log_probs.sum(Kind::Float) / tokens as f64;
-        let one = policy.backward(&batch, 1.0, false, loss);
-        sum = Some(match sum {
-            None => one,
-            Some(sum) => Gradient { loss: sum.loss + one.loss, flat: sum.flat + one.flat },
-        });
-    }
-    sum.expect("invariant: a step has one row or more")
+    let loss = |p: &Predicted| -p.log_probs.sum(Kind::Float) / tokens as f64;
+    let parts = batches.into_iter().map(|batch| policy.backward(&batch, 1.0, false, loss));
+    Gradient::total(parts).expect("invariant: a step has one row or more")
 }

@@ -195,6 +195,19 @@ impl<'a> Course<'a> {
         Ok(sums.approx_kl_k3())
     }
 
+    /// All steps of the policy over the responses of an update.
+    ///
+    /// # Errors
+    /// When a gradient is not finite.
+    pub fn learn(&mut self, update: u64, rollout: &Rollout, what: StepLoss) -> Result<Stepped> {
+        let lr = self.settings.lr * self.factor(update);
+        let mut stepped = Stepped::default();
+        self.settings.epochs(update, rollout.rows.len(), |chosen| {
+            self.step(rollout, chosen, what, lr, &mut stepped)
+        })?;
+        Ok(stepped)
+    }
+
     /// Ends an update: figures, alarms, a look at the held-out prompts, a checkpoint.
     ///
     /// # Errors

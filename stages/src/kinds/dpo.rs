@@ -7,15 +7,15 @@ use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::{Preference, preferences};
+use super::preferences::{Preference, both_sides, preferences};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
+use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
@@ -235,9 +235,8 @@ impl Dpo {
             if chunk.is_empty() {
                 return out;
             }
-            let sides: Vec<&Example> =
-                chunk.iter().map(|p| &p.chosen).chain(chunk.iter().map(|p| &p.rejected)).collect();
-            let packed = Packed::new(&sides, reference.0.params.flat.device());
+            let sides = chunk.iter().map(|p| (&p.chosen, &p.rejected));
+            let packed = both_sides(sides, reference.0.params.flat.device());
             let sums = no_grad(|| {
                 to_f64(&self.row_sums(&reference.predict(&packed, 1.0, false).log_probs, &packed))
             });
@@ -302,10 +301,8 @@ impl Dpo {
         let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
-            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
-            let start = epoch * train.len() as u64;
-            let places = place..(place + batch).min(train.len());
-            let rows: Vec<&Pair> = places.map(|i| &train[order.at(start + i as u64)]).collect();
+            let rows: Vec<&Pair> =
+                order.batch(step, batch).into_iter().map(|i| &train[i]).collect();
             let (gradient, look) = self.gradient(policy, &rows);
             let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient, lr)?;
@@ -346,28 +343,19 @@ impl Dpo {
 
     /// Gradient of the mean loss of some pairs, part by part, and what is known of them.
     fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
-        let size = self.compute.rows(rows.len());
-        let mut sum: Option<Tensor> = None;
         let mut look = Look::default();
-        for part in rows.chunks(size) {
-            let packed = both_sides(part, policy.0.params.flat.device());
-            let mut ratios = None;
-            let gradient = policy.backward(&packed, 1.0, false, |p| {
+        let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
+            let packed = both_sides(sides(part), policy.0.params.flat.device());
+            policy.backward(&packed, 1.0, false, |p| {
                 let both = self.log_ratios(&p.log_probs, &packed, part);
                 let loss = self.loss(&both, part) / rows.len() as f64;
-                ratios = Some(both.map(|t| t.detach()));
+                look.add(&both.map(|t| t.detach()), self.beta);
                 loss
-            });
-            look.loss += gradient.loss.double_value(&[]);
-            if let Some(ratios) = ratios {
-                look.add(&ratios, self.beta);
-            }
-            sum = Some(match sum {
-                None => gradient.flat,
-                Some(sum) => sum + gradient.flat,
-            });
-        }
-        (sum.expect("invariant: a batch has a pair"), look)
+            })
+        });
+        let total = Gradient::total(parts).expect("invariant: a batch has a pair");
+        look.loss = total.loss.double_value(&[]);
+        (total.flat, look)
     }
 
     /// Loss and margins without gradients.
@@ -376,7 +364,7 @@ impl Dpo {
         for part in pairs.chunks(LOOK) {
             let part: Vec<&Pair> = part.iter().collect();
             no_grad(|| {
-                let packed = both_sides(&part, policy.0.params.flat.device());
+                let packed = both_sides(sides(&part), policy.0.params.flat.device());
                 let log_probs = policy.predict(&packed, 1.0, false).log_probs;
                 let ratios = self.log_ratios(&log_probs, &packed, &part);
                 look.loss += self.loss(&ratios, &part).double_value(&[]) / pairs.len() as f64;
@@ -438,8 +426,6 @@ fn send(cx: &mut Context, step: u64, figures: &[(String, f64)]) -> Result<()> {
     cx.metric(step, &values)
 }
 
-/// All answers of some pairs in one batch: the chosen ones first.
-fn both_sides(pairs: &[&Pair], device: Device) -> Packed {
-    let sides = pairs.iter().map(|p| &p.chosen).chain(pairs.iter().map(|p| &p.rejected));
-    Packed::new(&sides.collect::<Vec<_>>(), device)
+fn sides<'a>(pairs: &'a [&Pair]) -> impl Iterator<Item = (&'a Example, &'a Example)> {
+    pairs.iter().map(|p| (&p.chosen, &p.rejected))
 }

@@ -4,16 +4,15 @@
 //! One update: G responses to each prompt; advantage = score against the mean of the group, by its
 //! spread if asked; clipped steps token by token; the KL is in the loss.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::rewards::{Judge, Mix, Prompts};
+use super::rewards::{Judge, Prompts};
 use super::rollout::Rollout;
 use crate::context::Context;
 use crate::data::Vocabulary;
@@ -73,14 +72,9 @@ impl Stage for Grpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.check()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder)?;
-        let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
-        let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-        self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
-        self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
+        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
+            self.optimize(cx, policy, vocabulary, judge, prompts)
+        })
     }
 }
 
@@ -97,13 +91,7 @@ impl Grpo {
         judge: &mut dyn Judge,
         prompts: &Prompts,
     ) -> Result<Summary> {
-        if self.group < 2 || !self.on_policy.batch.is_multiple_of(self.group) {
-            bail!(
-                "batch {} must be a multiple of group {}, 2 or more",
-                self.on_policy.batch,
-                self.group
-            );
-        }
+        self.on_policy.check_group(self.group, 2)?;
         let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
         while let Some(update) = course.next(vocabulary, judge)? {
             let (rollout, flat_groups) = self.groups(&mut course, judge)?;
@@ -115,11 +103,7 @@ impl Grpo {
             let advantages = rollout.spread(&advantages);
             let kl = (course.kl.beta != 0.0).then_some((course.kl.beta, self.kl_estimator));
             let what = StepLoss { advantages: &advantages, sequence: false, kl };
-            let lr = self.on_policy.lr * course.factor(update);
-            let mut stepped = Stepped::default();
-            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
-                course.step(&rollout, chosen, what, lr, &mut stepped)
-            })?;
+            let stepped = course.learn(update, &rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
             course.close(cx, judge, &rollout, &stepped, &zero)?;
         }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::compute::{Computation, check_memory};
-use super::rewards::{Candidate, Judge, Prompts, Rewards};
+use super::rewards::{Candidate, Judge, Mix, Prompts, Rewards};
 use super::rollout::Rollout;
 use super::train::{Defaults, Optimizer, encode_prompts, to_f32, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary};
+use crate::kind::Summary;
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
 use crate::optim::Schedule;
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
@@ -244,6 +245,42 @@ impl OnPolicy {
         check_memory(cx, need)
     }
 
+    /// Opens the policy, the prompts and what judges, and hands them to `optimize`.
+    ///
+    /// # Errors
+    /// When something cannot be opened, and those of `optimize`.
+    pub fn improve(
+        &self,
+        cx: &mut Context,
+        optimize: impl FnOnce(
+            &mut Context,
+            &Policy,
+            &Vocabulary,
+            &mut dyn Judge,
+            &Prompts,
+        ) -> Result<Summary>,
+    ) -> Result<Summary> {
+        self.check()?;
+        let folder = cx.path("policy")?.to_owned();
+        let vocabulary = cx.vocabulary(&folder)?;
+        let policy = self.open(cx, &folder)?;
+        let prompts = self.prompts(cx, &vocabulary, &policy)?;
+        let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
+        self.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
+        optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
+    }
+
+    /// Checks that the responses of an update are whole groups of `least` or more.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_group(&self, group: u32, least: u32) -> Result<()> {
+        if group < least || !self.batch.is_multiple_of(group) {
+            bail!("batch {} must be a multiple of group {group}, {least} or more", self.batch);
+        }
+        Ok(())
+    }
+
     /// The prompts of port `prompts`, as rows and tokens.
     ///
     /// # Errors
@@ -396,29 +433,22 @@ impl OnPolicy {
         let weights = self.aggregation.weights(&lengths, self.max_tokens as usize);
         let size = self.compute.rows(chosen.len());
         let mut sums = RatioSums::default();
-        let mut total: Option<Gradient> = None;
         let mut first_token = 0;
-        for (part, lengths) in chosen.chunks(size).zip(lengths.chunks(size)) {
+        let parts = chosen.chunks(size).zip(lengths.chunks(size)).map(|(part, lengths)| {
             let tokens: usize = lengths.iter().sum();
             let weights = &weights[first_token..first_token + tokens];
             let weights = Tensor::from_slice(weights).to_device(policy.0.params.flat.device());
             first_token += tokens;
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
             let packed = Packed::new(&rows, policy.0.params.flat.device());
-            let gradient =
-                policy.backward(&packed, self.temperature, self.ent_coef != 0.0, |predicted| {
-                    let loss = self.loss(predicted, rollout, part, chosen.len(), &weights, what);
-                    sums.add(&loss.1);
-                    loss.0
-                });
-            total = Some(match total {
-                None => gradient,
-                Some(sum) => {
-                    Gradient { loss: sum.loss + gradient.loss, flat: sum.flat + gradient.flat }
-                }
-            });
-        }
-        (total.expect("invariant: a minibatch has a response"), sums)
+            policy.backward(&packed, self.temperature, self.ent_coef != 0.0, |predicted| {
+                let loss = self.loss(predicted, rollout, part, chosen.len(), &weights, what);
+                sums.add(&loss.1);
+                loss.0
+            })
+        });
+        let total = Gradient::total(parts).expect("invariant: a minibatch has a response");
+        (total, sums)
     }
 
     /// The part of a minibatch's loss that the responses at `part` add; the whole has `rows`.

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, no_grad};
+use tch::no_grad;
 
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
@@ -20,7 +20,7 @@ use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::model::{Packed, Policy, Scorer};
+use crate::model::{Gradient, Packed, Policy, Scorer};
 use crate::rl::{KlEstimator, gae, value_loss, whiten};
 use crate::stats::std;
 
@@ -225,9 +225,7 @@ impl Ppo {
         }
         let size = s.compute.rows(chosen.len());
         let returns: Vec<f32> = targets.returns.iter().map(|x| *x as f32).collect();
-        let mut sum: Option<Tensor> = None;
-        let mut total_loss = 0.0;
-        for part in chosen.chunks(size) {
+        let parts = chosen.chunks(size).map(|part| {
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
             let device = critic.0.params.flat.device();
             let packed = Packed::new(&rows, device);
@@ -236,21 +234,16 @@ impl Ppo {
                 rollout.gather(&returns, part, device),
             );
             let weights = (old.ones_like()) / tokens as f64;
-            let gradient = critic.backward_values(&packed, |values| {
+            critic.backward_values(&packed, |values| {
                 let (loss, clipped) = value_loss(values, &old, &goal, &weights, self.vf_clip);
                 stepped.value_clip[0] += clipped;
                 loss * self.vf_coef
-            });
-            total_loss += gradient.loss.double_value(&[]) / self.vf_coef.max(1e-12);
-            sum = Some(match sum {
-                None => gradient.flat,
-                Some(sum) => sum + gradient.flat,
-            });
-        }
+            })
+        });
+        let total = Gradient::total(parts).expect("invariant: a minibatch has a response");
         stepped.value_clip[1] += tokens as f64;
-        stepped.value_loss.push(total_loss);
-        let gradient = sum.expect("invariant: a minibatch has a response");
-        trainer.step(critic.0.trainable(), gradient, self.critic_lr * factor)?;
+        stepped.value_loss.push(total.loss.double_value(&[]) / self.vf_coef.max(1e-12));
+        trainer.step(critic.0.trainable(), total.flat, self.critic_lr * factor)?;
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 //! Knows nothing of losses or of who compared.
 
 use anyhow::Result;
+use tch::Device;
 
 use crate::context::Context;
 use crate::data::{Column, Example, Examples, Table, Vocabulary};
+use crate::model::Packed;
 
 /// One comparison as tokens. A tie keeps both answers in either order.
 #[derive(Debug, Clone)]
@@ -14,6 +16,16 @@ pub struct Preference {
     pub chosen: Example,
     pub rejected: Example,
     pub tie: bool,
+}
+
+/// Chosen and rejected answers of some pairs in one batch: the chosen ones first.
+pub fn both_sides<'a>(
+    pairs: impl Iterator<Item = (&'a Example, &'a Example)>,
+    device: Device,
+) -> Packed {
+    let (mut sides, rejected): (Vec<&Example>, Vec<&Example>) = pairs.unzip();
+    sides.extend(rejected);
+    Packed::new(&sides, device)
 }
 
 /// The comparisons of a `dataset/labels`; those of which an answer is empty or too long are left

@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
 use super::preferences::preferences;
-use super::rewards::{Candidate, Judge, Mix, Prompts};
+use super::rewards::{Candidate, Judge, Prompts};
 use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
@@ -99,20 +98,16 @@ impl Stage for Reinforce {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.check()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder)?;
         if cx.inputs("verdicts").is_empty() {
             if cx.inputs("prompts").is_empty() {
                 let help = "connect prompts to draw responses to, or verdicts on earlier ones";
                 return Err(advise("there is nothing to learn from", help));
             }
-            let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
-            let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-            self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
-            return self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts, None);
+            return self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
+                self.optimize(cx, policy, vocabulary, judge, prompts, None)
+            });
         }
+        self.on_policy.check()?;
         if !cx.inputs("prompts").is_empty() {
             let help = "leave one of the two ports open";
             return Err(advise("both prompts and verdicts are connected", help));
@@ -124,6 +119,9 @@ impl Stage for Reinforce {
                 help,
             ));
         }
+        let folder = cx.path("policy")?.to_owned();
+        let vocabulary = cx.vocabulary(&folder)?;
+        let policy = self.on_policy.open(cx, &folder)?;
         let given = self.given(cx, &vocabulary, &policy)?;
         self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
         let known = given.verdicts.clone();
@@ -147,9 +145,7 @@ impl Reinforce {
         given: Option<&[Response]>,
     ) -> Result<Summary> {
         within("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
-        if self.group < 1 || !self.on_policy.batch.is_multiple_of(self.group) {
-            bail!("batch {} must be a multiple of group {}", self.on_policy.batch, self.group);
-        }
+        self.on_policy.check_group(self.group, 1)?;
         let alone = self.group < 2 || given.is_some();
         if self.baseline == Baseline::LeaveOneOut && alone {
             bail!("baseline leave_one_out needs group 2 or more, and fresh responses");
@@ -169,11 +165,7 @@ impl Reinforce {
             };
             let advantages = self.advantages(&rollout, course.kl.beta, &mut course.state.baseline);
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let lr = self.on_policy.lr * course.factor(update);
-            let mut stepped = Stepped::default();
-            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
-                course.step(&rollout, chosen, what, lr, &mut stepped)
-            })?;
+            let stepped = course.learn(update, &rollout, what)?;
             let baseline = [("reward/baseline", course.state.baseline.unwrap_or(0.0))];
             course.close(cx, judge, &rollout, &stepped, &baseline)?;
         }
@@ -186,12 +178,8 @@ impl Reinforce {
             true => -1.0,
             false => *score,
         };
-        let rewards: Vec<f64> = rollout
-            .scores
-            .iter()
-            .zip(rollout.row_kl())
-            .map(|(score, kl)| verdict(score) - beta * kl)
-            .collect();
+        let scores: Vec<f64> = rollout.scores.iter().map(verdict).collect();
+        let rewards = rollout.less_kl(&scores, beta);
         let all = mean(&rewards);
         let before = moving.unwrap_or(all);
         *moving = Some(self.baseline_decay * before + (1.0 - self.baseline_decay) * all);

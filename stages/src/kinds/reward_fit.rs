@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::preferences::Preference;
+use super::preferences::{Preference, both_sides};
 use super::train::{Optimizer, Order, Trainer, rate, to_f64};
 use super::train_reward::{AdamWDefaults, TrainReward};
 use crate::context::Context;
@@ -35,6 +35,11 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// The chosen and the rejected answer.
+    fn sides(&self) -> (&Example, &Example) {
+        (&self.labelled.chosen, &self.labelled.rejected)
+    }
+
     /// Both answers look alike: neither side can be preferred.
     pub fn is_tie(&self) -> bool {
         self.labelled.tie
@@ -192,7 +197,8 @@ pub fn fit_all(
         }
         let mut order = Order::new(fit.seed, "shuffle", fit.rows.len());
         for step in state.step..end {
-            let rows = rows_of(stage, fit, train, &mut order, step, an_epoch);
+            let batch = order.batch(step, stage.batch.max(1) as usize);
+            let rows: Vec<&Pair> = batch.into_iter().map(|i| &train[fit.rows[i]]).collect();
             let (loss, norm) = bench.step(stage, &rows, step, end)?;
             state.losses.push(loss);
             if place == first && ((step + 1) % 10 == 0 || step + 1 == end) {
@@ -230,21 +236,6 @@ pub fn fit_all(
     Ok((state.done, models))
 }
 
-fn rows_of<'p>(
-    stage: &TrainReward,
-    fit: &Fit,
-    train: &'p [Pair],
-    order: &mut Order,
-    step: u64,
-    an_epoch: u64,
-) -> Vec<&'p Pair> {
-    let (batch, n) = (stage.batch.max(1) as usize, fit.rows.len());
-    let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
-    let start = epoch * n as u64;
-    let places = place..(place + batch).min(n);
-    places.map(|i| &train[fit.rows[order.at(start + i as u64)]]).collect()
-}
-
 /// Mean loss of some pairs, of the rewards of [`both_sides`].
 fn step_loss(stage: &TrainReward, rewards: &Tensor, rows: &[&Pair], raw: &Tensor) -> Tensor {
     let loss = pair_loss(stage, &differences(rewards), rows, &raw.softplus()).mean(Kind::Float);
@@ -267,23 +258,19 @@ impl Bench<'_> {
     ) -> Result<(f64, f64)> {
         let params = self.model.0.trainable();
         let raw = &self.threshold.raw;
-        let mut sum: Option<Gradient> = None;
         let mut of_threshold: Option<Tensor> = None;
-        for part in rows.chunks(stage.compute.rows(rows.len())) {
+        let parts = rows.chunks(stage.compute.rows(rows.len())).map(|part| {
             let share = part.len() as f64 / rows.len() as f64;
-            let packed = both_sides(part, params.flat.device());
+            let packed = both_sides(part.iter().map(|p| p.sides()), params.flat.device());
             let loss = |rewards: &Tensor| step_loss(stage, rewards, part, raw) * share;
             let (one, threshold) = self.model.backward_rewards(&packed, Some(raw), loss);
-            of_threshold = match (of_threshold, threshold) {
+            of_threshold = match (of_threshold.take(), threshold) {
                 (Some(a), Some(b)) => Some(a + b),
                 (a, b) => a.or(b),
             };
-            sum = Some(match sum {
-                None => one,
-                Some(sum) => Gradient { loss: sum.loss + one.loss, flat: sum.flat + one.flat },
-            });
-        }
-        let gradient = sum.expect("invariant: a step has a pair");
+            one
+        });
+        let gradient = Gradient::total(parts).expect("invariant: a step has a pair");
         let lr = stage.rate(step, end);
         let norm = self.trainer.step(params, gradient.flat, lr)?;
         if let Some(of_threshold) = of_threshold {
@@ -388,13 +375,6 @@ pub fn mean_loss(stage: &TrainReward, deltas: &[f64], pairs: &[Pair], nu: f64) -
     let nu = Tensor::from_slice(&[nu as f32]);
     let loss = no_grad(|| pair_loss(stage, &Tensor::from_slice(&values), &rows, &nu));
     loss.mean(Kind::Double).double_value(&[])
-}
-
-/// All answers of some pairs in one batch: the chosen ones first.
-fn both_sides(rows: &[&Pair], device: tch::Device) -> Packed {
-    let chosen = rows.iter().map(|p| &p.labelled.chosen);
-    let sides: Vec<&Example> = chosen.chain(rows.iter().map(|p| &p.labelled.rejected)).collect();
-    Packed::new(&sides, device)
 }
 
 /// Δ = r(chosen) − r(rejected), `[n]`, of the rewards of [`both_sides`], `[2n]`.

@@ -4,16 +4,15 @@
 //! One update: k responses to each prompt; reward = score − β·KL of the whole response; advantage =
 //! reward − mean of the others; steps on the ratio of whole responses, clipped.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::Stepped;
 use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::rewards::{Judge, Mix, Prompts};
+use super::rewards::{Judge, Prompts};
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
@@ -52,14 +51,9 @@ impl Stage for Rloo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.check()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder)?;
-        let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
-        let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-        self.on_policy.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
-        self.optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
+        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
+            self.optimize(cx, policy, vocabulary, judge, prompts)
+        })
     }
 }
 
@@ -76,30 +70,15 @@ impl Rloo {
         judge: &mut dyn Judge,
         prompts: &Prompts,
     ) -> Result<Summary> {
-        if self.group < 2 || !self.on_policy.batch.is_multiple_of(self.group) {
-            bail!(
-                "batch {} must be a multiple of group {}, 2 or more",
-                self.on_policy.batch,
-                self.group
-            );
-        }
+        self.on_policy.check_group(self.group, 2)?;
         let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
         while let Some(update) = course.next(vocabulary, judge)? {
             let rollout = course.rollout(judge, self.group, 0)?;
-            let rewards: Vec<f64> = rollout
-                .scores
-                .iter()
-                .zip(rollout.row_kl())
-                .map(|(score, kl)| score - course.kl.beta * kl)
-                .collect();
+            let rewards = rollout.less_kl(&rollout.scores, course.kl.beta);
             let advantages: Vec<f64> =
                 rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let lr = self.on_policy.lr * course.factor(update);
-            let mut stepped = Stepped::default();
-            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
-                course.step(&rollout, chosen, what, lr, &mut stepped)
-            })?;
+            let stepped = course.learn(update, &rollout, what)?;
             course.close(cx, judge, &rollout, &stepped, &[])?;
         }
         course.finish(cx, vocabulary, judge)

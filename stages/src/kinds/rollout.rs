@@ -49,6 +49,11 @@ impl Rollout {
         self.offsets.windows(2).map(|w| self.k1[w[0]..w[1]].iter().sum()).collect()
     }
 
+    /// One number a response, less β times its KL.
+    pub fn less_kl(&self, per_row: &[f64], beta: f64) -> Vec<f64> {
+        per_row.iter().zip(self.row_kl()).map(|(x, kl)| x - beta * kl).collect()
+    }
+
     /// Number of tokens of each response.
     pub fn lengths(&self) -> Vec<usize> {
         self.offsets.windows(2).map(|w| w[1] - w[0]).collect()

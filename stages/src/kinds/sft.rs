@@ -211,10 +211,8 @@ impl Sft {
         let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
-            let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * batch);
-            let start = epoch * rows.len() as u64;
-            let places = place..(place + batch).min(rows.len());
-            let chosen: Vec<&Row> = places.map(|i| &rows[order.at(start + i as u64)]).collect();
+            let chosen: Vec<&Row> =
+                order.batch(step, batch).into_iter().map(|i| &rows[i]).collect();
             let tokens: usize = chosen.iter().map(|row| row.learned()).sum();
             let micro = chosen.chunks(settings.compute.rows(batch));
             let gradient = mean_nll(policy, micro.map(|rows| self.pack(policy, rows)), tokens);

@@ -122,6 +122,14 @@ impl Order {
         Self { seed, purpose, rows, epoch: None, permutation: Vec::new() }
     }
 
+    /// The rows of step `step`, `size` at most: an epoch's last step has those that are left.
+    pub fn batch(&mut self, step: u64, size: usize) -> Vec<usize> {
+        let an_epoch = self.rows.div_ceil(size) as u64;
+        let (epoch, place) = (step / an_epoch, (step % an_epoch) as usize * size);
+        let start = epoch * self.rows as u64;
+        (place..(place + size).min(self.rows)).map(|i| self.at(start + i as u64)).collect()
+    }
+
     /// The row at place `i` of the endless list.
     pub fn at(&mut self, i: u64) -> usize {
         let (epoch, place) = (i / self.rows as u64, (i % self.rows as u64) as usize);

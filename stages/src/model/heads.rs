@@ -31,6 +31,15 @@ pub struct Gradient {
     pub flat: Tensor,
 }
 
+impl Gradient {
+    /// Losses and gradients of the parts of one step, added up; `None` of no parts.
+    pub fn total(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        parts
+            .into_iter()
+            .reduce(|sum, part| Self { loss: sum.loss + part.loss, flat: sum.flat + part.flat })
+    }
+}
+
 /// A language model.
 #[derive(Debug)]
 pub struct Policy(pub Trunk);
