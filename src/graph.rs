@@ -44,6 +44,8 @@ pub struct GraphStage {
     pub version: u32,
     /// Validated, defaulted, canonical: integers as integers, floats as floats.
     pub params: Map<String, Value>,
+    /// Params that name files: JSON pointer, and the port where the content arrives.
+    pub files: Vec<(String, String)>,
     /// In the order of the kind's ports.
     pub inputs: Vec<GraphInput>,
     /// The first one is the primary output.
@@ -79,6 +81,24 @@ pub struct GraphOutput {
 pub enum Producer {
     Source(usize),
     Output { stage: usize, port: usize },
+}
+
+impl GraphStage {
+    /// The params with the port's name in place of each path: what a result depends on, and what a
+    /// worker is told.
+    #[must_use]
+    pub fn portable_params(&self) -> Map<String, Value> {
+        let mut params = Value::Object(self.params.clone());
+        for (pointer, port) in &self.files {
+            if let Some(path) = params.pointer_mut(pointer) {
+                *path = Value::String(port.clone());
+            }
+        }
+        match params {
+            Value::Object(params) => params,
+            _ => unreachable!("invariant: params are an object"),
+        }
+    }
 }
 
 impl GraphSource {

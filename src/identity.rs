@@ -56,6 +56,15 @@ pub enum Change {
     Kind { old: String, new: String },
     /// The content at an input port.
     Input { port: String, old: Option<String>, new: Option<String> },
+    /// Votes at an input port. `used`: how many of the pairs at hand had votes, and have.
+    Votes {
+        port: String,
+        added: usize,
+        revised: usize,
+        removed: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        used: Option<(usize, usize)>,
+    },
     /// A declared output.
     Output { port: String, old: Option<String>, new: Option<String> },
 }
@@ -118,6 +127,14 @@ impl Identity {
         let mut out = Vec::with_capacity(512);
         write_canonical(&value, &mut out);
         out
+    }
+
+    /// Digests of everything that is connected.
+    pub fn input_digests(&self) -> impl Iterator<Item = Digest> {
+        self.inputs.values().flat_map(|input| match input {
+            InputIdentity::One(digest) => vec![*digest],
+            InputIdentity::Many(all) => all.iter().map(|(_, d)| *d).collect(),
+        })
     }
 
     /// What differs, old to new, in the order of the struct. The walk covers the same fields as

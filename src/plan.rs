@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::columns;
 use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::heads::Heads;
-use crate::store::{Entry, Health, Store, StoreError};
+use crate::store::{Entry, Health, SourceDigest, Store, StoreError};
+use crate::votes::{self, Effective, VoteChange};
 
 /// Why a stage must run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,8 +73,8 @@ pub struct UnknownStage {
 pub struct Judge<'a> {
     pub graph: &'a Graph,
     pub store: &'a Store,
-    /// Digest of each source, where needed.
-    pub sources: &'a [Option<Digest>],
+    /// Each source as it is now, where needed.
+    pub sources: &'a [Option<SourceDigest>],
     pub heads: &'a Heads,
 }
 
@@ -247,7 +249,8 @@ impl Judge<'_> {
         let node = &self.graph.stages[stage];
         let digest = |producer: Producer| match producer {
             Producer::Source(source) => {
-                self.sources[source].expect("invariant: needed sources are hashed first")
+                let source = self.sources[source].as_ref();
+                source.expect("invariant: needed sources are hashed first").digest
             }
             Producer::Output { stage, port } => {
                 let name = &self.graph.stages[stage].outputs[port].name;
@@ -267,7 +270,7 @@ impl Judge<'_> {
         Identity {
             kind: node.kind.clone(),
             version: node.version,
-            params: node.params.clone(),
+            params: node.portable_params(),
             inputs: inputs.collect(),
             endings: self.endings(stage),
             outputs: match node.program {
@@ -305,10 +308,65 @@ impl Judge<'_> {
             return Reason::Collected;
         }
         match self.store.entry(last) {
-            Ok(Some(old)) => Reason::Changed { changes: identity.changes_from(&old.identity) },
+            Ok(Some(old)) => {
+                let mut changes = identity.changes_from(&old.identity);
+                for change in &mut changes {
+                    if let Some(votes) = self.votes(stage, change, identity, &old.identity) {
+                        *change = votes;
+                    }
+                }
+                Reason::Changed { changes }
+            }
             _ => Reason::NeverRun,
         }
     }
+
+    /// A change at a port that reads votes, told in votes. `None`: it is no such port, or the
+    /// earlier votes are gone.
+    fn votes(
+        &self,
+        stage: usize,
+        change: &Change,
+        now: &Identity,
+        before: &Identity,
+    ) -> Option<Change> {
+        let Change::Input { port, old: Some(_), new: Some(_) } = change else { return None };
+        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == *port)?;
+        let Producer::Source(source) = *input.from.first()? else { return None };
+        if self.graph.sources[source].port_type != votes::PORT_TYPE {
+            return None;
+        }
+        let content = self.sources[source].as_ref()?.content.as_ref()?;
+        let new = Effective::parse(content).ok()?;
+        let InputIdentity::One(digest) = before.inputs.get(port)? else { return None };
+        let old = Effective::parse(&fs_err::read(self.store.object_path(digest)).ok()?).ok()?;
+        let VoteChange { added, revised, removed } = new.change_from(&old);
+        let pairs = |identity| self.pairs(identity, port);
+        let used = match (pairs(before), pairs(now)) {
+            (Some(then), Some(now)) => {
+                Some((old.used(texts(&then)), new.used(texts(&now)))).filter(|(a, b)| a != b)
+            }
+            _ => None,
+        };
+        Some(Change::Votes { port: port.clone(), added, revised, removed, used })
+    }
+
+    /// Names of the pairs that a stage reads at another port than `votes`.
+    fn pairs(&self, identity: &Identity, votes: &str) -> Option<Vec<String>> {
+        let others = identity.inputs.iter().filter(|(port, _)| *port != votes);
+        let mut found = others.filter_map(|(_, input)| {
+            let InputIdentity::One(digest) = input else { return None };
+            let mut names = Vec::new();
+            let path = self.store.object_path(digest);
+            columns::each_batch(&path, usize::MAX, |c| names.extend(c.texts("pair"))).ok()?;
+            names.first().is_some_and(|name| !name.is_empty()).then_some(names)
+        });
+        found.next()
+    }
+}
+
+fn texts(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str)
 }
 
 /// Digests by port, as downstream identities need them.

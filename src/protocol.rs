@@ -133,7 +133,8 @@ pub struct KindDoc {
     pub outputs: Vec<OutputDoc>,
     /// JSON Schema (draft-07, no `$ref`) of the params object. `default` on every optional param.
     /// Keyword `x-unit` allows typed units: `count` (k M G T), `fraction` (%), `seconds`
-    /// (ms s m h d), `bytes` (KiB MiB GiB TiB, kB MB GB TB).
+    /// (ms s m h d), `bytes` (KiB MiB GiB TiB, kB MB GB TB). Keyword `x-source`: the string is a
+    /// path, read at input port `port` as `type`; the worker finds the port's name in its place.
     pub params: Value,
     /// Set for kinds whose ports are named by the pipeline file.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Number, Value};
 
+use super::ParamFile;
 use super::units::{self, Unit, UnitError};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
 use crate::pipeline::{Key, Node, NodeValue};
@@ -14,6 +15,8 @@ pub struct Fit {
     pub problems: Vec<Diagnostic>,
     /// JSON pointer → place, for what the validator finds later.
     pub spans: HashMap<String, Span>,
+    /// Params that name files.
+    pub files: Vec<ParamFile>,
     /// Said with every unknown key.
     all_fields: String,
     pointer: String,
@@ -21,7 +24,13 @@ pub struct Fit {
 
 impl Fit {
     pub fn new(all_fields: String) -> Self {
-        Self { problems: Vec::new(), spans: HashMap::new(), all_fields, pointer: String::new() }
+        Self {
+            problems: Vec::new(),
+            spans: HashMap::new(),
+            files: Vec::new(),
+            all_fields,
+            pointer: String::new(),
+        }
     }
 
     fn under<T>(&mut self, name: &str, span: &Span, f: impl FnOnce(&mut Self) -> T) -> T {
@@ -180,7 +189,19 @@ fn fit_type(fit: &mut Fit, schema: &Value, name: &str, node: &Node) -> Option<Va
             None
         }
         ("boolean", _) => mismatch(fit, "true or false", node),
-        ("string", NodeValue::String(s)) => Some(Value::String(s.clone())),
+        ("string", NodeValue::String(s)) => {
+            if let Some(source) = schema.get("x-source").filter(|_| !s.is_empty()) {
+                let word = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or_default();
+                fit.files.push(ParamFile {
+                    pointer: fit.pointer.clone(),
+                    port: word("port").to_owned(),
+                    port_type: word("type").to_owned(),
+                    path: s.clone(),
+                    span: node.span.clone(),
+                });
+            }
+            Some(Value::String(s.clone()))
+        }
         ("string", NodeValue::Int(_) | NodeValue::Float(_) | NodeValue::Bool(_)) => {
             fit.mismatch("text", node);
             let last = fit.problems.pop()?;
@@ -315,6 +336,7 @@ fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Optio
             && attempt.problems.is_empty()
         {
             fit.spans.extend(attempt.spans);
+            fit.files.extend(attempt.files);
             return Some(value);
         }
         let fits = option.get("type").and_then(Value::as_str).is_some_and(|t| type_fits(t, node));

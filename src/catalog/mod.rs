@@ -32,6 +32,26 @@ pub struct Kind {
     validator: OnceLock<jsonschema::Validator>,
 }
 
+/// The params of one stage, fitted.
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    /// Typed, defaulted, canonical.
+    pub values: Map<String, Value>,
+    pub files: Vec<ParamFile>,
+}
+
+/// A param that names a file (schema keyword `x-source: { port, type }`): an artifact nobody makes,
+/// at an input port of its own. Its content decides the result, its path does not.
+#[derive(Debug, Clone)]
+pub struct ParamFile {
+    /// JSON pointer of the param.
+    pub pointer: String,
+    pub port: String,
+    pub port_type: String,
+    pub path: String,
+    pub span: Span,
+}
+
 /// A catalog that cannot be used: the worker is to blame, not the pipeline.
 #[derive(Debug, Error)]
 pub enum CatalogError {
@@ -129,7 +149,7 @@ impl Kind {
         fields: &[(&Key, &Node)],
         owner: &str,
         at: &Span,
-    ) -> Result<Map<String, Value>, Vec<Diagnostic>> {
+    ) -> Result<Params, Vec<Diagnostic>> {
         params::typed(self, fields, owner, at)
     }
 

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use jsonschema::error::ValidationErrorKind;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::Kind;
 use super::fit::{Fit, fit_object};
+use super::{Kind, Params};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::{Key, Node};
 
@@ -17,7 +17,7 @@ pub fn typed(
     fields: &[(&Key, &Node)],
     owner: &str,
     at: &Span,
-) -> Result<Map<String, Value>, Vec<Diagnostic>> {
+) -> Result<Params, Vec<Diagnostic>> {
     let mut fit = Fit::new(format!("`preflow kinds {}` lists all fields", kind.doc.name));
     let params = fit_object(&mut fit, &kind.doc.params, fields, owner, at);
     if !fit.problems.is_empty() {
@@ -26,7 +26,7 @@ pub fn typed(
     let value = Value::Object(params);
     let problems = validate(kind.validator(), &value, &fit.spans, at);
     match value {
-        Value::Object(params) if problems.is_empty() => Ok(params),
+        Value::Object(values) if problems.is_empty() => Ok(Params { values, files: fit.files }),
         _ => Err(problems),
     }
 }

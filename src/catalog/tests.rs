@@ -51,7 +51,7 @@ fn fit(fields: &str) -> Result<Map<String, Value>, Vec<Diagnostic>> {
     let pipeline = pipeline::parse("p.yaml", &text, None, &[], files)?;
     let stage = &pipeline.stages[0];
     let fields: Vec<(&Key, &Node)> = stage.fields.iter().map(|(k, n)| (k, n)).collect();
-    catalog.kind("k").unwrap().params(&fields, "stage `a`", &stage.name.span)
+    catalog.kind("k").unwrap().params(&fields, "stage `a`", &stage.name.span).map(|p| p.values)
 }
 
 fn good(fields: &str) -> String {

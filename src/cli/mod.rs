@@ -8,6 +8,7 @@ pub mod failure;
 pub mod gc;
 pub mod graph;
 pub mod kinds;
+mod label;
 pub mod logs;
 pub mod metrics;
 pub mod plan;
@@ -75,6 +76,9 @@ pub enum Verb {
     Status(plan::StatusArgs),
     /// Explain one stage, down to the root cause
     Why(why::WhyArgs),
+    /// Ask people which answer is better; their votes, in, out and in figures
+    #[command(subcommand)]
+    Label(label::LabelVerb),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
     /// Print the figures that stages left behind, or write them for TensorBoard
@@ -138,6 +142,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Plan(args) => plan::plan(args, global, look),
         Verb::Status(args) => plan::status(args, global, look),
         Verb::Why(args) => why::why(args, global, look),
+        Verb::Label(verb) => label::label(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),

@@ -9,12 +9,12 @@ use super::failure::Failure;
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, Producer};
-use crate::identity::Digest;
 use crate::pipeline;
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
 use crate::store::{Entry, SourceDigest, Store, StoreError};
+use crate::votes::{self, Effective};
 
 /// A pipeline that is loaded and checked, with its store.
 pub struct Loaded {
@@ -152,9 +152,13 @@ impl Loaded {
                 (Some(Ok(folder)), Some(name)) => folder.join(name),
                 _ => path,
             };
-            (source, store.digest_source(&path.to_string_lossy()))
+            if sources[source].port_type == votes::PORT_TYPE {
+                return (source, self.votes(source, &path));
+            }
+            let digest = store.digest_source(&path.to_string_lossy());
+            (source, digest.map_err(|e| self.source_problem(source, &e)))
         };
-        let results: Vec<(usize, Result<SourceDigest, StoreError>)> = if needed.len() < 2 {
+        let results: Vec<(usize, Result<SourceDigest, Diagnostic>)> = if needed.len() < 2 {
             needed.into_iter().map(one).collect()
         } else {
             std::thread::scope(|scope| {
@@ -171,10 +175,28 @@ impl Loaded {
         for (source, result) in results {
             match result {
                 Ok(digest) => digests[source] = Some(digest),
-                Err(e) => problems.push(self.source_problem(source, &e)),
+                Err(problem) => problems.push(problem),
             }
         }
         if problems.is_empty() { Ok(digests) } else { Err(Failure::Diagnostics(problems)) }
+    }
+
+    /// The votes of a folder that count.
+    fn votes(&self, source: usize, path: &Path) -> Result<SourceDigest, Diagnostic> {
+        let folder = votes::Folder::read(path).map_err(|error| {
+            let node = &self.graph.sources[source];
+            let message = format!("votes of `{}`: {error}", node.name);
+            Diagnostic::new(message, Some(node.span.clone())).help(error.help())
+        })?;
+        for problem in &folder.problems {
+            super::complain(&format!(
+                "warning: {}:{}: {}\n",
+                problem.path.display(),
+                problem.line,
+                problem.what
+            ));
+        }
+        Ok(self.store.digest_content(Effective::of(&folder).to_bytes()))
     }
 
     fn source_problem(&self, source: usize, error: &StoreError) -> Diagnostic {
@@ -218,11 +240,9 @@ impl Loaded {
     /// See [`Loaded::digest_sources`] and [`Judge::plan`].
     pub fn plan(&self, selection: &Selection) -> Result<crate::plan::Plan, Failure> {
         let sources = self.digest_sources(&selection.wanted)?;
-        let digests: Vec<Option<Digest>> =
-            sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect();
         let heads = self.heads();
         let judge =
-            Judge { graph: &self.graph, store: &self.store, sources: &digests, heads: &heads };
+            Judge { graph: &self.graph, store: &self.store, sources: &sources, heads: &heads };
         let plan = judge.plan(selection)?;
         self.store.save_memo();
         Ok(plan)

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{Condition, Diagnostics, GraphOutput, gate};
-use crate::catalog::{Catalog, Kind, execution};
+use crate::catalog::{Catalog, Kind, Params, execution};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
 use crate::pipeline::{Key, Node, NodeValue, Stage, check_name};
 use crate::protocol::Execution;
@@ -15,7 +15,7 @@ pub struct Draft<'a> {
     /// `None` when the kind is unknown.
     pub kind: Option<&'a Kind>,
     pub connections: Vec<Connection<'a>>,
-    pub params: Map<String, Value>,
+    pub params: Params,
     pub outputs: Vec<GraphOutput>,
     pub execution: Execution,
     pub gate: Vec<Condition>,
@@ -40,7 +40,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
             stage,
             kind: None,
             connections: Vec::new(),
-            params: Map::new(),
+            params: Params::default(),
             outputs: Vec::new(),
             execution: Execution::default(),
             gate: Vec::new(),
@@ -66,7 +66,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
     let mut meant = Vec::new();
     let params = kind.params(&fields, &owner, &stage.name.span).unwrap_or_else(|found| {
         problems.extend(found.into_iter().map(|p| suggest_port(p, kind, &mut meant)));
-        Map::new()
+        Params::default()
     });
     for port in &kind.doc.inputs {
         let given = stage.fields.iter().find(|(key, _)| key.name == port.name);
@@ -92,7 +92,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
             ),
         }
     }
-    let outputs = outputs(stage, kind, &params, open_outputs, problems);
+    let outputs = outputs(stage, kind, &params.values, open_outputs, problems);
     let execution = match &stage.run {
         Some(node) => execution::read(node, &owner).unwrap_or_else(|found| {
             problems.extend(found);

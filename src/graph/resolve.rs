@@ -20,13 +20,15 @@ struct Names<'a> {
 pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnostics> {
     let mut problems = Vec::new();
     let names = names(pipeline, &mut problems);
-    let sources: Vec<GraphSource> =
+    let mut sources: Vec<GraphSource> =
         pipeline.sources.iter().map(|s| source(s, catalog, &mut problems)).collect();
     let drafts: Vec<Draft> =
         pipeline.stages.iter().map(|s| draft(s, catalog, &mut problems)).collect();
     let mut edges = Vec::with_capacity(drafts.len());
     for i in 0..drafts.len() {
-        edges.push(connect(i, &drafts, &sources, &names, &mut problems));
+        let mut inputs = connect(i, &drafts, &sources, &names, &mut problems);
+        inputs.extend(param_files(&drafts[i], &mut sources));
+        edges.push(inputs);
     }
     let upstream: Vec<Vec<usize>> = edges.iter().map(|inputs| upstream(inputs)).collect();
     problems.extend(order::cycles(&drafts, &upstream));
@@ -100,13 +102,37 @@ fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> Gra
             full.unwrap_or_default().to_owned()
         }
     };
-    let folder = Path::new(&source.path.span.source.name).parent().unwrap_or(Path::new(""));
     GraphSource {
         name: source.name.name.clone(),
-        path: folder.join(&source.path.text).to_string_lossy().into_owned(),
+        path: beside(&source.path.span, &source.path.text),
         port_type,
         span: source.name.span.clone(),
     }
+}
+
+/// A path counts from the file that it is written in.
+fn beside(span: &Span, path: &str) -> String {
+    let folder = Path::new(&span.source.name).parent().unwrap_or(Path::new(""));
+    folder.join(path).to_string_lossy().into_owned()
+}
+
+/// Params that name files are sources of their own: `labels.votes`.
+fn param_files(draft: &Draft, sources: &mut Vec<GraphSource>) -> Vec<GraphInput> {
+    let mut inputs = Vec::with_capacity(draft.params.files.len());
+    for file in &draft.params.files {
+        inputs.push(GraphInput {
+            port: file.port.clone(),
+            many: false,
+            from: vec![Producer::Source(sources.len())],
+        });
+        sources.push(GraphSource {
+            name: format!("{}.{}", draft.stage.name.name, file.port),
+            path: beside(&file.span, &file.path),
+            port_type: file.port_type.clone(),
+            span: file.span.clone(),
+        });
+    }
+    inputs
 }
 
 /// Follows the references of one stage.
@@ -277,7 +303,8 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
         name: draft.stage.name.name.clone(),
         kind: kind.name.clone(),
         version: kind.version,
-        params: draft.params,
+        files: draft.params.files.into_iter().map(|f| (f.pointer, f.port)).collect(),
+        params: draft.params.values,
         inputs,
         outputs: draft.outputs,
         execution: draft.execution,

@@ -35,6 +35,25 @@ pub fn change(change: &Change) -> String {
         Change::Input { port, old: Some(_), new: Some(_) } => format!("input {port} changed"),
         Change::Input { port, old: None, .. } => format!("input {port} is new"),
         Change::Input { port, .. } => format!("input {port} is gone"),
+        Change::Votes { port, added, revised, removed, used } => {
+            let counted =
+                |sign: &str, n: usize, what: &str| (n > 0).then(|| format!("{sign}{n} {what}"));
+            let noun = if *added == 1 { "vote" } else { "votes" };
+            let parts = [
+                counted("+", *added, noun),
+                counted("", *revised, "revised"),
+                counted("", *removed, "taken back"),
+            ];
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
+            let said = match parts.is_empty() {
+                true => format!("{port}: other sides or texts"),
+                false => parts.join(", "),
+            };
+            match used {
+                Some((old, new)) => format!("{said} (used pairs {old} → {new})"),
+                None => said,
+            }
+        }
         Change::Output { port, .. } => format!("output {port} changed"),
     }
 }

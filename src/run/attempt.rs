@@ -10,7 +10,7 @@ use super::{Message, RunEvent, task};
 use crate::exec::Outcome;
 use crate::graph::Producer;
 use crate::protocol::InputSpec;
-use crate::store::{EntryOutput, Health, Slot, Store};
+use crate::store::{EntryOutput, Health, Slot, Store, StoreError};
 
 /// Input port → what is connected, as the task is told.
 type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
@@ -26,8 +26,13 @@ impl Machine<'_> {
             logs = logs.join(format!("attempt-{}", attempt.number));
         }
         attempt.logs.clone_from(&logs);
-        let (inputs, checks) = self.task_inputs(stage);
-        let task = task::build(stage, node, &slot, inputs, &attempt.share, logs, self.options);
+        let (task, checks) = match self.task_inputs(stage) {
+            Ok((inputs, checks)) => {
+                let share = &attempt.share;
+                (task::build(stage, node, &slot, inputs, share, logs, self.options), checks)
+            }
+            Err(error) => (Err(error), Vec::new()),
+        };
         let event = RunEvent::StageStarted {
             stage: node.name.clone(),
             fingerprint: slot.fingerprint(),
@@ -62,7 +67,7 @@ impl Machine<'_> {
     }
 
     /// Paths of the inputs, and the objects among them whose bytes nobody has read in this run.
-    fn task_inputs(&mut self, stage: usize) -> (InputSpecs, Checks) {
+    fn task_inputs(&mut self, stage: usize) -> Result<(InputSpecs, Checks), StoreError> {
         let graph = self.inputs.graph;
         let mut checks = Vec::new();
         let mut all = BTreeMap::new();
@@ -72,7 +77,11 @@ impl Machine<'_> {
                 let paths = match producer {
                     Producer::Source(source) => {
                         let source = self.inputs.sources[source].as_ref();
-                        source.expect("invariant: needed sources are hashed first").paths.clone()
+                        let source = source.expect("invariant: needed sources are hashed first");
+                        if let Some(content) = &source.content {
+                            self.inputs.store.keep_content(content)?;
+                        }
+                        source.paths.clone()
                     }
                     Producer::Output { stage: from, port } => {
                         let name = &graph.stages[from].outputs[port].name;
@@ -87,7 +96,7 @@ impl Machine<'_> {
             }
             all.insert(input.port.clone(), specs);
         }
-        (all, checks)
+        Ok((all, checks))
     }
 
     fn output_path(&mut self, from: usize, port: &str, checks: &mut Checks) -> PathBuf {

@@ -63,7 +63,6 @@ pub struct Machine<'a> {
     pub(super) committer: Committer,
     pub(super) heads: Heads,
     pub(super) old_heads: Heads,
-    pub(super) digests: Vec<Option<Digest>>,
     pub(super) upstream: Vec<Vec<usize>>,
     pub(super) downstream: Vec<Vec<usize>>,
     pub(super) states: Vec<State>,
@@ -122,7 +121,6 @@ impl<'a> Machine<'a> {
         });
         let old_heads = inputs.store.heads(&options.heads_key);
         Self {
-            digests: inputs.sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect(),
             options,
             reporter,
             sender,
@@ -214,7 +212,7 @@ impl<'a> Machine<'a> {
         let judge = Judge {
             graph: self.inputs.graph,
             store: &self.inputs.store,
-            sources: &self.digests,
+            sources: &self.inputs.sources,
             heads: &self.old_heads,
         };
         let forced = self.inputs.selection.forced.contains(&stage);

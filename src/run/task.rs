@@ -36,7 +36,7 @@ pub fn build(
         stage: stage.name.clone(),
         kind: stage.kind.clone(),
         version: stage.version,
-        params: stage.params.clone(),
+        params: stage.portable_params(),
         inputs,
         outputs: outputs
             .into_iter()

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fs_err as fs;
@@ -56,6 +57,9 @@ pub struct SourceDigest {
     pub bytes: u64,
     /// Every file behind it as it was when it was hashed.
     pub seen: Vec<(PathBuf, Signature)>,
+    /// What the source amounts to, where that is not the bytes of its files: kept as an object
+    /// before a worker reads it.
+    pub content: Option<Arc<[u8]>>,
 }
 
 /// Digests by path and [`Signature`]. A file whose change lies too close to the moment of hashing
@@ -244,6 +248,34 @@ impl Store {
         Ok((digest, signature))
     }
 
+    /// A source whose content was worked out from its files: the worker reads it from the store.
+    #[must_use]
+    pub fn digest_content(&self, content: Vec<u8>) -> SourceDigest {
+        let digest = Digest::of(&content);
+        SourceDigest {
+            digest,
+            paths: vec![self.object_path(&digest)],
+            bytes: content.len() as u64,
+            seen: Vec::new(),
+            content: Some(content.into()),
+        }
+    }
+
+    /// Makes sure that these bytes are an object.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub fn keep_content(&self, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.object_path(&Digest::of(content));
+        if fs::read(&path).is_ok_and(|there| there == content) {
+            return Ok(());
+        }
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        Ok(super::write_atomic(&path, content)?)
+    }
+
     /// Digest of a source: a file, a directory, or a pattern that matches files.
     ///
     /// # Errors
@@ -279,6 +311,7 @@ impl Store {
             paths: vec![path.to_owned()],
             bytes: signature.size,
             seen: vec![(path.to_owned(), signature)],
+            content: None,
         })
     }
 
@@ -325,7 +358,7 @@ impl Store {
         if bytes == 0 {
             return Err(StoreError::SourceEmpty(paths[0].clone()));
         }
-        Ok(SourceDigest { digest: tree_digest(&tree), paths, bytes, seen })
+        Ok(SourceDigest { digest: tree_digest(&tree), paths, bytes, seen, content: None })
     }
 }
 

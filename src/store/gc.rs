@@ -49,17 +49,24 @@ impl Store {
             ));
         }
         let mut needed = BTreeSet::new();
+        // Inputs that no entry made: what sources amounted to when they were read.
+        let (mut read, mut made_by_garbage) = (BTreeSet::new(), BTreeSet::new());
         for fingerprint in all {
             let meta = fs::metadata(self.entry_path(&fingerprint))?;
             if keep.contains(&fingerprint) || meta.modified()? >= border {
                 let entry = self.entry(&fingerprint)?;
                 needed.extend(entry.iter().flat_map(|e| e.outputs.values().map(|o| o.digest)));
+                read.extend(entry.iter().flat_map(|e| e.identity.input_digests()));
                 garbage.kept += 1;
             } else {
+                if let Ok(Some(entry)) = self.entry(&fingerprint) {
+                    made_by_garbage.extend(entry.outputs.values().map(|o| o.digest));
+                }
                 garbage.bytes += meta.len();
                 garbage.entries.push(fingerprint);
             }
         }
+        needed.extend(read.difference(&made_by_garbage).copied());
         for name in self.names_below("objects-v1")? {
             let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
             let path = self.object_path(&digest);

@@ -30,6 +30,8 @@ pub struct CollectLabels {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Labeler {
+    /// People, on the label page (`preflow label serve`) or in the terminal (`preflow label ask`).
+    People(People),
     /// A program that plays an annotator: it scores both answers by rules and errs like a person.
     Simulated(Simulated),
 }
@@ -55,13 +57,131 @@ impl Default for Simulated {
     }
 }
 
+/// Votes of people, kept as files in git, one an annotator.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct People {
+    /// Folder of the votes; made by the first vote.
+    #[schemars(extend("x-source" = {"port": "votes", "type": "votes"}))]
+    votes: String,
+    /// What annotators are asked.
+    #[serde(default = "question")]
+    question: String,
+    /// How several votes on one pair become labels.
+    #[serde(default)]
+    aggregate: Aggregate,
+    /// Which votes count: those on the pairs sampled now, or all that there ever were.
+    #[serde(default)]
+    reuse: Reuse,
+    /// How many annotators see the same pair.
+    #[serde(default)]
+    overlap: Overlap,
+    /// What the label page asks next. Never changes what a vote means.
+    #[serde(default)]
+    order: Order,
+    /// How annotators are checked.
+    #[serde(default)]
+    quality: Quality,
+}
+
+fn question() -> String {
+    "Which answer is better?".to_owned()
+}
+
+/// From votes to labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Aggregate {
+    /// One label a pair: what most say; a tie where they are even.
+    #[default]
+    Majority,
+    /// One label a vote.
+    EachVote,
+    /// One label a pair: what is most likely, given how reliable each annotator is.
+    DawidSkene,
+}
+
+/// Which votes count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Reuse {
+    /// Votes on the pairs that are sampled now; others are kept, unused.
+    #[default]
+    Sampled,
+    /// All votes whose text was kept, also on pairs that are no longer sampled.
+    All,
+}
+
+/// A share of the pairs is shown to several annotators.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Overlap {
+    /// Share of the pairs that several annotators see.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    fraction: f64,
+    /// How many annotators see each of these.
+    #[schemars(range(min = 2, max = 100))]
+    annotators: u32,
+}
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self { fraction: 0.0, annotators: 2 }
+    }
+}
+
+/// What to ask next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// In an order that depends on the pairs alone.
+    #[default]
+    Random,
+    /// First where the members of the last reward ensemble trained on these labels disagree most.
+    Disagreement,
+}
+
+/// Checks on annotators.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Quality {
+    /// Items whose answer is known: `prompt`, `response_a`, `response_b`, `choice` (as in votes); empty:
+    /// none.
+    #[schemars(extend("x-source" = {"port": "gold", "type": "gold"}))]
+    gold: String,
+    /// Share of what an annotator sees that is gold.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    gold_share: f64,
+    /// Share of what an annotator sees that they saw before, sides swapped.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    repeats: f64,
+    /// Votes faster than this are flagged.
+    #[schemars(range(min = 0.0), extend("x-unit" = "seconds"))]
+    min_seconds: f64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self { gold: String::new(), gold_share: 0.05, repeats: 0.0, min_seconds: 1.0 }
+    }
+}
+
 /// When there are enough labels.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ReadyWhen {
-    /// Labels needed; 0: whatever there is.
+    /// Labels needed (of people: votes on pairs in use); 0: whatever there is.
     #[schemars(extend("x-unit" = "count"))]
     votes: u64,
+    /// Least agreement among annotators: Krippendorff's alpha, ordinal; -1: any.
+    #[schemars(range(min = -1.0, max = 1.0))]
+    alpha: f64,
+}
+
+impl Default for ReadyWhen {
+    fn default() -> Self {
+        Self { votes: 0, alpha: -1.0 }
+    }
 }
 
 /// What an annotator said of one pair.
@@ -86,7 +206,9 @@ impl Stage for CollectLabels {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        let Labeler::Simulated(annotator) = &self.labeler;
+        let Labeler::Simulated(annotator) = &self.labeler else {
+            return Err(advise("votes of people are not read yet", "use labeler.simulated"));
+        };
         within("labeler.simulated.flip", annotator.flip, 0.0, 0.5)?;
         within("labeler.simulated.temperature", annotator.temperature, 0.0, 1e6)?;
         let mut rules = RuleBook::new(&annotator.rules)?;

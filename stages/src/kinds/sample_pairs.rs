@@ -3,9 +3,9 @@
 
 use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
+use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::Context;
@@ -222,31 +222,5 @@ impl SamplePairs {
             ("pairs/dropped".into(), dropped as f64),
             ("tokens/eos_rate".into(), ended as f64 / (2 * rows.len()) as f64),
         ]))
-    }
-}
-
-/// Name of a comparison: `sha256:` and the SHA-256 of the canonical JSON array
-/// `["preflow.pair/1",PROMPT,LOW,HIGH]` in UTF-8, without blanks, strings escaped as `serde_json`
-/// does (only `"`, `\` and control characters), where LOW and HIGH are the two answers sorted by
-/// their bytes. It does not depend on sides, files or models, so votes outlive a new draw.
-pub fn pair_id(prompt: &str, one: &str, other: &str) -> String {
-    let (low, high) = if one <= other { (one, other) } else { (other, one) };
-    let bytes = serde_json::to_vec(&["preflow.pair/1", prompt, low, high])
-        .expect("invariant: strings are JSON");
-    let hex: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    format!("sha256:{hex}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pair_id;
-
-    #[test]
-    fn a_pair_has_one_name_whatever_the_sides() {
-        assert_eq!(pair_id("p", "a", "b"), pair_id("p", "b", "a"));
-        assert_ne!(pair_id("p", "a", "b"), pair_id("p", "a", "c"));
-        // printf '["preflow.pair/1","p","a","b"]' | sha256sum
-        let expected = "sha256:f42908c8ff58bc99b2bba14923c11130e0f03ab844d60d94065d981da1b40de7";
-        assert_eq!(pair_id("p", "b", "a"), expected);
     }
 }

@@ -1,0 +1,195 @@
+//! What there is to label: the pairs of one stage, what annotators are asked, where votes go.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::columns::{ReadError, each_batch};
+use crate::identity::Digest;
+use crate::votes::{Choice, PairText, pair_id};
+
+/// Everything that a label page needs to know of one stage.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    pub stage: String,
+    /// Folder of the votes; need not exist yet.
+    pub votes: PathBuf,
+    pub people: People,
+    pub ready: ReadyWhen,
+    /// In the order of the dataset, each once.
+    pub pairs: Vec<PairText>,
+    pub gold: Vec<Gold>,
+    /// How much the last reward ensemble disagrees about a pair; empty where nobody knows.
+    pub disagreement: HashMap<String, f64>,
+}
+
+/// An item whose answer is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gold {
+    pub text: PairText,
+    pub choice: Choice,
+}
+
+/// Settings of `labeler.people`; every default is filled in by the schema of the kind.
+#[derive(Debug, Clone, Deserialize)]
+pub struct People {
+    pub question: String,
+    pub aggregate: Aggregate,
+    pub reuse: Reuse,
+    pub overlap: Overlap,
+    pub order: Order,
+    pub quality: Quality,
+}
+
+/// How several votes on one pair become labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    Majority,
+    EachVote,
+    DawidSkene,
+}
+
+/// Which votes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    Sampled,
+    All,
+}
+
+/// A share of the pairs is shown to several annotators.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Overlap {
+    pub fraction: f64,
+    pub annotators: u32,
+}
+
+/// What to ask next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Random,
+    Disagreement,
+}
+
+/// Checks on annotators.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Quality {
+    /// Share of what an annotator sees that is gold.
+    pub gold_share: f64,
+    /// Share of what an annotator sees that they saw before, sides swapped.
+    pub repeats: f64,
+    pub min_seconds: f64,
+}
+
+/// When there are enough labels.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct ReadyWhen {
+    /// Votes on pairs in use.
+    pub votes: u64,
+    /// Least Krippendorff's alpha; -1: any.
+    pub alpha: f64,
+}
+
+/// Pairs or gold items that cannot be read.
+#[derive(Debug, Error)]
+pub enum AssignmentError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{path} holds no pairs: columns prompt, response_a and response_b are needed")]
+    NoPairs { path: PathBuf },
+    #[error("cannot read {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}:{line}: not a gold item: {reason}", path = path.display())]
+    BadGold { path: PathBuf, line: usize, reason: String },
+}
+
+impl Assignment {
+    /// Names the pairs at hand: a page that was made for others must not vote on these.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let names: Vec<&str> = self.pairs.iter().map(|p| p.pair.as_str()).collect();
+        Digest::of(names.join("\n").as_bytes())
+    }
+}
+
+/// Reads the pairs of a Parquet file, each once, in its order.
+///
+/// # Errors
+/// The file is damaged, or holds no pairs.
+pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
+    let mut pairs = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    each_batch(path, usize::MAX, |columns| {
+        let prompts = columns.texts("prompt");
+        let (one, other) = (columns.texts("response_a"), columns.texts("response_b"));
+        for ((prompt, one), other) in prompts.iter().zip(&one).zip(&other) {
+            let text = PairText::new(prompt, one, other);
+            if seen.insert(text.pair.clone()) {
+                pairs.push(text);
+            }
+        }
+    })?;
+    if pairs.iter().all(|p| p.a.is_empty() && p.b.is_empty()) {
+        return Err(AssignmentError::NoPairs { path: path.to_owned() });
+    }
+    Ok(pairs)
+}
+
+/// Reads gold items: one JSON object a line with `prompt`, `response_a`, `response_b` and `choice`,
+/// whose `a` and `b` mean these two responses.
+///
+/// # Errors
+/// The file cannot be read; a line is no such object.
+pub fn read_gold(path: &Path) -> Result<Vec<Gold>, AssignmentError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        prompt: String,
+        response_a: String,
+        response_b: String,
+        choice: Choice,
+    }
+    let text = fs_err::read_to_string(path)
+        .map_err(|source| AssignmentError::Io { path: path.to_owned(), source })?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let gold = lines.map(|(i, line)| {
+        let bad = |reason: String| AssignmentError::BadGold {
+            path: path.to_owned(),
+            line: i + 1,
+            reason,
+        };
+        let line: Line = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+        if !line.choice.counts() {
+            return Err(bad("`choice` says nothing about the answers".to_owned()));
+        }
+        let text = PairText::new(&line.prompt, &line.response_a, &line.response_b);
+        let swapped = text.a != line.response_a;
+        Ok(Gold { text, choice: if swapped { line.choice.mirrored() } else { line.choice } })
+    });
+    gold.collect()
+}
+
+/// Reads how much an ensemble disagrees, by pair.
+///
+/// # Errors
+/// The file is damaged.
+pub fn read_disagreement(path: &Path) -> Result<HashMap<String, f64>, AssignmentError> {
+    let mut found = HashMap::new();
+    each_batch(path, usize::MAX, |columns| {
+        let prompts = columns.texts("prompt");
+        let (one, other) = (columns.texts("response_a"), columns.texts("response_b"));
+        let disagreement = columns.numbers("disagreement");
+        for i in 0..columns.rows() {
+            if let Some(x) = disagreement[i] {
+                found.insert(pair_id(&prompts[i], &one[i], &other[i]), x);
+            }
+        }
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,9 @@
+//! Labelling: what there is to ask, who is asked what next, how the answers are kept.
+//! Knows nothing of stages that run, nor of YAML.
+
+mod assignment;
+
+pub use assignment::{
+    Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
+    Reuse, read_disagreement, read_gold, read_pairs,
+};
