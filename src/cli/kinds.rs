@@ -165,6 +165,7 @@ fn type_words(schema: &Value) -> String {
     let words = names.iter().filter(|n| **n != "null").map(|name| match (*name, unit) {
         ("integer" | "number", Some(unit)) => unit.to_owned(),
         ("integer", None) => "whole number".to_owned(),
+        ("string", _) if schema.get("x-source").is_some() => "path".to_owned(),
         ("string", _) => "text".to_owned(),
         ("boolean", _) => "true | false".to_owned(),
         ("array", _) => match schema.get("items") {

@@ -89,6 +89,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
         sources,
         selection,
         executor: &executor,
+        people: None,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();

@@ -12,6 +12,7 @@ mod gates;
 pub mod journal;
 mod machine;
 mod outcome;
+mod people;
 pub mod pools;
 mod task;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 pub use event::{Reporter, RunEvent, Totals};
+pub use people::{Answer, People};
 pub use pools::{Impossible, Pools};
 
 use crate::exec::{Executor, Outcome, Stop};
@@ -59,6 +61,8 @@ pub struct Inputs<'a> {
     pub sources: Vec<Option<SourceDigest>>,
     pub selection: Selection,
     pub executor: &'a dyn Executor,
+    /// Whom to ask when a stage waits for people; `None`: it goes on waiting after the run.
+    pub people: Option<&'a dyn People>,
 }
 
 /// How a run ended.
@@ -100,6 +104,8 @@ enum Message {
     Published(Box<committer::Published>),
     /// Time to look again whether another process is done.
     LookAgain(usize),
+    /// People gave their word, or nobody waits for it any longer.
+    Answered(usize, Answer),
     Interrupt,
 }
 

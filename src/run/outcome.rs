@@ -53,10 +53,9 @@ impl Machine<'_> {
             Outcome::Waiting { reason, have, need } => {
                 drop(slot);
                 self.release(stage);
-                self.states[stage] = State::Waiting;
-                let name = self.name(stage);
-                self.tell(RunEvent::StageWaiting { stage: name, reason, have, need });
-                self.block_downstream(stage);
+                let (name, remedy) = (self.name(stage), self.remedy(stage));
+                self.tell(RunEvent::StageWaiting { stage: name, reason, have, need, remedy });
+                self.wait_for_people(stage);
             }
             Outcome::Cancelled => {
                 drop(slot);
@@ -109,7 +108,9 @@ impl Machine<'_> {
 
     pub(super) fn fail(&mut self, stage: usize) {
         self.states[stage] = State::Failed;
-        self.halted |= !self.options.keep_going;
+        if !self.options.keep_going {
+            self.halt();
+        }
         self.block_downstream(stage);
     }
 
