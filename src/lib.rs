@@ -21,5 +21,6 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod store;
+pub mod sweep;
 pub mod tensorboard;
 pub mod votes;
