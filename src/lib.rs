@@ -6,6 +6,7 @@
 //! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
 //! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
 
+pub mod agreement;
 pub mod catalog;
 pub mod cli;
 pub mod columns;

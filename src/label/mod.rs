@@ -2,8 +2,12 @@
 //! Knows nothing of stages that run, nor of YAML.
 
 mod assignment;
+mod quality;
 
 pub use assignment::{
     Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
     Reuse, read_disagreement, read_gold, read_pairs,
+};
+pub use quality::{
+    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, Readiness, quality, readiness,
 };
