@@ -17,6 +17,7 @@ pub mod report;
 pub mod run;
 pub mod sample;
 pub mod schema;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod why;
@@ -79,6 +80,9 @@ pub enum Verb {
     /// Ask people which answer is better; their votes, in, out and in figures
     #[command(subcommand)]
     Label(label::LabelVerb),
+    /// Many trials of a pipeline: price them, run them, compare them
+    #[command(subcommand)]
+    Sweep(sweep::SweepVerb),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
     /// Print the figures that stages left behind, or write them for TensorBoard
@@ -143,6 +147,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Status(args) => plan::status(args, global, look),
         Verb::Why(args) => why::why(args, global, look),
         Verb::Label(verb) => label::label(verb, global, look),
+        Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
