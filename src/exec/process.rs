@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::reaper::Reaper;
-use super::{Executor, Outcome, Program, Running, Stop, Task};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -121,6 +121,7 @@ fn spawn(task: &Task) -> io::Result<Child> {
             for (port, path) in &task.spec.outputs {
                 command.env(format!("OUT_{}", port.replace('-', "_")), path);
             }
+            command.env("FIGURES", figures::path(&task.logs));
             command.stdin(Stdio::null()).stdout(log.try_clone()?);
             command
         }
@@ -329,11 +330,14 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
     };
     if !seen.protocol {
         return match status.code() {
-            Some(0) => Outcome::Done {
-                summary: Default::default(),
-                worker: "program".into(),
-                backend: String::new(),
-                device: "cpu".into(),
+            Some(0) => match figures::read(&task.logs) {
+                Ok(summary) => Outcome::Done {
+                    summary,
+                    worker: "program".into(),
+                    backend: String::new(),
+                    device: "cpu".into(),
+                },
+                Err(outcome) => outcome,
             },
             _ => Outcome::Crashed { how: describe(status), tail, help: hint(status) },
         };

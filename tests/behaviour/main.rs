@@ -7,3 +7,4 @@ mod gate;
 mod interrupt;
 mod rerun;
 mod space;
+mod sweep;
