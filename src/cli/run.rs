@@ -17,7 +17,7 @@ use crate::report::Look;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::plain::Plain;
-use crate::run::{self, Inputs, Options, Pools, Reporter, Summary};
+use crate::run::{self, Inputs, Options, Pools, Reporter, Summary, Surroundings};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +115,7 @@ pub fn execute(
         cwd: loaded.dir.clone(),
         command: std::env::args().collect(),
         heads_key: loaded.key.clone(),
+        surroundings: Surroundings::new(loaded.root.clone()),
     };
     let mut reporter = reporter(means.progress, look, global.json);
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
@@ -170,11 +171,12 @@ fn reporter(progress: Progress, look: Look, json: bool) -> Box<dyn Reporter> {
     }
 }
 
-/// Sorts by time; two runs of one second differ in the last part.
+/// Sorts by time: the day, the second, its 65,536th part; two processes differ in the last digit.
 fn run_id() -> String {
     let now = jiff::Timestamp::now();
-    let random = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(16);
-    format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xffff)
+    let part = u64::from(now.subsec_nanosecond().unsigned_abs()) * 65_536 / 1_000_000_000;
+    let process = std::process::id() & 0xf;
+    format!("{}-{part:04x}{process:x}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
 /// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.

@@ -2,6 +2,7 @@
 //! Knows nothing of the store, the graph or YAML.
 
 mod figures;
+pub mod git;
 pub mod process;
 pub mod reaper;
 pub mod scripted;

@@ -51,6 +51,35 @@ pub struct Options {
     pub command: Vec<String>,
     /// Key of the pipeline's heads: its path within the workspace.
     pub heads_key: String,
+    /// Where the workspace stands and what it runs on; asked when something has run.
+    pub surroundings: Surroundings,
+}
+
+/// What is on record beside each entry, and decides nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Top of the workspace.
+    pub root: PathBuf,
+    known: std::cell::OnceCell<(String, String)>,
+}
+
+impl Surroundings {
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, known: std::cell::OnceCell::new() }
+    }
+
+    /// Commit of the workspace and model of the processor.
+    fn known(&self) -> &(String, String) {
+        self.known.get_or_init(|| {
+            let commit = crate::exec::git::commit(&self.root);
+            let dirty = if commit.dirty { "+" } else { "" };
+            let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let model = text.lines().find_map(|l| l.strip_prefix("model name"));
+            let model = model.and_then(|l| l.split_once(':')).map_or("", |(_, name)| name.trim());
+            (format!("{}{dirty}", commit.id), model.to_owned())
+        })
+    }
 }
 
 /// What a run needs and leaves alone.

@@ -29,6 +29,7 @@ impl Machine<'_> {
                     return Ok(());
                 }
                 let accepted = self.acceptances(stage);
+                let (commit, cpu) = self.options.surroundings.known().clone();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {
@@ -42,6 +43,9 @@ impl Machine<'_> {
                     reason: serde_json::to_value(&attempt.reason).unwrap_or_default(),
                     summary,
                     notes: attempt.notes.clone(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    commit,
+                    cpu,
                     accepted,
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);

@@ -170,6 +170,7 @@ impl World {
             cwd: self.dir.path().to_owned(),
             command: vec![],
             heads_key: "p.yaml".into(),
+            surroundings: super::Surroundings::default(),
         };
         let (sender, interrupts) = mpsc::unbounded_channel();
         let mut recorder = Recorder {

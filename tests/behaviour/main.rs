@@ -4,6 +4,7 @@
 mod bad_input;
 mod damage;
 mod gate;
+mod history;
 mod interrupt;
 mod rerun;
 mod space;

@@ -74,7 +74,7 @@ fn a_sweep_is_priced_on_the_graph_its_trials_share_and_runs_each_stage_once() {
 fn two_sweeps_at_once_share_what_they_share() {
     let space = space(SWEEP);
     space.write("t.yaml", &SWEEP.replace("a: [1, 2]", "a: [2, 3]"));
-    let mut start = |file: &str| space.command(&["sweep", "run", file]).spawn().expect("starts");
+    let start = |file: &str| space.command(&["sweep", "run", file]).spawn().expect("starts");
     let (mut one, mut two) = (start("s.yaml"), start("t.yaml"));
     assert!(one.wait().expect("ends").success() && two.wait().expect("ends").success());
     let ran = space.take_ran();

@@ -1,13 +1,13 @@
 //! `preflow sweep show`: the table of a sweep, for people, papers and programs.
 
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, ContentArrangement, Table as Screen, presets};
+use comfy_table::CellAlignment;
 use serde_json::json;
 
 use super::{Survey, Which};
 use crate::cli::failure::Failure;
 use crate::cli::metrics::field;
-use crate::cli::{Exit, Global, print};
+use crate::cli::{Exit, Global, kinds, print};
 use crate::diagnostic::did_you_mean;
 use crate::report::{Look, words};
 use crate::sweep::{self, Cell, Sweep, Table};
@@ -156,8 +156,7 @@ fn signed(x: f64) -> String {
 }
 
 fn screen(rows: &[Vec<String>]) -> String {
-    let mut screen = Screen::new();
-    screen.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut screen = kinds::table();
     for row in rows {
         screen.add_row(row);
     }
@@ -168,7 +167,7 @@ fn screen(rows: &[Vec<String>]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    screen.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    kinds::text(&screen).trim_end().to_owned()
 }
 
 fn markdown(sweep: &Sweep, table: &Table) -> String {
