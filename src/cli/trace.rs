@@ -72,8 +72,8 @@ fn all_entries(store: &Store) -> Result<Vec<Entry>, StoreError> {
     Ok(entries)
 }
 
-/// The entry that made these bytes, as an output or as a file of one. A stage that passed on what it
-/// read did not make it.
+/// The entry that made these bytes, as an output or as a file of one. A stage that passed on what
+/// it read did not make it.
 fn find<'a>(entries: &'a [Entry], digest: &Digest) -> Option<(&'a Entry, String)> {
     let makers = || entries.iter().filter(|e| e.identity.input_digests().all(|d| d != *digest));
     let whole = makers().find_map(|entry| {

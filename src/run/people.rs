@@ -1,4 +1,4 @@
-//! Waiting for people inside a run: a stage that lacks their word is judged again when they gave it.
+//! Waiting for people inside a run: a stage that lacks their word is judged again later.
 //! Knows nothing of pages or votes.
 
 use std::collections::BTreeMap;

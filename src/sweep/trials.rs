@@ -191,7 +191,7 @@ fn describe(values: &Values) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// A value as a person would write it. Equal numbers are written alike: `1` and `1.0` are one value.
+/// A value as a person would write it; `1` and `1.0` are written alike.
 pub fn shown(node: &Node) -> String {
     match &node.value {
         NodeValue::Null => "null".to_owned(),
@@ -223,7 +223,7 @@ fn safe(label: &str) -> String {
     }
 }
 
-/// How a trial is called together with a stage: `ppo@kl0.05-s1`.
+/// How a trial is called together with a stage: `train@lr0.1-s1`.
 #[must_use]
 pub fn label(stage: &str, trial: &Trial) -> String {
     format!("{stage}@{}", trial.label)
