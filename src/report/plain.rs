@@ -92,7 +92,9 @@ impl Plain {
             }
             RunEvent::StageWaiting { stage, reason, have, need } => {
                 let count = match (have, need) {
-                    (Some(have), Some(need)) => format!(": {have} of {need}"),
+                    (Some(have), Some(need)) if !reason.contains(&format!("{have} of {need}")) => {
+                        format!(": {have} of {need}")
+                    }
                     _ => String::new(),
                 };
                 let text = format!("waiting for people: {}{count}", clean(reason));
