@@ -9,6 +9,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use crate::votes::{Choice, Judged};
 
 pub use coefficients::{Metric, alpha, alpha_estimate, cohen, fleiss, percent, percent_estimate};
@@ -101,6 +103,38 @@ impl Ratings {
         };
         self.items.iter().filter_map(|i| Some((by(i, one)?, by(i, other)?))).collect()
     }
+}
+
+/// Whether there are enough votes to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Readiness {
+    /// Votes on pairs in use, without repeats and gold items.
+    pub votes: u64,
+    pub need: u64,
+    /// Krippendorff's alpha, ordinal; `None` where no two annotators voted on one pair, or all said
+    /// the same.
+    pub alpha: Option<f64>,
+    /// −1: any.
+    pub need_alpha: f64,
+    pub ready: bool,
+}
+
+/// Whether the votes on the pairs in use are enough, and agree enough.
+#[must_use]
+pub fn readiness(used: &[&Judged], need: u64, need_alpha: f64) -> Readiness {
+    let votes = used.iter().map(|j| j.votes() as u64).sum();
+    let alpha = alpha(&Ratings::of(used.iter().copied(), Scale::Strength), Metric::Ordinal);
+    let agreed = need_alpha <= -1.0 || alpha.is_some_and(|a| a >= need_alpha);
+    Readiness { votes, need, alpha, need_alpha, ready: votes >= need && agreed }
+}
+
+/// How often two votes on one pair that are both for one of the answers are for the same one, from
+/// ratings on [`Scale::Answer`].
+#[must_use]
+pub fn decided(answers: &Ratings) -> Option<f64> {
+    let mut decided = answers.clone();
+    decided.items.iter_mut().for_each(|item| item.retain(|r| r.category != 1));
+    percent(&decided)
 }
 
 /// How often a model without error would predict a single vote on a binary choice, where two votes

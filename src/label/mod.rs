@@ -4,10 +4,11 @@
 mod assignment;
 mod quality;
 
+pub use crate::agreement::Readiness;
 pub use assignment::{
     Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
     Reuse, read_disagreement, read_gold, read_pairs,
 };
 pub use quality::{
-    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, Readiness, quality, readiness,
+    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };

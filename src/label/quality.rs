@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Assignment, Reuse};
 use crate::agreement::{
-    ADJUDICATOR, Estimate, Metric, Ratings, Scale, accuracy_ceiling, alpha, alpha_estimate, cohen,
-    fleiss, percent_estimate, wilson,
+    self, ADJUDICATOR, Estimate, Metric, Ratings, Readiness, Scale, accuracy_ceiling,
+    alpha_estimate, cohen, decided, fleiss, percent_estimate, wilson,
 };
 use crate::votes::{Choice, Effective, Folder, Judged, PairText, Side, Vote};
 
@@ -92,19 +92,6 @@ pub struct Dispute {
     pub votes: Vec<(String, Choice)>,
 }
 
-/// Whether there are enough votes to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Readiness {
-    /// Votes on pairs in use, without repeats and gold items.
-    pub votes: u64,
-    pub need: u64,
-    /// Krippendorff's alpha, ordinal; `None` where no two annotators voted on one pair, or all said
-    /// the same.
-    pub alpha: Option<f64>,
-    pub need_alpha: f64,
-    pub ready: bool,
-}
-
 /// Figures of all votes in a folder, seen from one stage.
 #[must_use]
 pub fn quality(assignment: &Assignment, folder: &Folder) -> QualityReport {
@@ -131,11 +118,7 @@ pub fn quality(assignment: &Assignment, folder: &Folder) -> QualityReport {
 #[must_use]
 pub fn readiness(assignment: &Assignment, effective: &Effective) -> Readiness {
     let used = in_use(assignment, effective);
-    let votes = used.iter().map(|j| j.votes() as u64).sum();
-    let alpha = alpha(&Ratings::of(used.iter().copied(), Scale::Strength), Metric::Ordinal);
-    let (need, need_alpha) = (assignment.ready.votes, assignment.ready.alpha);
-    let agreed = need_alpha <= -1.0 || alpha.is_some_and(|a| a >= need_alpha);
-    Readiness { votes, need, alpha, need_alpha, ready: votes >= need && agreed }
+    agreement::readiness(&used, assignment.ready.votes, assignment.ready.alpha)
 }
 
 /// The pairs with votes that become labels.
@@ -289,13 +272,6 @@ fn mean_cohen(ratings: &Ratings) -> Option<f64> {
         }
     }
     (weight > 0.0).then(|| sum / weight)
-}
-
-/// How often two votes that are both for one of the answers are for the same one.
-fn decided(answers: &Ratings) -> Option<f64> {
-    let mut decided = answers.clone();
-    decided.items.iter_mut().for_each(|item| item.retain(|r| r.category != 1));
-    crate::agreement::percent(&decided)
 }
 
 fn disputes(used: &[&Judged], texts: &Texts) -> Vec<Dispute> {
