@@ -112,7 +112,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.
-fn listen() -> mpsc::UnboundedReceiver<()> {
+pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
     let (sender, receiver) = mpsc::unbounded_channel();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         if let Ok(mut signals) = signal(kind) {
