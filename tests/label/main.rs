@@ -2,5 +2,7 @@
 //! browser.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+mod browser;
+mod cdp;
 mod load;
 mod support;
