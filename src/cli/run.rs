@@ -143,7 +143,7 @@ pub fn execute(
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.
-fn listen() -> mpsc::UnboundedReceiver<()> {
+pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
     let (sender, receiver) = mpsc::unbounded_channel();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         if let Ok(mut signals) = signal(kind) {

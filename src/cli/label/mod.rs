@@ -66,6 +66,19 @@ pub fn open(words: &[String], global: &Global) -> Result<(Loaded, Assignment), F
     Ok((loaded, assignment))
 }
 
+/// The annotator that was named, or else the user.
+///
+/// # Errors
+/// The name cannot be one of a file.
+pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
+    match named {
+        None => Ok(serve::fit(&std::env::var("USER").unwrap_or_default())),
+        Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
+        Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
+            .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
+    }
+}
+
 /// What there is to label in a stage.
 ///
 /// # Errors
