@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
+use super::label::{Asking, Page};
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::exec::process::{GRACE, Processes};
@@ -46,7 +47,12 @@ pub struct RunArgs {
     /// Go on behind this stage's gate though it is not met; what runs then keeps a note of it
     #[arg(long, value_name = "STAGE")]
     pub accept_gate: Vec<String>,
-    #[command(flatten)]
+    /// Where a stage waits for people, open its label page and go on when there are enough votes
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten, next_help_heading = "The label page, with --wait")]
+    pub page: Page,
+    #[command(flatten, next_help_heading = None)]
     pub means: Means,
 }
 
@@ -76,7 +82,10 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
-    let summary = execute(&loaded, selection, &args.means, args.keep_going, pipeline, look)?;
+    let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
+    let people = asking.as_ref().map(|a| a as &dyn run::People);
+    let summary =
+        execute(&loaded, selection, &args.means, args.keep_going, people, pipeline, look)?;
     Ok(exit_of(&summary))
 }
 
@@ -102,6 +111,7 @@ pub fn execute(
     selection: Selection,
     means: &Means,
     keep_going: bool,
+    people: Option<&dyn run::People>,
     global: &Global,
     look: Look,
 ) -> Result<Summary, Failure> {
@@ -126,7 +136,7 @@ pub fn execute(
         sources,
         selection,
         executor: &executor,
-        people: None,
+        people,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();

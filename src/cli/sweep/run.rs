@@ -44,7 +44,7 @@ pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure>
             .collect();
         let selection = Selection::new(graph, &[], &[], &[])?.accepting(graph, &gates)?;
         let summary =
-            execute(&survey.loaded, selection, &args.means, !args.fail_fast, global, look)?;
+            execute(&survey.loaded, selection, &args.means, !args.fail_fast, None, global, look)?;
         exit = worse(exit, exit_of(&summary));
         if summary.interrupted || summary.storage {
             return Ok(exit);
