@@ -116,7 +116,7 @@ pub enum Verb {
     Verify(gc::VerifyArgs),
     /// (internal) end what a killed run left behind
     #[command(hide = true)]
-    Reaper,
+    Reaper { mark: String },
 }
 
 /// Parses the command line and does what it says.
@@ -171,8 +171,8 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Report(args) => report::report(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
-        Verb::Reaper => {
-            crate::exec::reaper::main();
+        Verb::Reaper { mark } => {
+            crate::exec::reaper::main(mark);
             Ok(Exit::Done)
         }
     };

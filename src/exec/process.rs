@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::reaper::Reaper;
+use super::reaper::{MARK, Reaper};
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures};
 use crate::protocol::{Event, PROTOCOL};
 
@@ -73,7 +73,7 @@ async fn perform(
     reaper: &Reaper,
     grace: Duration,
 ) -> Outcome {
-    let mut child = match spawn(&task) {
+    let mut child = match spawn(&task, reaper.expect()) {
         Ok(child) => child,
         Err(e) => return cannot_start(&task, &e),
     };
@@ -101,7 +101,7 @@ async fn perform(
     conclude(&task, ended, listener)
 }
 
-fn spawn(task: &Task) -> io::Result<Child> {
+fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(task.logs.join("log.txt"))?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
@@ -141,6 +141,7 @@ fn spawn(task: &Task) -> io::Result<Child> {
         let list: Vec<String> = task.gpus.iter().map(u32::to_string).collect();
         command.env("CUDA_VISIBLE_DEVICES", list.join(","));
     }
+    command.env(MARK, mark);
     command.stderr(log).current_dir(&task.cwd).process_group(0);
     command.spawn()
 }
