@@ -6,6 +6,7 @@ mod damage;
 mod gate;
 mod history;
 mod interrupt;
+mod lock;
 mod rerun;
 mod space;
 mod sweep;
