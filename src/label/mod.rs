@@ -2,6 +2,7 @@
 //! Knows nothing of stages that run, nor of YAML.
 
 mod assignment;
+pub mod exchange;
 mod quality;
 
 pub use crate::agreement::Readiness;
