@@ -5,6 +5,7 @@ mod api;
 mod assignment;
 mod books;
 mod desk;
+pub mod exchange;
 mod guard;
 mod leases;
 mod link;

@@ -152,6 +152,12 @@ impl Store {
         self.root.join("scratch-v1").join(fingerprint.hex())
     }
 
+    /// Where workers keep what outside services answered stages of a kind. Nothing depends on it.
+    #[must_use]
+    pub fn answers_path(&self, kind: &str) -> PathBuf {
+        self.root.join("answers-v1").join(kind)
+    }
+
     /// Directory of one run's journal and logs.
     #[must_use]
     pub fn run_path(&self, run: &str) -> PathBuf {

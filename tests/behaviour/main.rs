@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod damage;
+mod exchange;
 mod gate;
 mod history;
 mod interrupt;
