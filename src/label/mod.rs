@@ -13,6 +13,8 @@ mod queue;
 mod routes;
 mod server;
 mod stamps;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 pub use assignment::{

@@ -148,7 +148,7 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!progress) return;
     const waiting = ops.filter((o) => o.vote && o.vote.pick !== 'skip' && !o.vote.repeat).length;
     const votes = progress.votes + waiting;
-    const words = [`${votes} of ${progress.goal}`];
+    const words = [`${votes} of ${progress.goal} votes`];
     const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
     if (gaps.length >= 3) {
       const rate = 60000 / Math.max(gaps[gaps.length >> 1], 1);
@@ -314,7 +314,7 @@ document.addEventListener('DOMContentLoaded', () => {
     past.push({ ...item, was: pick, note: vote.note });
     if (past.length > 500) past.shift();
     times = [...times, performance.now()].slice(-21);
-    say(`${WORDS[pick]}. Saved.`);
+    say(WORDS[pick]);
     const button = picks.find((b) => b.dataset.pick === pick);
     button.classList.add('hit');
     setTimeout(() => button.classList.remove('hit'), 140);

@@ -135,7 +135,8 @@ fn fifty_pairs_by_keyboard_with_undo_reload_and_a_server_that_goes_away() {
     sent(&mut browser);
     assert_kept(&workspace, &chosen);
     let expected = |c: &String| !c.contains("ERR_CONNECTION_REFUSED");
-    let complaints: Vec<String> = browser.complaints.iter().filter(|c| expected(c)).cloned().collect();
+    let complaints: Vec<String> =
+        browser.complaints.iter().filter(|c| expected(c)).cloned().collect();
     assert_eq!(complaints, Vec::<String>::new());
 
     while chosen.len() < 60 {

@@ -154,7 +154,9 @@ impl Browser {
     /// Waits until an expression is true; a page that is just loading counts as false.
     pub fn wait(&mut self, expression: &str) {
         let start = Instant::now();
-        let guarded = format!("(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()");
+        let guarded = format!(
+            "(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()"
+        );
         while self.eval(&guarded) != true {
             let page = "document.body.innerText";
             assert!(start.elapsed() < PATIENCE, "never: {expression}\n{}", self.eval(page));
