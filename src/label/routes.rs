@@ -24,7 +24,7 @@ use super::{api, page};
 pub const LARGEST: usize = 64 * 1024;
 
 /// A whole request, body and answer, takes no longer.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(15);
 
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";

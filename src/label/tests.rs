@@ -440,3 +440,258 @@ fn a_repeat_is_shown_the_other_way_round_and_is_no_vote() {
     let progress = desk.progress("ann", now(99)).expect("known");
     assert_eq!((progress.mine, progress.votes), (60 - repeats, 60 - repeats));
 }
+
+// ---- the routes --------------------------------------------------------------------------------
+
+mod walk {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::{Method, Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::label::guard::{Guard, Who};
+    use crate::label::link::{Role, Signer};
+    use crate::label::routes::{App, ROUTES, Route, router};
+
+    const HOST: &str = "127.0.0.1:8765";
+    const ORIGIN: &str = "http://127.0.0.1:8765";
+
+    struct Site {
+        dir: tempfile::TempDir,
+        router: Router,
+        signer: Signer,
+    }
+
+    fn site(open: bool, public: Option<(&str, &str)>) -> Site {
+        let dir = tempfile::tempdir().expect("temp");
+        let desk = Arc::new(super::open(dir.path(), 3));
+        let signer = Signer::open(&dir.path().join("key"), &["demo", "labels"]).expect("a key");
+        let public = public.map(|(s, a)| (s.to_owned(), a.to_owned()));
+        let guard = Guard { signer: signer.clone(), open, public };
+        Site { dir, router: router(Arc::new(App { desk, guard })), signer }
+    }
+
+    fn cookie(signer: &Signer, role: Role, seconds: i64) -> String {
+        let until = Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        let name = if role == Role::Admin { "admin" } else { "ann" };
+        format!("{}={}", signer.cookie(role), signer.sign(role, name, until))
+    }
+
+    fn role(route: &Route) -> Role {
+        if route.who == Who::Admin { Role::Admin } else { Role::Annotator }
+    }
+
+    /// Status and body of a request to a route with these headers.
+    fn ask(site: &Site, route: &Route, headers: &[(&str, &str)]) -> (StatusCode, String) {
+        let path = route.path.replace("{token}", "a.b.c").replace("{pair}", "sha256:0");
+        let mut request =
+            Request::builder().method(Method::from(route.method)).uri(path.replace("{part}", "a"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if route.changes { "{}" } else { "" };
+        send(
+            site,
+            request.header("content-type", "application/json").body(body.into()).expect("ok"),
+        )
+    }
+
+    fn send(site: &Site, request: Request<Body>) -> (StatusCode, String) {
+        let is_api = request.uri().path().starts_with("/api/");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let reply = runtime.expect("a runtime").block_on(async {
+            let reply = site.router.clone().oneshot(request).await.expect("infallible");
+            let (parts, body) = reply.into_parts();
+            (parts, axum::body::to_bytes(body, usize::MAX).await.expect("whole"))
+        });
+        let (parts, body) = reply;
+        let header = |name: &str| parts.headers[name].to_str().expect("text").to_owned();
+        assert!(header("content-security-policy").starts_with("default-src 'none'; "));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert_eq!(header("cache-control"), "no-store");
+        let body = String::from_utf8(body.to_vec()).expect("text");
+        if is_api {
+            let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            assert_eq!(json["error"].is_string(), !parts.status.is_success(), "{json}");
+        }
+        (parts.status, body)
+    }
+
+    #[test]
+    fn every_route_refuses_other_hosts() {
+        let site = site(false, None);
+        for route in ROUTES {
+            let valid = cookie(&site.signer, role(route), 60);
+            for host in [
+                "evil.example",
+                "evil.example:8765",
+                "127.0.0.1.evil.example",
+                "localhost.evil.example",
+                "ann@127.0.0.1:8765",
+                "192.168.1.7:8765",
+                "0.0.0.0:8765",
+                "[2001:db8::1]:8765",
+                "",
+                "a b",
+            ] {
+                let headers = [("host", host), ("origin", ORIGIN), ("cookie", &valid)];
+                let own = format!("http://{host}");
+                let same = [("host", host), ("origin", own.as_str()), ("cookie", &valid)];
+                for headers in [headers, same] {
+                    assert_eq!(ask(&site, route, &headers).0, 403, "{} {host}", route.path);
+                }
+            }
+            let without = [("origin", ORIGIN), ("cookie", &*valid)];
+            assert_eq!(ask(&site, route, &without).0, 403, "{}", route.path);
+            let twice = [("host", HOST), ("host", "evil.example"), ("cookie", &*valid)];
+            assert_eq!(ask(&site, route, &twice).0, 403, "{}", route.path);
+        }
+    }
+
+    #[test]
+    fn every_route_but_the_way_in_refuses_whoever_has_no_link() {
+        let site = site(false, None);
+        let elsewhere = tempfile::tempdir().expect("temp");
+        let key = |path: &Path, scope: &[&str]| Signer::open(path, scope).expect("a key");
+        let other_server = key(&elsewhere.path().join("key"), &["demo", "labels"]);
+        let other_stage = key(&site.dir.path().join("key"), &["demo", "other"]);
+        for route in ROUTES.iter().filter(|route| route.who != Who::Anyone) {
+            let role = role(route);
+            let name = site.signer.cookie(role);
+            let until = Timestamp::now() + jiff::SignedDuration::from_secs(60);
+            let signed = |signer: &Signer| format!("{name}={}", signer.sign(role, "ann", until));
+            let valid = signed(&site.signer);
+            let forged = format!("{}0", &valid[..valid.len() - 1]);
+            let forged =
+                if forged == valid { format!("{}1", &valid[..valid.len() - 1]) } else { forged };
+            let refused = [
+                String::new(),
+                format!("{name}="),
+                forged,
+                cookie(&site.signer, role, -1),
+                signed(&other_server),
+                signed(&other_stage),
+                valid.replace("=a.", "=m.").replace(".ann.", ".bob."),
+                valid.replacen(&name, "preflow_a_0", 1),
+            ];
+            for cookie in &refused {
+                let headers = [("host", HOST), ("origin", ORIGIN), ("cookie", cookie)];
+                assert_eq!(ask(&site, route, &headers).0, 401, "{} {cookie}", route.path);
+            }
+            let headers = [("host", HOST), ("origin", ORIGIN), ("cookie", &valid)];
+            let status = ask(&site, route, &headers).0;
+            assert!(![401, 403].contains(&status.as_u16()), "{} {status}", route.path);
+            // Each role has its own cookie; none opens what is the other's.
+            let other = if role == Role::Admin { Role::Annotator } else { Role::Admin };
+            let theirs = cookie(&site.signer, other, 60);
+            let renamed = theirs.replacen(&site.signer.cookie(other), &name, 1);
+            for cookie in [theirs, renamed] {
+                let headers = [("host", HOST), ("origin", ORIGIN), ("cookie", &*cookie)];
+                let status = ask(&site, route, &headers).0.as_u16();
+                assert!([401, 403].contains(&status), "{} {cookie} {status}", route.path);
+            }
+        }
+        assert!(!site.dir.path().join("votes").exists(), "something was written");
+    }
+
+    #[test]
+    fn every_route_that_changes_something_refuses_other_pages() {
+        let site = site(false, None);
+        let mut seen = 0;
+        for route in ROUTES.iter().filter(|route| route.changes) {
+            let valid = cookie(&site.signer, role(route), 60);
+            for origin in [
+                "http://evil.example",
+                "null",
+                "",
+                "https://127.0.0.1:8765",
+                "http://127.0.0.1:8766",
+                "http://127.0.0.1",
+                "http://localhost:8765",
+                "http://127.0.0.1:8765.evil.example",
+                "http://127.0.0.1:8765/",
+            ] {
+                let headers = [("host", HOST), ("cookie", &*valid), ("origin", origin)];
+                assert_eq!(ask(&site, route, &headers).0, 403, "{} {origin}", route.path);
+            }
+            let without = [("host", HOST), ("cookie", &*valid)];
+            assert_eq!(ask(&site, route, &without).0, 403, "{}", route.path);
+            let twice = [
+                ("host", HOST),
+                ("cookie", &*valid),
+                ("origin", ORIGIN),
+                ("origin", "http://evil.example"),
+            ];
+            assert_eq!(ask(&site, route, &twice).0, 403, "{}", route.path);
+            seen += 1;
+        }
+        assert!(seen >= 3);
+        assert!(!site.dir.path().join("votes").exists(), "something was written");
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_not_there() {
+        let site = site(false, None);
+        let ask = |method: &str, path: &str, host: &str| {
+            let request = Request::builder().method(method).uri(path).header("host", host);
+            send(&site, request.body(Body::empty()).expect("ok")).0.as_u16()
+        };
+        for path in ["/api/secret", "/votes/ann.jsonl", "/../key", "/api/text/../../key", "/in/"] {
+            assert_eq!(ask("GET", path, HOST), 404, "{path}");
+            assert_eq!(ask("GET", path, "evil.example"), 403, "{path}");
+        }
+        for route in ROUTES.iter().filter(|route| !route.path.contains('{')) {
+            let methods = ["PUT", "DELETE", "PATCH", if route.changes { "GET" } else { "POST" }];
+            for method in methods {
+                assert_eq!(ask(method, route.path, HOST), 405, "{method} {}", route.path);
+                assert_eq!(ask(method, route.path, "evil.example"), 403, "{method}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tunnel_and_a_proxy_are_this_page_too() {
+        let vote = ROUTES.iter().find(|route| route.path == "/api/next").expect("there");
+        let tries = |site: &Site, host: &str, origin: &str| {
+            let valid = cookie(&site.signer, Role::Annotator, 60);
+            ask(site, vote, &[("host", host), ("origin", origin), ("cookie", &valid)]).0.as_u16()
+        };
+        let own = site(false, None);
+        assert_eq!(tries(&own, "localhost:9000", "http://localhost:9000"), 400);
+        assert_eq!(tries(&own, "[::1]:9000", "http://[::1]:9000"), 400);
+        let public = site(false, Some(("https", "label.example.org")));
+        assert_eq!(tries(&public, "label.example.org", "https://label.example.org"), 400);
+        assert_eq!(tries(&public, "label.example.org", "http://label.example.org"), 403);
+        assert_eq!(tries(&public, "other.example.org", "https://other.example.org"), 403);
+        let open = site(true, None);
+        assert_eq!(tries(&open, "192.168.1.7:8765", "http://192.168.1.7:8765"), 400);
+        assert_eq!(tries(&open, "evil.example:8765", "http://evil.example:8765"), 403);
+    }
+
+    #[test]
+    fn a_link_becomes_a_cookie_that_only_this_page_sees() {
+        let site = site(false, None);
+        let until = Timestamp::now() + jiff::SignedDuration::from_secs(60);
+        let token = site.signer.sign(Role::Annotator, "ann", until);
+        let request = Request::builder().uri(format!("/in/{token}")).header("host", HOST);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let request = request.body(Body::empty()).expect("ok");
+        let reply = runtime
+            .expect("a runtime")
+            .block_on(site.router.clone().oneshot(request))
+            .expect("infallible");
+        assert_eq!(reply.status(), 200);
+        let set = reply.headers()["set-cookie"].to_str().expect("text");
+        assert!(set.contains(&token), "{set}");
+        for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+            assert!(set.contains(part), "{set}");
+        }
+        assert_eq!(reply.headers()["refresh"], "0; url=/");
+        let bad = Request::builder().uri(format!("/in/{token}0")).header("host", HOST);
+        assert_eq!(send(&site, bad.body(Body::empty()).expect("ok")).0, 401);
+    }
+}

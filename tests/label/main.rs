@@ -4,5 +4,6 @@
 
 mod browser;
 mod cdp;
+mod limits;
 mod load;
 mod support;
