@@ -50,6 +50,7 @@ document.addEventListener('DOMContentLoaded', () => {
   let since = 0;
   let talk = Promise.resolve(); // requests follow each other: an old answer never undoes a new one
   let queued = false;
+  let asking = 0; // requests that have not come back
   let pause = 0;
   let timer = null;
   let poll = null;
@@ -106,7 +107,7 @@ document.addEventListener('DOMContentLoaded', () => {
 
   function show() {
     const item = deck[0] ?? null;
-    document.body.dataset.view = item ? 'work' : 'done';
+    document.body.dataset.view = item ? 'work' : asking && reached ? 'wait' : 'done';
     for (const button of picks) {
       button.disabled = !item;
       button.setAttribute('aria-pressed', String(Boolean(item?.was) && item.was === button.dataset.pick));
@@ -114,6 +115,7 @@ document.addEventListener('DOMContentLoaded', () => {
     $('note').disabled = !item;
     if (!item) {
       shown = null;
+      for (const id of ['prompt', 'one', 'other']) $(id).replaceChildren();
       finished();
       return;
     }
@@ -216,8 +218,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const busy = new Set([...deck.map(name), ...ops.map((o) => name(o.vote ?? o))]);
       for (const key of order) if (!busy.has(key) && known.has(key)) deck.push(known.get(key));
     }
-    if (deck[0] !== shown) show();
-    else if (!deck.length) finished();
+    if ((deck[0] ?? null) !== shown) show();
     meter();
   }
 
@@ -232,7 +233,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const again = reply.status === 409 ? ['Load again', () => location.reload()] : null;
       banner(`${reply.data.error ?? `The server says ${reply.status}`}.${kept}`, again);
     }
-    if (!deck.length) finished();
+    if (!deck.length) show();
   }
 
   function fine() {
@@ -251,7 +252,11 @@ document.addEventListener('DOMContentLoaded', () => {
   }
 
   const inTurn = (work) => {
-    talk = talk.then(work).catch((error) => console.error(error));
+    asking += 1;
+    talk = talk.then(work).catch((error) => console.error(error)).then(() => {
+      asking -= 1;
+      if (!deck.length) show();
+    });
     return talk;
   };
 

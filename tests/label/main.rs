@@ -4,6 +4,7 @@
 
 mod browser;
 mod cdp;
+mod hostile;
 mod limits;
 mod load;
 mod support;
