@@ -8,3 +8,4 @@ mod hostile;
 mod limits;
 mod load;
 mod support;
+mod terminal;

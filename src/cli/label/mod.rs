@@ -4,6 +4,7 @@
 mod ask;
 mod export;
 mod import;
+mod screen;
 mod serve;
 mod stats;
 
