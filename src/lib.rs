@@ -6,6 +6,7 @@
 //! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
 //! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
 
+pub mod agreement;
 pub mod catalog;
 pub mod cli;
 pub mod columns;
@@ -21,5 +22,6 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod store;
+pub mod sweep;
 pub mod tensorboard;
 pub mod votes;

@@ -82,7 +82,8 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
         report.count += columns.rows();
         report.ties += ties.iter().filter(|t| **t).count();
         report.simulated |= columns.flags("simulated").contains(&true);
-        people.extend(columns.words("annotators").into_iter().flatten().filter(|n| !n.is_empty()));
+        let voters = columns.texts("voters");
+        people.extend(voters.iter().flat_map(|v| v.split_whitespace()).map(ToOwned::to_owned));
         for i in 0..columns.rows() {
             if report.examples.iter().filter(|e| e.tie == ties[i]).count() == EXAMPLES {
                 continue;

@@ -9,6 +9,7 @@ mod guard;
 mod leases;
 mod link;
 mod page;
+mod quality;
 mod queue;
 mod routes;
 mod server;
@@ -17,9 +18,13 @@ mod stamps;
 mod tests;
 pub mod text;
 
+pub use crate::agreement::Readiness;
 pub use assignment::{
     Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
     Reuse, read_disagreement, read_gold, read_pairs,
 };
 pub use desk::{Desk, DeskError, Item, Past, Pick, Progress, Submission};
+pub use quality::{
+    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
+};
 pub use server::{Links, Options, ServeError, serve};

@@ -46,6 +46,23 @@ pub fn advise(message: impl Into<String>, help: impl Into<String>) -> anyhow::Er
     anyhow::Error::new(Advised { message: message.into(), help: help.into() })
 }
 
+/// Not a failure: people must act first.
+#[derive(Debug)]
+pub struct Waiting {
+    /// One line for a person: what there is, and what is needed.
+    pub reason: String,
+    pub have: Option<u64>,
+    pub need: Option<u64>,
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "waiting: {}", self.reason)
+    }
+}
+
+impl std::error::Error for Waiting {}
+
 /// Where events go: one JSON object a line.
 #[derive(Clone)]
 pub struct Events(Arc<Mutex<dyn Write + Send>>);

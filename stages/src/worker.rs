@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use preflow::protocol::{Event, PROTOCOL, TaskSpec};
 use sha2::{Digest as _, Sha256};
 
-use crate::context::{Advised, Context, Events, parse_device};
+use crate::context::{Advised, Context, Events, Waiting, parse_device};
 use crate::kind::{Kind, Summary, catalog_json};
 use crate::kinds::KINDS;
 
@@ -33,7 +33,10 @@ pub fn run(task_file: &Path, events: &Events) -> i32 {
             let summary = summary.into_iter().map(|(k, v)| (k, finite(v))).collect();
             (Event::Done { summary }, 0)
         }
-        Ok(Err(error)) => (failed(&error), EXIT_FAILED),
+        Ok(Err(error)) => match error.downcast::<Waiting>() {
+            Ok(Waiting { reason, have, need }) => (Event::Waiting { reason, have, need }, 0),
+            Err(error) => (failed(&error), EXIT_FAILED),
+        },
         Err(panic) => (panicked(panic.as_ref()), EXIT_FAILED),
     };
     match events.send(&last) {

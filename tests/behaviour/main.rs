@@ -4,6 +4,8 @@
 mod bad_input;
 mod damage;
 mod gate;
+mod history;
 mod interrupt;
 mod rerun;
 mod space;
+mod sweep;

@@ -26,6 +26,13 @@ pub struct ServeArgs {
     /// Pipeline file and the stage that collects labels
     #[arg(value_name = "[FILE] STAGE", required = true)]
     pub words: Vec<String>,
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// Where the page is and who may vote.
+#[derive(Debug, Clone, Args)]
+pub struct Page {
     /// Port to listen on, 0 for any [default: 8765, or one near it]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
@@ -51,34 +58,16 @@ pub struct ServeArgs {
 /// # Errors
 /// The stage is unknown, or has nothing to label yet.
 pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    if !args.listen.is_loopback() && args.share.is_empty() {
-        return Err(Failure::usage(format!(
-            "--listen {} lets other machines in: every annotator needs a link",
-            args.listen
-        ))
-        .help("name them: --share ann,bob"));
-    }
+    args.page.check()?;
     let (loaded, assignment) = super::open(&args.words, global)?;
-    let annotators = match args.share.as_slice() {
-        [] => vec![super::annotator(args.annotator.as_deref())?],
-        names => names.iter().map(|n| super::annotator(Some(n))).collect::<Result<_, _>>()?,
-    };
     let cache = loaded.store.root().join("label");
-    let options = Options {
-        listen: args.listen,
-        port: args.port.unwrap_or(USUAL_PORT),
-        fallback: args.port.is_none(),
-        public_url: args.public_url.clone(),
-        annotators,
-        expires: args.expires,
-        cache: cache.clone(),
-    };
+    let options = args.page.options(cache.clone())?;
     let desk = Arc::new(open_desk(assignment, Some(cache))?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
-    let ready = |links: &Links| announce(&desk, links, args, global, look);
+    let ready = |links: &Links| announce(&desk, links, &args.page, global, look);
     let ended = runtime.block_on(async {
         let mut interrupts = listen();
         let stop = async move {
@@ -95,6 +84,37 @@ pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Fail
         complain(&format!("\n {goal}; they are in {}\n", desk.assignment().votes.display()));
     }
     Ok(Exit::Done)
+}
+
+impl Page {
+    /// Refuses what would let anybody vote in somebody's name.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.listen.is_loopback() || !self.share.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "--listen {} lets other machines in: every annotator needs a link",
+            self.listen
+        ))
+        .help("name them: --share ann,bob"))
+    }
+
+    /// The same for the server. `cache`: folder for its key.
+    pub(super) fn options(&self, cache: PathBuf) -> Result<Options, Failure> {
+        let annotators = match self.share.as_slice() {
+            [] => vec![super::annotator(self.annotator.as_deref())?],
+            names => names.iter().map(|n| super::annotator(Some(n))).collect::<Result<_, _>>()?,
+        };
+        Ok(Options {
+            listen: self.listen,
+            port: self.port.unwrap_or(USUAL_PORT),
+            fallback: self.port.is_none(),
+            public_url: self.public_url.clone(),
+            annotators,
+            expires: self.expires,
+            cache,
+        })
+    }
 }
 
 /// The desk of an assignment that has something to ask.
@@ -122,7 +142,7 @@ pub(super) fn refused(error: DeskError) -> Failure {
     }
 }
 
-fn not_served(error: ServeError) -> Failure {
+pub(super) fn not_served(error: ServeError) -> Failure {
     let help = match &error {
         ServeError::Listen { .. } => "choose another --port, or 0 for any",
         ServeError::BadUrl { .. } => "as in --public-url https://label.example.org",
@@ -137,7 +157,7 @@ fn words(votes: u64, goal: u64) -> String {
 }
 
 /// Says where the page is.
-fn announce(desk: &Desk, links: &Links, args: &ServeArgs, global: &Global, look: Look) {
+pub(super) fn announce(desk: &Desk, links: &Links, args: &Page, global: &Global, look: Look) {
     let of = desk.assignment();
     if global.json {
         let people: Vec<_> =

@@ -46,7 +46,7 @@ pub fn preferences(
     // Which answer was chosen decides which of the two flags is whose.
     let second: Vec<bool> = match labels.column("choice") {
         Some(Column::Text(v)) => {
-            v.iter().map(|c| c.as_deref().is_some_and(|c| c.starts_with('b'))).collect()
+            v.iter().map(|c| matches!(c.as_deref(), Some("b" | "b_much"))).collect()
         }
         _ => vec![false; labels.rows()],
     };

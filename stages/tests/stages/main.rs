@@ -9,6 +9,7 @@ mod golden;
 mod harness;
 mod invariants;
 mod kinds;
+mod labels;
 mod models;
 mod parity;
 mod registry;

@@ -1,0 +1,349 @@
+//! Labels by people: the votes that count, put together pair by pair.
+//! Knows nothing of vote files; it reads their canonical form.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use anyhow::{Context as _, Result};
+use preflow::agreement::{
+    self, ADJUDICATOR, Metric, Ratings, Readiness, Scale, accuracy_ceiling, alpha_estimate, percent,
+};
+use preflow::label::read_gold;
+use preflow::votes::{Choice, Effective, Judged, pair_id};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ReadyWhen;
+use super::aggregate::{Decided, decide};
+use super::rows::{Label, is_tie, table};
+use crate::context::{Context, Waiting, advise};
+use crate::data::{Column, Table};
+use crate::kind::Summary;
+
+/// Resamples of the interval of alpha.
+const RESAMPLES: u32 = 1000;
+
+/// Votes of people, kept as files in git, one an annotator.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// Folder of the votes; made by the first vote.
+    #[schemars(extend("x-source" = {"port": "votes", "type": "votes"}))]
+    votes: String,
+    /// What annotators are asked.
+    #[serde(default = "question")]
+    question: String,
+    /// How several votes on one pair become labels.
+    #[serde(default)]
+    aggregate: Aggregate,
+    /// Which votes count: those on the pairs sampled now, or all that there ever were.
+    #[serde(default)]
+    reuse: Reuse,
+    /// How many annotators see the same pair.
+    #[serde(default)]
+    overlap: Overlap,
+    /// What the label page asks next. Never changes what a vote means.
+    #[serde(default)]
+    order: Order,
+    /// How annotators are checked.
+    #[serde(default)]
+    quality: Quality,
+}
+
+fn question() -> String {
+    "Which answer is better?".to_owned()
+}
+
+/// From votes to labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// One label a pair: what most say; a tie where they are even.
+    #[default]
+    Majority,
+    /// One label a vote.
+    EachVote,
+    /// One label a pair: what is most likely, given how reliable each annotator is.
+    DawidSkene,
+}
+
+/// Which votes count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Reuse {
+    /// Votes on the pairs that are sampled now; others are kept, unused.
+    #[default]
+    Sampled,
+    /// All votes whose text was kept, also on pairs that are no longer sampled.
+    All,
+}
+
+/// A share of the pairs is shown to several annotators.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Overlap {
+    /// Share of the pairs that several annotators see.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
+    fraction: f64,
+    /// How many annotators see each of these.
+    #[schemars(range(min = 2, max = 100))]
+    annotators: u32,
+}
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self { fraction: 0.0, annotators: 2 }
+    }
+}
+
+/// What to ask next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// In an order that depends on the pairs alone.
+    #[default]
+    Random,
+    /// First where the members of the last reward ensemble trained on these labels disagree most.
+    Disagreement,
+}
+
+/// Checks on annotators.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Quality {
+    /// Items whose answer is known: `prompt`, `response_a`, `response_b`, `choice` (as in votes); empty:
+    /// none.
+    #[schemars(extend("x-source" = {"port": "gold", "type": "gold"}))]
+    gold: String,
+    /// Share of what an annotator sees that is gold.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    gold_share: f64,
+    /// Share of what an annotator sees that they saw before, sides swapped.
+    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
+    repeats: f64,
+    /// Votes faster than this are flagged.
+    #[schemars(range(min = 0.0), extend("x-unit" = "seconds"))]
+    min_seconds: f64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self { gold: String::new(), gold_share: 0.05, repeats: 0.0, min_seconds: 1.0 }
+    }
+}
+
+/// What is compared, and the votes on it.
+struct Material {
+    /// The pairs that are sampled now, then those that only the votes remember.
+    pairs: Table,
+    effective: Effective,
+    /// Row of the pairs and name of the pair, of those with votes, in the order of the rows.
+    used: Vec<(usize, String)>,
+    gold: HashMap<String, Choice>,
+}
+
+impl People {
+    /// Labels from the votes that there are.
+    ///
+    /// # Errors
+    /// When an input cannot be read; [`Waiting`] when there are too few votes.
+    pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
+        let material = self.material(cx)?;
+        let used = material.judged();
+        let readiness = agreement::readiness(&used, ready.votes, ready.alpha);
+        let unused = material.unused(&used);
+        if !readiness.ready || used.is_empty() {
+            return Err(waiting(&readiness, unused, self.reuse).into());
+        }
+        let decided = decide(&used, self.aggregate);
+        let labels = material.labels(&decided);
+        cx.write_table("labels", &table(&material.pairs, &labels, false)?)?;
+        let mut summary = figures(&used, &labels);
+        summary.insert("labels/unused_votes".into(), unused as f64);
+        summary.extend(material.gold_accuracy().map(|x| ("labels/gold_accuracy".into(), x)));
+        Ok(summary)
+    }
+
+    fn material(&self, cx: &Context) -> Result<Material> {
+        let all = self.reuse == Reuse::All;
+        let path = cx.path("votes")?;
+        let effective = Effective::parse(&fs_err::read(path)?)
+            .with_context(|| format!("input `votes` ({})", path.display()))?;
+        let gold = match cx.inputs("gold") {
+            [] => HashMap::new(),
+            _ => {
+                read_gold(cx.path("gold")?)?.into_iter().map(|g| (g.text.pair, g.choice)).collect()
+            }
+        };
+        let sampled = match cx.inputs("pairs") {
+            [] if all => Table::new(vec![
+                ("pair", Column::Text(vec![])),
+                ("prompt", Column::Text(vec![])),
+                ("response_a", Column::Text(vec![])),
+                ("response_b", Column::Text(vec![])),
+            ])?,
+            _ => super::pairs(cx)?,
+        };
+        let names = names(&sampled)?;
+        let counts = |pair: &str| {
+            !gold.contains_key(pair) && effective.pairs.get(pair).is_some_and(|j| j.votes() > 0)
+        };
+        let mut seen = HashSet::new();
+        let mut used: Vec<(usize, String)> = Vec::new();
+        for (row, name) in names.iter().enumerate() {
+            if seen.insert(name.as_str()) && counts(name) {
+                used.push((row, name.clone()));
+            }
+        }
+        let mut kept = Vec::new();
+        let others = effective.pairs.values().filter(|j| all && !seen.contains(j.pair.as_str()));
+        for judged in others.filter(|j| counts(&j.pair)) {
+            let Some(text) = &judged.text else { continue };
+            if pair_id(&text[0], &text[1], &text[2]) != judged.pair {
+                let message = format!("the text kept of {} is not what was compared", judged.pair);
+                let help = "mend its line under `pairs/` in the votes folder; `git log -p` shows \
+                            how it was";
+                return Err(advise(message, help));
+            }
+            used.push((sampled.rows() + kept.len(), judged.pair.clone()));
+            kept.push((judged.pair.as_str(), text));
+        }
+        let pairs = with_kept(&sampled, &names, &kept)?;
+        Ok(Material { pairs, effective, used, gold })
+    }
+}
+
+/// The name of each pair, by its text.
+fn names(pairs: &Table) -> Result<Vec<String>> {
+    let (prompts, a, b) =
+        (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
+    Ok((0..pairs.rows()).map(|i| pair_id(prompts[i], a[i], b[i])).collect())
+}
+
+/// The sampled pairs and below them those whose text the votes kept; what else is known of pairs is
+/// not known of these.
+fn with_kept(sampled: &Table, names: &[String], kept: &[(&str, &[String; 3])]) -> Result<Table> {
+    let mut pairs = sampled.clone();
+    pairs.set("pair", Column::text(names))?;
+    let mut out = Vec::new();
+    for (name, column) in pairs.columns() {
+        let text = |v: &[Option<String>]| {
+            let more = kept.iter().map(|(pair, [prompt, a, b])| match name.as_str() {
+                "pair" => Some((*pair).to_owned()),
+                "prompt" => Some(prompt.clone()),
+                "response_a" => Some(a.clone()),
+                "response_b" => Some(b.clone()),
+                _ => None,
+            });
+            Column::Text(v.iter().cloned().chain(more).collect())
+        };
+        let n = kept.len();
+        let column = match column {
+            Column::Text(v) => text(v),
+            Column::Float(v) => Column::Float([&v[..], &vec![None; n]].concat()),
+            Column::Int(v) => Column::Int([&v[..], &vec![None; n]].concat()),
+            Column::Bool(v) => Column::Bool([&v[..], &vec![None; n]].concat()),
+        };
+        out.push((name.clone(), column));
+    }
+    Table::new(out)
+}
+
+impl Material {
+    fn judged(&self) -> Vec<&Judged> {
+        self.used.iter().map(|(_, name)| &self.effective.pairs[name]).collect()
+    }
+
+    /// Votes on pairs that are not in use, gold items left out.
+    fn unused(&self, used: &[&Judged]) -> usize {
+        let gold = self.effective.pairs.values().filter(|j| self.gold.contains_key(&j.pair));
+        let counted: usize = used.iter().copied().chain(gold).map(Judged::votes).sum();
+        self.effective.votes() - counted
+    }
+
+    /// Rows of the labels; `decided` names pairs by their place in `used`.
+    fn labels(&self, decided: &[Decided]) -> Vec<Label> {
+        let texts = |name| self.pairs.texts(name).unwrap_or_default();
+        let (a, b) = (texts("response_a"), texts("response_b"));
+        let label = |d: &Decided| {
+            let row = self.used[d.item].0;
+            // In votes `a` is the answer that sorts first, in the columns the one sampled first.
+            let choice = if a[row] > b[row] { d.choice.mirrored() } else { d.choice };
+            let choice = match choice {
+                Choice::A | Choice::AMuch => "a",
+                Choice::B | Choice::BMuch => "b",
+                Choice::BothBad => "both_bad",
+                _ => "tie",
+            };
+            Label {
+                strength: d.strength,
+                votes: d.votes,
+                annotators: d.votes,
+                agreement: Some(d.agreement),
+                voters: Some(d.voters.join(" ")),
+                ..Label::single(row, choice)
+            }
+        };
+        decided.iter().map(label).collect()
+    }
+
+    /// Share of right answers on gold items.
+    fn gold_accuracy(&self) -> Option<f64> {
+        let (mut right, mut n) = (0.0, 0.0);
+        for (pair, truth) in &self.gold {
+            let ballots = self.effective.pairs.get(pair).map_or(&[][..], |j| &j.ballots);
+            let own = ballots.iter().filter(|b| !b.repeat && b.annotator != ADJUDICATOR);
+            for ballot in own {
+                let class = |choice| Scale::Answer.category(choice);
+                right += f64::from(u8::from(class(ballot.choice) == class(*truth)));
+                n += 1.0;
+            }
+        }
+        (n > 0.0).then(|| right / n)
+    }
+}
+
+fn waiting(readiness: &Readiness, unused: usize, reuse: Reuse) -> Waiting {
+    let Readiness { votes, need, .. } = *readiness;
+    let lack = readiness.lack().unwrap_or_default();
+    if votes < need {
+        let more = match (unused, reuse) {
+            (0, _) => String::new(),
+            (n, Reuse::Sampled) => format!(" ({n} more on pairs that are not sampled now)"),
+            (n, Reuse::All) => format!(" ({n} more on pairs whose text was not kept)"),
+        };
+        let reason = format!("{lack}{more}");
+        return Waiting { reason, have: Some(votes), need: Some(need) };
+    }
+    Waiting { reason: lack, have: None, need: None }
+}
+
+fn figures(used: &[&Judged], labels: &[Label]) -> Summary {
+    let answers = Ratings::of(used.iter().copied(), Scale::Answer);
+    let strengths = Ratings::of(used.iter().copied(), Scale::Strength);
+    let count = |f: &dyn Fn(&Label) -> bool| labels.iter().filter(|l| f(l)).count() as f64;
+    let (a, b) = (count(&|l| l.choice == "a"), count(&|l| l.choice == "b"));
+    let people: BTreeSet<&str> =
+        used.iter().flat_map(|j| &j.ballots).map(|b| b.annotator.as_str()).collect();
+    let mut summary = Summary::from([
+        ("labels".into(), labels.len() as f64),
+        ("labels/ties".into(), count(&|l| is_tie(l.choice))),
+        ("labels/both_bad".into(), count(&|l| l.choice == "both_bad")),
+        ("labels/first_share".into(), a / (a + b).max(1.0)),
+        ("labels/votes".into(), used.iter().map(|j| j.votes() as f64).sum()),
+        ("labels/annotators".into(), people.len() as f64),
+        ("labels/pairs_used".into(), used.len() as f64),
+        ("labels/shared_pairs".into(), answers.shared() as f64),
+        ("labels/simulated".into(), 0.0),
+    ]);
+    if let Some(alpha) = alpha_estimate(&strengths, Metric::Ordinal, RESAMPLES, 1) {
+        summary.insert("labels/alpha".into(), alpha.value);
+        summary.insert("labels/alpha_low".into(), alpha.low);
+        summary.insert("labels/alpha_high".into(), alpha.high);
+    }
+    summary.extend(percent(&answers).map(|x| ("labels/agreement".into(), x)));
+    if let Some((low, high)) = agreement::decided(&answers).map(accuracy_ceiling) {
+        summary.insert("labels/ceiling_low".into(), low);
+        summary.insert("labels/ceiling".into(), high);
+    }
+    summary
+}
