@@ -138,7 +138,9 @@ document.addEventListener('DOMContentLoaded', () => {
         ? ['One moment', '']
         : progress.left > 0
           ? ['Thank you', `Nothing is left for you. ${progress.left === 1 ? 'One vote is' : `${progress.left} votes are`} still to come from others; should any be left over, they appear here.`]
-          : ['Thank you', 'Every pair has the votes it needs. New pairs appear here by themselves.'];
+          : ['Thank you', progress.votes < progress.goal
+            ? `Every pair has its votes, but ${progress.goal} are asked for: that takes more pairs.`
+            : 'Every pair has the votes it needs.'];
     $('done-title').textContent = title;
     $('done-text').textContent = text;
     $('done').hidden = false;

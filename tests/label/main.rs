@@ -2,6 +2,7 @@
 //! browser.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+mod admin;
 mod browser;
 mod cdp;
 mod hostile;

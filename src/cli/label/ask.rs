@@ -180,10 +180,11 @@ impl<'a> Session<'a> {
             if event::poll(TICK).map_err(|e| broken(&e))? {
                 drawn = None;
                 match event::read().map_err(|e| broken(&e))? {
-                    Event::Key(key) if key.kind != KeyEventKind::Release => {
-                        if self.key(key, furthest) == Next::End {
-                            return Ok(());
-                        }
+                    Event::Key(key)
+                        if key.kind != KeyEventKind::Release
+                            && self.key(key, furthest) == Next::End =>
+                    {
+                        return Ok(());
                     }
                     _ => {}
                 }
