@@ -94,9 +94,10 @@ fn agreement(of: &OverallReport, too_few: bool) -> Markup {
     let ceiling = of
         .ceiling
         .map(|(low, high)| (format!("{} to {}", percent(low), percent(high)), String::new()));
-    let plain = |x: Option<f64>| x.map(|x| (format!("{x:.2}"), String::new()));
+    let signed = |x: f64| format!("{x:.2}").replace('-', "−");
+    let plain = |x: Option<f64>| x.map(|x| (signed(x), String::new()));
     let alpha = |e: Option<Estimate>| {
-        e.map(|e| (format!("{:.2}", e.value), format!("{:.2} to {:.2}", e.low, e.high)))
+        e.map(|e| (signed(e.value), format!("{} to {}", signed(e.low), signed(e.high))))
     };
     let share = |e: Option<Estimate>| e.map(|e| (percent(e.value), interval(&e)));
     let figures = [

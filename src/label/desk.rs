@@ -168,7 +168,8 @@ impl Desk {
         Ok(self.text(self.key(pair, false)?.item))
     }
 
-    /// Keeps a vote; it is on the disk when this returns. The same submission again changes nothing.
+    /// Keeps a vote; it is on the disk when this returns. The same submission again changes
+    /// nothing.
     ///
     /// # Errors
     /// See [`DeskError`]; nothing was kept.

@@ -130,6 +130,13 @@ impl Server {
         one["url"].as_str().expect("a link").to_owned()
     }
 
+    /// What it holds, in the words of the kernel.
+    pub fn memory(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        status.lines().find(|l| l.starts_with("VmRSS")).unwrap_or_default().to_owned()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
