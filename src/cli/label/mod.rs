@@ -4,6 +4,7 @@
 mod ask;
 mod export;
 mod import;
+mod screen;
 mod serve;
 mod stats;
 mod wait;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain};
+use crate::agreement::ADJUDICATOR;
 use crate::graph::Producer;
 use crate::label::{self, Assignment, Order};
 use crate::plan::{Plan, Selection, Verdict};
@@ -76,6 +78,10 @@ pub fn open(words: &[String], global: &Global) -> Result<(Loaded, Assignment), F
 pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
     match named {
         None => Ok(serve::fit(&std::env::var("USER").unwrap_or_default())),
+        Some(ADJUDICATOR) => Err(Failure::usage(format!(
+            "`{ADJUDICATOR}` is whoever settles disputes, on the admin page"
+        ))
+        .help("choose another name")),
         Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
         Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
             .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
