@@ -139,7 +139,7 @@ pub fn execute(
         at: jiff::Timestamp::now().to_string(),
         keep_going,
         pools: pools(means)?,
-        worker: worker_path(),
+        worker: worker_command(),
         cwd: loaded.dir.clone(),
         command: std::env::args().collect(),
         heads_key: loaded.key.clone(),
@@ -206,6 +206,12 @@ fn run_id() -> String {
     let part = u64::from(now.subsec_nanosecond().unsigned_abs()) * 65_536 / 1_000_000_000;
     let process = std::process::id() & 0xf;
     format!("{}-{part:04x}{process:x}", now.strftime("%Y%m%d-%H%M%S"))
+}
+
+/// The built-in worker, as a command.
+#[must_use]
+pub fn worker_command() -> Vec<String> {
+    vec![worker_path().to_string_lossy().into_owned()]
 }
 
 /// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.
