@@ -253,7 +253,8 @@ fn machine_memory() -> u64 {
         .map_or(u64::MAX, |kib| kib * 1024)
 }
 
-fn machine_gpus() -> u32 {
+/// Devices that `/dev` shows.
+pub fn machine_gpus() -> u32 {
     let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
     let count = devices
         .filter(|d| {
