@@ -402,6 +402,19 @@ fn one_page_a_folder_and_a_terminal_beside_it() {
 }
 
 #[test]
+fn a_folder_has_one_name_before_and_after_its_first_vote() {
+    let dir = tempfile::tempdir().expect("temp");
+    std::fs::create_dir(dir.path().join("real")).expect("made");
+    std::os::unix::fs::symlink("real", dir.path().join("link")).expect("linked");
+    let spelled = [dir.path().join("real/votes"), dir.path().join("link/votes")];
+    let names = || spelled.each_ref().map(|path| super::desk::votes_name(path));
+    let before = names();
+    assert_eq!(before[0], before[1]);
+    std::fs::create_dir(&spelled[0]).expect("made");
+    assert_eq!(names(), before);
+}
+
+#[test]
 fn what_is_on_a_screen_stays_there_over_a_restart() {
     let dir = tempfile::tempdir().expect("temp");
     let cache = dir.path().join("cache");
