@@ -85,7 +85,7 @@ impl Desk {
         let desk = Self { assignment, extra, gold, digest, state: Mutex::new(held) };
         let now = Timestamp::now();
         let mut held = desk.held();
-        desk.reload(&mut held)?;
+        desk.reload(&mut held, now)?;
         if let Some(cache) = cache {
             desk.restore(&mut held, &cache.join(format!("{name}.leases")), now)?;
         }
@@ -368,17 +368,17 @@ impl Desk {
     /// Reads the folder again if somebody else wrote to it.
     fn refresh(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
         if held.stamps.changed(&self.assignment.votes, millis(now))? {
-            self.reload(held)?;
+            self.reload(held, now)?;
         }
         Ok(())
     }
 
-    fn reload(&self, held: &mut Held) -> Result<(), DeskError> {
+    fn reload(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
         // Stamps first: what is written meanwhile is found the next time.
         held.stamps.forget();
         let stamps = Stamps::of(&self.assignment.votes)?;
         let folder = Folder::read(&self.assignment.votes)?;
-        let now = millis(Timestamp::now());
+        let now = millis(now);
         let on_screens: Vec<(String, Key)> =
             held.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
         held.queue = Queue::new(&self.assignment, self.gold.clone());

@@ -345,7 +345,12 @@ fn votes_of_others_are_noticed_and_their_pairs_not_asked() {
     }
     let left = other.next("bob", 4, now(5)).expect("asked");
     assert_eq!(left, [(all[0].clone(), false)]);
-    assert_eq!(other.progress("bob", now(5)).expect("known").votes, 3);
+    // What stands on bob's screen stays his when the folder changes once more.
+    let late = submission(&one, "late", &all[1], Pick::Right, Side::A);
+    one.vote("dan", &late, now(6)).expect("kept");
+    assert!(other.next("cleo", 4, now(8)).expect("asked").is_empty());
+    assert_eq!(other.next("bob", 4, now(8)).expect("asked"), left);
+    assert_eq!(other.progress("bob", now(8)).expect("known").votes, 4);
 }
 
 #[test]
