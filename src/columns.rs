@@ -11,8 +11,9 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::DataType;
+use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 thread_local! {
@@ -37,6 +38,15 @@ pub enum ReadError {
 #[must_use]
 pub fn is_reading() -> bool {
     READING.get()
+}
+
+/// Whether a file begins as Parquet does; other files are never read by this room.
+#[must_use]
+pub fn is_parquet(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && &magic == b"PAR1"
 }
 
 /// The rows of a file, batch by batch, `most` of them.
@@ -106,6 +116,29 @@ impl Columns {
 
     fn cast(&self, name: &str, wanted: &DataType) -> Option<ArrayRef> {
         cast(self.batch.column_by_name(name)?, wanted).ok()
+    }
+
+    /// Names of the columns, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.batch.schema().fields().iter().map(|f| f.name().clone()).collect()
+    }
+
+    /// The rows as JSON objects, lists and structs included; a missing value is not there.
+    ///
+    /// # Errors
+    /// A column is of a type that JSON cannot hold.
+    pub fn objects(&self) -> Result<Vec<Map<String, Value>>, ArrowError> {
+        let mut writer = arrow_json::ArrayWriter::new(Vec::new());
+        if self.rows() > 0 {
+            writer.write(&self.batch)?;
+        }
+        writer.finish()?;
+        let bytes = writer.into_inner();
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        serde_json::from_slice(&bytes).map_err(|e| ArrowError::JsonError(e.to_string()))
     }
 
     /// The texts of a column; empty where there is none.

@@ -28,6 +28,11 @@ pub struct TaskSpec {
     pub outputs: BTreeMap<String, String>,
     /// Directory for the worker's own files; kept for the next attempt when this one fails.
     pub scratch: String,
+    /// Directory for what outside services answered, kept between runs and shared by all stages of
+    /// the kind: a question that was asked before is not asked again. Need not exist; may be
+    /// deleted at any time. Absent: the worker keeps answers in its scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
     pub execution: Execution,
 }
 

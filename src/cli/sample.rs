@@ -242,6 +242,7 @@ fn task(
         inputs: inputs.collect(),
         outputs: kind.outputs.iter().map(|o| (o.name.clone(), text(&output))).collect(),
         scratch: text(dir),
+        answers: None,
         execution: Execution::default(),
     };
     let json = serde_json::to_vec_pretty(&spec).expect("invariant: a task is JSON");

@@ -49,6 +49,7 @@ fn perform(
             inputs: BTreeMap::new(),
             outputs: BTreeMap::from([("out".into(), out(dir.path()).display().to_string())]),
             scratch: String::new(),
+            answers: None,
             execution: Execution::default(),
         },
         program,

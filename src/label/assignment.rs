@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 
-use crate::columns::{ReadError, each_batch};
+use super::exchange::{BadRow, ExchangeError, rows};
+use crate::columns::{ReadError, each_batch, is_parquet};
 use crate::identity::Digest;
 use crate::votes::{Choice, PairText, pair_id};
 
@@ -101,6 +103,10 @@ pub struct ReadyWhen {
 pub enum AssignmentError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Rows(#[from] ExchangeError),
+    #[error("{0}")]
+    BadRow(BadRow),
     #[error("{path} holds no pairs: columns prompt, response_a and response_b are needed")]
     NoPairs { path: PathBuf },
     #[error("cannot read {path}: {source}")]
@@ -118,23 +124,38 @@ impl Assignment {
     }
 }
 
-/// Reads the pairs of a Parquet file, each once, in its order.
+/// Reads the pairs of a file, each once, in its order: of Parquet, or, of a source, also of JSON
+/// lines or CSV.
 ///
 /// # Errors
 /// The file is damaged, or holds no pairs.
 pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
     let mut pairs = Vec::new();
     let mut seen = std::collections::HashSet::new();
-    each_batch(path, usize::MAX, |columns| {
-        let prompts = columns.texts("prompt");
-        let (one, other) = (columns.texts("response_a"), columns.texts("response_b"));
-        for ((prompt, one), other) in prompts.iter().zip(&one).zip(&other) {
-            let text = PairText::new(prompt, one, other);
-            if seen.insert(text.pair.clone()) {
-                pairs.push(text);
-            }
+    let mut add = |prompt: &str, one: &str, other: &str| {
+        let text = PairText::new(prompt, one, other);
+        if seen.insert(text.pair.clone()) {
+            pairs.push(text);
         }
-    })?;
+    };
+    if is_parquet(path) {
+        each_batch(path, usize::MAX, |columns| {
+            let prompts = columns.texts("prompt");
+            let (one, other) = (columns.texts("response_a"), columns.texts("response_b"));
+            for ((prompt, one), other) in prompts.iter().zip(&one).zip(&other) {
+                add(prompt, one, other);
+            }
+        })?;
+    } else {
+        let mut bad = Vec::new();
+        for (_, row) in rows(path, &mut bad)? {
+            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+            add(text("prompt"), text("response_a"), text("response_b"));
+        }
+        if !bad.is_empty() {
+            return Err(AssignmentError::BadRow(bad.swap_remove(0)));
+        }
+    }
     if pairs.iter().all(|p| p.a.is_empty() && p.b.is_empty()) {
         return Err(AssignmentError::NoPairs { path: path.to_owned() });
     }

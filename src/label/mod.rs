@@ -7,6 +7,7 @@ mod assignment;
 mod books;
 mod desk;
 mod error;
+pub mod exchange;
 mod guard;
 mod leases;
 mod link;

@@ -29,7 +29,9 @@ impl Machine<'_> {
         let (task, checks) = match self.task_inputs(stage) {
             Ok((inputs, checks)) => {
                 let share = &attempt.share;
-                (task::build(stage, node, &slot, inputs, share, logs, self.options), checks)
+                let answers = self.inputs.store.answers_path(&node.kind);
+                let folders = task::Folders { logs, answers };
+                (task::build(stage, node, &slot, inputs, share, folders, self.options), checks)
             }
             Err(error) => (Err(error), Vec::new()),
         };

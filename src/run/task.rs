@@ -13,6 +13,14 @@ use crate::graph::GraphStage;
 use crate::protocol::{InputSpec, PROTOCOL, TaskSpec};
 use crate::store::{Slot, StoreError, write_atomic};
 
+/// Where a task leaves what is no output.
+pub struct Folders {
+    /// Of this attempt.
+    pub logs: PathBuf,
+    /// Of the kind, between runs.
+    pub answers: PathBuf,
+}
+
 /// Builds the task of `stage` and files its `task.json` in `logs`.
 ///
 /// # Errors
@@ -23,7 +31,7 @@ pub fn build(
     slot: &Slot,
     inputs: BTreeMap<String, Vec<InputSpec>>,
     share: &Share,
-    logs: PathBuf,
+    Folders { logs, answers }: Folders,
     options: &Options,
 ) -> Result<Task, StoreError> {
     let outputs = output_paths(stage, slot);
@@ -43,6 +51,7 @@ pub fn build(
             .map(|(port, path)| (port, path.to_string_lossy().into_owned()))
             .collect(),
         scratch: slot.work_path().to_string_lossy().into_owned(),
+        answers: Some(answers.to_string_lossy().into_owned()),
         execution,
     };
     let program = match &stage.program {

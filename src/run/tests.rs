@@ -178,7 +178,15 @@ impl World {
             ..Recorder::default()
         };
         let people = self.people.as_ref().map(|p| p as &dyn super::People);
-        let inputs = Inputs { graph: &graph, store, sources, selection, executor: &script, people };
+        let inputs = Inputs {
+            graph: &graph,
+            store,
+            sources,
+            selection,
+            executor: &script,
+            people,
+            locked: None,
+        };
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -152,6 +152,12 @@ impl Store {
         self.root.join("scratch-v1").join(fingerprint.hex())
     }
 
+    /// Where workers keep what outside services answered stages of a kind. Nothing depends on it.
+    #[must_use]
+    pub fn answers_path(&self, kind: &str) -> PathBuf {
+        self.root.join("answers-v1").join(kind)
+    }
+
     /// Directory of one run's journal and logs.
     #[must_use]
     pub fn run_path(&self, run: &str) -> PathBuf {
@@ -201,7 +207,7 @@ impl Store {
 /// Any step fails; then `path` is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = named_temp_file(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

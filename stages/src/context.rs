@@ -195,6 +195,12 @@ impl Context {
         Path::new(&self.task.scratch)
     }
 
+    /// A folder for what outside services answered, kept between runs; need not exist.
+    pub fn answers(&self) -> PathBuf {
+        let kept = self.task.answers.as_deref().map(PathBuf::from);
+        kept.unwrap_or_else(|| self.scratch().join("answers"))
+    }
+
     /// Goes on where an earlier attempt stopped: copies the newest sound checkpoint into `tensors`
     /// and returns the loop's state with it. Call it once, before the loop; nothing is returned
     /// when the loop starts from the beginning.

@@ -3,9 +3,11 @@
 
 mod bad_input;
 mod damage;
+mod exchange;
 mod gate;
 mod history;
 mod interrupt;
+mod lock;
 mod rerun;
 mod space;
 mod sweep;

@@ -1,23 +1,114 @@
-//! `preflow label export`.
+//! `preflow label export`: the labels of a stage for other tools.
+//! Knows no form.
 
-use clap::Args;
+use std::io::Write as _;
+use std::path::PathBuf;
 
+use clap::{Args, ValueEnum};
+
+use super::import::failure;
 use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global};
+use crate::cli::workspace::{self, Loaded};
+use crate::cli::{Exit, Global, complain};
+use crate::label::exchange::{self, Shape};
+use crate::plan::Selection;
 use crate::report::Look;
+use crate::store::{StoreError, write_atomic};
+
+/// Port type of labels.
+const LABELS: &str = "dataset/labels";
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Pipeline file and the stage that collects labels
     #[arg(value_name = "[FILE] STAGE", required = true)]
     pub words: Vec<String>,
+    /// What to write
+    #[arg(long, value_name = "FORM", default_value = "trl")]
+    pub format: Format,
+    /// Where to [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
-/// Write labels for other tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// JSON lines with `prompt`, `chosen`, `rejected`
+    Trl,
+    /// The same as lists of messages
+    TrlConversational,
+    /// All columns
+    Csv,
+    /// All columns
+    Parquet,
+    /// All columns
+    Jsonl,
+}
+
+/// Writes the labels that a stage made last.
 ///
 /// # Errors
-/// The stage is unknown, or has nothing to label yet.
-pub fn export(args: &ExportArgs, global: &Global, _look: Look) -> Result<Exit, Failure> {
-    let (_loaded, assignment) = super::open(&args.words, global)?;
-    Err(Failure::usage(format!("`{}` cannot be labelled yet", assignment.stage)))
+/// The stage makes no labels, or was never made; the file cannot be written.
+pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (file, names) = workspace::file_and_names(&args.words)?;
+    let [name] = names.as_slice() else {
+        return Err(Failure::usage("labels are exported one stage at a time")
+            .help("preflow label export FILE STAGE"));
+    };
+    let loaded = workspace::load(&file, global)?;
+    let _lease = loaded.store.shared_lease();
+    let path = labels(&loaded, name)?;
+    let shape = match args.format {
+        Format::Parquet => None,
+        Format::Trl => Some(Shape::Trl),
+        Format::TrlConversational => Some(Shape::TrlConversational),
+        Format::Csv => Some(Shape::Csv),
+        Format::Jsonl => Some(Shape::JsonLines),
+    };
+    let bytes = match shape {
+        None => fs_err::read(&path).map_err(StoreError::from)?,
+        Some(shape) => {
+            let labels = exchange::export(&path, shape).map_err(failure)?;
+            if labels.left_out > 0 {
+                let text = "ties were left out: this form holds none (`jsonl` and `csv` do)";
+                let mark = look.paint("33", "warning:");
+                complain(&format!("{mark} {} {text}\n", labels.left_out));
+            }
+            labels.text.into_bytes()
+        }
+    };
+    match &args.out {
+        Some(out) => {
+            let out = std::path::absolute(out).unwrap_or_else(|_| out.clone());
+            write_atomic(&out, &bytes).map_err(StoreError::from)?;
+        }
+        None if args.format == Format::Parquet => {
+            return Err(Failure::usage("Parquet is not for the terminal").help("--out FILE"));
+        }
+        // A reader that went away has seen enough.
+        None => drop(std::io::stdout().write_all(&bytes)),
+    }
+    Ok(Exit::Done)
+}
+
+/// Where the labels of a stage lie.
+fn labels(loaded: &Loaded, name: &str) -> Result<PathBuf, Failure> {
+    let selection = Selection::new(&loaded.graph, &[name.to_owned()], &[], &[])?;
+    let stage = loaded.graph.find(name).expect("invariant: the selection found it");
+    let node = &loaded.graph.stages[stage];
+    let Some(port) = node.outputs.iter().find(|o| o.port_type == LABELS) else {
+        return Err(Failure::usage(format!("stage `{name}` makes no labels"))
+            .help("name a stage of kind `collect_labels`"));
+    };
+    let plan = loaded.plan(&selection)?;
+    let Some((entry, stale)) = loaded.newest(&plan, stage) else {
+        return Err(Failure::usage(format!("there are no labels yet: `{name}` was never made"))
+            .help(format!("preflow run {} {name}", loaded.graph.path)));
+    };
+    if let Some(why) = stale {
+        complain(&format!(
+            "warning: these labels are the last that `{name}` made; the next run makes others ({why})\n"
+        ));
+    }
+    Ok(loaded.store.object_path(&entry.outputs[&port.name].digest))
 }

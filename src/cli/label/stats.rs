@@ -1,10 +1,16 @@
-//! `preflow label stats`.
+//! `preflow label stats`: how much annotators agree, and how each does.
+//! Computes nothing.
 
 use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
 
+use crate::agreement::Estimate;
 use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global};
+use crate::cli::{Exit, Global, complain, print};
+use crate::label::{self, AnnotatorReport, OverallReport, QualityReport, Readiness};
 use crate::report::Look;
+use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
 pub struct StatsArgs {
@@ -13,11 +19,138 @@ pub struct StatsArgs {
     pub words: Vec<String>,
 }
 
-/// Show how much annotators agree, and how each does.
+/// Shows how much annotators agree, and how each does.
 ///
 /// # Errors
-/// The stage is unknown, or has nothing to label yet.
-pub fn stats(args: &StatsArgs, global: &Global, _look: Look) -> Result<Exit, Failure> {
-    let (_loaded, assignment) = super::open(&args.words, global)?;
-    Err(Failure::usage(format!("`{}` cannot be labelled yet", assignment.stage)))
+/// The stage does not ask people, or its votes cannot be read.
+pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (_, assignment) = super::open(&args.words, global)?;
+    let folder = Folder::read(&assignment.votes)
+        .map_err(|error| Failure::usage(error.to_string()).help(error.help()))?;
+    for problem in &folder.problems {
+        let place = format!("{}:{}", problem.path.display(), problem.line);
+        complain(&format!("warning: {place}: {}\n", problem.what));
+    }
+    let report = label::quality(&assignment, &folder);
+    let ready = label::readiness(&assignment, &Effective::of(&folder));
+    if global.json {
+        return Ok(print(&format!("{}\n", json!({ "quality": report, "ready": ready }))));
+    }
+    let mut out = table(&report, look);
+    out.push_str(&summary(&report, look));
+    out.push_str(&progress(&ready, look));
+    if !report.disputes.is_empty() {
+        let n = report.disputes.len();
+        out.push_str(&format!(
+            " {n} pairs have votes that disagree; those of an annotator `adjudicator` settle them\n"
+        ));
+    }
+    Ok(print(&out))
+}
+
+fn percent(estimate: Option<Estimate>) -> String {
+    estimate.map_or("–".to_owned(), |e| {
+        let [value, low, high] = [e.value, e.low, e.high].map(|x| 100.0 * x);
+        format!("{value:.0} % ({low:.0}–{high:.0})")
+    })
+}
+
+fn number(estimate: Option<Estimate>) -> String {
+    estimate.map_or("–".to_owned(), |e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high))
+}
+
+fn table(report: &QualityReport, look: Look) -> String {
+    if report.annotators.is_empty() {
+        return " nobody has voted yet\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "annotator",
+        "votes",
+        "skips",
+        "ties",
+        "an hour",
+        "seconds",
+        "too fast",
+        "left",
+        "longer",
+        "gold",
+        "again",
+        "agrees",
+    ]);
+    for annotator in &report.annotators {
+        table.add_row(row(annotator));
+    }
+    let lines = table.lines().enumerate().map(|(i, line)| {
+        let line = line.trim_end();
+        let few = i > 0 && report.annotators.get(i - 1).is_some_and(|a| a.too_few);
+        if few {
+            format!("{} {}\n", look.paint("2", line), look.paint("2", "too few"))
+        } else {
+            format!("{line}\n")
+        }
+    });
+    lines.collect()
+}
+
+fn row(a: &AnnotatorReport) -> Vec<String> {
+    let or_none =
+        |x: Option<f64>, digits: usize| x.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
+    vec![
+        a.annotator.clone(),
+        a.votes.to_string(),
+        a.skips.to_string(),
+        a.ties.to_string(),
+        or_none(a.per_hour, 0),
+        or_none(a.seconds, 1),
+        a.too_fast.to_string(),
+        percent(a.left),
+        percent(a.longer),
+        percent(a.gold),
+        percent(a.consistency),
+        percent(a.agreement),
+    ]
+}
+
+fn summary(report: &QualityReport, look: Look) -> String {
+    let OverallReport { pairs, shared, votes, unused, .. } = &report.overall;
+    let mut out = format!("\n {votes} votes on {pairs} pairs, {shared} of them seen by several");
+    if *unused > 0 {
+        out.push_str(&format!("; {unused} votes on other pairs are kept, unused"));
+    }
+    out.push('\n');
+    if *shared == 0 {
+        return out + " agreement cannot be told: no pair was seen by two annotators\n";
+    }
+    let overall = &report.overall;
+    let kappa = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}"));
+    let mut lines = vec![
+        format!(" agreement             {}", percent(overall.percent)),
+        format!(" Cohen's kappa         {}", kappa(overall.cohen)),
+        format!(" Fleiss' kappa         {}", kappa(overall.fleiss)),
+        format!(" Krippendorff's alpha  {} nominal", number(overall.alpha_nominal)),
+        format!("                       {} ordinal", number(overall.alpha_ordinal)),
+    ];
+    lines.extend(overall.ceiling.map(|(low, high)| {
+        let [low, high] = [low, high].map(|x| 100.0 * x);
+        format!(" best possible model   {low:.0} to {high:.0} % right on single votes")
+    }));
+    for line in lines {
+        // Fewer than twenty items: the figures are there, and not to be trusted.
+        let line = if report.too_few { look.paint("2", &format!("{line}  too few")) } else { line };
+        out.push_str(&format!("{line}\n"));
+    }
+    out
+}
+
+fn progress(ready: &Readiness, look: Look) -> String {
+    let Readiness { votes, need, alpha, need_alpha, ready } = ready;
+    let mut text = format!("{votes} of {need} votes");
+    if *need_alpha > -1.0 {
+        let alpha = alpha.map_or("unknown".to_owned(), |a| format!("{a:.2}"));
+        text.push_str(&format!(", agreement {alpha} of {need_alpha:.2}"));
+    }
+    let mark = if *ready { look.paint("32", "✓") } else { look.paint("33", "◌") };
+    format!(" {mark} {text}\n")
 }

@@ -2,6 +2,9 @@
 //! reward model, or by a language model behind an endpoint. Knows nothing of what is trained on them.
 
 mod aggregate;
+mod by_model;
+mod chat;
+mod judge;
 mod people;
 mod rows;
 mod simulated;
@@ -36,6 +39,10 @@ enum Labeler {
     People(people::People),
     /// A program that plays an annotator: it scores both answers by rules and errs like a person.
     Simulated(simulated::Simulated),
+    /// A reward model, connected at port `reward`.
+    Model(by_model::ByModel),
+    /// A language model behind an OpenAI-compatible endpoint.
+    Judge(judge::Judge),
 }
 
 /// When there are enough labels.
@@ -64,7 +71,10 @@ impl Stage for CollectLabels {
 
     fn inputs() -> Vec<InputDoc> {
         let doc = "the answers to compare; only votes of people with `reuse: all` do without";
-        vec![optional("pairs", &["dataset/pairs"], doc)]
+        vec![
+            optional("pairs", &["dataset/pairs"], doc),
+            optional("reward", &["model/reward"], "the model that compares, of labeler `model`"),
+        ]
     }
 
     fn outputs() -> Vec<OutputDoc> {
@@ -75,6 +85,8 @@ impl Stage for CollectLabels {
         match &self.labeler {
             Labeler::People(people) => people.collect(cx, &self.ready_when),
             Labeler::Simulated(annotator) => annotator.collect(cx, &self.ready_when, self.seed),
+            Labeler::Model(model) => model.collect(cx, &self.ready_when),
+            Labeler::Judge(judge) => judge.collect(cx, &self.ready_when),
         }
     }
 }

@@ -115,6 +115,7 @@ impl Workshop {
             inputs,
             outputs,
             scratch: text(self.path(&format!("{name}.scratch"))),
+            answers: Some(text(self.path("answers"))),
             execution: Execution { threads: Some(1), ..Execution::default() },
         }
     }
@@ -137,7 +138,13 @@ impl Workshop {
 }
 
 pub fn run_file(path: &Path) -> Ran {
+    run_file_with(path, &[])
+}
+
+/// With further variables in the worker's environment.
+pub fn run_file_with(path: &Path, env: &[(&str, &str)]) -> Ran {
     let mut child = Command::new(WORKER)
+        .envs(env.iter().copied())
         .args(["run".as_ref(), path.as_os_str()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

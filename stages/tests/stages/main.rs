@@ -8,6 +8,7 @@ mod formulas;
 mod golden;
 mod harness;
 mod invariants;
+mod judge;
 mod kinds;
 mod labels;
 mod models;

@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ReadyWhen;
 use super::aggregate::{Decided, decide};
-use super::rows::{Label, is_tie, table};
+use super::rows::{Label, Labeler, is_tie, table};
 use crate::context::{Context, Waiting, advise};
 use crate::data::{Column, Table};
 use crate::kind::Summary;
 
+const PEOPLE: Labeler = Labeler { simulated: false, name: None };
 /// Resamples of the interval of alpha.
 const RESAMPLES: u32 = 1000;
 
@@ -156,7 +157,7 @@ impl People {
         }
         let decided = decide(&used, self.aggregate);
         let labels = material.labels(&decided);
-        cx.write_table("labels", &table(&material.pairs, &labels, false)?)?;
+        cx.write_table("labels", &table(&material.pairs, &labels, PEOPLE)?)?;
         let mut summary = figures(&used, &labels);
         summary.insert("labels/unused_votes".into(), unused as f64);
         summary.extend(material.gold_accuracy().map(|x| ("labels/gold_accuracy".into(), x)));

@@ -44,9 +44,18 @@ pub fn is_tie(choice: &str) -> bool {
     !matches!(choice, "a" | "b")
 }
 
+/// Who compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Labeler<'a> {
+    /// No person did.
+    pub simulated: bool,
+    /// Column `labeler`, where there is more to say.
+    pub name: Option<&'a str>,
+}
+
 /// The labels table: the columns of TRL first, then both sides as they were sampled, then the pairs'
 /// other columns. A column that nobody knows anything for is left out.
-pub fn table(pairs: &Table, labels: &[Label], simulated: bool) -> Result<Table> {
+pub fn table(pairs: &Table, labels: &[Label], by: Labeler) -> Result<Table> {
     let rows: Vec<usize> = labels.iter().map(|l| l.row).collect();
     let pairs = pairs.take(&rows);
     let (a, b) = (pairs.texts("response_a")?, pairs.texts("response_b")?);
@@ -65,7 +74,7 @@ pub fn table(pairs: &Table, labels: &[Label], simulated: bool) -> Result<Table> 
         ("response_a", Column::text(a.iter().copied())),
         ("response_b", Column::text(b.iter().copied())),
         ("choice", Column::text(labels.iter().map(|l| l.choice))),
-        ("simulated", Column::bools(all().map(|_| simulated))),
+        ("simulated", Column::bools(all().map(|_| by.simulated))),
     ])?;
     if labels.iter().any(|l| l.certainty.is_some()) {
         table.set("certainty", Column::Float(labels.iter().map(|l| l.certainty).collect()))?;
@@ -75,6 +84,9 @@ pub fn table(pairs: &Table, labels: &[Label], simulated: bool) -> Result<Table> 
     }
     if labels.iter().any(|l| l.voters.is_some()) {
         table.set("voters", Column::Text(labels.iter().map(|l| l.voters.clone()).collect()))?;
+    }
+    if let Some(name) = by.name {
+        table.set("labeler", Column::text(all().map(|_| name)))?;
     }
     for (name, column) in pairs.columns() {
         if table.column(name).is_none() {

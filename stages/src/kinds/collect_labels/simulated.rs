@@ -5,7 +5,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Label, table};
+use super::rows::{Label, Labeler, table};
 use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
 use crate::data::{Answer, Rule, RuleBook, Table};
@@ -56,7 +56,10 @@ impl Simulated {
             self.rules.len()
         ))?;
         let labels = self.judge(&mut rules, &pairs, seed)?;
-        cx.write_table("labels", &table(&pairs, &labels, true)?)?;
+        cx.write_table(
+            "labels",
+            &table(&pairs, &labels, Labeler { simulated: true, name: None })?,
+        )?;
         let count = |c: &str| labels.iter().filter(|v| v.choice == c).count() as f64;
         let sure = labels.iter().filter(|v| v.choice != "tie").filter_map(|v| v.certainty);
         let sure: Vec<f64> = sure.collect();

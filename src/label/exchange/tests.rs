@@ -1,0 +1,334 @@
+//! Every form once, written by hand, and the way out and in again.
+#![expect(clippy::disallowed_methods, reason = "tests write their own files")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::label::read_pairs;
+use crate::votes::{Effective, Folder, PairText, Side, pair_id};
+
+fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+fn good(path: &Path, form: Option<Form>, names: &Names) -> Vec<Opinion> {
+    let mut bad = Vec::new();
+    let found = read(path, form, names, &mut bad).expect("readable");
+    assert_eq!(bad, []);
+    found
+}
+
+fn import(dir: &Path, path: &Path, annotator: Option<&str>) -> Recorded {
+    let found = good(path, None, &Names::default());
+    let opinions: Vec<(&Path, Opinion)> = found.into_iter().map(|o| (path, o)).collect();
+    record(dir, &opinions, annotator, "2026-01-01T00:00:00Z").expect("recorded")
+}
+
+fn effective(dir: &Path) -> Effective {
+    Effective::of(&Folder::read(dir).expect("readable"))
+}
+
+/// Annotator → choice on the pair, in the terms of the folder.
+fn said(dir: &Path, prompt: &str, one: &str, other: &str) -> Vec<(String, Choice)> {
+    let all = effective(dir);
+    let judged = &all.pairs[&pair_id(prompt, one, other)];
+    judged.ballots.iter().map(|b| (b.annotator.clone(), b.choice)).collect()
+}
+
+fn labels_parquet(path: &Path) {
+    let text = |values: [&str; 4]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("prompt", text(["p0", "p1", "p2", "p3, \"quoted\"\nand long"])),
+        ("chosen", text(["x", "b", "a", "é"])),
+        ("rejected", text(["a", "a", "z", "e"])),
+        ("tie", Arc::new(BooleanArray::from(vec![false, false, true, false])) as ArrayRef),
+        ("strength", Arc::new(Float64Array::from(vec![2.0, 1.0, 0.0, 1.0])) as ArrayRef),
+        ("response_a", text(["x", "a", "a", "e"])),
+        ("response_b", text(["a", "b", "z", "é"])),
+        ("choice", text(["a", "b", "both_bad", "b"])),
+    ])
+    .expect("a batch");
+    let file = std::fs::File::create(path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+}
+
+#[test]
+fn what_is_exported_comes_back_as_the_same_votes() {
+    let dir = tempfile::tempdir().expect("temp");
+    let parquet = dir.path().join("labels.parquet");
+    labels_parquet(&parquet);
+    let whole = |shape| {
+        let labels = super::export(&parquet, shape).expect("exported");
+        assert_eq!((labels.rows, labels.left_out), (4, 0));
+        labels.text
+    };
+    let jsonl = file(dir.path(), "labels.jsonl", &whole(Shape::JsonLines));
+    let csv = file(dir.path(), "labels.csv", &whole(Shape::Csv));
+    let mut forms = Vec::new();
+    for (name, path) in [("1", &parquet), ("2", &jsonl), ("3", &csv)] {
+        let votes = dir.path().join(name);
+        assert_eq!(import(&votes, path, Some("ann")).added["ann"], 4);
+        // Again: nothing new.
+        let again = import(&votes, path, Some("ann"));
+        assert_eq!((again.added["ann"], again.known), (0, 4));
+        forms.push(effective(&votes));
+    }
+    assert_eq!(forms[0], forms[1]);
+    assert_eq!(forms[0], forms[2]);
+    let votes = dir.path().join("1");
+    // `a` sorts first, on whichever side it was sampled.
+    assert_eq!(said(&votes, "p0", "x", "a"), [("ann".to_owned(), Choice::BMuch)]);
+    assert_eq!(said(&votes, "p1", "a", "b"), [("ann".to_owned(), Choice::B)]);
+    assert_eq!(said(&votes, "p2", "z", "a"), [("ann".to_owned(), Choice::BothBad)]);
+    assert_eq!(said(&votes, "p3, \"quoted\"\nand long", "e", "é")[0].1, Choice::B);
+}
+
+#[test]
+fn trl_gets_its_columns_and_no_ties() {
+    let dir = tempfile::tempdir().expect("temp");
+    let parquet = dir.path().join("labels.parquet");
+    labels_parquet(&parquet);
+    let rows = |shape| {
+        let labels = super::export(&parquet, shape).expect("exported");
+        assert_eq!((labels.rows, labels.left_out), (3, 1));
+        let rows = labels.text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(rows(Shape::Trl)[0], json!({"prompt": "p0", "chosen": "x", "rejected": "a"}));
+    assert_eq!(
+        rows(Shape::TrlConversational)[1],
+        json!({
+            "prompt": [{"role": "user", "content": "p1"}],
+            "chosen": [{"role": "assistant", "content": "b"}],
+            "rejected": [{"role": "assistant", "content": "a"}],
+        })
+    );
+    // Both come back as the same preferences.
+    for (name, shape) in [("plain", Shape::Trl), ("turns", Shape::TrlConversational)] {
+        let labels = super::export(&parquet, shape).expect("exported");
+        let path = file(dir.path(), &format!("{name}.jsonl"), &labels.text);
+        let votes = dir.path().join(name);
+        assert_eq!(import(&votes, &path, Some("ann")).added["ann"], 3);
+        assert_eq!(said(&votes, "p0", "x", "a"), [("ann".to_owned(), Choice::B)]);
+    }
+}
+
+#[test]
+fn columns_may_have_any_name_and_choices_many_words() {
+    let dir = tempfile::tempdir().expect("temp");
+    let text = "frage,links,rechts,besser,wer\nq,l,r,links,Ann\nq2,l,r,tie (bothbad),Ann\nq3,l,r,2,Ben B.\nq4,l,r,skip,Ann\n";
+    let path = file(dir.path(), "x.csv", text);
+    let named = |name: &str| Some(name.to_owned());
+    let names = Names {
+        prompt: named("frage"),
+        a: named("links"),
+        b: named("rechts"),
+        choice: named("besser"),
+        annotator: named("wer"),
+        ..Names::default()
+    };
+    let found = good(&path, Some(Form::Columns), &names);
+    let choices: Vec<Choice> = found.iter().map(|o| o.choice).collect();
+    assert_eq!(choices, [Choice::A, Choice::BothBad, Choice::B]);
+    let opinions: Vec<(&Path, Opinion)> = found.into_iter().map(|o| (&*path, o)).collect();
+    let votes = dir.path().join("votes");
+    let recorded = record(&votes, &opinions, None, "2026-01-01T00:00:00Z").expect("recorded");
+    let added: Vec<_> = recorded.added.into_iter().collect();
+    assert_eq!(added, [("ann".to_owned(), 2), ("ben-b".to_owned(), 1)]);
+}
+
+#[test]
+fn transcripts_are_cut_where_they_part() {
+    let dir = tempfile::tempdir().expect("temp");
+    let rows = [
+        json!({"chosen": "\n\nHuman: Hi?\n\nAssistant: Hello there.", "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello."}),
+        json!({"chosen": "\n\nHuman: One\n\nAssistant: two\n\nHuman: Three\n\nAssistant: four",
+               "rejected": "\n\nHuman: One\n\nAssistant: two\n\nHuman: Three\n\nAssistant: go away"}),
+    ];
+    let text: String = rows.iter().map(|r| format!("{r}\n")).collect();
+    let path = file(dir.path(), "hh.jsonl", &text);
+    let votes = dir.path().join("votes");
+    assert_eq!(import(&votes, &path, Some("crowd")).added["crowd"], 2);
+    // `Hello there.` sorts after `Hello.`.
+    assert_eq!(said(&votes, "Hi?", "Hello there.", "Hello.")[0].1, Choice::A);
+    let prompt = "Human: One\n\nAssistant: two\n\nHuman: Three";
+    assert_eq!(said(&votes, prompt, "four", "go away")[0].1, Choice::A);
+    let odd = file(
+        dir.path(),
+        "odd.jsonl",
+        "{\"chosen\": \"x\\n\\nAssistant: 1\", \"rejected\": \"y\\n\\nAssistant: 2\"}\n",
+    );
+    let mut bad = Vec::new();
+    read(&odd, None, &Names::default(), &mut bad).expect("readable");
+    assert!(bad[0].reason.contains("share no beginning"), "{bad:?}");
+}
+
+#[test]
+fn battles_have_winners_judges_and_times() {
+    let dir = tempfile::tempdir().expect("temp");
+    let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+    let battle = |winner: &str, judge: &str, b: &str| {
+        json!({"model_a": "m1", "model_b": "m2", "winner": winner, "judge": judge, "turn": 1,
+               "tstamp": 1_700_000_000.5, "language": "English",
+               "conversation_a": [turn("user", "Why?"), turn("assistant", "Because.")],
+               "conversation_b": [turn("user", "Why?"), turn("assistant", b)]})
+    };
+    let all = json!([
+        battle("model_a", "arena_user_1", "No."),
+        battle("model_b", "arena_user_2", "No."),
+        battle("tie (bothbad)", "arena_user_1", "Yes."),
+        battle("tie", "arena_user_2", "Yes."),
+    ]);
+    let path = file(dir.path(), "arena.json", &all.to_string());
+    let votes = dir.path().join("votes");
+    import(&votes, &path, None);
+    let of = |b: &str| {
+        said(&votes, "Why?", "Because.", b).into_iter().map(|(_, c)| c).collect::<Vec<_>>()
+    };
+    assert_eq!(of("No."), [Choice::A, Choice::B]);
+    assert_eq!(of("Yes."), [Choice::BothBad, Choice::Tie]);
+    let folder = Folder::read(&votes).expect("readable");
+    let vote = &folder.votes["arena_user_1"][0];
+    assert_eq!((vote.shown_left, vote.at.as_str()), (Side::A, "2023-11-14T22:13:20.5Z"));
+}
+
+#[test]
+fn argilla_has_several_users_and_three_ways_to_ask() {
+    let dir = tempfile::tempdir().expect("temp");
+    let fields = json!({"prompt": "p", "response1": "no", "response2": "yes"});
+    let by_question = json!({"fields": fields, "responses": {"preference": [
+        {"value": "response2", "user_id": "3f2A"}, {"value": "response1", "user_id": "77"},
+        {"value": "response1", "user_id": "draft", "status": "draft"}]}});
+    let ranking = json!({"fields": {"instruction": "q", "response-1": "no", "response-2": "yes"}, "responses": [
+        {"user_id": "77", "status": "submitted", "values": {"rank": {"value":
+            [{"value": "response-1", "rank": 2}, {"value": "response-2", "rank": 1}]}}}]});
+    let listed = json!({"fields": {"prompt": "r", "response1": "no", "response2": "yes"},
+        "responses": {"rank": [{"value": ["response1", "response2"], "user_id": "77"}]}});
+    let rating = json!({"fields": {"prompt": "s", "chosen": "yes", "rejected": "no"}, "responses": {
+        "chosen-rating": [{"value": 4, "user_id": "77"}, {"value": 2, "user_id": "3f2A"}],
+        "rejected-rating": [{"value": 1, "user_id": "77"}, {"value": 2, "user_id": "3f2A"}]}});
+    let all = json!([by_question, ranking, listed, rating]);
+    let path = file(dir.path(), "records.json", &all.to_string());
+    let votes = dir.path().join("votes");
+    let recorded = import(&votes, &path, None);
+    let added: Vec<_> = recorded.added.into_iter().collect();
+    assert_eq!(added, [("3f2a".to_owned(), 2), ("77".to_owned(), 4)]);
+    let of = |prompt: &str| said(&votes, prompt, "no", "yes").into_iter().map(|x| x.1).collect();
+    let choices: Vec<Vec<Choice>> = ["p", "q", "r", "s"].map(of).to_vec();
+    assert_eq!(choices[0], [Choice::B, Choice::A]);
+    assert_eq!((&choices[1][..], &choices[2][..]), (&[Choice::B][..], &[Choice::A][..]));
+    assert_eq!(choices[3], [Choice::Tie, Choice::B]);
+}
+
+#[test]
+fn label_studio_has_sides_users_and_times() {
+    let dir = tempfile::tempdir().expect("temp");
+    let result =
+        |side: &str| json!([{"from_name": "pw", "type": "pairwise", "value": {"selected": side}}]);
+    let all = json!([
+        {"id": 1, "data": {"prompt": "p", "answer1": "yes", "answer2": "no"}, "annotations": [
+            {"completed_by": 4, "result": result("left"), "lead_time": 3.25, "created_at": "2026-02-01T10:00:00.000000Z"},
+            {"completed_by": {"id": 5, "email": "Ann.Lee@example.org"}, "result": [{"type": "choices", "value": {"choices": ["right"]}}]},
+            {"completed_by": 6, "result": [], "was_cancelled": true}]},
+    ]);
+    let path = file(dir.path(), "tasks.json", &all.to_string());
+    let votes = dir.path().join("votes");
+    import(&votes, &path, None);
+    let expected = [("ann-lee".to_owned(), Choice::A), ("user-4".to_owned(), Choice::B)];
+    assert_eq!(said(&votes, "p", "yes", "no"), expected);
+    let folder = Folder::read(&votes).expect("readable");
+    let vote = &folder.votes["user-4"][0];
+    // `no` sorts first: it is `a`, and was on the right.
+    assert_eq!((vote.shown_left, vote.ms), (Side::B, 3250));
+    assert_eq!(vote.at, "2026-02-01T10:00:00Z");
+}
+
+#[test]
+fn a_corrected_row_is_a_revision_and_the_old_file_does_not_undo_it() {
+    let dir = tempfile::tempdir().expect("temp");
+    let row = |choice: &str| {
+        json!({"prompt": "p", "response_a": "a", "response_b": "b", "choice": choice}).to_string()
+    };
+    let old = file(dir.path(), "old.jsonl", &row("a"));
+    let new = file(dir.path(), "new.jsonl", &row("b"));
+    let votes = dir.path().join("votes");
+    import(&votes, &old, Some("ann"));
+    import(&votes, &new, Some("ann"));
+    assert_eq!(import(&votes, &old, Some("ann")).known, 1);
+    assert_eq!(said(&votes, "p", "a", "b"), [("ann".to_owned(), Choice::B)]);
+    assert_eq!(Folder::read(&votes).expect("readable").votes["ann"][1].rev, 1);
+    // In one file, the later row counts.
+    let both = file(dir.path(), "both.jsonl", &format!("{}\n{}\n", row("a"), row("tie")));
+    let other = dir.path().join("other");
+    assert_eq!(import(&other, &both, Some("ann")).replaced, 1);
+    assert_eq!(import(&other, &both, Some("ann")).known, 1);
+    assert_eq!(said(&other, "p", "a", "b"), [("ann".to_owned(), Choice::Tie)]);
+}
+
+#[test]
+fn bad_rows_are_named_and_names_must_differ() {
+    let dir = tempfile::tempdir().expect("temp");
+    let text = "{\"prompt\": \"p\", \"chosen\": \"x\", \"rejected\": \"y\"}\n\nhello\n[1]\n\
+                {\"prompt\": \"p\", \"chosen\": \"x\"}\n\
+                {\"prompt\": \"p\", \"chosen\": \"x\", \"rejected\": \"x\"}\n\
+                {\"prompt\": \"p\", \"a\": \"x\", \"b\": \"y\", \"choice\": \"blue\"}\n";
+    let path = file(dir.path(), "bad.jsonl", text);
+    let mut bad = Vec::new();
+    let found = read(&path, None, &Names::default(), &mut bad).expect("readable");
+    assert_eq!(found.len(), 1);
+    let rows: Vec<usize> = bad.iter().map(|b| b.row).collect();
+    assert_eq!(rows, [3, 4, 5, 6, 7]);
+    let text: String = bad.iter().map(|b| format!("{b}\n")).collect();
+    for part in ["bad.jsonl:3: not JSON", "no rejected answer", "same", "`blue` is no choice"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let whose = |names: &[&str]| {
+        let opinions: Vec<(&Path, Opinion)> = names
+            .iter()
+            .map(|n| (&*path, Opinion { annotator: Some((*n).to_owned()), ..found[0].clone() }))
+            .collect();
+        record(&dir.path().join("votes"), &opinions, None, "2026-01-01T00:00:00Z")
+    };
+    assert!(matches!(whose(&["Ann B", "ann-b"]), Err(ExchangeError::Clash { .. })));
+    assert!(matches!(whose(&["é"]), Err(ExchangeError::NoName { .. })));
+    assert!(!dir.path().join("votes").exists(), "nothing was written");
+    let long = whose(&[
+        "a-very-long-name-that-no-file-should-have-but-some-tools-make-up-0000000000000001",
+    ]);
+    assert_eq!(long.expect("shortened").added.keys().next().map(String::len), Some(64));
+    let nobody = record(&dir.path().join("votes"), &[(&*path, found[0].clone())], None, "");
+    assert!(matches!(nobody, Err(ExchangeError::Nameless { .. })));
+    let torn = file(dir.path(), "torn.parquet", "PAR1 and nothing else");
+    assert!(read(&torn, None, &Names::default(), &mut Vec::new()).is_err());
+    let half = file(dir.path(), "half.csv", "prompt,chosen,rejected\np,x\np,x,y\n");
+    let mut bad = Vec::new();
+    assert_eq!(read(&half, None, &Names::default(), &mut bad).expect("readable").len(), 1);
+    assert_eq!(bad[0].row, 2);
+}
+
+#[test]
+fn pairs_are_written_as_a_dataset_that_reads_back() {
+    let dir = tempfile::tempdir().expect("temp");
+    let path = dir.path().join("pairs.parquet");
+    let pairs = [["p".to_owned(), "z".to_owned(), "a".to_owned()]];
+    write_pairs(&path, &pairs).expect("written");
+    assert_eq!(read_pairs(&path).expect("readable"), [PairText::new("p", "z", "a")]);
+    let json = r#"{"prompt": "p", "response_a": "z", "response_b": "a"}"#;
+    let source = file(dir.path(), "pairs.jsonl", json);
+    assert_eq!(read_pairs(&source).expect("readable"), [PairText::new("p", "z", "a")]);
+    let broken = file(dir.path(), "broken.jsonl", &format!("{json}\n{{"));
+    let error = read_pairs(&broken).expect_err("refused").to_string();
+    assert!(error.contains("broken.jsonl:2: not JSON"), "{error}");
+    let bytes = std::fs::read(&path).expect("bytes");
+    write_pairs(&path, &pairs).expect("written");
+    assert_eq!(std::fs::read(&path).expect("bytes"), bytes);
+}

@@ -1,0 +1,143 @@
+//! Labels for other tools: the columns of TRL, CSV, JSON lines, Parquet; pairs as a dataset.
+//! Knows nothing of how labels came about.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use serde_json::{Map, Value, json};
+
+use super::ExchangeError;
+use crate::columns::each_batch;
+use crate::store::write_atomic;
+use crate::votes::pair_id;
+
+/// A form in which labels are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// JSON lines with `prompt`, `chosen`, `rejected`; no ties.
+    Trl,
+    /// The same as lists of messages.
+    TrlConversational,
+    /// All columns, all rows.
+    JsonLines,
+    /// All columns, all rows.
+    Csv,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    pub text: String,
+    pub rows: usize,
+    /// Ties, which the form cannot hold.
+    pub left_out: usize,
+}
+
+/// The labels of a Parquet file in another form.
+///
+/// # Errors
+/// The file is damaged.
+pub fn export(path: &Path, shape: Shape) -> Result<Labels, ExchangeError> {
+    let unreadable = |reason: String| ExchangeError::Unreadable { path: path.to_owned(), reason };
+    let mut rows: Vec<Map<String, Value>> = Vec::new();
+    let mut header: Vec<String> = Vec::new();
+    let mut broken = None;
+    each_batch(path, usize::MAX, |columns| {
+        header = columns.names();
+        match columns.objects() {
+            Ok(objects) => rows.extend(objects),
+            Err(error) => broken = Some(error),
+        }
+    })?;
+    if let Some(error) = broken {
+        return Err(unreadable(error.to_string()));
+    }
+    let wants = |name: &&str| !header.iter().any(|have| have == name);
+    if matches!(shape, Shape::Trl | Shape::TrlConversational)
+        && let Some(name) = ["prompt", "chosen", "rejected"].iter().find(|name| wants(name))
+    {
+        return Err(unreadable(format!("no column `{name}`")));
+    }
+    let all = rows.len();
+    if matches!(shape, Shape::Trl | Shape::TrlConversational) {
+        rows.retain(|row| row.get("tie").and_then(Value::as_bool) != Some(true));
+    }
+    let text = match shape {
+        Shape::Csv => csv_text(&header, &rows).map_err(|e| unreadable(e.to_string()))?,
+        Shape::JsonLines => lines(rows.iter().map(|row| Value::Object(row.clone()))),
+        Shape::Trl => lines(rows.iter().map(|row| {
+            let get = |name: &str| row.get(name).cloned().unwrap_or_default();
+            json!({"prompt": get("prompt"), "chosen": get("chosen"), "rejected": get("rejected")})
+        })),
+        Shape::TrlConversational => lines(rows.iter().map(|row| {
+            let turn = |role: &str, name: &str| {
+                json!([{"role": role, "content": row.get(name).cloned().unwrap_or_default()}])
+            };
+            json!({
+                "prompt": turn("user", "prompt"),
+                "chosen": turn("assistant", "chosen"),
+                "rejected": turn("assistant", "rejected"),
+            })
+        })),
+    };
+    Ok(Labels { text, rows: rows.len(), left_out: all - rows.len() })
+}
+
+fn lines(values: impl Iterator<Item = Value>) -> String {
+    values.map(|value| format!("{value}\n")).collect()
+}
+
+fn csv_text(header: &[String], rows: &[Map<String, Value>]) -> csv::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header)?;
+    for row in rows {
+        let cell = |name: &String| match row.get(name) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        writer.write_record(header.iter().map(cell))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| csv::Error::from(e.into_error()))?;
+    Ok(String::from_utf8(bytes).expect("invariant: text was written"))
+}
+
+/// Writes pairs `[prompt, first answer, second answer]` as `dataset/pairs`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_pairs(path: &Path, pairs: &[[String; 3]]) -> Result<(), ExchangeError> {
+    let failed = |source: std::io::Error| ExchangeError::Write { path: path.to_owned(), source };
+    let texts = |k: usize| StringArray::from_iter_values(pairs.iter().map(|p| p[k].as_str()));
+    let names = pairs.iter().map(|[prompt, a, b]| pair_id(prompt, a, b));
+    let finished = || Arc::new(BooleanArray::from(vec![true; pairs.len()])) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("pair", Arc::new(StringArray::from_iter_values(names)) as ArrayRef),
+        ("prompt", Arc::new(texts(0))),
+        ("response_a", Arc::new(texts(1))),
+        ("response_b", Arc::new(texts(2))),
+        ("finished_a", finished()),
+        ("finished_b", finished()),
+    ])
+    .expect("invariant: the columns are of one length");
+    let bytes = parquet_bytes(&batch).map_err(std::io::Error::other).map_err(failed)?;
+    write_atomic(path, &bytes).map_err(failed)
+}
+
+/// Settings are pinned: equal rows give equal bytes.
+fn parquet_bytes(batch: &RecordBatch) -> parquet::errors::Result<Vec<u8>> {
+    let properties = WriterProperties::builder()
+        .set_created_by("preflow".into())
+        .set_compression(Compression::SNAPPY)
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(bytes)
+}

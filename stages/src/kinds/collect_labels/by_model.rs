@@ -1,0 +1,108 @@
+//! Labels by a reward model: the answer with the higher reward is the better one.
+//! Knows nothing of how the model was trained.
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::no_grad;
+
+use super::rows::{Label, Labeler, is_tie, table};
+use super::{ReadyWhen, enough};
+use crate::context::{Context, advise};
+use crate::data::{Examples, Table};
+use crate::kind::Summary;
+use crate::kinds::train::within;
+use crate::model::{Packed, Scorer};
+use crate::stats::mean;
+
+/// A reward model compares: it prefers a to b with probability σ(reward a − reward b).
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ByModel {
+    /// Rewards closer than this are a tie.
+    #[schemars(range(min = 0.0))]
+    tie_below: f64,
+    /// Answers that are scored together.
+    #[schemars(range(min = 1))]
+    batch: u32,
+}
+
+impl Default for ByModel {
+    fn default() -> Self {
+        Self { tie_below: 0.0, batch: 64 }
+    }
+}
+
+impl ByModel {
+    /// Labels of all pairs whose answers fit the model.
+    ///
+    /// # Errors
+    /// When no model is connected, or there are too few pairs.
+    pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
+        within("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
+        if cx.inputs("reward").is_empty() {
+            let help = "connect it: `reward: STAGE`";
+            return Err(advise("input `reward` is not connected: labeler `model` is one", help));
+        }
+        let pairs = super::pairs(cx)?;
+        enough(&pairs, ready)?;
+        cx.warn(format!(
+            "LABELS BY A MODEL: no person compared these {} pairs; a reward model did",
+            pairs.rows()
+        ))?;
+        let labels = self.compare(cx, &pairs)?;
+        if labels.is_empty() {
+            let help = "use a model with a longer context, or sample shorter answers";
+            return Err(advise("no pair fits the context of the reward model", help));
+        }
+        let by = Labeler { simulated: true, name: Some("model") };
+        cx.write_table("labels", &table(&pairs, &labels, by)?)?;
+        let count = |c: &str| labels.iter().filter(|l| l.choice == c).count() as f64;
+        let sure: Vec<f64> = labels.iter().filter_map(|l| l.certainty).collect();
+        Ok(Summary::from([
+            ("labels".into(), labels.len() as f64),
+            ("labels/ties".into(), labels.iter().filter(|l| is_tie(l.choice)).count() as f64),
+            ("labels/first_share".into(), count("a") / (count("a") + count("b")).max(1.0)),
+            ("labels/certainty".into(), mean(&sure)),
+            ("labels/simulated".into(), 1.0),
+        ]))
+    }
+
+    fn compare(&self, cx: &mut Context, pairs: &Table) -> Result<Vec<Label>> {
+        let folder = cx.path("reward")?.to_owned();
+        let model = Scorer::open(&folder)?.to(cx.device());
+        let vocabulary = cx.vocabulary(&folder)?;
+        let (prompts, a, b) =
+            (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
+        let ends = [pairs.bools("finished_a", true), pairs.bools("finished_b", true)];
+        let both = (0..pairs.rows())
+            .flat_map(|i| [(prompts[i], a[i], ends[0][i]), (prompts[i], b[i], ends[1][i])]);
+        let context = model.0.config.context as usize;
+        let examples = Examples::new(&vocabulary, context, both)?;
+        cx.warn_if(examples.warning(context))?;
+        let mut rewards = vec![None; 2 * pairs.rows()];
+        let chunk = self.batch.max(1) as usize;
+        let sources = examples.sources.chunks(chunk);
+        for (rows, sources) in examples.rows.chunks(chunk).zip(sources) {
+            let device = model.0.params.flat.device();
+            let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
+            let scores = no_grad(|| model.rewards(&packed));
+            for (i, source) in sources.iter().enumerate() {
+                rewards[*source] = Some(scores.double_value(&[i as i64]));
+            }
+            let done = sources.last().map_or(0, |s| s / 2 + 1);
+            cx.progress(done as u64, pairs.rows() as u64, "pairs")?;
+        }
+        let label = |row: usize| {
+            let delta = rewards[2 * row]? - rewards[2 * row + 1]?;
+            let choice = match delta {
+                d if d == 0.0 || d.abs() < self.tie_below => "tie",
+                d if d > 0.0 => "a",
+                _ => "b",
+            };
+            let certainty = Some(1.0 / (1.0 + (-delta.abs()).exp()));
+            Some(Label { certainty, ..Label::single(row, choice) })
+        };
+        Ok((0..pairs.rows()).filter_map(label).collect())
+    }
+}
