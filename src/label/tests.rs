@@ -322,6 +322,25 @@ fn undo_walks_back_to_the_first_vote_and_not_beyond() {
 }
 
 #[test]
+fn a_vote_can_be_revised_and_stands_in_the_history_once() {
+    let dir = tempfile::tempdir().expect("temp");
+    let desk = open(dir.path(), 3);
+    let hand = desk.next("ann", 3, now(0)).expect("asked");
+    for (i, (pair, _)) in (0..).zip(&hand) {
+        let vote = submission(&desk, &format!("v{i}"), pair, Pick::Left, Side::A);
+        desk.vote("ann", &vote, now(i)).expect("kept");
+    }
+    let again = submission(&desk, "again", &hand[0].0, Pick::RightMuch, Side::A);
+    assert_eq!(desk.vote("ann", &again, now(9)).expect("kept").rev, 1);
+    let history = desk.history("ann", 9, now(9)).expect("readable");
+    let said: Vec<(&str, Pick)> = history.iter().map(|p| (p.pair.as_str(), p.pick)).collect();
+    let [first, second, third] = [0, 1, 2].map(|i: usize| hand[i].0.as_str());
+    assert_eq!(said, [(first, Pick::RightMuch), (third, Pick::Left), (second, Pick::Left)]);
+    assert!(desk.history("bob", 9, now(9)).expect("readable").is_empty());
+    assert_eq!(desk.progress("ann", now(9)).expect("known").votes, 3);
+}
+
+#[test]
 fn nobody_takes_back_what_others_said() {
     let dir = tempfile::tempdir().expect("temp");
     let desk = open(dir.path(), 2);

@@ -346,3 +346,62 @@ fn a_browser_that_is_handed_on_does_not_vote_for_the_one_before() {
     assert_eq!(latest(&workspace).len(), 1);
     assert_eq!(workspace.votes().len(), 1);
 }
+
+#[test]
+fn a_link_that_ends_while_the_page_is_open_loses_no_vote() {
+    let workspace = Workspace::new(&pairs(12), "", 0);
+    let words = ["--port", "0", "--annotator", "ann", "--expires", "4s"];
+    let server = Server::start(&workspace, &words);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let chosen = choose(&mut browser, ("1", false, Choice::A));
+    browser.wait("document.getElementById('banner').textContent.includes('ask for a new one')");
+    assert!(!workspace.path("votes").exists());
+    let port = server.port();
+    drop(server);
+    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    sent(&mut browser);
+    assert_kept(&workspace, &[chosen]);
+}
+
+#[test]
+fn the_tab_key_goes_from_what_is_read_to_what_is_chosen() {
+    let workspace = Workspace::new(&pairs(3), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    let mut order = Vec::new();
+    for _ in 0..15 {
+        browser.key("Tab", false);
+        let now = browser.eval(
+            "(document.activeElement.dataset.pick ?? '') + document.activeElement.id \
+             + (document.activeElement.getAttribute('aria-label') ?? '')",
+        );
+        order.push(now.as_str().expect("a name").to_owned());
+    }
+    let expected = [
+        "themeSwitch between light and dark",
+        "Prompt",
+        "Text of answer 1",
+        "Text of answer 2",
+        "left_much",
+        "left",
+        "tie",
+        "right",
+        "right_much",
+        "both_bad",
+        "skip",
+        "undo",
+        "diff",
+        "note",
+        "keys",
+    ];
+    assert_eq!(order, expected);
+    // What has the focus is seen to have it.
+    assert_eq!(browser.eval("getComputedStyle(document.activeElement).outlineStyle"), "solid");
+}
