@@ -2,6 +2,7 @@
 //! Does not know what any column means.
 
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::cast;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
@@ -83,6 +85,33 @@ impl Columns {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
+    }
+
+    /// There is a column of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.batch.column_by_name(name).is_some()
+    }
+
+    /// A hash of each row, by the names and the values of its columns. Good within one process.
+    #[must_use]
+    pub fn row_hashes(&self) -> Vec<u64> {
+        let options = FormatOptions::default();
+        let schema = self.batch.schema();
+        let columns: Vec<_> = schema
+            .fields()
+            .iter()
+            .zip(self.batch.columns())
+            .filter_map(|(f, c)| Some((f.name(), ArrayFormatter::try_new(c, &options).ok()?)))
+            .collect();
+        let row = |i: usize| {
+            let mut hasher = DefaultHasher::new();
+            for (name, column) in &columns {
+                (name, column.value(i).to_string()).hash(&mut hasher);
+            }
+            hasher.finish()
+        };
+        (0..self.rows()).map(row).collect()
     }
 
     fn cast(&self, name: &str, wanted: &DataType) -> Option<ArrayRef> {

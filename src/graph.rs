@@ -27,7 +27,7 @@ pub struct Graph {
 }
 
 /// An artifact nobody makes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GraphSource {
     pub name: String,
     /// Joined to the pipeline file's directory; may hold a glob.
@@ -39,7 +39,11 @@ pub struct GraphSource {
 /// One stage, typed.
 #[derive(Debug, Clone)]
 pub struct GraphStage {
+    /// Unique in the graph.
     pub name: String,
+    /// What the pipeline file calls it: what other stages know it by. Stages of several trials of a
+    /// sweep share one.
+    pub word: String,
     pub kind: String,
     pub version: u32,
     /// Validated, defaulted, canonical: integers as integers, floats as floats.
@@ -61,7 +65,7 @@ pub struct GraphStage {
     pub span: Span,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphInput {
     pub port: String,
     pub many: bool,
@@ -133,12 +137,12 @@ impl Graph {
         all
     }
 
-    /// Name of the stage or source behind a producer.
+    /// What the pipeline file calls the stage or source behind a producer.
     #[must_use]
     pub fn producer_name(&self, producer: Producer) -> &str {
         match producer {
             Producer::Source(i) => &self.sources[i].name,
-            Producer::Output { stage, .. } => &self.stages[stage].name,
+            Producer::Output { stage, .. } => &self.stages[stage].word,
         }
     }
 

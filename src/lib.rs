@@ -22,5 +22,6 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod store;
+pub mod sweep;
 pub mod tensorboard;
 pub mod votes;

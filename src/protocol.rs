@@ -105,7 +105,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         help: Option<String>,
     },
-    /// Last line when people must act first.
+    /// Last line when people must act first. `reason` completes "waiting for people: ".
     Waiting {
         reason: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]

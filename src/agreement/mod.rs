@@ -119,9 +119,33 @@ pub struct Readiness {
     pub ready: bool,
 }
 
-/// Whether the votes on the pairs in use are enough, and agree enough.
+impl Readiness {
+    /// What lacks, completing "waiting for people: "; `None` when nothing does.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        let Self { votes, need, alpha, need_alpha, ready } = *self;
+        if ready {
+            return None;
+        }
+        if votes < need {
+            return Some(format!("{votes} of {need} votes"));
+        }
+        Some(match alpha {
+            Some(alpha) => {
+                format!("agreement {alpha:.2} of {need_alpha:.2} (Krippendorff's alpha)")
+            }
+            None => format!(
+                "agreement of {need_alpha:.2} is asked for, but no two annotators can be compared \
+                 yet"
+            ),
+        })
+    }
+}
+
+/// Whether the votes on the pairs in use are enough, at least one, and agree enough.
 #[must_use]
 pub fn readiness(used: &[&Judged], need: u64, need_alpha: f64) -> Readiness {
+    let need = need.max(1);
     let votes = used.iter().map(|j| j.votes() as u64).sum();
     let alpha = alpha(&Ratings::of(used.iter().copied(), Scale::Strength), Metric::Ordinal);
     let agreed = need_alpha <= -1.0 || alpha.is_some_and(|a| a >= need_alpha);

@@ -39,14 +39,15 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).expect("invariant: the catalog came from JSON") + "\n"
 }
 
-fn table() -> Table {
+/// A table without lines.
+pub fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
 
 /// The rows without the spaces that pad the last column.
-fn text(table: &Table) -> String {
+pub fn text(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -165,6 +166,7 @@ fn type_words(schema: &Value) -> String {
     let words = names.iter().filter(|n| **n != "null").map(|name| match (*name, unit) {
         ("integer" | "number", Some(unit)) => unit.to_owned(),
         ("integer", None) => "whole number".to_owned(),
+        ("string", _) if schema.get("x-source").is_some() => "path".to_owned(),
         ("string", _) => "text".to_owned(),
         ("boolean", _) => "true | false".to_owned(),
         ("array", _) => match schema.get("items") {

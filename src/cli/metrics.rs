@@ -133,8 +133,8 @@ fn as_csv(all: &[Figures]) -> String {
     out
 }
 
-/// RFC 4180: quoted where it must be.
-fn field(text: &str) -> String {
+/// A field of CSV (RFC 4180): quoted where it must be.
+pub fn field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

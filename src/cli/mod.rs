@@ -3,8 +3,9 @@
 
 pub mod check;
 pub mod config;
+pub mod diff;
 pub mod exit;
-pub mod failure;
+mod failure;
 pub mod gc;
 pub mod graph;
 pub mod kinds;
@@ -15,11 +16,14 @@ pub mod plan;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod runs;
 pub mod sample;
-pub mod schema;
+mod schema;
+mod sweep;
 #[cfg(test)]
 mod tests;
-pub mod why;
+pub mod trace;
+mod why;
 pub mod workspace;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -79,10 +83,19 @@ pub enum Verb {
     /// Ask people which answer is better; their votes, in, out and in figures
     #[command(subcommand)]
     Label(label::LabelVerb),
+    /// Many trials of a pipeline: price them, run them, compare them
+    #[command(subcommand)]
+    Sweep(sweep::SweepVerb),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
     /// Print the figures that stages left behind, or write them for TensorBoard
     Metrics(metrics::MetricsArgs),
+    /// List what was run, when, and how it ended
+    Runs(runs::RunsArgs),
+    /// Show what differs between two runs, commits or files
+    Diff(diff::DiffArgs),
+    /// Find what made a file, back to its votes and data
+    Trace(trace::TraceArgs),
     /// Show what a stage's last attempt said
     Logs(logs::LogsArgs),
     /// Find what is wrong in pipeline files, without running anything
@@ -103,7 +116,7 @@ pub enum Verb {
     Verify(gc::VerifyArgs),
     /// (internal) end what a killed run left behind
     #[command(hide = true)]
-    Reaper,
+    Reaper { mark: String },
 }
 
 /// Parses the command line and does what it says.
@@ -143,8 +156,12 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Status(args) => plan::status(args, global, look),
         Verb::Why(args) => why::why(args, global, look),
         Verb::Label(verb) => label::label(verb, global, look),
+        Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
+        Verb::Runs(args) => runs::runs(args, global),
+        Verb::Diff(args) => diff::diff(args, global, look),
+        Verb::Trace(args) => trace::trace(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => Ok(check::run(args, global)),
         Verb::Config(args) => Ok(config::run(args, global)),
@@ -154,8 +171,8 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Report(args) => report::report(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
-        Verb::Reaper => {
-            crate::exec::reaper::main();
+        Verb::Reaper { mark } => {
+            crate::exec::reaper::main(mark);
             Ok(Exit::Done)
         }
     };

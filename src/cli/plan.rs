@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
+use super::label;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::gate;
@@ -29,7 +30,7 @@ pub struct PlanArgs {
 /// One line of the table.
 pub struct Row {
     pub stage: String,
-    /// `reuse`, `run`, `wait`, `gate`.
+    /// `reuse`, `run`, `people` (it lacks their votes), `wait`, `gate`.
     pub state: &'static str,
     pub why: String,
     /// Seconds it took last time, if it ever ran.
@@ -47,7 +48,11 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
         let (state, why, seconds) = match verdict {
             Verdict::Hit(entry) => ("reuse", unmet(plan, stage), Some(entry.made.seconds)),
             Verdict::Miss(_, reason) => {
-                ("run", words::reason(reason), last().map(|e| e.made.seconds))
+                let (state, why) = match label::lack(loaded, plan, stage) {
+                    Some(lack) => ("people", lack),
+                    None => ("run", words::reason(reason)),
+                };
+                (state, why, last().map(|e| e.made.seconds))
             }
             Verdict::Wait(upstream) => {
                 ("wait", waits_for(loaded, plan, upstream), last().map(|e| e.made.seconds))
@@ -74,6 +79,9 @@ fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
         .map(|up| {
             let name = &loaded.graph.stages[*up].name;
             match &plan.verdicts[*up] {
+                Some(Verdict::Miss(..)) if label::lack(loaded, plan, *up).is_some() => {
+                    format!("{name} waits for people")
+                }
                 Some(Verdict::Miss(..)) => format!("{name} runs"),
                 _ => format!("{name} may change"),
             }
@@ -100,15 +108,16 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     }
     let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
     let why = rows.iter().map(|r| r.why.chars().count()).max().unwrap_or(3).clamp(3, 60);
-    let head = format!(" {:<width$}  {:<5}  {:<why$}  {:>6}", "stage", "state", "why", "est");
+    let states = rows.iter().map(|r| r.state.len()).max().unwrap_or(5).max(5);
+    let head = format!(" {:<width$}  {:<states$}  {:<why$}  {:>6}", "stage", "state", "why", "est");
     line(&mut out, look.paint("2", &head).trim_end());
     for row in &rows {
         let style = match row.state {
             "run" => "36",
-            "wait" | "gate" => "33",
+            "wait" | "gate" | "people" => "33",
             _ => "2",
         };
-        let state = look.paint(style, &format!("{:<5}", row.state));
+        let state = look.paint(style, &format!("{:<states$}", row.state));
         let est = match (row.state, row.seconds) {
             ("reuse", _) => "–".to_owned(),
             (_, Some(s)) => words::seconds(s),
@@ -128,10 +137,11 @@ fn last_line(rows: &[Row]) -> String {
         rows.iter().filter(|r| counts(r.state)).filter_map(|r| r.seconds).sum()
     };
     let (run, wait, reused) = (count("run"), count("wait"), count("reuse"));
-    let gated = match count("gate") {
+    let counted = |state, what: &str| match count(state) {
         0 => String::new(),
-        n => format!(" · {n} behind a gate"),
+        n => format!(" · {n} {what}"),
     };
+    let gated = counted("people", "waiting for people") + &counted("gate", "behind a gate");
     if run + wait == 0 && gated.is_empty() {
         return format!(" nothing to do: {reused} reused, saves ~{}", words::seconds(sum(true)));
     }
@@ -181,6 +191,7 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
         let (mark, style, state) = match row.state {
             "reuse" => ("✓", "32", "up to date"),
             "run" => ("✗", "36", "stale"),
+            "people" => ("◌", "33", "waiting"),
             _ => ("◌", "33", "unknown"),
         };
         let mut text = row.why.clone();

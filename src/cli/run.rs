@@ -9,7 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
-use super::workspace;
+use super::label::{Asking, Page};
+use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::exec::process::{GRACE, Processes};
 use crate::plan::Selection;
@@ -17,7 +18,7 @@ use crate::report::Look;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::plain::Plain;
-use crate::run::{self, Inputs, Options, Pools, Reporter};
+use crate::run::{self, Inputs, Options, Pools, Reporter, Summary, Surroundings};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,6 +41,24 @@ pub struct RunArgs {
     /// Run this stage again
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
+    /// After a failure, go on with what does not depend on it
+    #[arg(long, short)]
+    pub keep_going: bool,
+    /// Go on behind this stage's gate though it is not met; what runs then keeps a note of it
+    #[arg(long, value_name = "STAGE")]
+    pub accept_gate: Vec<String>,
+    /// Where a stage waits for people, open its label page and go on when there are enough votes
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten, next_help_heading = "The label page, with --wait")]
+    pub page: Page,
+    #[command(flatten, next_help_heading = None)]
+    pub means: Means,
+}
+
+/// What a run may use of the machine, and how it tells of itself.
+#[derive(Debug, Args)]
+pub struct Means {
     /// Threads to share out among stages [default: all]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<u32>,
@@ -49,12 +68,6 @@ pub struct RunArgs {
     /// Gpus to share out among stages that name `run: { gpus }` [default: all]
     #[arg(long, value_name = "N")]
     pub gpus: Option<u32>,
-    /// After a failure, go on with what does not depend on it
-    #[arg(long, short)]
-    pub keep_going: bool,
-    /// Go on behind this stage's gate though it is not met; what runs then keeps a note of it
-    #[arg(long, value_name = "STAGE")]
-    pub accept_gate: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
@@ -69,18 +82,52 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let loaded = workspace::load(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
+    let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
+    let people = asking.as_ref().map(|a| a as &dyn run::People);
+    let summary =
+        execute(&loaded, selection, &args.means, args.keep_going, people, pipeline, look)?;
+    Ok(exit_of(&summary))
+}
+
+/// The exit code of a run.
+#[must_use]
+pub fn exit_of(summary: &Summary) -> Exit {
+    match summary.exit() {
+        0 => Exit::Done,
+        1 => Exit::StageFailed,
+        2 => Exit::Usage,
+        3 => Exit::Waiting,
+        4 => Exit::Store,
+        _ => Exit::Interrupted,
+    }
+}
+
+/// Brings the selected stages up to date.
+///
+/// # Errors
+/// A source is missing, a stage asks for more than there is, the store fails.
+pub fn execute(
+    loaded: &Loaded,
+    selection: Selection,
+    means: &Means,
+    keep_going: bool,
+    people: Option<&dyn run::People>,
+    global: &Global,
+    look: Look,
+) -> Result<Summary, Failure> {
     let sources = loaded.digest_sources(&selection.wanted)?;
     let options = Options {
         id: run_id(),
         at: jiff::Timestamp::now().to_string(),
-        keep_going: args.keep_going,
-        pools: pools(args)?,
+        keep_going,
+        pools: pools(means)?,
         worker: worker_path(),
         cwd: loaded.dir.clone(),
         command: std::env::args().collect(),
         heads_key: loaded.key.clone(),
+        surroundings: Surroundings::new(loaded.root.clone()),
     };
-    let mut reporter = reporter(args.progress, look, pipeline.json);
+    let mut reporter = reporter(means.progress, look, global.json);
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
@@ -89,6 +136,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
         sources,
         selection,
         executor: &executor,
+        people,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();
@@ -101,18 +149,11 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
     })?;
-    Ok(match summary.exit() {
-        0 => Exit::Done,
-        1 => Exit::StageFailed,
-        2 => Exit::Usage,
-        3 => Exit::Waiting,
-        4 => Exit::Store,
-        _ => Exit::Interrupted,
-    })
+    Ok(summary)
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.
-fn listen() -> mpsc::UnboundedReceiver<()> {
+pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
     let (sender, receiver) = mpsc::unbounded_channel();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         if let Ok(mut signals) = signal(kind) {
@@ -140,11 +181,12 @@ fn reporter(progress: Progress, look: Look, json: bool) -> Box<dyn Reporter> {
     }
 }
 
-/// Sorts by time; two runs of one second differ in the last part.
+/// Sorts by time: the day, the second, its 65,536th part; two processes differ in the last digit.
 fn run_id() -> String {
     let now = jiff::Timestamp::now();
-    let random = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(16);
-    format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xffff)
+    let part = u64::from(now.subsec_nanosecond().unsigned_abs()) * 65_536 / 1_000_000_000;
+    let process = std::process::id() & 0xf;
+    format!("{}-{part:04x}{process:x}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
 /// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.
@@ -161,7 +203,7 @@ pub fn worker_path() -> PathBuf {
         .unwrap_or_else(|| "preflow-worker".into())
 }
 
-fn pools(args: &RunArgs) -> Result<Pools, Failure> {
+fn pools(args: &Means) -> Result<Pools, Failure> {
     let threads = match args.jobs {
         Some(0) => return Err(Failure::usage("--jobs 0: at least one is needed")),
         Some(n) => n,

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::diff::Side;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
@@ -16,6 +17,9 @@ pub struct WhyArgs {
     /// Pipeline file and the stage
     #[arg(value_name = "[FILE] STAGE", required = true)]
     pub words: Vec<String>,
+    /// Why it is not what it was in this run (its id, `last`), commit, or other pipeline file
+    #[arg(long, value_name = "A")]
+    pub against: Option<String>,
 }
 
 /// One step of an explanation.
@@ -39,7 +43,13 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let plan = loaded.plan(&selection)?;
     let target = loaded.graph.find(name).expect("invariant: the selection found it");
     let mut steps = Vec::new();
-    explain(&loaded, &plan, target, &mut steps);
+    match &args.against {
+        None => explain(&loaded, &plan, target, &mut steps),
+        Some(word) => {
+            let side = Side::named(word, &file, pipeline)?;
+            explain_against(&loaded, &plan, &side, target, &mut steps);
+        }
+    }
     let mut out = std::io::stdout().lock();
     if pipeline.json {
         let list: Vec<_> = steps
@@ -112,6 +122,50 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
             }
         };
         steps.push(Step { depth, stage: node.name.clone(), text });
+        todo.extend(causes.into_iter().rev().map(|c| (c, depth + 1)));
+    }
+}
+
+/// Depth first from `target` upwards: how each stage differs from what it is on another side.
+fn explain_against(
+    loaded: &Loaded,
+    plan: &Plan,
+    side: &Side,
+    target: usize,
+    steps: &mut Vec<Step>,
+) {
+    let mut seen = vec![false; loaded.graph.stages.len()];
+    let mut todo = vec![(target, 0)];
+    while let Some((stage, depth)) = todo.pop() {
+        if std::mem::replace(&mut seen[stage], true) {
+            continue;
+        }
+        let name = loaded.graph.stages[stage].name.clone();
+        let now = match &plan.verdicts[stage] {
+            Some(Verdict::Hit(entry)) => Some(&entry.identity),
+            Some(Verdict::Miss(identity, _)) => Some(identity),
+            _ => None,
+        };
+        let then = side.stages.get(&name).map(|known| known.identity.as_ref());
+        let mut causes = Vec::new();
+        let text = match (now, then) {
+            (_, None) => format!("is not in {}", side.label),
+            (Some(now), Some(Some(then))) => {
+                let changes = now.changes_from(then);
+                if changes.is_empty() {
+                    format!("is the same as in {}", side.label)
+                } else {
+                    let reason = Reason::Changed { changes };
+                    causes = upstream_causes(loaded, stage, &reason);
+                    long_reason(&reason)
+                }
+            }
+            _ => {
+                causes = loaded.graph.upstream(stage);
+                "cannot be compared before something upstream has run".to_owned()
+            }
+        };
+        steps.push(Step { depth, stage: name, text });
         todo.extend(causes.into_iter().rev().map(|c| (c, depth + 1)));
     }
 }

@@ -90,14 +90,23 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
     let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.sets)?;
     let graph = Graph::resolve(&pipeline, &Catalog::builtin())?;
+    let (dir, root, key) = whereabouts(file)?;
+    let store = open_store(args, &root)?;
+    Ok(Loaded { graph, store, dir, root, key })
+}
+
+/// Directory of a file, top of the workspace around it, and its path within.
+///
+/// # Errors
+/// The current directory is gone.
+pub fn whereabouts(file: &Path) -> Result<(PathBuf, PathBuf, String), Failure> {
     let absolute = std::path::absolute(file)
         .map_err(|e| Failure::usage(format!("cannot find `{}`: {e}", file.display())))?;
     let absolute = absolute.canonicalize().unwrap_or(absolute);
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let root = workspace_root(&dir);
-    let store = open_store(args, &root)?;
     let key = absolute.strip_prefix(&root).unwrap_or(&absolute).display().to_string();
-    Ok(Loaded { graph, store, dir, root, key })
+    Ok((dir, root, key))
 }
 
 /// Opens the store of the workspace at `root`, or the one that the user named.

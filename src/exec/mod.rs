@@ -1,6 +1,8 @@
 //! Execution of one task, and every way it can end.
 //! Knows nothing of the store, the graph or YAML.
 
+mod figures;
+pub mod git;
 pub mod process;
 pub mod reaper;
 pub mod scripted;

@@ -14,8 +14,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::reaper::Reaper;
-use super::{Executor, Outcome, Program, Running, Stop, Task};
+use super::reaper::{MARK, Reaper};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -73,7 +73,7 @@ async fn perform(
     reaper: &Reaper,
     grace: Duration,
 ) -> Outcome {
-    let mut child = match spawn(&task) {
+    let mut child = match spawn(&task, reaper.expect()) {
         Ok(child) => child,
         Err(e) => return cannot_start(&task, &e),
     };
@@ -101,7 +101,7 @@ async fn perform(
     conclude(&task, ended, listener)
 }
 
-fn spawn(task: &Task) -> io::Result<Child> {
+fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(task.logs.join("log.txt"))?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
@@ -121,6 +121,7 @@ fn spawn(task: &Task) -> io::Result<Child> {
             for (port, path) in &task.spec.outputs {
                 command.env(format!("OUT_{}", port.replace('-', "_")), path);
             }
+            command.env("FIGURES", figures::path(&task.logs));
             command.stdin(Stdio::null()).stdout(log.try_clone()?);
             command
         }
@@ -140,6 +141,7 @@ fn spawn(task: &Task) -> io::Result<Child> {
         let list: Vec<String> = task.gpus.iter().map(u32::to_string).collect();
         command.env("CUDA_VISIBLE_DEVICES", list.join(","));
     }
+    command.env(MARK, mark);
     command.stderr(log).current_dir(&task.cwd).process_group(0);
     command.spawn()
 }
@@ -329,11 +331,14 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
     };
     if !seen.protocol {
         return match status.code() {
-            Some(0) => Outcome::Done {
-                summary: Default::default(),
-                worker: "program".into(),
-                backend: String::new(),
-                device: "cpu".into(),
+            Some(0) => match figures::read(&task.logs) {
+                Ok(summary) => Outcome::Done {
+                    summary,
+                    worker: "program".into(),
+                    backend: String::new(),
+                    device: "cpu".into(),
+                },
+                Err(outcome) => outcome,
             },
             _ => Outcome::Crashed { how: describe(status), tail, help: hint(status) },
         };

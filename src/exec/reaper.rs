@@ -11,25 +11,35 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// Tells the reaper process which groups live. It is started with the first one.
+/// Variable by which a process is known to belong to an orchestrator, whatever it became: one may
+/// be killed between the start of a child and telling of it.
+pub const MARK: &str = "PREFLOW_RUN";
+
+/// Tells the reaper process which groups live. It is started before the first one.
 pub struct Reaper {
     command: Vec<PathBuf>,
+    mark: String,
     child: RefCell<Option<Child>>,
 }
 
 impl Reaper {
     #[must_use]
     pub fn new(command: Vec<PathBuf>) -> Self {
-        Self { command, child: RefCell::new(None) }
+        let mark = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        Self { command, mark, child: RefCell::new(None) }
     }
 
-    /// A group was started.
-    pub fn born(&self, group: Pid) {
+    /// A process is about to be started. What it must find in [`MARK`].
+    pub fn expect(&self) -> &str {
         let mut child = self.child.borrow_mut();
         if child.is_none() {
             *child = self.start();
         }
-        drop(child);
+        &self.mark
+    }
+
+    /// A group was started.
+    pub fn born(&self, group: Pid) {
         self.say('+', group);
     }
 
@@ -50,6 +60,7 @@ impl Reaper {
         let (program, arguments) = self.command.split_first()?;
         std::process::Command::new(program)
             .args(arguments)
+            .arg(&self.mark)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -62,24 +73,30 @@ impl Reaper {
 impl Drop for Reaper {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.borrow_mut().take() {
-            drop(child.stdin.take());
+            if let Some(mut stdin) = child.stdin.take() {
+                let _ = stdin.write_all(b".\n");
+            }
             let _ = child.wait();
         }
     }
 }
 
-/// Body of the reaper process: reads `+group` and `-group` lines until its parent is gone, then
-/// ends the groups that are left: TERM, two seconds, KILL.
-pub fn main() {
+/// Body of the reaper process: reads `+group` and `-group` lines until its parent says `.`, or is
+/// gone; then it ends the groups that are left, and those of processes with this mark: TERM, two seconds, KILL.
+pub fn main(mark: &str) {
     let mut groups: BTreeSet<i32> = BTreeSet::new();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let Some((sign, number)) = line.split_at_checked(1) else { continue };
+        if sign == "." {
+            return;
+        }
         let Ok(number) = number.parse() else { continue };
         match sign {
             "+" => groups.insert(number),
             _ => groups.remove(&number),
         };
     }
+    groups.extend(marked(mark));
     let alive = |groups: &BTreeSet<i32>| -> Vec<Pid> {
         let pids = groups.iter().filter_map(|g| Pid::from_raw(*g));
         pids.filter(|g| test_kill_process_group(*g).is_ok()).collect()
@@ -97,4 +114,17 @@ pub fn main() {
     for group in alive(&groups) {
         let _ = kill_process_group(group, Signal::KILL);
     }
+}
+
+/// Groups of the processes that were started with this mark, where `/proc` tells.
+fn marked(mark: &str) -> Vec<i32> {
+    let wanted = format!("{MARK}={mark}");
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let groups = processes.filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        let environment = std::fs::read(process.path().join("environ")).ok()?;
+        let is_ours = environment.split(|b| *b == 0).any(|v| v == wanted.as_bytes());
+        is_ours.then(|| rustix::process::getpgid(Some(pid)).ok()).flatten()
+    });
+    groups.map(|group| group.as_raw_nonzero().get()).collect()
 }

@@ -199,6 +199,18 @@ fn a_stop_reaches_the_worker_as_term() {
 }
 
 #[test]
+fn a_program_reports_figures_by_writing_them_down() {
+    let script = r#"echo made > "$OUT_out"; echo '{"accuracy": 0.5, "lost": null}' > "$FIGURES""#;
+    let ran = perform(script, false, None, None);
+    let Outcome::Done { summary, .. } = &ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!(summary["accuracy"], Some(0.5));
+    assert_eq!(summary["lost"], None);
+    let ran = perform("echo 'accuracy: 1' > \"$FIGURES\"", false, None, None);
+    let Outcome::Failed { message, help, .. } = &ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert!(message.contains("figures") && help.as_ref().is_some_and(|h| h.contains("FIGURES")));
+}
+
+#[test]
 fn a_program_finds_its_ports_in_the_environment_and_little_else() {
     let ran = perform("echo made > \"$OUT_out\"; env > env.txt", false, None, None);
     assert!(matches!(ran.outcome, Outcome::Done { .. }), "{:?}", ran.outcome);

@@ -301,6 +301,7 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
     }
     Some(GraphStage {
         name: draft.stage.name.name.clone(),
+        word: draft.stage.name.name.clone(),
         kind: kind.name.clone(),
         version: kind.version,
         files: draft.params.files.into_iter().map(|f| (f.pointer, f.port)).collect(),

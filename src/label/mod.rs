@@ -1,15 +1,29 @@
 //! Labelling: what there is to ask, who is asked what next, how the answers are kept.
 //! Knows nothing of stages that run, nor of YAML.
 
+mod api;
 mod assignment;
+mod books;
+mod desk;
 pub mod exchange;
+mod guard;
+mod leases;
+mod link;
+mod page;
 mod quality;
+mod queue;
+mod routes;
+mod server;
+mod stamps;
+pub mod text;
 
 pub use crate::agreement::Readiness;
 pub use assignment::{
     Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
     Reuse, read_disagreement, read_gold, read_pairs,
 };
+pub use desk::{Desk, DeskError, Item, Past, Pick, Progress, Submission};
 pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
+pub use server::{Links, Options, ServeError, serve};

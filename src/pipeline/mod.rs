@@ -14,7 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
-pub use params::{Param, suggest};
+pub use params::{Overrides, Param, suggest};
 pub use read::{check_name, is_name};
 pub use yaml::Files;
 
@@ -66,9 +66,34 @@ pub fn load(
     profile: Option<&str>,
     sets: &[String],
 ) -> Result<Pipeline, Vec<Diagnostic>> {
+    read(&open(path)?, &Overrides { profile, sets, trial: &[] })
+}
+
+/// A YAML file, read once for all trials of a sweep.
+#[derive(Debug, Clone)]
+pub struct Document {
+    pub path: String,
+    /// Its tree, whatever it is for.
+    pub tree: Node,
+}
+
+/// Reads a YAML file.
+///
+/// # Errors
+/// It is no regular file, is too large, cannot be read, or is no YAML.
+pub fn open(path: &str) -> Result<Document, Vec<Diagnostic>> {
     let text = read_file(Path::new(path))
         .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])?;
-    parse(path, &text, profile, sets, Rc::new(read_file))
+    let tree = yaml::parse(path, &text, Some(Rc::new(read_file)))?;
+    Ok(Document { path: path.to_owned(), tree })
+}
+
+/// The pipeline of a document, with these params.
+///
+/// # Errors
+/// Every problem that was found.
+pub fn read(document: &Document, overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
+    finish(&document.path, document.tree.clone(), overrides)
 }
 
 /// Reads the text of a pipeline; `files` serves what it includes.
@@ -80,8 +105,12 @@ pub fn parse(
     files: Files,
 ) -> Result<Pipeline, Vec<Diagnostic>> {
     let root = yaml::parse(path, text, Some(files))?;
+    finish(path, root, &Overrides { profile, sets, trial: &[] })
+}
+
+fn finish(path: &str, root: Node, overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let pipeline = read::pipeline(path, root, profile, sets, &mut problems);
+    let pipeline = read::pipeline(path, root, overrides, &mut problems);
     match pipeline {
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
         _ => {

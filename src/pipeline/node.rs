@@ -50,6 +50,8 @@ pub enum Origin {
     Profile { name: String, span: Span },
     /// The command line: `name=value`.
     Set(String),
+    /// A trial of a sweep.
+    Sweep(Span),
 }
 
 impl std::fmt::Display for Origin {
@@ -57,6 +59,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::File(span) => write!(f, "{}", place(span)),
             Self::Profile { name, span } => write!(f, "profile {name}, {}", place(span)),
+            Self::Sweep(span) => write!(f, "{}", place(span)),
             Self::Set(given) => write!(f, "--set {given}"),
         }
     }

@@ -12,6 +12,17 @@ const INSERT_LIMIT: usize = 16 * 1024 * 1024;
 /// Deepest value that a param may hold.
 const DEPTH_LIMIT: usize = 48;
 
+/// Who may give params other values than the file: each overrides those before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides<'a> {
+    /// Name of a profile of the file.
+    pub profile: Option<&'a str>,
+    /// Params of one trial of a sweep.
+    pub trial: &'a [(Key, Node)],
+    /// Of the command line: `name=value`, the value in YAML.
+    pub sets: &'a [String],
+}
+
 /// A param with the value it has after every override.
 #[derive(Debug, Clone)]
 pub struct Param {
@@ -30,12 +41,11 @@ pub struct Params {
 }
 
 impl Params {
-    /// `params` of the file, overridden by `profile`, overridden by `sets`.
+    /// `params` of the file, overridden by a profile, by a trial, and by the command line.
     pub fn resolve(
         declared: &[(Key, Node)],
         profiles: &[(Key, Node)],
-        profile: Option<&str>,
-        sets: &[String],
+        overrides: &Overrides,
         problems: &mut Vec<Diagnostic>,
     ) -> Self {
         let all = declared.iter().map(|(name, value)| Param {
@@ -44,8 +54,11 @@ impl Params {
             origin: Origin::File(value.span.clone()),
         });
         let mut params = Self { all: all.collect(), budget: INSERT_LIMIT, visible: 0 };
-        params.apply_profiles(profiles, profile, problems);
-        for set in sets {
+        params.apply_profiles(profiles, overrides.profile, problems);
+        for (key, value) in overrides.trial {
+            params.apply_trial(key, value, problems);
+        }
+        for set in overrides.sets {
             params.apply_set(set, problems);
         }
         for i in 0..params.all.len() {
@@ -95,6 +108,20 @@ impl Params {
                         Origin::Profile { name: profile.name.clone(), span: value.span.clone() };
                 }
             }
+        }
+    }
+
+    fn apply_trial(&mut self, key: &Key, value: &Node, problems: &mut Vec<Diagnostic>) {
+        match self.find(&key.name) {
+            Some(i) => {
+                self.all[i].value = value.clone();
+                self.all[i].origin = Origin::Sweep(value.span.clone());
+            }
+            None => problems.push(self.unknown(
+                &key.name,
+                format!("the sweep sets unknown param `{}`", key.name),
+                Some(key.span.clone()),
+            )),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::node::{Key, Node, NodeValue};
-use super::params::{Params, is_word};
+use super::params::{Overrides, Params, is_word};
 use super::{Pipeline, Source, Stage, Word};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
 
@@ -16,8 +16,7 @@ const TOP_LEVEL: [&str; 6] = ["preflow", "name", "params", "profiles", "sources"
 pub fn pipeline(
     path: &str,
     root: Node,
-    profile: Option<&str>,
-    sets: &[String],
+    overrides: &Overrides,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Pipeline> {
     let (entries, start) = match root {
@@ -51,7 +50,7 @@ pub fn pipeline(
         );
     }
     let profiles = section(top.profiles.take(), "profiles", problems);
-    let mut params = Params::resolve(&declared, &profiles, profile, sets, problems);
+    let mut params = Params::resolve(&declared, &profiles, overrides, problems);
     let sources = section(top.sources.take(), "sources", problems)
         .into_iter()
         .filter_map(|(key, value)| source(key, value, &mut params, problems))

@@ -90,14 +90,9 @@ impl Plain {
                 }
                 Some(text)
             }
-            RunEvent::StageWaiting { stage, reason, have, need } => {
-                let count = match (have, need) {
-                    (Some(have), Some(need)) if !reason.contains(&format!("{have} of {need}")) => {
-                        format!(": {have} of {need}")
-                    }
-                    _ => String::new(),
-                };
-                let text = format!("waiting for people: {}{count}", clean(reason));
+            RunEvent::StageWaiting { stage, reason, remedy, .. } => {
+                let remedy = remedy.as_ref().map(|r| format!("    → {r}")).unwrap_or_default();
+                let text = format!("waiting for people: {}{remedy}", clean(reason));
                 Some(self.row("◌", "33", stage, &text))
             }
             RunEvent::StageBlocked { stage, by } if look.verbose => {

@@ -13,10 +13,10 @@ use crate::protocol::InputSpec;
 use crate::store::{EntryOutput, Health, Slot, Store, StoreError};
 
 /// Input port → what is connected, as the task is told.
-type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
+pub(super) type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
 
 /// Producing stage and object, to be read in full before use.
-type Checks = Vec<(usize, EntryOutput)>;
+pub(super) type Checks = Vec<(usize, EntryOutput)>;
 
 impl Machine<'_> {
     pub(super) fn attempt(&mut self, stage: usize, slot: Slot, mut attempt: Attempt) {
@@ -69,7 +69,7 @@ impl Machine<'_> {
     }
 
     /// Paths of the inputs, and the objects among them whose bytes nobody has read in this run.
-    fn task_inputs(&mut self, stage: usize) -> Result<(InputSpecs, Checks), StoreError> {
+    pub(super) fn task_inputs(&mut self, stage: usize) -> Result<(InputSpecs, Checks), StoreError> {
         let graph = self.inputs.graph;
         let mut checks = Vec::new();
         let mut all = BTreeMap::new();

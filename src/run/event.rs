@@ -84,6 +84,9 @@ pub enum RunEvent {
         reason: String,
         have: Option<u64>,
         need: Option<u64>,
+        /// The command that lets people act.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     },
     /// Cannot run because `by` did not come to its end.
     StageBlocked {

@@ -83,6 +83,24 @@ pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
         .collect())
 }
 
+/// First and last line of a journal; the rest is not looked at.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn ends(path: &Path) -> std::io::Result<(Option<Line>, Option<Line>)> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = fs::File::open(path)?;
+    let mut first = Vec::new();
+    BufReader::new(&mut file).read_until(b'\n', &mut first)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let parse = |line: &[u8]| serde_json::from_slice::<Line>(line).ok();
+    let last = tail.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    Ok((parse(&first), parse(last)))
+}
+
 /// Ids of all runs in the store, newest first.
 #[must_use]
 pub fn runs(store: &Store) -> Vec<String> {

@@ -88,6 +88,8 @@ pub struct Machine<'a> {
     pub(super) begun: Instant,
     pub(super) interrupts: u32,
     pub(super) halted: bool,
+    /// Turns true when nobody need wait for people any longer.
+    pub(super) leave: watch::Sender<bool>,
     pub(super) storage: bool,
     pub(super) writable: bool,
 }
@@ -149,6 +151,7 @@ impl<'a> Machine<'a> {
             begun: Instant::now(),
             interrupts: 0,
             halted: false,
+            leave: watch::channel(false).0,
             storage: false,
             writable: false,
             inputs,
@@ -203,6 +206,7 @@ impl<'a> Machine<'a> {
                 self.active -= 1;
                 self.ready.insert(stage);
             }
+            Message::Answered(stage, answer) => self.answered(stage, answer),
             Message::Interrupt => self.interrupt(),
         }
         Ok(())
@@ -347,9 +351,15 @@ impl<'a> Machine<'a> {
 
     fn interrupt(&mut self) {
         self.interrupts += 1;
-        self.halted = true;
+        self.halt();
         self.tell(RunEvent::Interrupted { times: self.interrupts });
         let _ = self.stop.send(if self.interrupts > 1 { Stop::Now } else { Stop::Gently });
+    }
+
+    /// Nothing more is started.
+    pub(super) fn halt(&mut self) {
+        self.halted = true;
+        self.leave.send_replace(true);
     }
 
     pub(super) fn name(&self, stage: usize) -> String {

@@ -12,6 +12,7 @@ mod gates;
 pub mod journal;
 mod machine;
 mod outcome;
+mod people;
 pub mod pools;
 mod task;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 pub use event::{Reporter, RunEvent, Totals};
+pub use people::{Answer, People};
 pub use pools::{Impossible, Pools};
 
 use crate::exec::{Executor, Outcome, Stop};
@@ -49,6 +51,35 @@ pub struct Options {
     pub command: Vec<String>,
     /// Key of the pipeline's heads: its path within the workspace.
     pub heads_key: String,
+    /// Where the workspace stands and what it runs on; asked when something has run.
+    pub surroundings: Surroundings,
+}
+
+/// What is on record beside each entry, and decides nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Top of the workspace.
+    pub root: PathBuf,
+    known: std::cell::OnceCell<(String, String)>,
+}
+
+impl Surroundings {
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, known: std::cell::OnceCell::new() }
+    }
+
+    /// Commit of the workspace and model of the processor.
+    fn known(&self) -> &(String, String) {
+        self.known.get_or_init(|| {
+            let commit = crate::exec::git::commit(&self.root);
+            let dirty = if commit.dirty { "+" } else { "" };
+            let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let model = text.lines().find_map(|l| l.strip_prefix("model name"));
+            let model = model.and_then(|l| l.split_once(':')).map_or("", |(_, name)| name.trim());
+            (format!("{}{dirty}", commit.id), model.to_owned())
+        })
+    }
 }
 
 /// What a run needs and leaves alone.
@@ -59,6 +90,8 @@ pub struct Inputs<'a> {
     pub sources: Vec<Option<SourceDigest>>,
     pub selection: Selection,
     pub executor: &'a dyn Executor,
+    /// Whom to ask when a stage waits for people; `None`: it goes on waiting after the run.
+    pub people: Option<&'a dyn People>,
 }
 
 /// How a run ended.
@@ -100,6 +133,8 @@ enum Message {
     Published(Box<committer::Published>),
     /// Time to look again whether another process is done.
     LookAgain(usize),
+    /// People gave their word, or nobody waits for it any longer.
+    Answered(usize, Answer),
     Interrupt,
 }
 

@@ -29,6 +29,7 @@ impl Machine<'_> {
                     return Ok(());
                 }
                 let accepted = self.acceptances(stage);
+                let (commit, cpu) = self.options.surroundings.known().clone();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {
@@ -42,6 +43,9 @@ impl Machine<'_> {
                     reason: serde_json::to_value(&attempt.reason).unwrap_or_default(),
                     summary,
                     notes: attempt.notes.clone(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    commit,
+                    cpu,
                     accepted,
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
@@ -53,10 +57,9 @@ impl Machine<'_> {
             Outcome::Waiting { reason, have, need } => {
                 drop(slot);
                 self.release(stage);
-                self.states[stage] = State::Waiting;
-                let name = self.name(stage);
-                self.tell(RunEvent::StageWaiting { stage: name, reason, have, need });
-                self.block_downstream(stage);
+                let (name, remedy) = (self.name(stage), self.remedy(stage));
+                self.tell(RunEvent::StageWaiting { stage: name, reason, have, need, remedy });
+                self.wait_for_people(stage);
             }
             Outcome::Cancelled => {
                 drop(slot);
@@ -109,7 +112,9 @@ impl Machine<'_> {
 
     pub(super) fn fail(&mut self, stage: usize) {
         self.states[stage] = State::Failed;
-        self.halted |= !self.options.keep_going;
+        if !self.options.keep_going {
+            self.halt();
+        }
         self.block_downstream(stage);
     }
 

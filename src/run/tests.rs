@@ -16,6 +16,7 @@ use crate::graph::Graph;
 use crate::plan::Selection;
 use crate::report::words;
 use crate::store::Store;
+use crate::votes::{self, Choice, Ledger, Side, Vote};
 
 /// A store and a script, run several times.
 struct World {
@@ -27,6 +28,36 @@ struct World {
     interrupt_at: Option<&'static str>,
     accepted: Vec<String>,
     pipeline: String,
+    people: Option<Crowd>,
+}
+
+/// People who give their word a number of times, then never again.
+struct Crowd {
+    answers: std::cell::Cell<u32>,
+    source: std::path::PathBuf,
+}
+
+impl super::People for Crowd {
+    fn ask(
+        &self,
+        _: usize,
+        inputs: BTreeMap<String, Vec<crate::protocol::InputSpec>>,
+        mut leave: tokio::sync::watch::Receiver<bool>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = super::Answer>>> {
+        assert!(Path::new(&inputs["i"][0].paths[0]).exists(), "what the stage reads is there");
+        let left = self.answers.get();
+        self.answers.set(left.saturating_sub(1));
+        let source = self.source.clone();
+        Box::pin(async move {
+            if left == 0 {
+                let _ = leave.wait_for(|leave| *leave).await;
+                return None;
+            }
+            std::fs::write(&source, format!("{left} more\n")).expect("write");
+            let store = Store::open(&source.with_file_name("cache")).expect("store");
+            Some(vec![(0, store.digest_source(&source.to_string_lossy()).expect("there"))])
+        })
+    }
 }
 
 #[derive(Default)]
@@ -95,7 +126,16 @@ impl World {
         let dir = tempfile::tempdir().expect("temp dir");
         std::fs::write(dir.path().join("src.txt"), "text\n").expect("write");
         let (accepted, pipeline) = (Vec::new(), PIPELINE.to_owned());
-        Self { dir, runs: 0, threads: 1, keep_going: false, interrupt_at: None, accepted, pipeline }
+        Self {
+            dir,
+            runs: 0,
+            threads: 1,
+            keep_going: false,
+            interrupt_at: None,
+            accepted,
+            pipeline,
+            people: None,
+        }
     }
 
     fn store(&self) -> Store {
@@ -111,7 +151,14 @@ impl World {
         let pipeline = crate::pipeline::load(&file.to_string_lossy(), None, &sets).expect("loads");
         let graph = Graph::resolve(&pipeline, &Catalog::builtin()).expect("resolves");
         let store = Arc::new(self.store());
-        let sources = graph.sources.iter().map(|s| store.digest_source(&s.path).ok()).collect();
+        let sources = graph.sources.iter().map(|s| match s.port_type.as_str() {
+            votes::PORT_TYPE => {
+                let folder = votes::Folder::read(Path::new(&s.path)).expect("votes");
+                Some(store.digest_content(votes::Effective::of(&folder).to_bytes()))
+            }
+            _ => store.digest_source(&s.path).ok(),
+        });
+        let sources = sources.collect();
         let selection = Selection::new(&graph, &[], &[], &force).expect("known stages");
         let selection = selection.accepting(&graph, &self.accepted).expect("known stages");
         let options = Options {
@@ -123,13 +170,15 @@ impl World {
             cwd: self.dir.path().to_owned(),
             command: vec![],
             heads_key: "p.yaml".into(),
+            surroundings: super::Surroundings::default(),
         };
         let (sender, interrupts) = mpsc::unbounded_channel();
         let mut recorder = Recorder {
             interrupt_at: self.interrupt_at.map(|at| (at, Some(sender))),
             ..Recorder::default()
         };
-        let inputs = Inputs { graph: &graph, store, sources, selection, executor: &script };
+        let people = self.people.as_ref().map(|p| p as &dyn super::People);
+        let inputs = Inputs { graph: &graph, store, sources, selection, executor: &script, people };
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -277,6 +326,86 @@ fn waiting_blocks_only_its_descendants_and_exits_3() {
     side done
     2 done · 1 waiting · 1 blocked, exit 3
     ");
+}
+
+#[test]
+fn votes_are_an_input_and_what_changed_is_told_in_votes() {
+    let mut world = World {
+        pipeline: "preflow: 1\nsources: { src: { path: src.txt, as: pairs } }\nstages:\n  labels:\n    \
+                   kind: collect_labels\n    pairs: src\n    labeler: { people: { votes: votes } }\n"
+            .to_owned(),
+        ..World::new()
+    };
+    let folder = world.dir.path().join("votes");
+    let vote = |pair: &str, choice, rev| {
+        let ledger = Ledger::new(&folder, "ann").expect("a name");
+        let (pair, at, note, id) = (pair.to_owned(), String::new(), String::new(), String::new());
+        let vote =
+            Vote { pair, choice, shown_left: Side::A, ms: 1, at, note, rev, id, repeat: false };
+        ledger.append(&[vote], &[]).expect("written");
+    };
+    let mut run = || world.run(&[], &[], Scripted::default());
+    let start = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    assert_eq!(start(run()), "labels starts, attempt 1: never run");
+    vote("p", Choice::A, 0);
+    vote("q", Choice::Tie, 0);
+    assert_eq!(start(run()), "labels starts, attempt 1: +2 votes");
+    vote("p", Choice::Retracted, 1);
+    vote("p", Choice::A, 2);
+    vote("r", Choice::Skip, 0);
+    assert_eq!(start(run()), "labels reused");
+    vote("p", Choice::B, 3);
+    vote("q", Choice::Retracted, 1);
+    vote("r", Choice::BMuch, 1);
+    let told = "labels starts, attempt 1: +1 vote, 1 revised, 1 taken back";
+    assert_eq!(start(run()), told);
+    // Another place for the same votes is no change.
+    std::fs::rename(&folder, world.dir.path().join("moved")).expect("moved");
+    world.pipeline = world.pipeline.replace("votes: votes", "votes: moved");
+    assert_eq!(start(world.run(&[], &[], Scripted::default())), "labels reused");
+    // What the votes amounted to is kept as long as what was made of them.
+    let store = world.store();
+    let keep = store.fingerprints().expect("listed").into_iter().collect();
+    let garbage = store.find_garbage(&keep, &[], std::time::Duration::ZERO).expect("found");
+    assert_eq!(garbage.objects, vec![]);
+    let last = store.heads("p.yaml").stages["labels"];
+    let garbage = store.find_garbage(&[last].into(), &[], std::time::Duration::ZERO);
+    assert_eq!(garbage.expect("found").objects.len(), 2, "the earlier states of the votes");
+}
+
+fn crowd(world: &World, answers: u32) -> Crowd {
+    Crowd { answers: answers.into(), source: world.dir.path().join("src.txt") }
+}
+
+#[test]
+fn people_who_answer_during_the_run_let_it_go_on() {
+    let mut world = World::new();
+    world.people = Some(crowd(&world, 2));
+    let waiting = || {
+        let (have, need) = (Some(1), Some(9));
+        Act::End(Outcome::Waiting { reason: "too few votes".into(), have, need })
+    };
+    let script = Scripted::new([("side", vec![waiting(), waiting()])]);
+    let text = world.run(&[], &[], script);
+    assert_eq!(text.matches("side waits: too few votes").count(), 2, "{text}");
+    assert_eq!(text.matches("side starts").count(), 3, "{text}");
+    assert!(text.ends_with("4 done, exit 0"), "{text}");
+    // What was made is what the last word says: nothing is left to do.
+    assert!(world.run(&[], &["a", "b", "c"], Scripted::default()).contains("side reused"));
+}
+
+#[test]
+fn waiting_for_people_ends_with_an_interrupt_or_a_failure() {
+    for (interrupt_at, c, end) in [(Some("c"), Act::Hang, "130"), (None, Act::End(failed()), "1")] {
+        let mut world = World { interrupt_at, threads: 2, ..World::new() };
+        world.people = Some(crowd(&world, 0));
+        let (have, need) = (None, None);
+        let waiting = Outcome::Waiting { reason: "votes".into(), have, need };
+        let script = Scripted::new([("side", vec![Act::End(waiting)]), ("c", vec![c])]);
+        let text = world.run(&[], &[], script);
+        assert!(text.contains("side waits: votes"), "{text}");
+        assert!(text.contains("1 waiting") && text.ends_with(&format!("exit {end}")), "{text}");
+    }
 }
 
 #[test]

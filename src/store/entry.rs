@@ -54,6 +54,12 @@ pub struct Provenance {
     pub summary: BTreeMap<String, Option<f64>>,
     /// What a person should know of it, for example that labels are simulated.
     pub notes: Vec<String>,
+    /// Of preflow itself.
+    pub version: String,
+    /// What git said of the workspace when the run began: 40 digits, and `+` where files differed.
+    pub commit: String,
+    /// Model name of the processor.
+    pub cpu: String,
     /// Gates upstream that were not met when it ran, and that the user accepted.
     pub accepted: Vec<String>,
 }

@@ -5,6 +5,8 @@ mod bad_input;
 mod damage;
 mod exchange;
 mod gate;
+mod history;
 mod interrupt;
 mod rerun;
 mod space;
+mod sweep;

@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod serve;
 mod stats;
+mod wait;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +19,11 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain};
 use crate::graph::Producer;
 use crate::label::{self, Assignment, Order};
-use crate::plan::{Plan, Selection};
+use crate::plan::{Plan, Selection, Verdict};
 use crate::report::Look;
 use crate::votes;
+pub use serve::Page;
+pub use wait::Asking;
 
 #[derive(Debug, Subcommand)]
 pub enum LabelVerb {
@@ -66,6 +69,19 @@ pub fn open(words: &[String], global: &Global) -> Result<(Loaded, Assignment), F
     Ok((loaded, assignment))
 }
 
+/// The annotator that was named, or else the user.
+///
+/// # Errors
+/// The name cannot be one of a file.
+pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
+    match named {
+        None => Ok(serve::fit(&std::env::var("USER").unwrap_or_default())),
+        Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
+        Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
+            .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
+    }
+}
+
 /// What there is to label in a stage.
 ///
 /// # Errors
@@ -73,12 +89,28 @@ pub fn open(words: &[String], global: &Global) -> Result<(Loaded, Assignment), F
 pub fn assignment(loaded: &Loaded, name: &str) -> Result<Assignment, Failure> {
     let selection = Selection::new(&loaded.graph, &[name.to_owned()], &[], &[])?;
     let stage = loaded.graph.find(name).expect("invariant: the selection found it");
+    // Before the plan: what is wrong with the stage itself comes first.
+    asks_people(loaded, stage)?;
+    let plan = loaded.plan(&selection)?;
+    let pairs = pairs_path(loaded, &plan, stage)?;
+    assemble(loaded, stage, pairs)
+}
+
+/// The settings of a stage that asks people.
+fn asks_people(loaded: &Loaded, stage: usize) -> Result<label::People, Failure> {
     let node = &loaded.graph.stages[stage];
-    let Some(people) = node.params.get("labeler").and_then(|l| l.get("people")) else {
-        return Err(Failure::usage(format!("stage `{name}` does not ask people"))
-            .help("its labeler must be `people: { votes: FOLDER }`"));
+    let people = node.params.get("labeler").and_then(|l| l.get("people"));
+    let none = || {
+        Failure::usage(format!("stage `{}` does not ask people", node.name))
+            .help("its labeler must be `people: { votes: FOLDER }`")
     };
-    let people: label::People = settings(people)?;
+    settings(people.ok_or_else(none)?)
+}
+
+/// What there is to label in a stage, given where its pairs lie.
+fn assemble(loaded: &Loaded, stage: usize, pairs: Option<PathBuf>) -> Result<Assignment, Failure> {
+    let people = asks_people(loaded, stage)?;
+    let node = &loaded.graph.stages[stage];
     let ready = node.params.get("ready_when").unwrap_or(&Value::Null);
     let path_of = |port_type: &str| {
         let sources = node.inputs.iter().flat_map(|i| &i.from).filter_map(|p| match p {
@@ -89,9 +121,8 @@ pub fn assignment(loaded: &Loaded, name: &str) -> Result<Assignment, Failure> {
         let path = fitting.next().map(|s| PathBuf::from(&s.path));
         path.map(|p| std::path::absolute(&p).unwrap_or(p))
     };
-    let plan = loaded.plan(&selection)?;
     let wrong = |e: label::AssignmentError| Failure::usage(e.to_string());
-    let pairs = match pairs_path(loaded, &plan, stage)? {
+    let pairs = match pairs {
         Some(path) => label::read_pairs(&path).map_err(wrong)?,
         None => Vec::new(),
     };
@@ -101,7 +132,7 @@ pub fn assignment(loaded: &Loaded, name: &str) -> Result<Assignment, Failure> {
     };
     Ok(Assignment {
         pipeline: loaded.graph.name.clone(),
-        stage: name.to_owned(),
+        stage: node.name.clone(),
         votes: path_of(votes::PORT_TYPE).expect("invariant: the schema asks for votes"),
         ready: settings(ready)?,
         gold: match path_of("gold") {
@@ -112,6 +143,26 @@ pub fn assignment(loaded: &Loaded, name: &str) -> Result<Assignment, Failure> {
         pairs,
         disagreement,
     })
+}
+
+/// What a stage that asks people still lacks; `None`: nothing, or nobody can tell yet.
+#[must_use]
+pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
+    asks_people(loaded, stage).ok()?;
+    let node = &loaded.graph.stages[stage];
+    let pairs = node.inputs.iter().find(|i| i.port == "pairs").map(|i| i.from[0]);
+    let path = match pairs {
+        None => None,
+        Some(Producer::Source(source)) => Some(PathBuf::from(&loaded.graph.sources[source].path)),
+        Some(Producer::Output { stage, port }) => {
+            let Some(Some(Verdict::Hit(entry))) = plan.verdicts.get(stage) else { return None };
+            let name = &loaded.graph.stages[stage].outputs[port].name;
+            Some(loaded.store.object_path(&entry.outputs[name].digest))
+        }
+    };
+    let assignment = assemble(loaded, stage, path).ok()?;
+    let folder = votes::Folder::read(&assignment.votes).ok()?;
+    label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
 }
 
 fn settings<T: DeserializeOwned>(value: &Value) -> Result<T, Failure> {

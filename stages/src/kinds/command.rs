@@ -1,6 +1,7 @@
 //! `command`: any program of the user's, with named inputs and outputs.
 //! Knows nothing of what the program does.
 
+use std::collections::BTreeMap;
 use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +17,8 @@ use crate::kind::{Stage, Summary};
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// What to run: a line for `sh -c`, or a program and its arguments. It finds the path of each
-    /// input in the environment variable `IN_<port>`, of each output in `OUT_<port>`.
+    /// input in the environment variable `IN_<port>`, of each output in `OUT_<port>`. Figures for
+    /// gates and sweeps go, as one JSON map of numbers, to the path in `FIGURES`.
     command: Line,
 }
 
@@ -68,6 +70,8 @@ impl Stage for Command {
         for (port, path) in &task.outputs {
             process.env(format!("OUT_{port}"), path);
         }
+        let figures = cx.scratch().join("figures.json");
+        process.env("FIGURES", &figures);
         let status = process.status().with_context(|| format!("cannot start `{program}`"))?;
         if !status.success() {
             bail!("the command failed: {status}");
@@ -79,6 +83,13 @@ impl Stage for Command {
             }
             cx.complete(&port, None)?;
         }
-        Ok(Summary::new())
+        if !figures.exists() {
+            return Ok(Summary::new());
+        }
+        let figures: BTreeMap<String, Option<f64>> =
+            serde_json::from_str(&fs_err::read_to_string(&figures)?)
+                .context("what the command wrote to FIGURES is no JSON map of numbers")?;
+        let finite = |(name, x): (String, Option<f64>)| (name, x.unwrap_or(f64::NAN));
+        Ok(figures.into_iter().map(finite).collect())
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
+use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ const NAMED_ROWS: usize = 5;
 #[serde(deny_unknown_fields)]
 pub struct Prepare {
     /// What the rows are: `text` needs column text, `prompt` column prompt, `prompt_completion`
-    /// columns prompt and completion.
+    /// columns prompt and completion, `pairs` columns prompt, response_a and response_b.
     #[serde(rename = "as")]
     target: Target,
     /// Canonical column → column of the source, where the two differ.
@@ -81,6 +82,7 @@ enum Target {
     Text,
     Prompt,
     PromptCompletion,
+    Pairs,
 }
 
 impl Target {
@@ -89,6 +91,7 @@ impl Target {
             Self::Text => &["text"],
             Self::Prompt => &["prompt"],
             Self::PromptCompletion => &["prompt", "completion"],
+            Self::Pairs => &["prompt", "response_a", "response_b"],
         }
     }
 }
@@ -128,6 +131,7 @@ impl Stage for Prepare {
         if table.rows() == 0 {
             bail!("no row is left of {read}: see `split`, `dedupe` and `on_bad_row`");
         }
+        let table = if self.target == Target::Pairs { named(table)? } else { table };
         cx.write_table("data", &table)?;
         Ok(Summary::from([
             ("rows/read".into(), read as f64),
@@ -196,6 +200,16 @@ impl Prepare {
         }
         Ok(table.take(&rows))
     }
+}
+
+/// Pairs get the names that votes know them by.
+fn named(mut table: Table) -> Result<Table> {
+    let prompts = table.texts("prompt")?;
+    let (one, other) = (table.texts("response_a")?, table.texts("response_b")?);
+    let names = (0..table.rows()).map(|i| pair_id(prompts[i], one[i], other[i]));
+    let names = Column::text(names.collect::<Vec<_>>());
+    table.set("pair", names)?;
+    Ok(table)
 }
 
 /// The tables one under the other, with the columns of the first.

@@ -40,6 +40,18 @@ fn bad_rows_are_named_by_number_and_reason() {
 }
 
 #[test]
+fn pairs_from_elsewhere_get_the_names_that_votes_know_them_by() {
+    let shop = Workshop::new();
+    shop.write("p.csv", "prompt,left,right\np,b,a\np,a,b\n");
+    let params = json!({"as": "pairs", "columns": {"response_a": "left", "response_b": "right"}});
+    shop.run("p", "prepare", params, &[("data", &["p.csv"])]).summary();
+    let table = shop.table("p.data.parquet");
+    let name = "sha256:f42908c8ff58bc99b2bba14923c11130e0f03ab844d60d94065d981da1b40de7";
+    assert_eq!(table.texts("pair").expect("text"), [name, name]);
+    assert_eq!(table.texts("response_a").expect("text"), ["b", "a"]);
+}
+
+#[test]
 fn prepare_reads_csv_parquet_and_text_and_renames() {
     let shop = Workshop::new();
     shop.write("a.csv", "question,answer,kind\nq1,a1,x\n\"q,2\",a2,y\n");

@@ -304,24 +304,18 @@ impl Material {
 }
 
 fn waiting(readiness: &Readiness, unused: usize, reuse: Reuse) -> Waiting {
-    let Readiness { votes, need, alpha, need_alpha, .. } = *readiness;
-    let need = need.max(1);
+    let Readiness { votes, need, .. } = *readiness;
+    let lack = readiness.lack().unwrap_or_default();
     if votes < need {
         let more = match (unused, reuse) {
             (0, _) => String::new(),
             (n, Reuse::Sampled) => format!(" ({n} more on pairs that are not sampled now)"),
             (n, Reuse::All) => format!(" ({n} more on pairs whose text was not kept)"),
         };
-        let reason = format!("{votes} of {need} votes{more}");
+        let reason = format!("{lack}{more}");
         return Waiting { reason, have: Some(votes), need: Some(need) };
     }
-    let reason = match alpha {
-        Some(alpha) => format!("agreement {alpha:.2} of {need_alpha:.2} (Krippendorff's alpha)"),
-        None => format!(
-            "agreement of {need_alpha:.2} is asked for, but no two annotators can be compared yet"
-        ),
-    };
-    Waiting { reason, have: None, need: None }
+    Waiting { reason: lack, have: None, need: None }
 }
 
 fn figures(used: &[&Judged], labels: &[Label]) -> Summary {

@@ -1,0 +1,163 @@
+//! `preflow run --wait`: the label page beside a run, until there are enough votes.
+//! Decides nothing about stages: it says when one should be looked at again.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use super::serve::{Page, announce, not_served, open_desk};
+use crate::cli::failure::Failure;
+use crate::cli::workspace::Loaded;
+use crate::cli::{Global, complain, render};
+use crate::graph::Producer;
+use crate::label::{self, Assignment, Links};
+use crate::protocol::InputSpec;
+use crate::report::Look;
+use crate::run::{Answer, People};
+use crate::votes::{self, Effective, Folder};
+
+/// How often the folder of votes is looked at: people and `git pull` write to it.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// Opens a label page for every stage that waits for people.
+pub struct Asking<'a> {
+    loaded: &'a Loaded,
+    page: Page,
+    global: Global,
+    look: Look,
+    /// Stages that have their page.
+    served: RefCell<BTreeSet<usize>>,
+}
+
+impl<'a> Asking<'a> {
+    /// Pages like `page`, for stages of `loaded`.
+    ///
+    /// # Errors
+    /// The page would let anybody vote.
+    pub fn new(
+        loaded: &'a Loaded,
+        page: &Page,
+        global: &Global,
+        look: Look,
+    ) -> Result<Self, Failure> {
+        page.check()?;
+        Ok(Self {
+            loaded,
+            page: page.clone(),
+            global: global.clone(),
+            look,
+            served: RefCell::default(),
+        })
+    }
+
+    /// The page of a stage, and the source that its votes are.
+    fn open(
+        &self,
+        stage: usize,
+        inputs: &BTreeMap<String, Vec<InputSpec>>,
+    ) -> Result<(Assignment, usize), Failure> {
+        let pairs = inputs.get("pairs").and_then(|i| i.first()).and_then(|i| i.paths.first());
+        let assignment = super::assemble(self.loaded, stage, pairs.map(PathBuf::from))?;
+        let graph = &self.loaded.graph;
+        let from = graph.stages[stage].inputs.iter().flat_map(|i| &i.from);
+        let mut sources = from.filter_map(|producer| match producer {
+            Producer::Source(s) if graph.sources[*s].port_type == votes::PORT_TYPE => Some(*s),
+            _ => None,
+        });
+        let source = sources.next().expect("invariant: the schema asks for votes");
+        Ok((assignment, source))
+    }
+}
+
+impl People for Asking<'_> {
+    fn ask(
+        &self,
+        stage: usize,
+        inputs: BTreeMap<String, Vec<InputSpec>>,
+        mut leave: watch::Receiver<bool>,
+    ) -> Pin<Box<dyn Future<Output = Answer>>> {
+        let opened = self.open(stage, &inputs);
+        let (assignment, source) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                complain(&render::failure(&failure, self.look));
+                return Box::pin(async { None });
+            }
+        };
+        // A page stays until the run is over: who labels need not stop when there is enough.
+        let server = self.served.borrow_mut().insert(stage).then(|| self.server(&assignment));
+        let store = Arc::clone(&self.loaded.store);
+        Box::pin(async move {
+            if let Some(server) = server {
+                tokio::task::spawn_local(server);
+            }
+            tokio::select! {
+                content = enough(&assignment) => Some(vec![(source, store.digest_content(content))]),
+                _ = leave.wait_for(|leave| *leave) => None,
+            }
+        })
+    }
+}
+
+impl Asking<'_> {
+    /// The label page of an assignment, until it is dropped. Where there can be none, votes may
+    /// still come from elsewhere.
+    fn server(&self, assignment: &Assignment) -> impl Future<Output = ()> + 'static {
+        let cache = self.loaded.store.root().join("label");
+        let opened = open_desk(assignment.clone(), Some(cache.clone()))
+            .and_then(|desk| Ok((Arc::new(desk), self.page.options(cache)?)));
+        let (look, global, page) = (self.look, self.global.clone(), self.page.clone());
+        async move {
+            let served = match opened {
+                Ok((desk, options)) => {
+                    let shown = Arc::clone(&desk);
+                    let ready = move |links: &Links| announce(&shown, links, &page, &global, look);
+                    let forever = std::future::pending();
+                    label::serve(desk, options, ready, forever).await.map_err(not_served)
+                }
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = served {
+                complain(&render::failure(&failure, look));
+                complain(
+                    "  = the run goes on when there are enough votes, wherever they come from\n",
+                );
+            }
+        }
+    }
+}
+
+/// Ends when there are enough votes, with what they amount to.
+async fn enough(assignment: &Assignment) -> Vec<u8> {
+    let mut seen = None;
+    loop {
+        let stamp = stamp(&assignment.votes);
+        if seen.as_ref() != Some(&stamp) {
+            seen = Some(stamp);
+            // What cannot be read now is told by the page, and may be mended meanwhile.
+            if let Ok(folder) = Folder::read(&assignment.votes) {
+                let effective = Effective::of(&folder);
+                if label::readiness(assignment, &effective).ready {
+                    return effective.to_bytes();
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
+    }
+}
+
+/// Size and time of each file of a folder of votes.
+fn stamp(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let paths = Folder::paths(folder).unwrap_or_default();
+    let of = |path: PathBuf| {
+        let meta = std::fs::metadata(&path).ok();
+        let (size, time) = meta.map_or((0, None), |m| (m.len(), m.modified().ok()));
+        (path, size, time)
+    };
+    paths.into_iter().map(of).collect()
+}

@@ -1,0 +1,165 @@
+//! `preflow runs`: what was run here, when, and how it ended.
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::{Exit, Global, print, workspace};
+use crate::report::words;
+use crate::run::journal::{self, Line};
+use crate::run::{RunEvent, Totals};
+use crate::store::Store;
+
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Only runs of this pipeline or sweep: its name, or its file
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: Option<String>,
+    /// Only runs that ended so
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub state: Option<RunState>,
+    /// Only runs in which this stage ran
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+    /// Only runs that began at this day or later, as in 2026-01-31
+    #[arg(long, value_name = "DAY")]
+    pub since: Option<String>,
+    /// The newest so many; 0: all
+    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    pub n: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunState {
+    Done,
+    Failed,
+    Waiting,
+    Interrupted,
+    /// It goes on still, or was killed
+    Open,
+}
+
+/// One run, as its journal tells it.
+pub struct Run {
+    pub id: String,
+    pub at: String,
+    pub pipeline: String,
+    pub name: String,
+    pub command: Vec<String>,
+    pub state: RunState,
+    pub exit: Option<u8>,
+    pub totals: Totals,
+    pub seconds: Option<f64>,
+}
+
+impl RunState {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::Interrupted => "interrupted",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Prints a table of runs, newest first.
+///
+/// # Errors
+/// The store cannot be opened; `--since` is no day.
+pub fn runs(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
+    if let Some(day) = args.since.as_deref().filter(|d| d.parse::<jiff::civil::Date>().is_err()) {
+        return Err(Failure::usage(format!("--since {day}: not a day"))
+            .help("as in 2026-01-31, in the time of the journal, UTC"));
+    }
+    let here = std::path::absolute(".").unwrap_or_default();
+    let store = workspace::open_store(global, &workspace::workspace_root(&here))?;
+    let wanted = |run: &Run| {
+        let stem = |path: &str| {
+            std::path::Path::new(path).file_name().map(|n| n.to_string_lossy().into_owned())
+        };
+        let pipeline = args.pipeline.as_ref();
+        pipeline.is_none_or(|p| run.name == *p || stem(&run.pipeline) == stem(p))
+            && args.state.is_none_or(|state| run.state == state)
+            && args.since.as_ref().is_none_or(|day| run.at.as_str() >= day.as_str())
+            && args.stage.as_ref().is_none_or(|s| store.run_path(&run.id).join(s).is_dir())
+    };
+    let most = if args.n == 0 { usize::MAX } else { args.n };
+    let all = journal::runs(&store).into_iter().filter_map(|id| read(&store, &id));
+    let shown: Vec<Run> = all.filter(wanted).take(most).collect();
+    if global.json {
+        return Ok(print(&shown.iter().map(as_json).collect::<String>()));
+    }
+    if shown.is_empty() {
+        return Ok(print(" no such run\n"));
+    }
+    Ok(print(&table(&shown)))
+}
+
+/// What the journal of a run says; `None` where there is none.
+#[must_use]
+pub fn read(store: &Store, id: &str) -> Option<Run> {
+    let (first, last) = journal::ends(&store.run_path(id).join("events.jsonl")).ok()?;
+    let RunEvent::RunStarted { at, pipeline, name, command, .. } = first?.event else {
+        return None;
+    };
+    let mut run = Run {
+        id: id.to_owned(),
+        at,
+        pipeline,
+        name,
+        command,
+        state: RunState::Open,
+        exit: None,
+        totals: Totals::default(),
+        seconds: None,
+    };
+    if let Some(Line { event: RunEvent::RunEnded { totals, seconds, exit }, .. }) = last {
+        run.state = match exit {
+            0 => RunState::Done,
+            3 => RunState::Waiting,
+            130 => RunState::Interrupted,
+            _ => RunState::Failed,
+        };
+        (run.totals, run.seconds, run.exit) = (totals, Some(seconds), Some(exit));
+    }
+    Some(run)
+}
+
+fn table(runs: &[Run]) -> String {
+    let rows: Vec<[String; 6]> = runs
+        .iter()
+        .map(|run| {
+            let set = run.command.iter().skip_while(|w| *w != "run").skip(1);
+            let set: Vec<&str> = set.map(String::as_str).filter(|w| !w.ends_with("yaml")).collect();
+            [
+                run.id.clone(),
+                run.at.get(..16).unwrap_or("").replace('T', " "),
+                run.name.clone(),
+                run.state.word().to_owned(),
+                format!(
+                    "{} {}",
+                    crate::report::totals(&run.totals),
+                    run.seconds.map(words::seconds).unwrap_or_default()
+                ),
+                crate::report::clean(&set.join(" ")),
+            ]
+        })
+        .collect();
+    let head = ["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned);
+    let mut table = super::kinds::table();
+    table.add_row(head);
+    table.add_rows(rows);
+    super::kinds::text(&table)
+}
+
+fn as_json(run: &Run) -> String {
+    let line = json!({
+        "run": run.id, "at": run.at, "pipeline": run.pipeline, "name": run.name,
+        "state": run.state.word(), "exit": run.exit, "seconds": run.seconds,
+        "totals": run.totals, "command": run.command,
+    });
+    format!("{line}\n")
+}

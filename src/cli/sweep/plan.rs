@@ -1,0 +1,169 @@
+//! `preflow sweep plan`: what a sweep costs before it runs.
+
+use std::collections::HashMap;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Survey, Which};
+use crate::cli::failure::Failure;
+use crate::cli::workspace;
+use crate::cli::{Exit, Global};
+use crate::plan::Verdict;
+use crate::report::{Look, line, words};
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// One stage of the pipeline, over all trials.
+struct Row {
+    stage: String,
+    unique: usize,
+    cached: usize,
+    /// Seconds of those that run, and whether they are known of all.
+    seconds: f64,
+    known: bool,
+}
+
+/// Prints the price; nothing runs.
+///
+/// # Errors
+/// The sweep, its pipeline, its sources or the store are wrong.
+pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let opened = super::open(&args.which, global)?;
+    let survey = opened.survey(global, false)?;
+    let rows = rows(&survey, &estimates(&survey, &opened.sweep.pipeline));
+    let mut out = std::io::stdout().lock();
+    if global.json {
+        line(&mut out, &as_json(&survey, &rows));
+        return Ok(Exit::Done);
+    }
+    if !opened.sweep.question.is_empty() {
+        line(&mut out, &format!(" {}", crate::report::clean(&opened.sweep.question)));
+    }
+    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
+    let head = format!(
+        " {:<width$}  {:>6}  {:>6}  {:>6}  {:>7}",
+        "stage", "unique", "cached", "to run", "est"
+    );
+    line(&mut out, &look.paint("2", &head));
+    for row in &rows {
+        let run = row.unique - row.cached;
+        let text = format!(
+            " {:<width$}  {:>6}  {:>6}  {run:>6}  {:>7}",
+            row.stage,
+            row.unique,
+            row.cached,
+            time(row)
+        );
+        line(&mut out, &if run == 0 { look.paint("2", &text) } else { text });
+    }
+    line(&mut out, &last_line(&survey, &rows));
+    if let Some(halving) = opened.sweep.halving.as_ref() {
+        let rounds = halving.budgets.len();
+        let text = format!(
+            " halving over `{}`: {rounds} rounds; the price is that of the rounds known so far",
+            halving.param.name
+        );
+        line(&mut out, &look.paint("2", &text));
+    }
+    Ok(Exit::Done)
+}
+
+fn rows(survey: &Survey, estimates: &[Option<f64>]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (stage, node) in survey.loaded.graph.stages.iter().enumerate() {
+        let made = survey.is_made(stage);
+        let at = rows.iter().position(|r| r.stage == node.word).unwrap_or_else(|| {
+            let stage = node.word.clone();
+            rows.push(Row { stage, unique: 0, cached: 0, seconds: 0.0, known: true });
+            rows.len() - 1
+        });
+        rows[at].unique += 1;
+        rows[at].cached += usize::from(made);
+        if !made {
+            rows[at].seconds += estimates[stage].unwrap_or(0.0);
+            rows[at].known &= estimates[stage].is_some();
+        }
+    }
+    rows
+}
+
+/// Seconds that a stage will take: what it took last, else what stages of its name took, in this
+/// sweep or in the pipeline by itself.
+fn estimates(survey: &Survey, pipeline: &str) -> Vec<Option<f64>> {
+    let loaded = &survey.loaded;
+    let seconds = |heads: &crate::store::heads::Heads, name: &str| {
+        let entry = heads.stages.get(name).and_then(|f| loaded.store.entry(f).ok().flatten());
+        entry.map(|e| e.made.seconds)
+    };
+    let heads = loaded.heads();
+    let base = workspace::whereabouts(std::path::Path::new(pipeline));
+    let base = base.map(|(_, _, key)| loaded.store.heads(&key)).unwrap_or_default();
+    let mut by_word: HashMap<&str, Vec<f64>> = HashMap::new();
+    for (stage, verdict) in survey.plan.verdicts.iter().enumerate() {
+        if let Some(Verdict::Hit(entry)) = verdict {
+            let word = loaded.graph.stages[stage].word.as_str();
+            by_word.entry(word).or_default().push(entry.made.seconds);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "few stages")]
+    let mean = |all: &Vec<f64>| all.iter().sum::<f64>() / all.len() as f64;
+    let nodes = loaded.graph.stages.iter();
+    nodes
+        .map(|node| {
+            seconds(&heads, &node.name)
+                .or_else(|| by_word.get(node.word.as_str()).map(mean))
+                .or_else(|| seconds(&base, &node.word))
+        })
+        .collect()
+}
+
+fn time(row: &Row) -> String {
+    match (row.unique - row.cached, row.known) {
+        (0, _) => "–".to_owned(),
+        (_, true) => words::seconds(row.seconds),
+        (_, false) => "?".to_owned(),
+    }
+}
+
+/// `15 trials × 8 stages = 120; 41 unique; 5 cached; 36 to run; ~9h20m`.
+fn last_line(survey: &Survey, rows: &[Row]) -> String {
+    let total: usize = survey.stages.iter().map(Vec::len).sum();
+    let unique: usize = rows.iter().map(|r| r.unique).sum();
+    let cached: usize = rows.iter().map(|r| r.cached).sum();
+    let trials = survey.trials.len();
+    let seconds: f64 = rows.iter().map(|r| r.seconds).sum();
+    let unknown = if rows.iter().all(|r| r.known) { "" } else { "? + " };
+    let price = match unique - cached {
+        0 => "nothing to run".to_owned(),
+        n => format!("{n} to run; {unknown}~{}", words::seconds(seconds)),
+    };
+    let per = if trials > 0 { total / trials } else { 0 };
+    let noun = if trials == 1 { "trial" } else { "trials" };
+    format!(" {trials} {noun} × {per} stages = {total}; {unique} unique; {cached} cached; {price}")
+}
+
+fn as_json(survey: &Survey, rows: &[Row]) -> String {
+    let stages = rows.iter().map(|r| {
+        json!({ "stage": r.stage, "unique": r.unique, "cached": r.cached,
+                "to_run": r.unique - r.cached, "seconds": r.known.then_some(r.seconds) })
+    });
+    let trials = survey.trials.iter().enumerate().map(|(i, trial)| {
+        let names = survey.stages[i].iter().map(|s| survey.loaded.graph.stages[*s].name.as_str());
+        json!({ "trial": trial.label, "done": survey.is_done(i),
+                "stages": names.collect::<Vec<_>>() })
+    });
+    json!({
+        "trials": trials.collect::<Vec<_>>(),
+        "stages": stages.collect::<Vec<_>>(),
+        "total": survey.stages.iter().map(Vec::len).sum::<usize>(),
+        "unique": rows.iter().map(|r| r.unique).sum::<usize>(),
+        "cached": rows.iter().map(|r| r.cached).sum::<usize>(),
+        "seconds": rows.iter().all(|r| r.known).then(|| rows.iter().map(|r| r.seconds).sum::<f64>()),
+    })
+    .to_string()
+}

@@ -1,0 +1,227 @@
+//! `preflow sweep show`: the table of a sweep, for people, papers and programs.
+
+use clap::{Args, ValueEnum};
+use comfy_table::CellAlignment;
+use serde_json::json;
+
+use super::{Survey, Which};
+use crate::cli::failure::Failure;
+use crate::cli::metrics::field;
+use crate::cli::{Exit, Global, kinds, print};
+use crate::diagnostic::did_you_mean;
+use crate::report::{Look, words};
+use crate::sweep::{self, Cell, Sweep, Table};
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub which: Which,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+/// How a table is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Markdown,
+    Csv,
+    Json,
+}
+
+/// Prints what came out so far.
+///
+/// # Errors
+/// The sweep, its pipeline, its sources or the store are wrong.
+pub fn show(args: &ShowArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let opened = super::open(&args.which, global)?;
+    let survey = opened.survey(global, false)?;
+    let format = if global.json { Format::Json } else { args.format };
+    let table = sweep::table(&opened.sweep, &survey.trials, &survey.figures);
+    Ok(print(&match format {
+        Format::Table => terminal(&opened.sweep, &survey, look) + "\n",
+        Format::Markdown => markdown(&opened.sweep, &table),
+        Format::Csv => csv(&opened.sweep, &survey),
+        Format::Json => as_json(&opened.sweep, &survey, &table) + "\n",
+    }))
+}
+
+/// The table and the effects, as a person reads them in a terminal.
+#[must_use]
+pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
+    let table = sweep::table(sweep, &survey.trials, &survey.figures);
+    let mut out = String::new();
+    if !sweep.question.is_empty() {
+        out += &format!(" {}\n", crate::report::clean(&sweep.question));
+    }
+    out += &screen(&rows(sweep, &table));
+    let effects = effects(&table);
+    if effects.len() > 1 {
+        out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
+        out += &screen(&effects);
+    }
+    let done = (0..survey.trials.len()).filter(|t| survey.is_done(*t)).count();
+    out += &format!("\n\n {done} of {} trials are done", survey.trials.len());
+    if let Some(help) = unknown_metric(sweep, survey) {
+        out += &format!("\n {} {help}", look.paint("33", "warning:"));
+    }
+    out
+}
+
+/// Trials are done, and none of their stages reports the metric.
+fn unknown_metric(sweep: &Sweep, survey: &Survey) -> Option<String> {
+    let Some(metric) = &sweep.metric else {
+        return Some(
+            "the sweep names no metric: { name: STAGE/FIGURE, goal: maximize }".to_owned(),
+        );
+    };
+    let any_done = (0..survey.trials.len()).any(|t| survey.is_done(t));
+    if !any_done || survey.figures.iter().any(Option::is_some) {
+        return None;
+    }
+    let known = survey.known_figures();
+    let near = did_you_mean(&metric.name.text, known.iter().map(String::as_str));
+    let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    Some(format!("no stage reports `{}`{near} `preflow status` lists figures", metric.name.text))
+}
+
+/// Head and rows as words.
+fn rows(sweep: &Sweep, table: &Table) -> Vec<Vec<String>> {
+    let metric = sweep.metric.as_ref().map_or("metric", |m| m.name.text.as_str());
+    let compared = table.rows.iter().any(|r| r.against_baseline.is_some());
+    let mut head: Vec<String> = table.params.clone();
+    head.extend(["n", metric, "spread", "range"].map(str::to_owned));
+    head.extend(compared.then(|| "against baseline".to_owned()));
+    head.push(String::new());
+    let mut all = vec![head];
+    for row in &table.rows {
+        let mut line: Vec<String> =
+            row.values.iter().map(|v| if v.is_empty() { "·".into() } else { v.clone() }).collect();
+        line.push(match row.metric.n {
+            n if n == row.trials => n.to_string(),
+            n => format!("{n} of {}", row.trials),
+        });
+        line.extend(cells(&row.metric));
+        if compared {
+            line.push(row.against_baseline.as_ref().map_or_else(String::new, difference));
+        }
+        line.push(match (row.is_best, row.is_baseline) {
+            (true, true) => "best, baseline".to_owned(),
+            (true, false) => "best".to_owned(),
+            (false, true) => "baseline".to_owned(),
+            (false, false) => String::new(),
+        });
+        all.push(line);
+    }
+    all
+}
+
+fn effects(table: &Table) -> Vec<Vec<String>> {
+    let head = ["param", "value", "n", "mean", "spread", "range", "effect"];
+    let mut all = vec![head.map(str::to_owned).to_vec()];
+    for effect in &table.effects {
+        let mut line =
+            vec![effect.param.clone(), effect.value.clone(), effect.metric.n.to_string()];
+        line.extend(cells(&effect.metric));
+        line.push(effect.effect.map_or_else(String::new, signed));
+        all.push(line);
+    }
+    all
+}
+
+/// Mean, spread, range.
+fn cells(cell: &Cell) -> [String; 3] {
+    let figure = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), words::figure);
+    let range = match (cell.low, cell.high) {
+        (Some(low), Some(high)) if cell.n > 1 => {
+            format!("{} … {}", words::figure(low), words::figure(high))
+        }
+        _ => String::new(),
+    };
+    [
+        figure(cell.mean),
+        cell.spread.map_or_else(String::new, |s| format!("± {}", words::figure(s))),
+        range,
+    ]
+}
+
+fn difference(cell: &Cell) -> String {
+    let mean = cell.mean.map_or_else(String::new, signed);
+    cell.spread.map_or(mean.clone(), |s| format!("{mean} ± {}", words::figure(s)))
+}
+
+fn signed(x: f64) -> String {
+    format!("{}{}", if x >= 0.0 { "+" } else { "−" }, words::figure(x.abs()))
+}
+
+fn screen(rows: &[Vec<String>]) -> String {
+    let mut screen = kinds::table();
+    for row in rows {
+        screen.add_row(row);
+    }
+    let columns = rows.first().map_or(0, Vec::len);
+    for i in 0..columns {
+        let numbers = rows.iter().skip(1).all(|r| r[i].starts_with(|c: char| !c.is_alphabetic()));
+        if let Some(column) = screen.column_mut(i).filter(|_| numbers && rows.len() > 1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    kinds::text(&screen).trim_end().to_owned()
+}
+
+fn markdown(sweep: &Sweep, table: &Table) -> String {
+    let escape = |text: &String| text.replace('|', "\\|");
+    let one = |rows: &[Vec<String>]| -> String {
+        let line = |row: &Vec<String>| {
+            format!("| {} |\n", row.iter().map(escape).collect::<Vec<_>>().join(" | "))
+        };
+        let Some((head, rest)) = rows.split_first() else { return String::new() };
+        let rule = format!("|{}\n", " --- |".repeat(head.len()));
+        line(head) + &rule + &rest.iter().map(line).collect::<String>()
+    };
+    let mut out = String::new();
+    if !sweep.question.is_empty() {
+        out += &format!("**{}**\n\n", sweep.question);
+    }
+    out += &one(&rows(sweep, table));
+    if !table.effects.is_empty() {
+        out += &format!("\n{}", one(&effects(table)));
+    }
+    out
+}
+
+/// One line a trial: what statistics programs want.
+fn csv(sweep: &Sweep, survey: &Survey) -> String {
+    let params = sweep.params();
+    let metric = sweep.metric.as_ref().map_or("metric", |m| m.name.text.as_str());
+    let head = ["trial"].into_iter().chain(params.iter().copied()).chain(["done", metric]);
+    let mut out = head.map(field).collect::<Vec<_>>().join(",") + "\n";
+    for (i, trial) in survey.trials.iter().enumerate() {
+        let mut row = vec![field(&trial.label)];
+        row.extend(params.iter().map(|p| field(&trial.value(p).unwrap_or_default())));
+        row.push(survey.is_done(i).to_string());
+        row.push(survey.figures[i].map_or_else(String::new, |x| x.to_string()));
+        out += &(row.join(",") + "\n");
+    }
+    out
+}
+
+fn as_json(sweep: &Sweep, survey: &Survey, table: &Table) -> String {
+    let trials = survey.trials.iter().enumerate().map(|(i, trial)| {
+        let values: serde_json::Map<String, serde_json::Value> = sweep
+            .params()
+            .into_iter()
+            .filter_map(|p| Some((p.to_owned(), json!(trial.value(p)?))))
+            .collect();
+        json!({ "trial": trial.label, "values": values, "done": survey.is_done(i),
+                "figure": survey.figures[i] })
+    });
+    json!({
+        "question": sweep.question,
+        "metric": sweep.metric.as_ref().map(|m| json!({ "name": m.name.text, "goal": m.goal })),
+        "table": table,
+        "trials": trials.collect::<Vec<_>>(),
+    })
+    .to_string()
+}

@@ -1,0 +1,151 @@
+//! What the page asks and tells: questions, votes, votes taken back. JSON in, JSON out.
+//! Knows nothing of pages.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::desk::{DeskError, Submission};
+use super::guard::Refused;
+use super::routes::{App, Call, Failed, Reply};
+use super::text::Shown;
+use axum::http::StatusCode;
+
+/// Most questions that one page holds.
+const MOST: usize = 8;
+/// Votes that a list of the own ones shows.
+const PAST: usize = 100;
+
+/// What a page knows already.
+#[derive(Debug, Deserialize)]
+struct Knows {
+    /// Whom the page was made for: a browser may have been handed on since.
+    #[serde(rename = "as")]
+    name: String,
+    #[serde(default)]
+    count: usize,
+    /// Questions whose texts it has.
+    #[serde(default)]
+    known: Vec<(String, bool)>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Next {
+    #[serde(flatten)]
+    knows: Knows,
+    pairs: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Voting {
+    #[serde(flatten)]
+    knows: Knows,
+    vote: Submission,
+}
+
+#[derive(Debug, Deserialize)]
+struct Undo {
+    #[serde(flatten)]
+    knows: Knows,
+    id: String,
+    pairs: String,
+    #[serde(default)]
+    pair: Option<String>,
+    #[serde(default)]
+    repeat: bool,
+}
+
+impl Knows {
+    fn check(&self, call: &Call) -> Result<(), Failed> {
+        if self.name == call.name() {
+            return Ok(());
+        }
+        let why = "this browser was since given to another annotator: open your own link again";
+        Err(Failed::Refused(Refused(StatusCode::CONFLICT, why)))
+    }
+}
+
+/// Questions, and the texts of those that the page does not have.
+fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, DeskError> {
+    let count = knows.count.clamp(1, MOST);
+    let order = app.desk.next(call.name(), count, call.now)?;
+    let new = order.iter().filter(|question| !knows.known.contains(question));
+    let items: Result<Vec<_>, _> =
+        new.map(|(pair, repeat)| app.desk.item(call.name(), pair, *repeat)).collect();
+    let progress = app.desk.progress(call.name(), call.now)?;
+    Ok(json!({ "order": order, "items": items?, "progress": progress }))
+}
+
+/// `POST /api/next`
+///
+/// # Errors
+/// See [`DeskError`].
+pub fn next(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let asked: Next = call.read()?;
+    asked.knows.check(call)?;
+    if asked.pairs != app.desk.digest() {
+        return Err(DeskError::OtherPairs.into());
+    }
+    Ok(Reply::json(&hand(app, call, &asked.knows)?))
+}
+
+/// `POST /api/vote`
+///
+/// # Errors
+/// See [`DeskError`]; nothing was kept.
+pub fn vote(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let sent: Voting = call.read()?;
+    sent.knows.check(call)?;
+    let kept = app.desk.vote(call.name(), &sent.vote, call.now)?;
+    // The vote is kept, whatever becomes of the next question.
+    let hand = hand(app, call, &sent.knows).unwrap_or(Value::Null);
+    Ok(Reply::json(&json!({ "vote": kept, "hand": hand })))
+}
+
+/// `POST /api/undo`
+///
+/// # Errors
+/// See [`DeskError`]; nothing was changed.
+pub fn undo(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let sent: Undo = call.read()?;
+    sent.knows.check(call)?;
+    if sent.pairs != app.desk.digest() {
+        return Err(DeskError::OtherPairs.into());
+    }
+    let named = sent.pair.as_deref().map(|pair| (pair, sent.repeat));
+    let past = app.desk.undo(call.name(), &sent.id, named, call.now)?;
+    let item = app.desk.item(call.name(), &past.pair, past.repeat)?;
+    let hand = hand(app, call, &sent.knows).unwrap_or(Value::Null);
+    Ok(Reply::json(&json!({ "past": past, "item": item, "hand": hand })))
+}
+
+/// `GET /api/history`
+///
+/// # Errors
+/// See [`DeskError`].
+pub fn history(app: &App, call: &Call) -> Result<Reply, Failed> {
+    Ok(Reply::json(&json!({ "votes": app.desk.history(call.name(), PAST, call.now)? })))
+}
+
+/// `GET /api/progress`
+///
+/// # Errors
+/// See [`DeskError`].
+pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let progress = app.desk.progress(call.name(), call.now)?;
+    Ok(Reply::json(&json!({ "pairs": app.desk.digest(), "progress": progress })))
+}
+
+/// `GET /api/text/PAIR/PART`: all of a text that was cut.
+///
+/// # Errors
+/// The pair is not at hand.
+pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let texts = app.desk.texts(&call.params["pair"])?;
+    let text = match call.params["part"].as_str() {
+        "prompt" => &texts.prompt,
+        "a" => &texts.a,
+        "b" => &texts.b,
+        _ => return Err(DeskError::UnknownPair.into()),
+    };
+    Ok(Reply::json(&json!({ "text": Shown::of(text, usize::MAX) })))
+}

@@ -1,0 +1,191 @@
+//! What every annotator said of what is at hand, as the votes folder has it, looked up by question
+//! and by submission. Does not write.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::desk::{Past, Pick};
+use super::queue::{Key, Queue, State};
+use crate::votes::{Choice, Folder, PairText, Side, Vote};
+
+/// Name of a pair → its number.
+#[derive(Debug, Default)]
+pub struct Index(HashMap<String, u32>);
+
+impl Index {
+    #[must_use]
+    pub fn new(pairs: &[PairText]) -> Self {
+        let numbered = (0u32..).zip(pairs).map(|(i, p)| (p.pair.clone(), i));
+        Self(numbered.collect())
+    }
+
+    #[must_use]
+    pub fn get(&self, pair: &str) -> Option<u32> {
+        self.0.get(pair).copied()
+    }
+
+    /// Numbers a further one.
+    pub fn push(&mut self, pair: &str) -> u32 {
+        let next = u32::try_from(self.0.len()).expect("invariant: pairs are counted by 32 bits");
+        *self.0.entry(pair.to_owned()).or_insert(next)
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Books {
+    index: Index,
+    of: HashMap<String, Book>,
+    /// Items whose text some file holds.
+    texts: HashSet<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Every revision of a question, the last one last.
+    lines: HashMap<Key, Vec<Arc<Vote>>>,
+    ids: HashMap<String, Arc<Vote>>,
+    /// Questions by the time of their last line; that line's number.
+    order: BTreeMap<u64, Key>,
+    number: HashMap<Key, u64>,
+    next: u64,
+    /// Opinions, repeats left out.
+    count: u64,
+}
+
+impl Books {
+    #[must_use]
+    pub fn new(index: Index) -> Self {
+        Self { index, of: HashMap::new(), texts: HashSet::new() }
+    }
+
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Everything anew from the folder, and into the queue.
+    pub fn reload(&mut self, folder: &Folder, queue: &mut Queue) {
+        self.of.clear();
+        self.texts = folder.texts.keys().filter_map(|pair| self.index.get(pair)).collect();
+        for (annotator, votes) in &folder.votes {
+            let last: HashSet<*const Vote> =
+                folder.latest(annotator).into_values().map(std::ptr::from_ref).collect();
+            // By time; a stable sort keeps the order of the file where times are equal. The line
+            // that counts goes last among those of its question.
+            let mut lines: Vec<&Vote> = votes.iter().collect();
+            lines.sort_by(|a, b| a.at.cmp(&b.at));
+            let (early, counting): (Vec<&Vote>, Vec<&Vote>) =
+                lines.into_iter().partition(|v| !last.contains(&std::ptr::from_ref(*v)));
+            for vote in early.into_iter().chain(counting) {
+                let Some(item) = self.index.get(&vote.pair) else {
+                    self.book(annotator).ids.insert(vote.id.clone(), Arc::new(vote.clone()));
+                    continue;
+                };
+                let key = Key { item, repeat: vote.repeat };
+                if last.contains(&std::ptr::from_ref(vote)) {
+                    let state = match vote.choice {
+                        Choice::Retracted => State::Retracted,
+                        Choice::Skip => State::Skipped,
+                        _ => State::Voted,
+                    };
+                    queue.record(annotator, key, state, None);
+                }
+                self.add(annotator, key, vote.clone());
+            }
+        }
+    }
+
+    /// Notes a line that was written.
+    pub fn add(&mut self, annotator: &str, key: Key, vote: Vote) {
+        self.texts.insert(key.item);
+        let book = self.book(annotator);
+        let vote = Arc::new(vote);
+        if !vote.id.is_empty() {
+            book.ids.insert(vote.id.clone(), Arc::clone(&vote));
+        }
+        let lines = book.lines.entry(key).or_default();
+        if !key.repeat {
+            let before = lines.last().is_some_and(|v| v.choice.counts());
+            book.count = book.count + u64::from(vote.choice.counts()) - u64::from(before);
+        }
+        let retracted = vote.choice == Choice::Retracted;
+        lines.push(vote);
+        if let Some(old) = book.number.remove(&key) {
+            book.order.remove(&old);
+        }
+        if !retracted {
+            book.order.insert(book.next, key);
+            book.number.insert(key, book.next);
+            book.next += 1;
+        }
+    }
+
+    /// What was kept under a submission's id.
+    #[must_use]
+    pub fn stored(&self, annotator: &str, id: &str) -> Option<&Vote> {
+        self.of.get(annotator)?.ids.get(id).map(Arc::as_ref)
+    }
+
+    /// The last word on a question.
+    #[must_use]
+    pub fn latest(&self, annotator: &str, key: Key) -> Option<&Vote> {
+        self.of.get(annotator)?.lines.get(&key)?.last().map(Arc::as_ref)
+    }
+
+    /// What a revision replaced.
+    #[must_use]
+    pub fn before(&self, annotator: &str, key: Key, rev: u32) -> Option<Past> {
+        let lines = self.of.get(annotator)?.lines.get(&key)?;
+        let vote = lines.iter().rev().find(|v| v.rev < rev && v.choice != Choice::Retracted)?;
+        Some(Past {
+            pair: vote.pair.clone(),
+            repeat: vote.repeat,
+            pick: Pick::of(vote.choice, vote.shown_left)?,
+            at: vote.at.clone(),
+            note: vote.note.clone(),
+        })
+    }
+
+    #[must_use]
+    pub fn next_rev(&self, annotator: &str, key: Key) -> u32 {
+        self.latest(annotator, key).map_or(0, |vote| vote.rev + 1)
+    }
+
+    /// The question that was answered last and not taken back.
+    #[must_use]
+    pub fn last(&self, annotator: &str) -> Option<Key> {
+        self.of.get(annotator)?.order.last_key_value().map(|(_, key)| *key)
+    }
+
+    /// Votes that stand, the latest first.
+    pub fn history(&self, annotator: &str) -> impl Iterator<Item = &Vote> {
+        let book = self.of.get(annotator).into_iter();
+        book.flat_map(|b| b.order.values().rev().filter_map(|key| b.lines[key].last()))
+            .map(Arc::as_ref)
+    }
+
+    /// Which response stood on the left when a pair was last voted on.
+    #[must_use]
+    pub fn shown_left(&self, annotator: &str, key: Key) -> Option<Side> {
+        self.latest(annotator, key).map(|vote| vote.shown_left)
+    }
+
+    #[must_use]
+    pub fn has_text(&self, item: u32) -> bool {
+        self.texts.contains(&item)
+    }
+
+    /// Opinions, repeats left out.
+    #[must_use]
+    pub fn count(&self, annotator: &str) -> u64 {
+        self.of.get(annotator).map_or(0, |book| book.count)
+    }
+
+    fn book(&mut self, annotator: &str) -> &mut Book {
+        if !self.of.contains_key(annotator) {
+            self.of.insert(annotator.to_owned(), Book::default());
+        }
+        self.of.get_mut(annotator).expect("invariant: inserted above")
+    }
+}

@@ -1,0 +1,110 @@
+//! What a request must bring before anybody looks at what it wants: a Host and an Origin that are
+//! ours, and a link that is signed. Does not know what routes do.
+
+use std::net::IpAddr;
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+
+use super::link::{Role, Signer, Visitor};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Anyone,
+    Annotator,
+    Admin,
+}
+
+/// See the head of this file.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    pub signer: Signer,
+    /// Reached from other machines: addresses of this one are fine as Host.
+    pub open: bool,
+    /// Where a proxy shows this page: scheme and authority.
+    pub public: Option<(String, String)>,
+}
+
+/// A request that is turned away, with words for whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub StatusCode, pub &'static str);
+
+impl Guard {
+    /// Lets a request through, and says whose it is.
+    ///
+    /// # Errors
+    /// It is turned away.
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        who: Who,
+        changes: bool,
+        now: Timestamp,
+    ) -> Result<Option<Visitor>, Refused> {
+        let host = self.host(headers)?;
+        if changes {
+            self.origin(headers, host)?;
+        }
+        let role = match who {
+            Who::Anyone => return Ok(None),
+            Who::Annotator => Role::Annotator,
+            Who::Admin => Role::Admin,
+        };
+        let visitor = self.visitor(headers, role, now);
+        match visitor {
+            Some(visitor) if visitor.role == role => Ok(Some(visitor)),
+            _ if role == Role::Admin && self.visitor(headers, Role::Annotator, now).is_some() => {
+                Err(Refused(StatusCode::FORBIDDEN, "this page is for whoever runs the labelling"))
+            }
+            _ => Err(Refused(
+                StatusCode::UNAUTHORIZED,
+                "your link is missing or has expired: ask for a new one",
+            )),
+        }
+    }
+
+    fn visitor(&self, headers: &HeaderMap, role: Role, now: Timestamp) -> Option<Visitor> {
+        let name = self.signer.cookie(role);
+        let all = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
+        let mut tokens = all.flat_map(|v| v.split(';')).filter_map(|part| {
+            part.trim().strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('='))
+        });
+        // Of several cookies of one name, one that is valid will do.
+        tokens.find_map(|token| self.signer.check(token, now)).filter(|v| v.role == role)
+    }
+
+    /// Names can be pointed at any machine, by DNS rebinding too; addresses cannot.
+    fn host<'h>(&self, headers: &'h HeaderMap) -> Result<&'h str, Refused> {
+        let refused = Refused(StatusCode::FORBIDDEN, "this page has another address");
+        let mut hosts = headers.get_all(header::HOST).into_iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(refused) };
+        let host = host.to_str().map_err(|_| refused.clone())?;
+        let authority: Authority = host.parse().map_err(|_| refused.clone())?;
+        if authority.as_str().contains('@') {
+            return Err(refused);
+        }
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let ours = match name.parse::<IpAddr>() {
+            Ok(address) => self.open || address.is_loopback(),
+            Err(_) => name.eq_ignore_ascii_case("localhost"),
+        };
+        let public = self.public.as_ref().is_some_and(|(_, a)| a.eq_ignore_ascii_case(host));
+        if ours || public { Ok(host) } else { Err(refused) }
+    }
+
+    /// Another page must not vote in somebody's name: the origin must be this page's.
+    fn origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Refused> {
+        let refused = Refused(StatusCode::FORBIDDEN, "sent by another page");
+        let mut origins = headers.get_all(header::ORIGIN).into_iter();
+        let (Some(origin), None) = (origins.next(), origins.next()) else { return Err(refused) };
+        let origin = origin.to_str().map_err(|_| refused.clone())?;
+        let scheme = match &self.public {
+            Some((scheme, authority)) if authority.eq_ignore_ascii_case(host) => scheme,
+            _ => "http",
+        };
+        let own = format!("{scheme}://{host}");
+        if origin.eq_ignore_ascii_case(&own) { Ok(()) } else { Err(refused) }
+    }
+}

@@ -1,0 +1,453 @@
+// The label page: shows one pair at a time, sends every choice, keeps what cannot be sent yet.
+// Text of models goes into text nodes only; the server has made hidden characters visible.
+'use strict';
+
+const THEME = 'preflow.theme';
+const AHEAD = 4; // questions held: the one on the screen and three more
+const POLL = 5000;
+
+function stored(key, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
+function store(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+    return true;
+  } catch {
+    return false; // full, or forbidden: the page still works while it is open
+  }
+}
+
+const theme = stored(THEME, null);
+if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
+
+document.addEventListener('DOMContentLoaded', () => {
+  const $ = (id) => document.getElementById(id);
+  const { pairs, annotator, scope } = document.body.dataset;
+  const OPS = `${scope}.${annotator}.ops.`; // one list a tab: tabs must not overwrite each other's
+  const KEPT = `${scope}.${annotator}.kept`;
+  const NOTES = `${scope}.${annotator}.notes`;
+  const picks = [...document.querySelectorAll('[data-pick]')];
+  const WORDS = {
+    left_much: 'Answer 1 is much better', left: 'Answer 1 is better', tie: 'A tie',
+    right: 'Answer 2 is better', right_much: 'Answer 2 is much better',
+    both_bad: 'Both are bad', skip: 'Skipped',
+  };
+
+  let deck = []; // questions in the order they will be asked; the first is on the screen
+  let past = []; // questions answered since the page was loaded
+  let ops = []; // votes and undos that the server has not confirmed
+  let notes = stored(NOTES, {});
+  let progress = null;
+  let times = []; // when the last choices were made
+  let diff = false;
+  let shown = null;
+  let since = 0;
+  let talk = Promise.resolve(); // requests follow each other: an old answer never undoes a new one
+  let queued = false;
+  let pause = 0;
+  let timer = null;
+  let poll = null;
+  let reached = true;
+
+  const name = (q) => `${q.pair}${q.repeat ? '~' : ''}`;
+  const newId = () => [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((b) => b.toString(16).padStart(2, '0')).join('');
+
+  // ---- text ------------------------------------------------------------------------------------
+
+  function fill(element, part, more) {
+    const cuts = new Set([0, part.text.length]);
+    const changed = diff ? part.changed ?? [] : [];
+    for (const [from, to] of [...(part.marks ?? []), ...changed]) cuts.add(from).add(to);
+    const inside = (ranges, at) => ranges.some(([from, to]) => from <= at && at < to);
+    const points = [...cuts].sort((a, b) => a - b);
+    const nodes = [];
+    for (let i = 0; i + 1 < points.length; i += 1) {
+      let node = document.createTextNode(part.text.slice(points[i], points[i + 1]));
+      if (inside(part.marks ?? [], points[i])) {
+        const sign = document.createElement('span');
+        sign.className = 'sign';
+        sign.append(node);
+        node = sign;
+      }
+      if (inside(changed, points[i])) {
+        const mark = document.createElement('mark');
+        mark.append(node);
+        node = mark;
+      }
+      nodes.push(node);
+    }
+    if (part.cut) {
+      const all = document.createElement('button');
+      all.type = 'button';
+      all.className = 'all';
+      all.textContent = 'Show all';
+      all.addEventListener('click', async () => {
+        all.disabled = true;
+        const reply = await fetchJson(`/api/text/${more}`).catch(() => null);
+        if (reply?.ok) {
+          Object.assign(part, { changed: [] }, reply.data.text, { cut: false });
+          fill(element, part, more);
+        } else {
+          all.disabled = false;
+          say('The rest cannot be loaded now');
+        }
+      });
+      nodes.push(all);
+    }
+    element.replaceChildren(...nodes);
+  }
+
+  function show() {
+    const item = deck[0] ?? null;
+    document.body.dataset.view = item ? 'work' : 'done';
+    for (const button of picks) {
+      button.disabled = !item;
+      button.setAttribute('aria-pressed', String(Boolean(item?.was) && item.was === button.dataset.pick));
+    }
+    $('note').disabled = !item;
+    if (!item) {
+      shown = null;
+      finished();
+      return;
+    }
+    const second = item.left === 'a' ? 'b' : 'a';
+    fill($('prompt'), item.prompt, `${item.pair}/prompt`);
+    fill($('one'), item.one, `${item.pair}/${item.left}`);
+    fill($('other'), item.other, `${item.pair}/${second}`);
+    if (shown !== item) {
+      for (const id of ['prompt', 'one', 'other']) $(id).parentElement.scrollTop = 0;
+      since = performance.now();
+      shown = item;
+    }
+    $('note').classList.toggle('has', Boolean(notes[name(item)]));
+  }
+
+  function finished() {
+    const [title, text] = !reached
+      ? ['Waiting for the server', 'Your votes are kept in this browser. This page goes on by itself.']
+      : progress === null
+        ? ['One moment', '']
+        : progress.left > 0
+          ? ['Thank you', `Nothing is left for you. ${progress.left === 1 ? 'One vote is' : `${progress.left} votes are`} still to come from others; should any be left over, they appear here.`]
+          : ['Thank you', 'Every pair has the votes it needs. New pairs appear here by themselves.'];
+    $('done-title').textContent = title;
+    $('done-text').textContent = text;
+    $('done').hidden = false;
+    clearTimeout(poll);
+    poll = setTimeout(() => { if (!deck.length) drain(); }, POLL);
+  }
+
+  function meter() {
+    if (!progress) return;
+    const waiting = ops.filter((o) => o.vote && o.vote.pick !== 'skip' && !o.vote.repeat).length;
+    const votes = progress.votes + waiting;
+    const words = [`${votes} of ${progress.goal}`];
+    const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
+    if (gaps.length >= 3) {
+      const rate = 60000 / Math.max(gaps[gaps.length >> 1], 1);
+      words.push(`${rate < 10 ? rate.toFixed(1) : Math.min(Math.round(rate), 999)} a minute`);
+      const left = Math.max(progress.goal - votes, 0) / (rate * Math.max(progress.active, 1));
+      if (left > 0) words.push(left < 1 ? 'under a minute left' : left < 90 ? `${Math.round(left)} min left` : `${Math.round(left / 60)} h left`);
+    }
+    $('far').textContent = words.join(' · ');
+    $('bar').max = Math.max(progress.goal, 1);
+    $('bar').value = Math.min(votes, progress.goal);
+  }
+
+  let hush = null;
+  function say(text) {
+    $('status').textContent = text;
+    $('status').classList.add('on');
+    clearTimeout(hush);
+    hush = setTimeout(() => $('status').classList.remove('on'), 1600);
+  }
+
+  function banner(text, action) {
+    const box = $('banner');
+    box.hidden = !text;
+    if (box.firstChild?.nodeValue === text) return;
+    box.replaceChildren(document.createTextNode(text ?? ''));
+    if (action) {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.textContent = action[0];
+      button.addEventListener('click', action[1]);
+      box.append(button);
+    }
+  }
+
+  // ---- the server --------------------------------------------------------------------------------
+
+  async function fetchJson(path, body) {
+    const reply = await fetch(path, body && {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(25000),
+    });
+    const data = await reply.json().catch(() => ({}));
+    return { ok: reply.ok, status: reply.status, data };
+  }
+
+  const knows = () => ({
+    as: annotator, count: AHEAD, known: deck.map((q) => [q.pair, Boolean(q.repeat)]),
+  });
+
+  // Takes over what the server wants asked. While votes are under way its view is older than ours:
+  // then only new questions are added.
+  function take(hand) {
+    if (!hand) return;
+    progress = hand.progress;
+    const known = new Map(deck.map((q) => [name(q), q]));
+    for (const item of hand.items) if (!known.has(name(item))) known.set(name(item), item);
+    const order = hand.order.map(([pair, repeat]) => name({ pair, repeat }));
+    const current = deck[0];
+    if (ops.length === 0) {
+      deck = order.map((key) => known.get(key)).filter(Boolean);
+      if (current) deck = [current, ...deck.filter((q) => q !== current)];
+    } else {
+      const busy = new Set([...deck.map(name), ...ops.map((o) => name(o.vote ?? o))]);
+      for (const key of order) if (!busy.has(key) && known.has(key)) deck.push(known.get(key));
+    }
+    if (deck[0] !== shown) show();
+    else if (!deck.length) finished();
+    meter();
+  }
+
+  function trouble(reply) {
+    const waiting = ops.length === 1 ? 'One vote is' : `${ops.length} votes are`;
+    const kept = ops.length ? ` ${waiting} kept in this browser and sent as soon as possible.` : '';
+    if (!reply || reply.status >= 502) {
+      reached = false;
+      const why = reply?.data.error ? `${reply.data.error}.` : 'The server does not answer.';
+      banner(`${why}${kept}`);
+    } else {
+      const again = reply.status === 409 ? ['Load again', () => location.reload()] : null;
+      banner(`${reply.data.error ?? `The server says ${reply.status}`}.${kept}`, again);
+    }
+    if (!deck.length) finished();
+  }
+
+  function fine() {
+    pause = 0;
+    reached = true;
+    const kept = stored(KEPT, []).length;
+    if (!kept) banner(null);
+    else banner(`${kept === 1 ? 'One vote was' : `${kept} votes were`} made on pairs that are gone; kept in this browser.`,
+      ['Forget them', () => { store(KEPT, []); banner(null); }]);
+  }
+
+  function later(work) {
+    clearTimeout(timer);
+    pause = Math.min(Math.max(pause * 2, 400), 10000);
+    timer = setTimeout(work, pause * (0.75 + Math.random() / 2));
+  }
+
+  const inTurn = (work) => {
+    talk = talk.then(work).catch((error) => console.error(error));
+    return talk;
+  };
+
+  // Sends what waits, in order, and asks for more.
+  function drain() {
+    if (queued) return;
+    queued = true;
+    clearTimeout(timer);
+    inTurn(async () => {
+      queued = false;
+      while (ops.length) if (!await send(ops[0])) return later(drain);
+      if (deck.length >= AHEAD) return null;
+      const reply = await fetchJson('/api/next', { ...knows(), pairs }).catch(() => null);
+      if (!reply?.ok) {
+        trouble(reply);
+        return later(drain);
+      }
+      fine();
+      return take(reply.data);
+    });
+  }
+
+  async function send(op) {
+    const body = op.vote
+      ? { ...knows(), vote: { ...op.vote, pairs: op.moved ? pairs : op.vote.pairs } }
+      : { ...knows(), ...op, pairs };
+    delete body.moved;
+    const reply = await fetchJson(op.vote ? '/api/vote' : '/api/undo', body).catch(() => null);
+    const useless = [400, 404, 413, 422].includes(reply?.status);
+    if (!reply?.ok && !useless) {
+      trouble(reply);
+      return false;
+    }
+    ops.shift();
+    if (useless && op.vote) store(KEPT, [...stored(KEPT, []), { ...op.vote, error: reply.data.error }]);
+    save();
+    fine();
+    if (reply.ok) take(reply.data.hand);
+    return true;
+  }
+
+  function push(op) {
+    ops.push(op);
+    save();
+    if (pause === 0) drain();
+  }
+
+  // ---- what people do ----------------------------------------------------------------------------
+
+  function choose(pick) {
+    const item = deck[0];
+    if (!item) return;
+    deck.shift();
+    const vote = {
+      id: newId(), pairs, pair: item.pair, repeat: Boolean(item.repeat), pick, left: item.left,
+      ms: Math.round(performance.now() - since), note: notes[name(item)] ?? '',
+    };
+    delete notes[name(item)];
+    store(NOTES, notes);
+    past.push({ ...item, was: pick, note: vote.note });
+    if (past.length > 500) past.shift();
+    times = [...times, performance.now()].slice(-21);
+    say(`${WORDS[pick]}. Saved.`);
+    const button = picks.find((b) => b.dataset.pick === pick);
+    button.classList.add('hit');
+    setTimeout(() => button.classList.remove('hit'), 140);
+    push({ vote });
+    show();
+    meter();
+  }
+
+  let undoing = false;
+  async function undo() {
+    const item = past.pop();
+    if (item) {
+      deck.unshift(item);
+      push({ id: newId(), pair: item.pair, repeat: Boolean(item.repeat) });
+      takenBack(item);
+    } else if (!undoing) {
+      undoing = true;
+      await inTurn(undoEarlier);
+      undoing = false;
+    }
+  }
+
+  // A vote from before this page was loaded: only the server knows which.
+  async function undoEarlier() {
+    if (ops.length || past.length) return;
+    const body = { ...knows(), id: newId(), pairs };
+    let reply = await fetchJson('/api/undo', body).catch(() => null);
+    reply ??= await fetchJson('/api/undo', body).catch(() => null);
+    if (!reply?.ok) {
+      say(reply?.status === 404 ? 'There is nothing to take back' : reply?.data.error ?? 'The server does not answer');
+      return;
+    }
+    const { item, past: { pick, note }, hand } = reply.data;
+    deck = [{ ...item, was: pick, note }, ...deck.filter((q) => name(q) !== name(item))];
+    progress = hand?.progress ?? progress;
+    takenBack(deck[0]);
+  }
+
+  function takenBack(item) {
+    if (item.note) notes[name(item)] = item.note;
+    times = [];
+    show();
+    meter();
+    say(`Taken back: ${WORDS[item.was].toLowerCase()}`);
+  }
+
+  function toggleDiff() {
+    diff = !diff;
+    $('diff').setAttribute('aria-pressed', String(diff));
+    say(diff ? 'Differences are marked' : 'Differences are not marked');
+    if (deck[0]) show();
+  }
+
+  function openNote() {
+    if (!deck[0]) return;
+    $('note-text').value = notes[name(deck[0])] ?? '';
+    $('note-box').showModal();
+  }
+
+  $('note-box').addEventListener('close', () => {
+    if (!deck[0]) return;
+    notes[name(deck[0])] = $('note-text').value.trim();
+    store(NOTES, notes);
+    $('note').classList.toggle('has', Boolean(notes[name(deck[0])]));
+  });
+
+  function scroll(by) {
+    for (const id of ['one', 'other']) $(id).parentElement.scrollBy({ top: by });
+  }
+
+  for (const button of picks) button.addEventListener('click', () => choose(button.dataset.pick));
+  $('undo').addEventListener('click', undo);
+  $('done-undo').addEventListener('click', undo);
+  $('diff').addEventListener('click', toggleDiff);
+  $('diff').setAttribute('aria-pressed', 'false');
+  $('note').addEventListener('click', openNote);
+  $('keys').addEventListener('click', () => $('keys-box').showModal());
+  $('theme').addEventListener('click', () => {
+    const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+    const now = document.documentElement.dataset.theme ?? (dark ? 'dark' : 'light');
+    document.documentElement.dataset.theme = now === 'dark' ? 'light' : 'dark';
+    store(THEME, document.documentElement.dataset.theme);
+  });
+
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector('dialog[open]')) return;
+    const box = event.target.closest?.('.text, .prompt');
+    const page = document.documentElement.clientHeight / 2;
+    const scrolls = { ArrowUp: -60, ArrowDown: 60, PageUp: -page, PageDown: page };
+    if (event.key in scrolls && !box) {
+      scroll(scrolls[event.key]);
+      event.preventDefault();
+      return;
+    }
+    if (event.repeat) return;
+    const much = event.shiftKey ? '_much' : '';
+    const sides = {
+      ArrowLeft: 'left', Digit1: 'left', Numpad1: 'left',
+      ArrowRight: 'right', Digit2: 'right', Numpad2: 'right',
+    };
+    const keys = {
+      '=': () => choose('tie'), x: () => choose('both_bad'), s: () => choose('skip'),
+      u: undo, d: toggleDiff, '/': openNote, '?': () => $('keys-box').showModal(),
+    };
+    const act = keys[event.key] ?? keys[event.key.toLowerCase()];
+    if (act) act();
+    else if (event.code in sides) choose(sides[event.code] + much);
+    else return;
+    event.preventDefault();
+  });
+
+  window.addEventListener('online', () => { pause = 0; drain(); });
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden && ops.length) { pause = 0; drain(); }
+  });
+
+  // Whatever tabs left behind is sent from here; sent twice, it still counts once.
+  function adopt() {
+    const left = Object.keys(localStorage).filter((key) => key.startsWith(OPS)).sort();
+    ops = left.flatMap((key) => stored(key, [])).map((op) => ({ ...op, moved: true }));
+    save();
+    for (const key of left) if (key !== OPS + tab) localStorage.removeItem(key);
+  }
+
+  function save() {
+    const kept = ops.length ? store(OPS + tab, ops) : true;
+    if (!ops.length) try { localStorage.removeItem(OPS + tab); } catch { /* nothing is kept there */ }
+    if (!kept) banner('This browser keeps nothing: leave the page open until all is sent.');
+  }
+
+  const tab = newId();
+  try { adopt(); } catch { /* no storage: votes are sent, only not kept over a reload */ }
+  show();
+  drain();
+});

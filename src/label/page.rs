@@ -1,0 +1,212 @@
+//! The pages around what the scripts do: labelling, coming in, being turned away.
+//! Shows nothing that a model wrote; the scripts do, as text.
+
+use axum::http::{StatusCode, header};
+use maud::{DOCTYPE, Markup, html};
+
+use super::guard::Refused;
+use super::link::Role;
+use super::routes::{App, Call, Failed, Reply};
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A whole page.
+pub fn shell(title: &str, script: Option<&str>, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="robots" content="noindex";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="stylesheet" href="/page.css";
+                @if let Some(script) = script { script src=(script) defer {} }
+            }
+            (body)
+        }
+    }
+}
+
+/// `GET /in/TOKEN`: a link becomes a cookie. Goes on by itself: a strict cookie is not sent along
+/// when another page led here and this one only redirects.
+///
+/// # Errors
+/// The link is not valid.
+pub fn enter(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let token = &call.params["token"];
+    let signer = &app.guard.signer;
+    let Some(visitor) = signer.check(token, call.now) else {
+        let why = "this link is not valid here, or has expired: ask for a new one";
+        return Err(Failed::Refused(Refused(StatusCode::UNAUTHORIZED, why)));
+    };
+    let place = if visitor.role == Role::Admin { "/admin" } else { "/" };
+    let body = html! { body.plain { main { p { a href=(place) { "Go on" } } } } };
+    let mut reply = html_reply(StatusCode::OK, &shell("preflow", None, &body));
+    let secure = app.guard.public.as_ref().is_some_and(|(scheme, _)| scheme == "https");
+    let cookie = format!(
+        "{}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age=31536000{}",
+        signer.cookie(visitor.role),
+        if secure { "; Secure" } else { "" }
+    );
+    reply.headers.push((header::SET_COOKIE, cookie));
+    reply.headers.push((header::REFRESH, format!("0; url={place}")));
+    Ok(reply)
+}
+
+/// A page that says why there is none.
+pub fn sorry(status: StatusCode, why: &str) -> Reply {
+    let body = html! {
+        body.plain { main { h1 { "Not this way" } p { (why) "." } } }
+    };
+    html_reply(status, &shell("preflow", None, &body))
+}
+
+pub(super) fn html_reply(status: StatusCode, page: &Markup) -> Reply {
+    Reply::of(status, HTML, page.0.clone().into_bytes())
+}
+
+/// `GET /page.js`
+///
+/// # Errors
+/// None.
+pub fn script(_: &App, _: &Call) -> Result<Reply, Failed> {
+    let text = include_str!("page.js");
+    Ok(Reply::of(StatusCode::OK, "text/javascript; charset=utf-8", text.into()))
+}
+
+/// `GET /page.css`
+///
+/// # Errors
+/// None.
+pub fn style(_: &App, _: &Call) -> Result<Reply, Failed> {
+    Ok(Reply::of(StatusCode::OK, "text/css; charset=utf-8", include_str!("page.css").into()))
+}
+
+/// `GET /`: the page where people choose.
+///
+/// # Errors
+/// None.
+pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let assignment = app.desk.assignment();
+    let question = super::text::Shown::of(&assignment.people.question, 300).text;
+    let scope = app.guard.signer.cookie(Role::Annotator);
+    let body = html! {
+        body.label data-pairs=(app.desk.digest()) data-annotator=(call.name()) data-scope=(scope) {
+            header {
+                div.asked {
+                    h1 { (question) }
+                    p.who { (assignment.pipeline) " · " (assignment.stage) " · " (call.name()) }
+                }
+                div.far {
+                    p id="far" { "\u{a0}" }
+                    progress id="bar" max="1" value="0" aria-label="Votes so far" {}
+                }
+                button.quiet id="theme" type="button" aria-label="Switch between light and dark" {
+                    span aria-hidden="true" { "◐" }
+                }
+            }
+            main id="work" tabindex="-1" {
+                section.prompt aria-label="Prompt" tabindex="0" { div.said id="prompt" dir="auto" {} }
+                (answer("1", "one"))
+                (answer("2", "other"))
+                section.done id="done" hidden aria-live="polite" {
+                    h2 id="done-title" {}
+                    p id="done-text" {}
+                    p { button type="button" id="done-undo" { "Take back the last vote" } }
+                }
+            }
+            div.toast id="banner" role="alert" hidden {}
+            div.toast.small id="status" role="status" aria-live="polite" {}
+            (controls())
+            (dialogs())
+            noscript { p.toast { "This page needs JavaScript." } }
+        }
+    };
+    let title = format!("{} · preflow", assignment.stage);
+    Ok(html_reply(StatusCode::OK, &shell(&title, Some("/page.js"), &body)))
+}
+
+fn answer(name: &str, id: &str) -> Markup {
+    html! {
+        section.answer id=(format!("{id}-box")) aria-labelledby=(format!("{id}-name")) {
+            h2 id=(format!("{id}-name")) { span.number { (name) } span.unseen { "Answer " (name) } }
+            div.text tabindex="0" role="group" aria-label=(format!("Text of answer {name}")) {
+                div.said id=(id) dir="auto" {}
+            }
+        }
+    }
+}
+
+fn controls() -> Markup {
+    let choice = |pick: &str, key: &str, label: &str| {
+        html! {
+            button.choice type="button" data-pick=(pick) disabled aria-keyshortcuts=(key) {
+                span { (label) } kbd aria-hidden="true" { (key) }
+            }
+        }
+    };
+    let tool = |id: &str, key: &str, label: &str| {
+        html! {
+            button.tool type="button" id=(id) aria-keyshortcuts=(key) {
+                span { (label) } kbd aria-hidden="true" { (key) }
+            }
+        }
+    };
+    html! {
+        footer {
+            div.choices role="group" aria-label="Which answer is better" {
+                (choice("left_much", "⇧1", "1 much better"))
+                (choice("left", "1", "1 better"))
+                (choice("tie", "=", "Tie"))
+                (choice("right", "2", "2 better"))
+                (choice("right_much", "⇧2", "2 much better"))
+            }
+            div.tools role="group" aria-label="More" {
+                button.tool type="button" data-pick="both_bad" disabled aria-keyshortcuts="x" {
+                    span { "Both bad" } kbd aria-hidden="true" { "x" }
+                }
+                button.tool type="button" data-pick="skip" disabled aria-keyshortcuts="s" {
+                    span { "Skip" } kbd aria-hidden="true" { "s" }
+                }
+                (tool("undo", "u", "Undo"))
+                (tool("diff", "d", "Differences"))
+                (tool("note", "/", "Note"))
+                (tool("keys", "?", "Keys"))
+            }
+        }
+    }
+}
+
+fn dialogs() -> Markup {
+    let keys = [
+        ("← or 1", "answer 1 is better"),
+        ("→ or 2", "answer 2 is better"),
+        ("⇧ with these", "much better"),
+        ("=", "a tie: equally good"),
+        ("x", "both are bad"),
+        ("s", "skip: somebody else decides"),
+        ("u", "take the last vote back, as often as you like"),
+        ("d", "mark the words that differ"),
+        ("/", "write a note on this pair"),
+        ("↑ ↓", "scroll both answers"),
+        ("Esc", "close what is open"),
+    ];
+    html! {
+        dialog id="keys-box" aria-labelledby="keys-title" {
+            h2 id="keys-title" { "Keys" }
+            dl { @for (key, does) in keys { div { dt { kbd { (key) } } dd { (does) } } } }
+            p { "Every choice is saved at once. Which answer stands first is drawn by lot." }
+            form method="dialog" { button.choice { "Close" } }
+        }
+        dialog id="note-box" aria-labelledby="note-title" {
+            form method="dialog" {
+                h2 id="note-title" { label for="note-text" { "Note on this pair" } }
+                textarea id="note-text" rows="5" maxlength="2000" {}
+                p { "It is saved with your choice." }
+                div.row { button.choice { "Keep the note" } }
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! All routes of the label page in one table: the router is built from it, and so is the test that
+//! tries to get past it. Handlers are plain functions; they may wait for the disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{RawPathParams, Request};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::desk::{Desk, DeskError};
+use super::guard::{Guard, Refused, Who};
+use super::link::Visitor;
+use super::{api, page};
+
+/// Largest request body.
+pub const LARGEST: usize = 64 * 1024;
+
+/// A whole request, body and answer, takes no longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                   base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// What every handler may use.
+#[derive(Debug)]
+pub struct App {
+    pub desk: Arc<Desk>,
+    pub guard: Guard,
+}
+
+/// A request that was let through.
+#[derive(Debug)]
+pub struct Call {
+    /// Of routes for anyone: nobody.
+    pub visitor: Option<Visitor>,
+    pub params: HashMap<String, String>,
+    pub body: Vec<u8>,
+    pub now: Timestamp,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub kind: &'static str,
+    pub body: Vec<u8>,
+    pub headers: Vec<(HeaderName, String)>,
+}
+
+type Handler = fn(&App, &Call) -> Result<Reply, Failed>;
+
+/// One way in.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub method: Verb,
+    pub path: &'static str,
+    pub who: Who,
+    /// Changes votes, or who holds what.
+    pub changes: bool,
+    pub handler: Handler,
+}
+
+/// The two methods there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+}
+
+const fn get(path: &'static str, who: Who, handler: Handler) -> Route {
+    Route { method: Verb::Get, path, who, changes: false, handler }
+}
+
+const fn post(path: &'static str, who: Who, handler: Handler) -> Route {
+    Route { method: Verb::Post, path, who, changes: true, handler }
+}
+
+/// Everything that can be asked for.
+pub const ROUTES: &[Route] = &[
+    get("/", Who::Annotator, page::label),
+    get("/in/{token}", Who::Anyone, page::enter),
+    get("/page.js", Who::Anyone, page::script),
+    get("/page.css", Who::Anyone, page::style),
+    get("/api/text/{pair}/{part}", Who::Annotator, api::text),
+    get("/api/history", Who::Annotator, api::history),
+    get("/api/progress", Who::Annotator, api::progress),
+    post("/api/next", Who::Annotator, api::next),
+    post("/api/vote", Who::Annotator, api::vote),
+    post("/api/undo", Who::Annotator, api::undo),
+];
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub enum Failed {
+    Refused(Refused),
+    Desk(DeskError),
+    Bad(String),
+}
+
+impl From<DeskError> for Failed {
+    fn from(error: DeskError) -> Self {
+        Self::Desk(error)
+    }
+}
+
+impl Failed {
+    fn words(&self) -> (StatusCode, String) {
+        match self {
+            Self::Refused(Refused(status, why)) => (*status, (*why).to_owned()),
+            Self::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
+            Self::Desk(error) => {
+                let status = match error {
+                    e if e.is_full() => StatusCode::INSUFFICIENT_STORAGE,
+                    DeskError::Votes(_) | DeskError::Cache { .. } | DeskError::Taken(_) => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                    DeskError::BadName(_) | DeskError::BadSubmission(_) => {
+                        StatusCode::UNPROCESSABLE_ENTITY
+                    }
+                    DeskError::OtherPairs => StatusCode::CONFLICT,
+                    DeskError::UnknownPair | DeskError::NothingToUndo => StatusCode::NOT_FOUND,
+                };
+                (status, format!("{error}; {}", error.help()))
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// JSON, which no cache keeps.
+    #[must_use]
+    pub fn json(value: &serde_json::Value) -> Self {
+        Self::of(StatusCode::OK, "application/json", value.to_string().into_bytes())
+    }
+
+    #[must_use]
+    pub fn of(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Self {
+        Self { status, kind, body, headers: Vec::new() }
+    }
+}
+
+impl Call {
+    /// Whoever calls.
+    ///
+    /// # Panics
+    /// On routes for anyone.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.visitor.as_ref().expect("invariant: the route is not for anyone").name
+    }
+
+    /// The body, read as JSON.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {
+        serde_json::from_slice(&self.body).map_err(|e| Failed::Bad(format!("not understood: {e}")))
+    }
+}
+
+/// The router of the table.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let app = Arc::clone(&app);
+        let filter = match route.method {
+            Verb::Get => MethodFilter::GET,
+            Verb::Post => MethodFilter::POST,
+        };
+        let handler = move |params: RawPathParams, request: Request| {
+            let app = Arc::clone(&app);
+            async move { timed(answer(app, route, params, request)).await }
+        };
+        router = router.route(route.path, MethodRouter::new().merge(on(filter, handler)));
+    }
+    let missing = move |status: StatusCode, why: &'static str| {
+        let app = Arc::clone(&app);
+        move |request: Request| {
+            let admitted = app.guard.admit(request.headers(), Who::Anyone, false, Timestamp::now());
+            let refused = admitted.err().unwrap_or(Refused(status, why));
+            async move { finish(request.uri().path(), Err(Failed::Refused(refused))) }
+        }
+    };
+    router
+        .fallback(missing(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(missing(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
+}
+
+async fn timed(answer: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(LIMIT, answer).await {
+        Ok(response) => response,
+        Err(_) => {
+            let why = Refused(StatusCode::REQUEST_TIMEOUT, "this took too long: try again");
+            finish("/api/", Err(Failed::Refused(why)))
+        }
+    }
+}
+
+async fn answer(
+    app: Arc<App>,
+    route: &'static Route,
+    params: RawPathParams,
+    request: Request,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    let result = call(app, route, &params, request).await;
+    finish(&path, result)
+}
+
+async fn call(
+    app: Arc<App>,
+    route: &'static Route,
+    params: &RawPathParams,
+    request: Request,
+) -> Result<Reply, Failed> {
+    let now = Timestamp::now();
+    let (parts, body) = request.into_parts();
+    let visitor =
+        app.guard.admit(&parts.headers, route.who, route.changes, now).map_err(Failed::Refused)?;
+    let too_large =
+        || Failed::Refused(Refused(StatusCode::PAYLOAD_TOO_LARGE, "more than 64 KiB were sent"));
+    let told = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    if told.and_then(|v| v.parse::<usize>().ok()).is_some_and(|n| n > LARGEST) {
+        return Err(too_large());
+    }
+    let is_json = |v: &HeaderValue| v.as_bytes().starts_with(b"application/json");
+    if route.changes && !parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        let why = "JSON is expected";
+        return Err(Failed::Refused(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)));
+    }
+    let body = to_bytes(body, LARGEST).await.map_err(|_| too_large())?.to_vec();
+    let params = params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let call = Call { visitor, params, body, now };
+    let done = tokio::task::spawn_blocking(move || (route.handler)(&app, &call)).await;
+    done.unwrap_or_else(|_| {
+        let why = "a fault in preflow itself; the terminal says more";
+        Err(Failed::Refused(Refused(StatusCode::INTERNAL_SERVER_ERROR, why)))
+    })
+}
+
+/// Puts on what every answer carries.
+fn finish(path: &str, result: Result<Reply, Failed>) -> Response {
+    let reply = result.unwrap_or_else(|failed| {
+        let (status, words) = failed.words();
+        if path.starts_with("/api/") {
+            let mut reply = Reply::json(&json!({ "error": words }));
+            reply.status = status;
+            reply
+        } else {
+            page::sorry(status, &words)
+        }
+    });
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &str| {
+        let value = HeaderValue::from_str(value).expect("invariant: our own words are plain");
+        headers.insert(name, value);
+    };
+    set(header::CONTENT_TYPE, reply.kind);
+    set(header::CONTENT_SECURITY_POLICY, CSP);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::CACHE_CONTROL, "no-store");
+    for (name, value) in &reply.headers {
+        set(name.clone(), value);
+    }
+    response
+}
+
+impl From<Verb> for Method {
+    fn from(method: Verb) -> Self {
+        match method {
+            Verb::Get => Self::GET,
+            Verb::Post => Self::POST,
+        }
+    }
+}

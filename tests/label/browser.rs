@@ -1,0 +1,273 @@
+//! The label page in a browser: labelling by keyboard, undo, reload, a server that goes away, phones,
+//! light and dark, and what keeps people out.
+
+use std::collections::BTreeMap;
+
+use preflow::votes::{Choice, Effective, Folder, Side, Vote, pair_id};
+
+use super::cdp::Browser;
+use super::support::{Server, Workspace};
+
+/// What was chosen of what, as the screen showed it.
+struct Chosen {
+    pair: String,
+    choice: Choice,
+}
+
+const KEYS: [(&str, bool, Choice); 9] = [
+    ("ArrowLeft", false, Choice::A),
+    ("ArrowRight", false, Choice::B),
+    ("1", true, Choice::AMuch),
+    ("2", false, Choice::B),
+    ("=", false, Choice::Tie),
+    ("ArrowRight", true, Choice::BMuch),
+    ("x", false, Choice::BothBad),
+    ("1", false, Choice::A),
+    ("s", false, Choice::Skip),
+];
+
+/// Presses a key, and waits for the next pair.
+fn choose(browser: &mut Browser, (key, shift, left): (&str, bool, Choice)) -> Chosen {
+    browser.wait("document.body.dataset.view === 'work'");
+    let (prompt, one) = (browser.text("prompt"), browser.text("one"));
+    let other = browser.text("other");
+    browser.key(key, shift);
+    let shown = serde_json::to_string(&prompt).expect("JSON");
+    browser.wait(&format!(
+        "document.getElementById('prompt').textContent !== {shown} \
+         || document.body.dataset.view === 'done'"
+    ));
+    let choice = if one < other { left } else { left.mirrored() };
+    Chosen { pair: pair_id(&prompt, &one, &other), choice }
+}
+
+fn sent(browser: &mut Browser) {
+    browser.wait("!Object.keys(localStorage).some((key) => key.includes('.ops.'))");
+}
+
+fn latest(workspace: &Workspace) -> BTreeMap<String, Vote> {
+    let folder = Folder::read(&workspace.path("votes")).expect("readable");
+    let latest = folder.latest("ann");
+    latest.into_iter().map(|((pair, _), vote)| (pair.to_owned(), vote.clone())).collect()
+}
+
+fn assert_kept(workspace: &Workspace, chosen: &[Chosen]) {
+    let kept = latest(workspace);
+    for one in chosen {
+        assert_eq!(kept[&one.pair].choice, one.choice, "{:?}", kept[&one.pair]);
+    }
+}
+
+fn pairs(count: usize) -> Vec<[String; 3]> {
+    let answers = [
+        "Start with the smallest step that could work, and look at what it does before you go on.",
+        "It depends on what you mean. Often the first answer that comes to mind is the one to keep.",
+        "Boil the water first.\n\n1. Warm the pot.\n2. Add the leaves.\n3. Wait four minutes.\n\nThen \
+         pour it slowly, and do not stir.",
+    ];
+    (0..count)
+        .map(|i| {
+            let answer = |k: usize| format!("{} ({i}.{k})", answers[(i + k) % 3]);
+            [format!("How do I make good tea for {} people?", i + 2), answer(0), answer(1)]
+        })
+        .collect()
+}
+
+#[test]
+fn fifty_pairs_by_keyboard_with_undo_reload_and_a_server_that_goes_away() {
+    let workspace = Workspace::new(&pairs(60), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let port = server.port();
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("location.pathname === '/' && document.body.dataset.view === 'work'");
+    browser.shoot("work-light");
+    let mut chosen: Vec<Chosen> =
+        (0..30).map(|i| choose(&mut browser, KEYS[i % KEYS.len()])).collect();
+    sent(&mut browser);
+    assert_kept(&workspace, &chosen);
+
+    // Undo walks back through the votes; each comes back to the screen and is chosen anew.
+    for back in 1..=3 {
+        browser.key("u", false);
+        let last = &chosen[chosen.len() - back].pair;
+        sent(&mut browser);
+        assert_eq!(latest(&workspace)[last].choice, Choice::Retracted);
+    }
+    chosen.truncate(chosen.len() - 3);
+    for _ in 0..3 {
+        chosen.push(choose(&mut browser, ("2", true, Choice::BMuch)));
+    }
+    sent(&mut browser);
+    assert_kept(&workspace, &chosen);
+
+    // A reload shows the same pair; undo goes on behind it.
+    let before = browser.text("prompt");
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.wait("document.body.dataset.view === 'work' && window.__shift !== undefined");
+    assert_eq!(browser.text("prompt"), before);
+    browser.key("u", false);
+    browser.wait("document.querySelector('[aria-pressed=true][data-pick]')");
+    chosen.pop();
+    chosen.push(choose(&mut browser, ("=", false, Choice::Tie)));
+    sent(&mut browser);
+    assert_kept(&workspace, &chosen);
+    assert_eq!(browser.complaints, Vec::<String>::new());
+
+    // Without a server the pairs at hand are voted on; all of it arrives later.
+    server.kill();
+    chosen.push(choose(&mut browser, ("1", false, Choice::A)));
+    browser.wait("!document.getElementById('banner').hidden");
+    browser.shoot("gone");
+    chosen.push(choose(&mut browser, ("2", false, Choice::B)));
+    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
+    sent(&mut browser);
+    browser.wait("document.getElementById('banner').hidden");
+    assert_kept(&workspace, &chosen);
+
+    // Also over a reload.
+    server.kill();
+    chosen.push(choose(&mut browser, ("x", false, Choice::BothBad)));
+    chosen.push(choose(&mut browser, ("1", true, Choice::AMuch)));
+    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.wait("document.body.dataset.view === 'work'");
+    sent(&mut browser);
+    assert_kept(&workspace, &chosen);
+    let expected = |c: &String| !c.contains("ERR_CONNECTION_REFUSED");
+    let complaints: Vec<String> =
+        browser.complaints.iter().filter(|c| expected(c)).cloned().collect();
+    assert_eq!(complaints, Vec::<String>::new());
+
+    while chosen.len() < 60 {
+        let i = chosen.len();
+        chosen.push(choose(&mut browser, KEYS[i % KEYS.len()]));
+    }
+    browser.wait("document.body.dataset.view === 'done'");
+    browser.wait("document.getElementById('done-title').textContent === 'Thank you'");
+    sent(&mut browser);
+    assert_kept(&workspace, &chosen);
+    assert_eq!(latest(&workspace).len(), 60);
+    assert_eq!(browser.eval("window.__shift"), 0);
+    let (code, took) = server.interrupt();
+    assert_eq!(code, Some(0));
+    assert!(took.as_secs_f64() < 1.0, "{took:?}");
+    let folder = Folder::read(&workspace.path("votes")).expect("readable");
+    let counting = chosen.iter().filter(|c| c.choice.counts()).count();
+    assert_eq!(Effective::of(&folder).votes(), counting);
+}
+
+#[test]
+fn a_note_the_keys_and_the_differences() {
+    let workspace = Workspace::new(&pairs(5), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    browser.key("d", false);
+    browser.wait("document.querySelectorAll('mark').length > 1");
+    browser.shoot("differences");
+    browser.key("?", true);
+    browser.wait("document.getElementById('keys-box').open");
+    // Keys of the page are dead while something is open.
+    browser.key("1", false);
+    browser.shoot("keys");
+    browser.key("Escape", false);
+    browser.wait("!document.getElementById('keys-box').open");
+    browser.key("/", false);
+    browser.wait("document.activeElement.id === 'note-text'");
+    browser.type_text("2 x 1 = s");
+    browser.shoot("note");
+    browser.key("Escape", false);
+    browser.wait("!document.querySelector('dialog[open]')");
+    let one = choose(&mut browser, ("2", false, Choice::B));
+    sent(&mut browser);
+    let kept = latest(&workspace);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[&one.pair].note, "2 x 1 = s");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn the_same_side_at_every_visit_and_both_sides_over_many_pairs() {
+    let workspace = Workspace::new(&pairs(40), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    for _ in 0..40 {
+        choose(&mut browser, ("1", false, Choice::A));
+    }
+    sent(&mut browser);
+    let kept = latest(&workspace);
+    let left_a = kept.values().filter(|v| v.shown_left == Side::A).count();
+    assert!((8..=32).contains(&left_a), "{left_a} of 40 had a on the left");
+    for vote in kept.values() {
+        let left = if vote.shown_left == Side::A { Choice::A } else { Choice::B };
+        assert_eq!(vote.choice, left);
+    }
+}
+
+#[test]
+fn phones_darkness_and_what_keeps_people_out() {
+    let mut all = pairs(6);
+    all.push([
+        "Write about rivers. ".repeat(60),
+        "A river is long. ".repeat(400),
+        format!("See {}", "x".repeat(3000)),
+    ]);
+    let workspace = Workspace::new(&all, "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    for (width, height, name) in [(1280, 800, "desk"), (390, 844, "phone"), (320, 568, "small")] {
+        browser.screen(width, height);
+        for dark in [false, true] {
+            browser.dark(dark);
+            browser.shoot(&format!("{name}-{}", if dark { "dark" } else { "light" }));
+            assert_eq!(browser.axe(), Vec::<String>::new(), "{name} dark: {dark}");
+            let sideways = "document.documentElement.scrollWidth > innerWidth \
+                || [...document.querySelectorAll('.text, .prompt')]\
+                    .some((e) => e.scrollWidth > e.clientWidth)";
+            assert_eq!(browser.eval(sideways), false, "{name} scrolls sideways");
+            let cut = "[...document.querySelectorAll('button')].filter((b) => b.offsetParent)\
+                .filter((b) => { const r = b.getBoundingClientRect(); \
+                    return r.left < 0 || r.right > innerWidth || r.bottom > innerHeight \
+                        || b.scrollWidth > b.clientWidth + 1; }).map((b) => b.textContent).join()";
+            assert_eq!(browser.eval(cut), "", "{name}: buttons that do not fit");
+        }
+    }
+    // The switch overrules the system, and is remembered.
+    browser.screen(1280, 800);
+    browser.dark(false);
+    browser.eval("document.getElementById('theme').click()");
+    browser.wait("getComputedStyle(document.body).backgroundColor === 'rgb(22, 24, 27)'");
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.wait("document.body.dataset.view === 'work'");
+    browser.wait("getComputedStyle(document.body).backgroundColor === 'rgb(22, 24, 27)'");
+    for open in ["keys", "note"] {
+        browser.eval(&format!("document.getElementById('{open}').click()"));
+        assert_eq!(browser.axe(), Vec::<String>::new(), "{open}");
+        browser.key("Escape", false);
+        browser.wait("!document.querySelector('dialog[open]')");
+    }
+    // By finger: the buttons do what the keys do.
+    browser.screen(390, 844);
+    browser.eval("new Promise((done) => setTimeout(() => done(window.__shift = 0), 300))");
+    for _ in 0..7 {
+        browser.wait("document.body.dataset.view === 'work'");
+        let before = browser.text("prompt");
+        browser.eval("document.querySelector('[data-pick=right]').click()");
+        browser.wait(&format!(
+            "document.getElementById('prompt').textContent !== {} \
+             || document.body.dataset.view === 'done'",
+            serde_json::to_string(&before).expect("JSON")
+        ));
+        assert_eq!(browser.eval("window.__shift"), 0);
+    }
+    browser.wait("document.getElementById('done-title').textContent === 'Thank you'");
+    browser.shoot("done");
+    assert_eq!(browser.axe(), Vec::<String>::new(), "done");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
