@@ -1,11 +1,11 @@
-.PHONY: demo test bench check catalog interop libtorch
+.PHONY: demo test bench check catalog interop libtorch browser
 export CARGO_TERM_COLOR ?= auto
 
 demo: libtorch
 	cargo build --release --locked
 	./target/release/preflow run pipelines/workshop.yaml && ./target/release/preflow report pipelines/workshop.yaml
 
-test: libtorch
+test: libtorch browser
 	cargo test --workspace --locked --quiet
 
 bench: libtorch
@@ -26,3 +26,6 @@ catalog: libtorch
 
 libtorch:
 	@./scripts/libtorch.sh
+
+browser:
+	@./scripts/browser.sh

@@ -16,6 +16,7 @@ pub mod graph;
 pub mod html;
 pub mod identity;
 pub mod label;
+pub mod lock;
 pub mod pipeline;
 pub mod plan;
 pub mod protocol;

@@ -10,6 +10,7 @@ pub mod gc;
 pub mod graph;
 pub mod kinds;
 mod label;
+mod lock;
 pub mod logs;
 pub mod metrics;
 pub mod plan;
@@ -96,6 +97,8 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     /// Find what made a file, back to its votes and data
     Trace(trace::TraceArgs),
+    /// Write, check or merge the lock file: what each stage is and what it made
+    Lock(lock::LockArgs),
     /// Show what a stage's last attempt said
     Logs(logs::LogsArgs),
     /// Find what is wrong in pipeline files, without running anything
@@ -162,6 +165,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Runs(args) => runs::runs(args, global),
         Verb::Diff(args) => diff::diff(args, global, look),
         Verb::Trace(args) => trace::trace(args, global, look),
+        Verb::Lock(args) => lock::lock(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => Ok(check::run(args, global)),
         Verb::Config(args) => Ok(config::run(args, global)),

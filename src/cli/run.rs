@@ -10,9 +10,11 @@ use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::label::{Asking, Page};
+use super::lock;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::exec::process::{GRACE, Processes};
+use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::report::Look;
 use crate::report::fancy::Fancy;
@@ -47,6 +49,9 @@ pub struct RunArgs {
     /// Go on behind this stage's gate though it is not met; what runs then keeps a note of it
     #[arg(long, value_name = "STAGE")]
     pub accept_gate: Vec<String>,
+    /// Make only what the lock file says: anything else fails before it runs
+    #[arg(long)]
+    pub locked: bool,
     /// Where a stage waits for people, open its label page and go on when there are enough votes
     #[arg(long)]
     pub wait: bool,
@@ -84,8 +89,12 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let selection = loaded.accepting(selection, &args.accept_gate)?;
     let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
     let people = asking.as_ref().map(|a| a as &dyn run::People);
-    let summary =
-        execute(&loaded, selection, &args.means, args.keep_going, people, pipeline, look)?;
+    let locked = args.locked.then(|| lock::read(&file)).transpose()?;
+    let order = Order { selection, keep_going: args.keep_going, people, locked };
+    let summary = execute(&loaded, order, &args.means, pipeline, look)?;
+    if !args.locked {
+        lock::keep(&file, &loaded, &summary.made, pipeline, look);
+    }
     Ok(exit_of(&summary))
 }
 
@@ -102,19 +111,28 @@ pub fn exit_of(summary: &Summary) -> Exit {
     }
 }
 
+/// What a run is asked to do.
+pub struct Order<'a> {
+    pub selection: Selection,
+    pub keep_going: bool,
+    /// Whom to ask when a stage waits for people.
+    pub people: Option<&'a dyn run::People>,
+    /// Nothing may be made that is not what this says.
+    pub locked: Option<Lock>,
+}
+
 /// Brings the selected stages up to date.
 ///
 /// # Errors
 /// A source is missing, a stage asks for more than there is, the store fails.
 pub fn execute(
     loaded: &Loaded,
-    selection: Selection,
+    order: Order,
     means: &Means,
-    keep_going: bool,
-    people: Option<&dyn run::People>,
     global: &Global,
     look: Look,
 ) -> Result<Summary, Failure> {
+    let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let options = Options {
         id: run_id(),
@@ -137,6 +155,7 @@ pub fn execute(
         selection,
         executor: &executor,
         people,
+        locked,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();

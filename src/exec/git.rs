@@ -1,5 +1,5 @@
 //! What git knows of a folder: the commit it stands at, and its files at another one.
-//! Never changes anything.
+//! Changes nothing but a repository's own configuration, when asked.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -65,6 +65,18 @@ pub fn export(folder: &Path, commit: &str, into: &Path) -> io::Result<()> {
     }
     let more = String::from_utf8_lossy(&unpacked.stderr);
     Err(io::Error::other(format!("git archive: {}", format!("{said}{more}").trim())))
+}
+
+/// Sets a value in the configuration of the repository alone.
+///
+/// # Errors
+/// The folder is in no repository.
+pub fn configure(folder: &Path, name: &str, value: &str) -> io::Result<()> {
+    let output = git(folder, &["config", "--local", name, value])?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> io::Result<Output> {

@@ -82,7 +82,8 @@ impl Drop for Reaper {
 }
 
 /// Body of the reaper process: reads `+group` and `-group` lines until its parent says `.`, or is
-/// gone; then it ends the groups that are left, and those of processes with this mark: TERM, two seconds, KILL.
+/// gone; then it ends the groups that are left, and those of processes with this mark: TERM, two
+/// seconds, KILL.
 pub fn main(mark: &str) {
     let mut groups: BTreeSet<i32> = BTreeSet::new();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {

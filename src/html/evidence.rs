@@ -7,6 +7,7 @@ use super::chart::{self, Chart, Series};
 use super::{
     CalibrationBin, LabelExample, LabelsReport, LearningPoint, ReportData, RewardReport, text,
 };
+use crate::label::figures::figures;
 
 /// Comparisons shown.
 const EXAMPLES: usize = 4;
@@ -18,6 +19,9 @@ pub fn labels(data: &ReportData) -> Markup {
                 h2 id="labels" { "Labels" }
                 @for labels in &data.labels { (labels_of(labels)) }
             }
+        }
+        @for quality in &data.quality {
+            div.quality { (figures(&quality.report, quality.min_seconds, &quality.stage)) }
         }
     }
 }

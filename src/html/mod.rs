@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
+use crate::label::QualityReport;
+
 /// Everything that a report shows. Empty parts leave no trace on the page.
 #[derive(Debug, Clone, Default)]
 pub struct ReportData {
@@ -29,11 +31,21 @@ pub struct ReportData {
     /// In topological order.
     pub stages: Vec<StageReport>,
     pub labels: Vec<LabelsReport>,
+    pub quality: Vec<LabelQuality>,
     pub rewards: Vec<RewardReport>,
     pub evaluation: Vec<EvaluationRow>,
     pub samples: Vec<SampleRow>,
     /// What it ran on: name and value.
     pub environment: Vec<(String, String)>,
+}
+
+/// How the people did whose votes a stage reads, as the votes stand when the report is written.
+#[derive(Debug, Clone)]
+pub struct LabelQuality {
+    pub stage: String,
+    pub report: QualityReport,
+    /// Votes faster than this count as too fast.
+    pub min_seconds: f64,
 }
 
 /// One stage of the run.

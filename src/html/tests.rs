@@ -76,6 +76,7 @@ fn example() -> ReportData {
     }];
     stages[2].notes = vec![Note { warning: false, text: "kept the last of 20 epochs".to_owned() }];
     ReportData {
+        quality: vec![],
         pipeline: "workshop".to_owned(),
         command: "preflow run pipelines/workshop.yaml --set kl_coef=0.05".to_owned(),
         stages,

@@ -3,6 +3,8 @@
 
 use maud::{Markup, PreEscaped, Render, html};
 
+use crate::label::text::{hides, picture};
+
 /// Longest text of a model that is shown in full.
 const LONGEST: usize = 4000;
 
@@ -34,23 +36,6 @@ pub fn visible(text: &str) -> Markup {
 pub fn plain(text: &str) -> String {
     let shown = |c: char| if hides(c) { picture(c) } else { c.to_string() };
     text.chars().take(LONGEST).map(shown).collect()
-}
-
-/// Characters that a reader cannot see, or that move others about.
-fn hides(c: char) -> bool {
-    (c.is_control() && c != '\n')
-        || matches!(c as u32,
-            0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
-            | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F
-            | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
-}
-
-fn picture(c: char) -> String {
-    match c as u32 {
-        code @ 0..=0x1F => char::from_u32(0x2400 + code).unwrap_or('␀').to_string(),
-        0x7F => "␡".to_owned(),
-        code => format!("⟨{code:04X}⟩"),
-    }
 }
 
 /// Four figures or fewer: `0.8214`, `12.3`, `4.2k`, `1.5e-5`.

@@ -4,8 +4,9 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::desk::{DeskError, Submission};
+use super::error::DeskError;
 use super::guard::Refused;
+use super::question::Submission;
 use super::routes::{App, Call, Failed, Reply};
 use super::text::Shown;
 use axum::http::StatusCode;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::desk::{Past, Pick};
+use super::question::Past;
 use super::queue::{Key, Queue, State};
 use crate::votes::{Choice, Folder, PairText, Side, Vote};
 
@@ -138,13 +138,7 @@ impl Books {
     pub fn before(&self, annotator: &str, key: Key, rev: u32) -> Option<Past> {
         let lines = self.of.get(annotator)?.lines.get(&key)?;
         let vote = lines.iter().rev().find(|v| v.rev < rev && v.choice != Choice::Retracted)?;
-        Some(Past {
-            pair: vote.pair.clone(),
-            repeat: vote.repeat,
-            pick: Pick::of(vote.choice, vote.shown_left)?,
-            at: vote.at.clone(),
-            note: vote.note.clone(),
-        })
+        Past::of(vote)
     }
 
     #[must_use]

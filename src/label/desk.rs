@@ -1,20 +1,21 @@
-//! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks people,
-//! in a browser or in a terminal, comes here. Knows nothing of screens.
+//! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks
+//! people, in a browser or in a terminal, comes here. Knows nothing of screens.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::assignment::Assignment;
 use super::books::Books;
+use super::error::DeskError;
 use super::leases::{Lease, LeaseFile};
+use super::quality::{QualityReport, quality};
+use super::question::{Item, Past, Progress, Submission};
 use super::queue::{self, Key, Queue, State};
 use super::stamps::Stamps;
 use super::text::{LONGEST, Shown, mark_changes};
-use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, VotesError, is_annotator};
+use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 
 /// The longest note on a vote, in characters.
 pub const LONGEST_NOTE: usize = 2000;
@@ -39,160 +40,10 @@ struct Held {
     stamps: Stamps,
     leases: Option<LeaseFile>,
     lock: Option<std::fs::File>,
-}
-
-/// What somebody clicked, as the screen shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pick {
-    LeftMuch,
-    Left,
-    Tie,
-    Right,
-    RightMuch,
-    BothBad,
-    Skip,
-}
-
-/// A vote on its way in.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Submission {
-    /// Made by the sender, so that sending twice is voting once.
-    pub id: String,
-    /// [`Desk::digest`] of the pairs that the sender knows.
-    pub pairs: String,
-    pub pair: String,
-    #[serde(default)]
-    pub repeat: bool,
-    pub pick: Pick,
-    pub left: Side,
-    pub ms: u64,
-    #[serde(default)]
-    pub note: String,
-}
-
-/// One question, ready for a screen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Item {
-    pub pair: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub repeat: bool,
-    /// Which response stands on the left.
-    pub left: Side,
-    pub prompt: Shown,
-    pub one: Shown,
-    pub other: Shown,
-}
-
-/// How far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    /// Votes of this annotator.
-    pub mine: u64,
-    /// Votes of everybody on these pairs.
-    pub votes: u64,
-    /// Votes that are asked for.
-    pub goal: u64,
-    /// Votes that are still to be made before every pair has what it needs.
-    pub left: u64,
-    /// People who hold questions.
-    pub active: usize,
-}
-
-/// One of an annotator's own votes, the latest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Past {
-    pub pair: String,
-    pub repeat: bool,
-    pub pick: Pick,
-    pub at: String,
-    pub note: String,
-}
-
-/// Why the desk cannot do it.
-#[derive(Debug, Error)]
-pub enum DeskError {
-    #[error(transparent)]
-    Votes(#[from] VotesError),
-    #[error("cannot keep notes in {path}: {source}", path = path.display())]
-    Cache { path: PathBuf, source: std::io::Error },
-    #[error("these votes are being collected by another label page{}", at(.0))]
-    Taken(String),
-    #[error("`{0}` is no name for an annotator")]
-    BadName(String),
-    #[error("the pairs have changed since this page was loaded")]
-    OtherPairs,
-    #[error("this pair is not at hand")]
-    UnknownPair,
-    #[error("{0}")]
-    BadSubmission(&'static str),
-    #[error("there is no vote to take back")]
-    NothingToUndo,
-}
-
-fn at(place: &str) -> String {
-    if place.is_empty() { String::new() } else { format!(" ({place})") }
-}
-
-impl DeskError {
-    /// The disk is full.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
-        match self {
-            Self::Votes(e) => e.is_full(),
-            Self::Cache { source, .. } => full.contains(&source.kind()),
-            _ => false,
-        }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn help(&self) -> &'static str {
-        match self {
-            _ if self.is_full() => "free space on the disk; nothing is lost",
-            Self::Votes(e) => e.help(),
-            Self::Cache { .. } => "choose another place with --cache",
-            Self::Taken(_) => "use that page; a further annotator needs only a link (--share)",
-            Self::BadName(_) => "names are lower-case letters, digits, `-` and `_`, 64 at most",
-            Self::OtherPairs => "load the page again",
-            Self::UnknownPair => "it was sampled by another run, or never",
-            Self::BadSubmission(_) | Self::NothingToUndo => "nothing was changed",
-        }
-    }
-}
-
-impl Pick {
-    /// What it says of the two responses, given which stood on the left.
-    #[must_use]
-    pub fn choice(self, left: Side) -> Choice {
-        let choice = match self {
-            Self::LeftMuch => Choice::AMuch,
-            Self::Left => Choice::A,
-            Self::Tie => Choice::Tie,
-            Self::Right => Choice::B,
-            Self::RightMuch => Choice::BMuch,
-            Self::BothBad => Choice::BothBad,
-            Self::Skip => Choice::Skip,
-        };
-        if left == Side::A { choice } else { choice.mirrored() }
-    }
-
-    /// What was clicked for a choice; `None` if it was taken back.
-    #[must_use]
-    pub fn of(choice: Choice, left: Side) -> Option<Self> {
-        Some(match if left == Side::A { choice } else { choice.mirrored() } {
-            Choice::AMuch => Self::LeftMuch,
-            Choice::A => Self::Left,
-            Choice::Tie => Self::Tie,
-            Choice::B => Self::Right,
-            Choice::BMuch => Self::RightMuch,
-            Choice::BothBad => Self::BothBad,
-            Choice::Skip => Self::Skip,
-            Choice::Retracted => return None,
-        })
-    }
+    /// Of the votes as they are.
+    figures: Option<Arc<QualityReport>>,
+    /// Counts changes of the votes.
+    version: u64,
 }
 
 impl Desk {
@@ -228,6 +79,8 @@ impl Desk {
             stamps: Stamps::default(),
             leases: None,
             lock,
+            figures: None,
+            version: 0,
         };
         let desk = Self { assignment, extra, gold, digest, state: Mutex::new(held) };
         let now = Timestamp::now();
@@ -315,7 +168,8 @@ impl Desk {
         Ok(self.text(self.key(pair, false)?.item))
     }
 
-    /// Keeps a vote; it is on the disk when this returns. The same submission again changes nothing.
+    /// Keeps a vote; it is on the disk when this returns. The same submission again changes
+    /// nothing.
     ///
     /// # Errors
     /// See [`DeskError`]; nothing was kept.
@@ -385,7 +239,7 @@ impl Desk {
             None => held.books.last(annotator).ok_or(DeskError::NothingToUndo)?,
         };
         let old = held.books.latest(annotator, key).cloned().ok_or(DeskError::NothingToUndo)?;
-        let past = past(&old).ok_or(DeskError::NothingToUndo)?;
+        let past = Past::of(&old).ok_or(DeskError::NothingToUndo)?;
         let line = Vote {
             choice: Choice::Retracted,
             ms: 0,
@@ -416,7 +270,7 @@ impl Desk {
     ) -> Result<Vec<Past>, DeskError> {
         let mut held = self.held();
         self.refresh(&mut held, now)?;
-        Ok(held.books.history(annotator).filter_map(past).take(count).collect())
+        Ok(held.books.history(annotator).filter_map(Past::of).take(count).collect())
     }
 
     /// How far it is.
@@ -429,7 +283,7 @@ impl Desk {
         let (votes, filled, wanted) = held.queue.totals();
         let goal = match self.assignment.ready.votes {
             0 => wanted,
-            n => n.min(wanted),
+            n => n,
         };
         Ok(Progress {
             mine: held.books.count(annotator),
@@ -438,6 +292,29 @@ impl Desk {
             left: wanted - filled,
             active: held.queue.active(),
         })
+    }
+
+    /// How each annotator does and how much they agree.
+    ///
+    /// # Errors
+    /// Votes that somebody else damaged.
+    pub fn quality(&self, now: Timestamp) -> Result<Arc<QualityReport>, DeskError> {
+        let version = {
+            let mut held = self.held();
+            self.refresh(&mut held, now)?;
+            if let Some(figures) = &held.figures {
+                return Ok(Arc::clone(figures));
+            }
+            held.version
+        };
+        // Takes a while: votes go on meanwhile.
+        let folder = Folder::read(&self.assignment.votes)?;
+        let figures = Arc::new(quality(&self.assignment, &folder));
+        let mut held = self.held();
+        if held.version == version {
+            held.figures = Some(Arc::clone(&figures));
+        }
+        Ok(figures)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -484,6 +361,7 @@ impl Desk {
             ledger.append(std::slice::from_ref(line), &texts)
         })?;
         held.books.add(annotator, key, line.clone());
+        (held.figures, held.version) = (None, held.version + 1);
         Ok(())
     }
 
@@ -509,6 +387,7 @@ impl Desk {
             held.queue.restore(&who, key, now);
         }
         held.stamps = stamps;
+        (held.figures, held.version) = (None, held.version + 1);
         Ok(())
     }
 
@@ -535,16 +414,6 @@ impl Desk {
         held.leases = Some(LeaseFile::create(path, &kept).map_err(wrong)?);
         Ok(())
     }
-}
-
-fn past(vote: &Vote) -> Option<Past> {
-    Some(Past {
-        pair: vote.pair.clone(),
-        repeat: vote.repeat,
-        pick: Pick::of(vote.choice, vote.shown_left)?,
-        at: vote.at.clone(),
-        note: vote.note.clone(),
-    })
 }
 
 fn check_name(annotator: &str) -> Result<(), DeskError> {

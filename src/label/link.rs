@@ -1,5 +1,5 @@
-//! Signed links: who may come in, as whom, until when. A link says it all; nothing is kept about it.
-//! Knows nothing of HTTP.
+//! Signed links: who may come in, as whom, until when. A link says it all; nothing is kept about
+//! it. Knows nothing of HTTP.
 
 use std::io::{self, Write as _};
 use std::path::Path;

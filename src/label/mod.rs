@@ -1,20 +1,26 @@
 //! Labelling: what there is to ask, who is asked what next, how the answers are kept.
 //! Knows nothing of stages that run, nor of YAML.
 
+mod admin;
 mod api;
 mod assignment;
 mod books;
 mod desk;
+mod error;
 pub mod exchange;
+pub mod figures;
 mod guard;
 mod leases;
 mod link;
 mod page;
 mod quality;
+mod question;
 mod queue;
 mod routes;
 mod server;
 mod stamps;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 pub use crate::agreement::Readiness;
@@ -22,8 +28,10 @@ pub use assignment::{
     Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
     Reuse, read_disagreement, read_gold, read_pairs,
 };
-pub use desk::{Desk, DeskError, Item, Past, Pick, Progress, Submission};
+pub use desk::Desk;
+pub use error::DeskError;
 pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
+pub use question::{Item, Past, Pick, Progress, Submission};
 pub use server::{Links, Options, ServeError, serve};

@@ -50,6 +50,7 @@ document.addEventListener('DOMContentLoaded', () => {
   let since = 0;
   let talk = Promise.resolve(); // requests follow each other: an old answer never undoes a new one
   let queued = false;
+  let asking = 0; // requests that have not come back
   let pause = 0;
   let timer = null;
   let poll = null;
@@ -106,7 +107,7 @@ document.addEventListener('DOMContentLoaded', () => {
 
   function show() {
     const item = deck[0] ?? null;
-    document.body.dataset.view = item ? 'work' : 'done';
+    document.body.dataset.view = item ? 'work' : asking && reached ? 'wait' : 'done';
     for (const button of picks) {
       button.disabled = !item;
       button.setAttribute('aria-pressed', String(Boolean(item?.was) && item.was === button.dataset.pick));
@@ -114,6 +115,7 @@ document.addEventListener('DOMContentLoaded', () => {
     $('note').disabled = !item;
     if (!item) {
       shown = null;
+      for (const id of ['prompt', 'one', 'other']) $(id).replaceChildren();
       finished();
       return;
     }
@@ -136,7 +138,9 @@ document.addEventListener('DOMContentLoaded', () => {
         ? ['One moment', '']
         : progress.left > 0
           ? ['Thank you', `Nothing is left for you. ${progress.left === 1 ? 'One vote is' : `${progress.left} votes are`} still to come from others; should any be left over, they appear here.`]
-          : ['Thank you', 'Every pair has the votes it needs. New pairs appear here by themselves.'];
+          : ['Thank you', progress.votes < progress.goal
+            ? `Every pair has its votes, but ${progress.goal} are asked for: that takes more pairs.`
+            : 'Every pair has the votes it needs.'];
     $('done-title').textContent = title;
     $('done-text').textContent = text;
     $('done').hidden = false;
@@ -148,7 +152,7 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!progress) return;
     const waiting = ops.filter((o) => o.vote && o.vote.pick !== 'skip' && !o.vote.repeat).length;
     const votes = progress.votes + waiting;
-    const words = [`${votes} of ${progress.goal}`];
+    const words = [`${votes} of ${progress.goal} votes`];
     const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
     if (gaps.length >= 3) {
       const rate = 60000 / Math.max(gaps[gaps.length >> 1], 1);
@@ -216,8 +220,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const busy = new Set([...deck.map(name), ...ops.map((o) => name(o.vote ?? o))]);
       for (const key of order) if (!busy.has(key) && known.has(key)) deck.push(known.get(key));
     }
-    if (deck[0] !== shown) show();
-    else if (!deck.length) finished();
+    if ((deck[0] ?? null) !== shown) show();
     meter();
   }
 
@@ -232,7 +235,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const again = reply.status === 409 ? ['Load again', () => location.reload()] : null;
       banner(`${reply.data.error ?? `The server says ${reply.status}`}.${kept}`, again);
     }
-    if (!deck.length) finished();
+    if (!deck.length) show();
   }
 
   function fine() {
@@ -251,7 +254,11 @@ document.addEventListener('DOMContentLoaded', () => {
   }
 
   const inTurn = (work) => {
-    talk = talk.then(work).catch((error) => console.error(error));
+    asking += 1;
+    talk = talk.then(work).catch((error) => console.error(error)).then(() => {
+      asking -= 1;
+      if (!deck.length) show();
+    });
     return talk;
   };
 
@@ -314,7 +321,7 @@ document.addEventListener('DOMContentLoaded', () => {
     past.push({ ...item, was: pick, note: vote.note });
     if (past.length > 500) past.shift();
     times = [...times, performance.now()].slice(-21);
-    say(`${WORDS[pick]}. Saved.`);
+    say(WORDS[pick]);
     const button = picks.find((b) => b.dataset.pick === pick);
     button.classList.add('hit');
     setTimeout(() => button.classList.remove('hit'), 140);

@@ -118,7 +118,7 @@ pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
                 }
             }
             div.toast id="banner" role="alert" hidden {}
-            div.toast.small id="status" role="status" aria-live="polite" {}
+            div.status id="status" role="status" aria-live="polite" {}
             (controls())
             (dialogs())
             noscript { p.toast { "This page needs JavaScript." } }

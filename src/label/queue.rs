@@ -107,7 +107,11 @@ impl Queue {
         let n = assignment.pairs.len();
         let people = &assignment.people;
         let size = |n: usize| u32::try_from(n).expect("invariant: pairs are counted by 32 bits");
-        let need = assignment.pairs.iter().map(|p| {
+        // Gold among the pairs is asked as gold alone, and is no vote.
+        let need = (0..).zip(&assignment.pairs).map(|(i, p)| {
+            if gold.binary_search(&i).is_ok() {
+                return 0;
+            }
             let several = share(&["preflow.overlap/1", &p.pair]) < people.overlap.fraction;
             if several { people.overlap.annotators.max(1) } else { 1 }
         });
@@ -129,6 +133,8 @@ impl Queue {
         for (at, pair) in pair_at.iter().enumerate() {
             place[*pair as usize] = size(at);
         }
+        let asked = |at: &u32| need[pair_at[*at as usize] as usize] > 0;
+        let open = (0..size(n)).filter(asked).collect();
         Self {
             quality: people.quality,
             wanted: need.iter().map(|n| u64::from(*n)).sum(),
@@ -137,7 +143,7 @@ impl Queue {
             leased: vec![0; n],
             place,
             pair_at,
-            open: (0..size(n)).collect(),
+            open,
             gold,
             names: HashMap::new(),
             people: Vec::new(),
@@ -272,7 +278,10 @@ impl Queue {
 
     fn count(&mut self, item: u32, was: u32, is: u32) {
         let i = item as usize;
-        let Some(votes) = self.votes.get_mut(i) else { return };
+        if self.need.get(i).is_none_or(|need| *need == 0) {
+            return;
+        }
+        let votes = &mut self.votes[i];
         let before = u64::from((*votes).min(self.need[i]));
         *votes = *votes + is - was;
         self.filled = self.filled - before + u64::from((*votes).min(self.need[i]));

@@ -15,16 +15,17 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::desk::{Desk, DeskError};
+use super::desk::Desk;
+use super::error::DeskError;
 use super::guard::{Guard, Refused, Who};
 use super::link::Visitor;
-use super::{api, page};
+use super::{admin, api, page};
 
 /// Largest request body.
 pub const LARGEST: usize = 64 * 1024;
 
 /// A whole request, body and answer, takes no longer.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(15);
 
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -95,6 +96,9 @@ pub const ROUTES: &[Route] = &[
     post("/api/next", Who::Annotator, api::next),
     post("/api/vote", Who::Annotator, api::vote),
     post("/api/undo", Who::Annotator, api::undo),
+    get("/admin", Who::Admin, admin::page),
+    get("/admin.js", Who::Anyone, admin::script),
+    post("/api/admin/settle", Who::Admin, admin::settle),
 ];
 
 /// Why a call came to nothing.

@@ -140,7 +140,7 @@ async fn connection(
 ) {
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(64 * 1024);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(16 * 1024);
     let serving = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ending = tokio::select! {

@@ -14,8 +14,13 @@ impl Machine<'_> {
         }
         let totals = self.totals();
         let mistake = self.gates.unmet.values().flatten().any(Unmet::is_mistake);
-        let summary =
-            Summary { totals, interrupted: self.interrupts > 0, storage: self.storage, mistake };
+        let summary = Summary {
+            totals,
+            interrupted: self.interrupts > 0,
+            storage: self.storage,
+            mistake,
+            made: self.lock(),
+        };
         self.leave_records()?;
         if let Some(error) = self.journal.error.take() {
             let text = format!("this run's journal is incomplete: {error}");

@@ -15,7 +15,7 @@ use super::pools::{Pools, Share};
 use super::{Inputs, Message, Options, RunError};
 use crate::exec::Stop;
 use crate::graph::gate;
-use crate::identity::{Digest, Identity};
+use crate::identity::{Digest, Fingerprint, Identity};
 use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, outputs_of};
 use crate::protocol::Event;
 use crate::store::heads::Heads;
@@ -69,6 +69,8 @@ pub struct Machine<'a> {
     pub(super) known: Vec<Option<Outputs>>,
     /// Size and files of the outputs, to check them before use.
     pub(super) made: Vec<Option<BTreeMap<String, EntryOutput>>>,
+    /// What made them.
+    pub(super) settled: Vec<Option<Fingerprint>>,
     pub(super) gates: Gates,
     /// The nearest stage upstream whose gate is closed.
     pub(super) behind: Vec<Option<usize>>,
@@ -137,6 +139,7 @@ impl<'a> Machine<'a> {
             states: (0..n).map(|_| State::Unwanted).collect(),
             known: vec![None; n],
             made: vec![None; n],
+            settled: vec![None; n],
             gates: Gates::new(&inputs.selection),
             behind: vec![None; n],
             accepted: vec![BTreeSet::new(); n],
@@ -226,6 +229,9 @@ impl<'a> Machine<'a> {
             (Verdict::Hit(entry), _) => self.reuse(stage, *entry),
             (Verdict::Wait(_) | Verdict::Barred(_), _) => {}
             (Verdict::Miss(..), Some(gate)) => self.bar(stage, gate),
+            (Verdict::Miss(identity, _), None) if self.is_barred_by_lock(stage, &identity) => {
+                self.refuse_by_lock(stage, "it is not what the lock file says it is");
+            }
             (Verdict::Miss(identity, reason), None) => {
                 self.states[stage] = State::Queued(identity, reason);
                 self.queued.insert(stage);
@@ -248,6 +254,7 @@ impl<'a> Machine<'a> {
     pub(super) fn settle(&mut self, stage: usize, entry: &Entry) {
         let name = self.name(stage);
         self.heads.stages.insert(name, entry.fingerprint);
+        self.settled[stage] = Some(entry.fingerprint);
         self.known[stage] = Some(outputs_of(entry));
         self.made[stage] = Some(entry.outputs.clone());
     }

@@ -10,6 +10,7 @@ pub mod event;
 mod finish;
 mod gates;
 pub mod journal;
+mod locked;
 mod machine;
 mod outcome;
 mod people;
@@ -30,6 +31,7 @@ pub use pools::{Impossible, Pools};
 
 use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
+use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::protocol::Event;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
@@ -90,6 +92,8 @@ pub struct Inputs<'a> {
     pub sources: Vec<Option<SourceDigest>>,
     pub selection: Selection,
     pub executor: &'a dyn Executor,
+    /// Stages may make only what this says; `None`: whatever comes out.
+    pub locked: Option<Lock>,
     /// Whom to ask when a stage waits for people; `None`: it goes on waiting after the run.
     pub people: Option<&'a dyn People>,
 }
@@ -103,6 +107,8 @@ pub struct Summary {
     pub storage: bool,
     /// A gate asks for a figure that its stage does not report.
     pub mistake: bool,
+    /// What each stage is that was made or reused, by name.
+    pub made: Lock,
 }
 
 impl Summary {

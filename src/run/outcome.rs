@@ -158,6 +158,14 @@ impl Machine<'_> {
                 return Ok(());
             }
         };
+        let outputs = sealed.outputs().iter().map(|(p, o)| (p.clone(), o.digest)).collect();
+        if let Some(port) = self.differs_from_lock(stage, &outputs) {
+            self.release(stage);
+            drop(sealed);
+            let message = format!("its output `{port}` is not what the lock file says");
+            self.refuse_by_lock(stage, &message);
+            return Ok(());
+        }
         let state = std::mem::replace(&mut self.states[stage], State::Pending);
         let State::Running(mut attempt) = state else { return Ok(()) };
         self.pools.give_back(std::mem::take(&mut attempt.share));

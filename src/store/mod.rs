@@ -207,7 +207,7 @@ impl Store {
 /// Any step fails; then `path` is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = named_temp_file(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -7,6 +7,7 @@ mod exchange;
 mod gate;
 mod history;
 mod interrupt;
+mod lock;
 mod rerun;
 mod space;
 mod sweep;

@@ -271,3 +271,59 @@ fn phones_darkness_and_what_keeps_people_out() {
     assert_eq!(browser.axe(), Vec::<String>::new(), "done");
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
+
+#[test]
+fn other_pairs_under_an_open_page_lose_no_vote() {
+    let all = pairs(12);
+    let workspace = Workspace::new(&all, "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let port = server.port();
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    let first = choose(&mut browser, ("1", false, Choice::A));
+    sent(&mut browser);
+    server.kill();
+    // The pair on the screen stays among the pairs; the next one does not.
+    let (kept, prompt) = (browser.text("one"), browser.text("prompt"));
+    let second = choose(&mut browser, ("2", false, Choice::B));
+    let gone = browser.text("prompt");
+    let third = choose(&mut browser, ("x", false, Choice::BothBad));
+    assert!(!kept.is_empty() && prompt != gone);
+    let rest: Vec<[String; 3]> = all.into_iter().filter(|p| p[0] != gone).collect();
+    workspace.write_pairs(&rest);
+    let _server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
+    browser.wait("document.querySelector('#banner button')?.textContent === 'Load again'");
+    browser.shoot("other-pairs");
+    browser.eval("document.querySelector('#banner button').click()");
+    browser.wait(
+        "document.getElementById('banner').textContent.includes('made on pairs that are gone')",
+    );
+    browser.wait("document.body.dataset.view === 'work'");
+    assert_kept(&workspace, &[first, second]);
+    assert!(!latest(&workspace).contains_key(&third.pair));
+    let left = browser.eval(
+        "JSON.parse(localStorage[Object.keys(localStorage).find((k) => k.endsWith('.kept'))])[0].pair",
+    );
+    assert_eq!(left, third.pair.as_str());
+}
+
+#[test]
+fn a_browser_that_is_handed_on_does_not_vote_for_the_one_before() {
+    let workspace = Workspace::new(&pairs(12), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--share", "ann,bob"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    // Bob opens his link in another tab.
+    let link = serde_json::to_string(&server.link("bob")).expect("JSON");
+    browser.eval(&format!("fetch({link}).then((r) => r.status)"));
+    choose(&mut browser, ("1", false, Choice::A));
+    browser.wait("document.getElementById('banner').textContent.includes('another annotator')");
+    assert!(!workspace.path("votes").exists());
+    let link = serde_json::to_string(&server.link("ann")).expect("JSON");
+    browser.eval(&format!("fetch({link}).then((r) => r.status)"));
+    sent(&mut browser);
+    assert_eq!(latest(&workspace).len(), 1);
+    assert_eq!(workspace.votes().len(), 1);
+}

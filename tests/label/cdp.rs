@@ -90,6 +90,10 @@ impl Browser {
     }
 
     pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.try_call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn try_call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.sent += 1;
         let id = self.sent;
         let mut message = json!({ "id": id, "method": method, "params": params });
@@ -104,8 +108,12 @@ impl Browser {
             };
             let reply: Value = serde_json::from_str(&text).expect("JSON");
             if reply["id"] == id {
-                assert!(reply["error"].is_null(), "{method}: {}", reply["error"]);
-                return reply["result"].clone();
+                let error = &reply["error"];
+                return if error.is_null() {
+                    Ok(reply["result"].clone())
+                } else {
+                    Err(error.clone())
+                };
             }
             self.hear(&reply);
         }
@@ -157,7 +165,13 @@ impl Browser {
         let guarded = format!(
             "(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()"
         );
-        while self.eval(&guarded) != true {
+        let params = json!({ "expression": guarded, "returnByValue": true });
+        // An error: the page is just being left.
+        while self
+            .try_call("Runtime.evaluate", params.clone())
+            .map(|r| r["result"]["value"] == true)
+            != Ok(true)
+        {
             let page = "document.body.innerText";
             assert!(start.elapsed() < PATIENCE, "never: {expression}\n{}", self.eval(page));
             std::thread::sleep(Duration::from_millis(15));

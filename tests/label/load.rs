@@ -132,3 +132,43 @@ fn nothing_acknowledged_is_lost_and_the_overlap_is_exact() {
     let share = sizes[&3] as f64 / PAIRS as f64;
     assert!((0.22..0.38).contains(&share), "{share} of the pairs have three votes");
 }
+
+/// A measurement, not a check: `cargo test --release --test label -- --ignored --nocapture latency`.
+#[test]
+#[ignore = "prints figures"]
+fn latency_with_a_hundred_thousand_pairs() {
+    let settings = "        overlap: { fraction: 20%, annotators: 2 }\n        \
+                    quality: { repeats: 5% }";
+    let start = Instant::now();
+    let workspace = Workspace::new(&numbered(100_000), settings, 0);
+    println!("pairs written      {:?}", start.elapsed());
+    let start = Instant::now();
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    println!("server ready       {:?}", start.elapsed());
+    let client = Client::enter(&server.link("ann"), "ann");
+    let mut hand = client.next(4)["order"].as_array().expect("a list").clone();
+    let mut times = Vec::new();
+    for i in 0..6000 {
+        let question = hand.remove(0);
+        let body = client.vote_body(&format!("v{i}"), &question, "left");
+        let start = Instant::now();
+        let (status, reply) = client.post("/api/vote", &body);
+        times.push(start.elapsed());
+        assert_eq!(status, 200, "{reply}");
+        hand = reply["hand"]["order"].as_array().expect("a list").clone();
+        if i % 2000 == 1999 {
+            times.sort();
+            let [p50, p95, p99] = [50, 95, 99].map(|p| times[times.len() * p / 100]);
+            println!(
+                "votes {:>5}  p50 {p50:?}  p95 {p95:?}  p99 {p99:?}  {}",
+                i + 1,
+                server.memory()
+            );
+            times.clear();
+        }
+    }
+    drop(server);
+    let start = Instant::now();
+    let _server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    println!("ready again        {:?}", start.elapsed());
+}

@@ -2,7 +2,11 @@
 //! browser.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+mod admin;
 mod browser;
 mod cdp;
+mod hostile;
+mod limits;
 mod load;
 mod support;
+mod terminal;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,13 +75,26 @@ pub fn numbered(count: usize) -> Vec<[String; 3]> {
 /// `preflow label serve`, until dropped.
 pub struct Server {
     child: Child,
-    _stdin: Option<ChildStdin>,
     pub ready: Value,
 }
 
 impl Server {
     pub fn start(workspace: &Workspace, words: &[&str]) -> Self {
-        let mut command = workspace.command(&["label", "serve", "demo.yaml", "labels", "--json"]);
+        Self::start_under(workspace, &[], words)
+    }
+
+    /// Started by another program, which looks on.
+    pub fn start_under(workspace: &Workspace, by: &[&str], words: &[&str]) -> Self {
+        let mut command = match by {
+            [] => Command::new(env!("CARGO_BIN_EXE_preflow")),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(env!("CARGO_BIN_EXE_preflow"));
+                command
+            }
+        };
+        command.current_dir(workspace.dir.path()).env_remove("PREFLOW_CACHE");
+        command.args(["label", "serve", "demo.yaml", "labels", "--json"]);
         command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
         let mut line = String::new();
@@ -95,7 +108,7 @@ impl Server {
         // Nobody reads the rest: it must not block on a full pipe.
         let mut stderr = child.stderr.take().expect("piped");
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Self { child, _stdin: None, ready }
+        Self { child, ready }
     }
 
     pub fn base(&self) -> &str {
@@ -115,6 +128,13 @@ impl Server {
         let people = self.ready["annotators"].as_array().expect("a list");
         let one = people.iter().find(|p| p["name"] == name).expect("an annotator");
         one["url"].as_str().expect("a link").to_owned()
+    }
+
+    /// What it holds, in the words of the kernel.
+    pub fn memory(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        status.lines().find(|l| l.starts_with("VmRSS")).unwrap_or_default().to_owned()
     }
 
     pub fn kill(mut self) {

@@ -4,6 +4,7 @@
 mod ask;
 mod export;
 mod import;
+mod screen;
 mod serve;
 mod stats;
 mod wait;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain};
+use crate::agreement::ADJUDICATOR;
 use crate::graph::Producer;
 use crate::label::{self, Assignment, Order};
 use crate::plan::{Plan, Selection, Verdict};
@@ -76,6 +78,10 @@ pub fn open(words: &[String], global: &Global) -> Result<(Loaded, Assignment), F
 pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
     match named {
         None => Ok(serve::fit(&std::env::var("USER").unwrap_or_default())),
+        Some(ADJUDICATOR) => Err(Failure::usage(format!(
+            "`{ADJUDICATOR}` is whoever settles disputes, on the admin page"
+        ))
+        .help("choose another name")),
         Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
         Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
             .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
@@ -148,6 +154,14 @@ fn assemble(loaded: &Loaded, stage: usize, pairs: Option<PathBuf>) -> Result<Ass
 /// What a stage that asks people still lacks; `None`: nothing, or nobody can tell yet.
 #[must_use]
 pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
+    let (assignment, folder) = votes_of(loaded, plan, stage)?;
+    label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
+}
+
+/// What there is to label in a stage whose pairs are made, and the votes so far; `None`: it does not
+/// ask people, or its pairs or votes cannot be read.
+#[must_use]
+pub fn votes_of(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<(Assignment, votes::Folder)> {
     asks_people(loaded, stage).ok()?;
     let node = &loaded.graph.stages[stage];
     let pairs = node.inputs.iter().find(|i| i.port == "pairs").map(|i| i.from[0]);
@@ -162,7 +176,7 @@ pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
     };
     let assignment = assemble(loaded, stage, path).ok()?;
     let folder = votes::Folder::read(&assignment.votes).ok()?;
-    label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
+    Some((assignment, folder))
 }
 
 fn settings<T: DeserializeOwned>(value: &Value) -> Result<T, Failure> {

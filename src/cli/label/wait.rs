@@ -97,7 +97,9 @@ impl People for Asking<'_> {
                 tokio::task::spawn_local(server);
             }
             tokio::select! {
-                content = enough(&assignment) => Some(vec![(source, store.digest_content(content))]),
+                content = enough(&assignment) => {
+                    Some(vec![(source, store.digest_content(content))])
+                }
                 _ = leave.wait_for(|leave| *leave) => None,
             }
         })

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Which, show};
 use crate::cli::failure::Failure;
-use crate::cli::run::{Means, execute, exit_of};
+use crate::cli::run::{Means, Order, execute, exit_of};
 use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::report::{Look, line};
@@ -43,8 +43,8 @@ pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure>
             .map(|s| s.name.clone())
             .collect();
         let selection = Selection::new(graph, &[], &[], &[])?.accepting(graph, &gates)?;
-        let summary =
-            execute(&survey.loaded, selection, &args.means, !args.fail_fast, None, global, look)?;
+        let order = Order { selection, keep_going: !args.fail_fast, people: None, locked: None };
+        let summary = execute(&survey.loaded, order, &args.means, global, look)?;
         exit = worse(exit, exit_of(&summary));
         if summary.interrupted || summary.storage {
             return Ok(exit);

@@ -1,0 +1,324 @@
+//! What the terminal labeller shows: one question laid out in so many columns and rows.
+//! Pure: knows neither the terminal nor the desk.
+
+use std::ops::Range;
+
+use textwrap::{Options, WordSplitter, wrap};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use crate::label::text::Shown;
+use crate::label::{Item, Pick};
+
+/// Two answers stand side by side from here on.
+const WIDE: usize = 72;
+
+/// How a piece of a row looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    Plain,
+    Strong,
+    Dim,
+    Changed,
+}
+
+/// One row: pieces from left to right.
+pub type Row = Vec<(Look, String)>;
+
+/// Everything that is on the screen.
+#[derive(Debug, Default)]
+pub struct View<'a> {
+    pub question: &'a str,
+    pub progress: String,
+    pub item: Option<&'a Item>,
+    pub was: Option<Pick>,
+    pub diff: bool,
+    pub keys: bool,
+    pub scroll: usize,
+    pub status: &'a str,
+    /// A note that is being written.
+    pub note: Option<&'a str>,
+}
+
+/// Keys, and what they do.
+const KEYS: [(&str, &str); 11] = [
+    ("← or 1", "answer 1 is better"),
+    ("→ or 2", "answer 2 is better"),
+    ("shift with ← →, ! or @", "much better"),
+    ("=", "a tie"),
+    ("x", "both are bad"),
+    ("s", "skip: somebody else decides"),
+    ("u", "take the last vote back, as often as you like"),
+    ("d", "mark the words that differ"),
+    ("/", "write a note"),
+    ("↑ ↓ page up, page down", "scroll"),
+    ("q", "end; every vote is saved already"),
+];
+
+/// What was chosen, in words.
+#[must_use]
+pub fn words(pick: Pick) -> &'static str {
+    match pick {
+        Pick::LeftMuch => "1 is much better",
+        Pick::Left => "1 is better",
+        Pick::Tie => "a tie",
+        Pick::Right => "2 is better",
+        Pick::RightMuch => "2 is much better",
+        Pick::BothBad => "both are bad",
+        Pick::Skip => "skipped",
+    }
+}
+
+/// The rows of a screen, exactly `height` of them, none wider than `width`; and how far the middle
+/// can be scrolled.
+#[must_use]
+pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) {
+    let width = width.max(10);
+    let mut rows = vec![head(view, width), vec![(Look::Dim, "─".repeat(width))]];
+    let body = body(view, width);
+    let room = height.saturating_sub(5).max(1);
+    let furthest = body.len().saturating_sub(room);
+    let scroll = view.scroll.min(furthest);
+    let shown = body.len().min(scroll + room);
+    rows.extend(body[scroll..shown].iter().cloned());
+    rows.resize(2 + room, Row::new());
+    rows.push(vec![(Look::Dim, "─".repeat(width))]);
+    let more = match furthest {
+        0 => String::new(),
+        _ => format!("lines {}–{shown} of {}", scroll + 1, body.len()),
+    };
+    rows.push(match view.note {
+        Some(note) => vec![(Look::Strong, "note: ".into()), (Look::Plain, tail(note, width - 7))],
+        None => ends(&plain(view.status), Look::Strong, &more, width),
+    });
+    let keys = [
+        "1 2 better · ⇧ much · = tie · x both bad · s skip · u undo · ? keys · q end",
+        "1 2 = x s skip u undo d / ? keys q end",
+        "1 2 = x s u d / ? q",
+    ];
+    let keys = match view.note {
+        Some(_) => "enter keeps it · esc drops it",
+        None => keys.into_iter().find(|k| k.width() <= width).unwrap_or("? keys"),
+    };
+    rows.push(vec![(Look::Dim, cut(keys, width))]);
+    rows.truncate(height);
+    (rows, furthest)
+}
+
+fn head(view: &View<'_>, width: usize) -> Row {
+    ends(&plain(view.question), Look::Strong, &view.progress, width)
+}
+
+/// One line of somebody else's words.
+fn plain(text: &str) -> String {
+    visible(&Shown::of(text, 500).text).replace('\n', " ")
+}
+
+/// Words on the left, words on the right; what is on the right is never cut.
+fn ends(left: &str, look: Look, right: &str, width: usize) -> Row {
+    let right = cut(right, width);
+    let left = cut(left, width.saturating_sub(right.width() + 1));
+    let gap = width.saturating_sub(left.width() + right.width());
+    vec![(look, left), (Look::Plain, " ".repeat(gap)), (Look::Dim, right)]
+}
+
+fn body(view: &View<'_>, width: usize) -> Vec<Row> {
+    if view.keys {
+        let rows = KEYS.iter().flat_map(|(key, does)| {
+            if width < WIDE {
+                let does = wrap(does, width - 4);
+                let does = does.into_iter().map(|l| vec![(Look::Plain, format!("    {l}"))]);
+                return [vec![vec![(Look::Strong, cut(key, width))]], does.collect()].concat();
+            }
+            vec![vec![(Look::Strong, format!("  {key:<26}")), (Look::Plain, (*does).to_owned())]]
+        });
+        return rows.collect();
+    }
+    let Some(item) = view.item else {
+        let lines = ["", "Nothing is left for you.", "", "New pairs appear here by themselves."];
+        return lines.iter().map(|l| vec![(Look::Plain, cut(l, width))]).collect();
+    };
+    let mut rows = lay(&item.prompt, width, Look::Strong, false);
+    rows.push(Row::new());
+    let title = |n: &str, picks: [Pick; 2]| {
+        let was = view.was.filter(|pick| picks.contains(pick));
+        let was = was.map_or(String::new(), |pick| format!("  (was: {})", words(pick)));
+        (Look::Dim, format!("── {n} ──{was}"))
+    };
+    let one = title("1", [Pick::Left, Pick::LeftMuch]);
+    let other = title("2", [Pick::Right, Pick::RightMuch]);
+    if width < WIDE {
+        rows.push(vec![one]);
+        rows.extend(lay(&item.one, width, Look::Plain, view.diff));
+        rows.extend([Row::new(), vec![other]]);
+        rows.extend(lay(&item.other, width, Look::Plain, view.diff));
+        return rows;
+    }
+    let column = (width - 3) / 2;
+    let mut left = vec![vec![one]];
+    left.extend(lay(&item.one, column, Look::Plain, view.diff));
+    let mut right = vec![vec![other]];
+    right.extend(lay(&item.other, column, Look::Plain, view.diff));
+    for i in 0..left.len().max(right.len()) {
+        let mut row = left.get(i).cloned().unwrap_or_default();
+        let used: usize = row.iter().map(|(_, text)| text.width()).sum();
+        row.push((Look::Dim, format!("{} │ ", " ".repeat(column.saturating_sub(used)))));
+        row.extend(right.get(i).cloned().unwrap_or_default());
+        rows.push(row);
+    }
+    rows
+}
+
+/// Text in rows of at most `width` columns; with `diff`, what changed is marked.
+fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
+    let text = &shown.text;
+    let changed = if diff { shown.bytes(&shown.changed) } else { Vec::new() };
+    let options = Options::new(width).word_splitter(WordSplitter::NoHyphenation);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut start = 0;
+    for line in text.split('\n') {
+        for part in wrap(line, &options) {
+            // Wrapping without hyphens only cuts: every part lies in the line.
+            let from = start + (part.as_ptr() as usize - line.as_ptr() as usize);
+            rows.push(pieces(text, from..from + part.len(), &changed, look));
+        }
+        start += line.len() + 1;
+    }
+    if shown.cut {
+        rows.push(vec![(Look::Dim, cut("[there is more: see it on the label page]", width))]);
+    }
+    rows
+}
+
+fn pieces(text: &str, at: Range<usize>, changed: &[Range<usize>], look: Look) -> Row {
+    let mut row = Row::new();
+    let mut from = at.start;
+    for range in changed.iter().filter(|r| r.start < at.end && r.end > at.start) {
+        let (start, end) = (range.start.max(at.start), range.end.min(at.end));
+        row.push((look, visible(&text[from..start])));
+        row.push((Look::Changed, visible(&text[start..end])));
+        from = end;
+    }
+    row.push((look, visible(&text[from..at.end])));
+    row.retain(|(_, text)| !text.is_empty());
+    row
+}
+
+/// Joints of emoji are left out: terminals disagree on how wide the joined ones are.
+fn visible(text: &str) -> String {
+    text.chars().filter(|c| !['\u{200d}', '\u{fe0f}'].contains(c)).collect()
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    if width == 0 {
+        return String::new();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// The end of what is being written.
+fn tail(text: &str, width: usize) -> String {
+    let skip = text.chars().count().saturating_sub(width / 2);
+    let all = visible(&Shown::of(text, usize::MAX).text);
+    if all.width() <= width { all } else { text.chars().skip(skip).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::label::text::mark_changes;
+    use crate::votes::Side;
+
+    fn item(one: &str, other: &str) -> Item {
+        let (mut one, mut other) = (Shown::of(one, 1000), Shown::of(other, 1000));
+        mark_changes(&mut one, &mut other);
+        let prompt = Shown::of("What is it?\n  indented", 1000);
+        Item { pair: "p".into(), repeat: false, left: Side::A, prompt, one, other }
+    }
+
+    fn text(rows: &[Row]) -> Vec<String> {
+        let row = |row: &Row| row.iter().map(|(_, text)| text.as_str()).collect::<String>();
+        rows.iter().map(|r| row(r).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn rows_fill_the_screen_and_none_is_wider() {
+        let long = "word ".repeat(300) + &"x".repeat(500) + " 日本語".repeat(100).as_str();
+        let hostile = "\u{1b}[2J\u{202e}a\u{200b}\tb\r\u{9b}31m 👩\u{200d}👧 ❤\u{fe0f}";
+        for (width, height) in [(80, 24), (40, 20), (10, 6), (200, 60), (72, 5)] {
+            for (one, other) in [("a", "b"), (long.as_str(), hostile), ("", "\n\n\n")] {
+                let item = item(one, other);
+                for (diff, keys, note) in
+                    [(false, false, None), (true, false, Some(long.as_str())), (false, true, None)]
+                {
+                    let view = View {
+                        question: &long,
+                        progress: "1 of 9".into(),
+                        item: Some(&item),
+                        diff,
+                        keys,
+                        note,
+                        status: hostile,
+                        scroll: 3,
+                        ..View::default()
+                    };
+                    let (rows, _) = frame(&view, width, height);
+                    assert_eq!(rows.len(), height);
+                    for row in text(&rows) {
+                        assert!(row.width() <= width, "{width}: {row}");
+                        assert!(!row.chars().any(crate::label::text::hides), "{row:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn side_by_side_where_there_is_room_and_below_each_other_elsewhere() {
+        let item = item("the red cat", "the blue cat");
+        let view = View {
+            question: "Which?",
+            progress: "3 of 9 votes".into(),
+            item: Some(&item),
+            was: Some(Pick::RightMuch),
+            diff: true,
+            status: "saved",
+            ..View::default()
+        };
+        let (rows, furthest) = frame(&view, 80, 12);
+        assert_eq!(furthest, 0);
+        let wide = text(&rows);
+        assert!(wide[0].starts_with("Which?") && wide[0].ends_with("3 of 9 votes"));
+        assert_eq!(wide[3], "  indented");
+        assert!(wide[6].starts_with("the red cat"), "{wide:?}");
+        assert!(wide[6].ends_with("│ the blue cat"));
+        assert!(wide[5].ends_with("── 2 ──  (was: 2 is much better)"));
+        assert!(rows[6].contains(&(Look::Changed, "red".into())));
+        assert!(rows[6].contains(&(Look::Changed, "blue".into())));
+        let narrow = text(&frame(&view, 40, 20).0);
+        assert_eq!(narrow[6], "the red cat");
+        assert_eq!(narrow[9], "the blue cat");
+    }
+
+    #[test]
+    fn every_line_of_a_long_text_can_be_reached() {
+        let numbers: String = (0..100).map(|i| format!("line {i}\n")).collect();
+        let item = item(&numbers, "short");
+        let mut seen = String::new();
+        let mut view = View { item: Some(&item), ..View::default() };
+        let furthest = frame(&view, 40, 12).1;
+        for scroll in 0..=furthest {
+            view.scroll = scroll;
+            seen += &text(&frame(&view, 40, 12).0).join("\n");
+        }
+        assert!((0..100).all(|i| seen.contains(&format!("line {i}\n"))));
+        assert!(seen.contains("short"));
+    }
+}

@@ -1,0 +1,43 @@
+// The figures page: sends what the adjudicator chooses. Everything on it was laid out by the server.
+'use strict';
+
+try {
+  const theme = JSON.parse(localStorage.getItem('preflow.theme'));
+  if (theme) document.documentElement.dataset.theme = theme;
+} catch { /* as the system has it */ }
+
+document.addEventListener('DOMContentLoaded', () => {
+  const { pairs } = document.body.dataset;
+  const status = document.getElementById('status');
+  const since = performance.now();
+
+  async function settle(dispute, pick) {
+    const id = [...crypto.getRandomValues(new Uint8Array(16))]
+      .map((b) => b.toString(16).padStart(2, '0')).join('');
+    const vote = {
+      id, pairs, pair: dispute.dataset.pair, pick, left: dispute.dataset.left,
+      ms: Math.round(performance.now() - since), note: '',
+    };
+    const buttons = [...dispute.querySelectorAll('button')];
+    for (const button of buttons) button.disabled = true;
+    const reply = await fetch('/api/admin/settle', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ vote }),
+    }).catch(() => null);
+    const data = await reply?.json().catch(() => null);
+    for (const button of buttons) {
+      button.disabled = false;
+      if (reply?.ok) button.setAttribute('aria-pressed', String(button.dataset.pick === pick));
+    }
+    dispute.classList.toggle('settled', Boolean(reply?.ok) || dispute.classList.contains('settled'));
+    status.textContent = reply?.ok ? 'Settled. Choose again to change it.' : data?.error ?? 'The server does not answer';
+    status.classList.add('on');
+  }
+
+  for (const dispute of document.querySelectorAll('.dispute')) {
+    for (const button of dispute.querySelectorAll('button')) {
+      button.addEventListener('click', () => settle(dispute, button.dataset.pick));
+    }
+  }
+});

@@ -1,0 +1,164 @@
+//! The page of whoever runs the labelling: how each annotator does, how much they agree, and what
+//! to settle. The figures come from elsewhere; this lays them out.
+
+use std::sync::Arc;
+
+use axum::http::{StatusCode, header};
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::desk::Desk;
+use super::figures::{count, figures, people};
+use super::page::{html_reply, shell};
+use super::quality::{Dispute, QualityReport};
+use super::question::Submission;
+use super::queue::side;
+use super::routes::{App, Call, Failed, Reply};
+use super::text::Shown;
+use crate::agreement::ADJUDICATOR;
+use crate::votes::{Choice, Side};
+
+/// Disputes that are shown at a time.
+const DISPUTES: usize = 30;
+/// Characters of each text of a dispute.
+const LONGEST: usize = 4000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settling {
+    vote: Submission,
+}
+
+/// `GET /admin`
+///
+/// # Errors
+/// The votes cannot be read.
+pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let report = app.desk.quality(call.now)?;
+    let progress = app.desk.progress(ADJUDICATOR, call.now)?;
+    let of = app.desk.assignment();
+    let people = people(&report).len();
+    let body = html! {
+        body.admin data-pairs=(app.desk.digest()) {
+            header {
+                p.brand { "preflow" }
+                h1 { (of.pipeline) " · " (of.stage) }
+                p.lead {
+                    (progress.votes) " of " (progress.goal) " votes · " (report.overall.pairs)
+                    " of " (of.pairs.len()) " pairs · " (count(people, "annotator"))
+                    @if report.overall.unused > 0 { " · " (report.overall.unused) " votes kept, unused" }
+                }
+                progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
+                    aria-label="Votes so far" {}
+                p { a href="/admin" { "Look again" } }
+            }
+            main {
+                (figures(&report, of.people.quality.min_seconds, ""))
+                (disputes(&app.desk, &report))
+            }
+            div.status id="status" role="status" aria-live="polite" {}
+        }
+    };
+    let title = format!("{} · figures", of.stage);
+    Ok(html_reply(StatusCode::OK, &shell(&title, Some("/admin.js"), &body)))
+}
+
+/// `GET /admin.js`
+///
+/// # Errors
+/// None.
+pub fn script(_: &App, _: &Call) -> Result<Reply, Failed> {
+    let text = include_str!("admin.js");
+    let mut reply = Reply::of(StatusCode::OK, "text/javascript; charset=utf-8", text.into());
+    reply.headers.push((header::CACHE_CONTROL, "no-cache".into()));
+    Ok(reply)
+}
+
+/// `POST /api/admin/settle`: a vote of the adjudicator.
+///
+/// # Errors
+/// See [`super::DeskError`]; nothing was kept.
+pub fn settle(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let sent: Settling = call.read()?;
+    let kept = app.desk.vote(ADJUDICATOR, &sent.vote, call.now)?;
+    Ok(Reply::json(&json!({ "vote": kept })))
+}
+
+fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
+    // Pairs that are no longer sampled stay as they are.
+    let open = report.disputes.iter().filter(|d| desk.texts(&d.pair).is_ok());
+    let open: Vec<&Dispute> = open.collect();
+    html! {
+        section aria-labelledby="disputes" {
+            h2 id="disputes" { "To settle" }
+            @if open.is_empty() { p.lead { "No votes contradict each other." } } @else {
+                p.lead {
+                    (count(open.len(), "pair")) " with votes that contradict each other. "
+                    "What is chosen here decides, and is kept as a vote of “" (ADJUDICATOR) "”."
+                    @if open.len() > DISPUTES { " The first " (DISPUTES) " are shown." }
+                }
+                @for dispute in open.iter().take(DISPUTES) { (settle_one(dispute)) }
+            }
+        }
+    }
+}
+
+fn settle_one(dispute: &Dispute) -> Markup {
+    let left = side(ADJUDICATOR, &dispute.pair);
+    let [prompt, a, b] = dispute.text.clone().unwrap_or_default();
+    let (one, other) = if left == Side::A { (a, b) } else { (b, a) };
+    let voters = |side: Side| {
+        let of = dispute.votes.iter().filter(|(_, choice)| choice.preferred() == Some(side));
+        let of = of.map(|(name, choice)| {
+            let much = matches!(choice, Choice::AMuch | Choice::BMuch);
+            format!("{name}{}", if much { " (much)" } else { "" })
+        });
+        of.collect::<Vec<_>>().join(", ")
+    };
+    let neither = dispute.votes.iter().filter(|(_, choice)| choice.preferred().is_none());
+    let neither: Vec<&str> = neither.map(|(name, _)| name.as_str()).collect();
+    let picks = [
+        ("left_much", "1 much better"),
+        ("left", "1 better"),
+        ("tie", "Tie"),
+        ("right", "2 better"),
+        ("right_much", "2 much better"),
+        ("both_bad", "Both bad"),
+    ];
+    let answer = |n: &str, text: &str, side: Side| {
+        html! {
+            div.one {
+                p.dim { "Answer " (n) ": " (voters(side)) }
+                div.said dir="auto" { (visible(text)) }
+            }
+        }
+    };
+    html! {
+        article.dispute data-pair=(dispute.pair) data-left=(if left == Side::A { "a" } else { "b" }) {
+            div.said.prompt-text dir="auto" { (visible(&prompt)) }
+            div.two { (answer("1", &one, left)) (answer("2", &other, left.other())) }
+            @if !neither.is_empty() { p.dim { "Neither: " (neither.join(", ")) } }
+            div.picks role="group" aria-label="Settle this pair" {
+                @for (pick, label) in picks {
+                    button type="button" data-pick=(pick) { (label) }
+                }
+            }
+        }
+    }
+}
+
+/// Escaped, with characters that hide or move others as signs.
+fn visible(text: &str) -> Markup {
+    let shown = Shown::of(text, LONGEST);
+    let marks = shown.bytes(&shown.marks);
+    let mut at = 0;
+    html! {
+        @for mark in marks {
+            (&shown.text[std::mem::replace(&mut at, mark.end)..mark.start])
+            span.sign { (&shown.text[mark]) }
+        }
+        (&shown.text[at..])
+        @if shown.cut { " […]" }
+    }
+}
