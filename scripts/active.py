@@ -68,7 +68,6 @@ stages:
     base: sft
     labels: subset
     eval_labels: truth
-    allow_overlap: true # some prompts are in both sets; their pairs are not
     pool: pool
     members: 3
     epochs: 4
@@ -148,12 +147,13 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     world = World(str(pathlib.Path(args.preflow).resolve()), work)
     runs = [once(world, seed, args) for seed in range(1, args.seeds + 1)]
-    print("\nvotes   random           disagreement     difference")
+    print("\nvotes   random          disagreement    difference")
     for votes in runs[0]["random"]:
         columns = [[run[order][votes] for run in runs] for order in ("random", "disagreement")]
-        columns.append([b - a for a, b in zip(*columns)])
-        cells = [f"{statistics.mean(c):+.3f} ± {statistics.pstdev(c):.3f}" for c in columns]
-        print(f"{votes:5}   " + "   ".join(cells))
+        gain = [b - a for a, b in zip(*columns)]
+        spread = lambda xs: statistics.stdev(xs) if len(xs) > 1 else 0.0
+        cells = [f"{statistics.mean(c):.3f} ± {spread(c):.3f}" for c in columns]
+        print(f"{votes:5}   " + "   ".join(cells), f"  {statistics.mean(gain):+.3f} ± {spread(gain):.3f}")
 
 
 def library():
