@@ -39,7 +39,7 @@ fn labels_of(labels: &LabelsReport) -> Markup {
                 @if labels.annotators > 0 && !labels.simulated { div { dt { "annotators" } dd { (labels.annotators) } } }
             }
             @if labels.simulated {
-                p.note.warning { "No person compared these responses: a program with rules did." }
+                p.note.warning { "No person compared these responses: " (text::visible(&labels.program())) " did." }
             }
             @for example in shown(&labels.examples) {
                 article.asked {

@@ -104,8 +104,22 @@ pub struct LabelsReport {
     pub ties: usize,
     /// Judged by a program, not by people.
     pub simulated: bool,
+    /// Which, where the labels say so.
+    pub labeler: String,
     pub annotators: usize,
     pub examples: Vec<LabelExample>,
+}
+
+impl LabelsReport {
+    /// What compared instead of people.
+    #[must_use]
+    fn program(&self) -> String {
+        match (self.labeler.as_str(), self.labeler.strip_prefix("judge ")) {
+            (_, Some(model)) => format!("the language model {model}"),
+            ("model", _) => "a reward model".to_owned(),
+            _ => "a program with rules".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]

@@ -85,6 +85,7 @@ fn example() -> ReportData {
             count: 800,
             ties: 61,
             simulated: true,
+            labeler: String::new(),
             annotators: 1,
             examples: vec![LabelExample {
                 prompt: "what do i need for the bike ?".to_owned(),
@@ -427,6 +428,7 @@ fn tables_are_read_as_far_as_they_go() {
             ("response_a", texts(&["a", "x"])),
             ("tie", ties),
             ("simulated", Arc::new(BooleanArray::from(vec![true, true])) as ArrayRef),
+            ("labeler", texts(&["judge <tiny>", "judge <tiny>"])),
         ],
     );
     let bins = parquet(
@@ -460,6 +462,7 @@ fn tables_are_read_as_far_as_they_go() {
     assert_eq!(data.rewards[0].bins.len(), 1);
     assert_eq!((data.labels[0].count, data.labels[0].ties, data.labels[0].simulated), (2, 1, true));
     assert_eq!(data.labels[0].examples[1].chosen, "x");
+    assert_eq!(data.labels[0].program(), "the language model <tiny>");
     assert_eq!(data.evaluation[0].bucket, "");
     assert_self_contained(&render(&data));
 }
