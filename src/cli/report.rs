@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
-use super::{Exit, Global};
+use super::{Exit, Global, label};
 use crate::html::read::{self, OutputFile};
-use crate::html::{self, Note, ReportData, StageReport, StageState};
+use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line};
 use crate::store::{Entry, StoreError, write_atomic};
@@ -40,6 +40,7 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         command: command(&file.display().to_string(), global),
         stages: stages(&loaded, &plan),
         environment: environment(&plan),
+        quality: quality(&loaded, &plan),
         ..ReportData::default()
     };
     let mut problems = read::fill(&mut data, &outputs(&loaded, &plan));
@@ -88,6 +89,19 @@ fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
             }
         })
         .collect()
+}
+
+/// How people did, stage by stage. What cannot be read is `label stats`' business.
+fn quality(loaded: &Loaded, plan: &Plan) -> Vec<LabelQuality> {
+    let stages = (0..loaded.graph.stages.len()).filter_map(|stage| {
+        let (assignment, folder) = label::votes_of(loaded, plan, stage)?;
+        Some(LabelQuality {
+            stage: assignment.stage.clone(),
+            report: crate::label::quality(&assignment, &folder),
+            min_seconds: assignment.people.quality.min_seconds,
+        })
+    });
+    stages.collect()
 }
 
 /// What its gate misses, as a warning.

@@ -7,6 +7,7 @@ use super::chart::{self, Chart, Series};
 use super::{
     CalibrationBin, LabelExample, LabelsReport, LearningPoint, ReportData, RewardReport, text,
 };
+use crate::label::figures::figures;
 
 /// Comparisons shown.
 const EXAMPLES: usize = 4;
@@ -18,6 +19,9 @@ pub fn labels(data: &ReportData) -> Markup {
                 h2 id="labels" { "Labels" }
                 @for labels in &data.labels { (labels_of(labels)) }
             }
+        }
+        @for quality in &data.quality {
+            div.quality { (figures(&quality.report, quality.min_seconds, &quality.stage)) }
         }
     }
 }
@@ -35,7 +39,7 @@ fn labels_of(labels: &LabelsReport) -> Markup {
                 @if labels.annotators > 0 && !labels.simulated { div { dt { "annotators" } dd { (labels.annotators) } } }
             }
             @if labels.simulated {
-                p.note.warning { "No person compared these responses: a program with rules did." }
+                p.note.warning { "No person compared these responses: " (text::visible(&labels.program())) " did." }
             }
             @for example in shown(&labels.examples) {
                 article.asked {

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
+use crate::label::QualityReport;
+
 /// Everything that a report shows. Empty parts leave no trace on the page.
 #[derive(Debug, Clone, Default)]
 pub struct ReportData {
@@ -29,11 +31,21 @@ pub struct ReportData {
     /// In topological order.
     pub stages: Vec<StageReport>,
     pub labels: Vec<LabelsReport>,
+    pub quality: Vec<LabelQuality>,
     pub rewards: Vec<RewardReport>,
     pub evaluation: Vec<EvaluationRow>,
     pub samples: Vec<SampleRow>,
     /// What it ran on: name and value.
     pub environment: Vec<(String, String)>,
+}
+
+/// How the people did whose votes a stage reads, as the votes stand when the report is written.
+#[derive(Debug, Clone)]
+pub struct LabelQuality {
+    pub stage: String,
+    pub report: QualityReport,
+    /// Votes faster than this count as too fast.
+    pub min_seconds: f64,
 }
 
 /// One stage of the run.
@@ -92,8 +104,22 @@ pub struct LabelsReport {
     pub ties: usize,
     /// Judged by a program, not by people.
     pub simulated: bool,
+    /// Which, where the labels say so.
+    pub labeler: String,
     pub annotators: usize,
     pub examples: Vec<LabelExample>,
+}
+
+impl LabelsReport {
+    /// What compared instead of people.
+    #[must_use]
+    fn program(&self) -> String {
+        match (self.labeler.as_str(), self.labeler.strip_prefix("judge ")) {
+            (_, Some(model)) => format!("the language model {model}"),
+            ("model", _) => "a reward model".to_owned(),
+            _ => "a program with rules".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]

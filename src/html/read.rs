@@ -82,6 +82,8 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
         report.count += columns.rows();
         report.ties += ties.iter().filter(|t| **t).count();
         report.simulated |= columns.flags("simulated").contains(&true);
+        let labeler = columns.texts("labeler").into_iter().find(|l| !l.is_empty());
+        report.labeler = labeler.unwrap_or(report.labeler.clone());
         let voters = columns.texts("voters");
         people.extend(voters.iter().flat_map(|v| v.split_whitespace()).map(ToOwned::to_owned));
         for i in 0..columns.rows() {

@@ -42,10 +42,10 @@ pub fn section(data: &ReportData) -> Markup {
         section.result aria-labelledby="result" {
             h2 id="result" { "Result" }
             p.claim { (figures.claim(name, bucket)) }
-            @if data.labels.iter().any(|l| l.simulated) {
+            @if let Some(labels) = data.labels.iter().find(|l| l.simulated) {
                 p.under {
                     span.badge { "simulated" }
-                    " The preferences behind it come from a program with rules, not from people."
+                    " The preferences behind it come from " (text::visible(&labels.program())) ", not from people."
                 }
             }
             (figures.compared(name, bucket))

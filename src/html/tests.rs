@@ -76,6 +76,7 @@ fn example() -> ReportData {
     }];
     stages[2].notes = vec![Note { warning: false, text: "kept the last of 20 epochs".to_owned() }];
     ReportData {
+        quality: vec![],
         pipeline: "workshop".to_owned(),
         command: "preflow run pipelines/workshop.yaml --set kl_coef=0.05".to_owned(),
         stages,
@@ -84,6 +85,7 @@ fn example() -> ReportData {
             count: 800,
             ties: 61,
             simulated: true,
+            labeler: String::new(),
             annotators: 1,
             examples: vec![LabelExample {
                 prompt: "what do i need for the bike ?".to_owned(),
@@ -426,6 +428,7 @@ fn tables_are_read_as_far_as_they_go() {
             ("response_a", texts(&["a", "x"])),
             ("tie", ties),
             ("simulated", Arc::new(BooleanArray::from(vec![true, true])) as ArrayRef),
+            ("labeler", texts(&["judge <tiny>", "judge <tiny>"])),
         ],
     );
     let bins = parquet(
@@ -459,6 +462,7 @@ fn tables_are_read_as_far_as_they_go() {
     assert_eq!(data.rewards[0].bins.len(), 1);
     assert_eq!((data.labels[0].count, data.labels[0].ties, data.labels[0].simulated), (2, 1, true));
     assert_eq!(data.labels[0].examples[1].chosen, "x");
+    assert_eq!(data.labels[0].program(), "the language model <tiny>");
     assert_eq!(data.evaluation[0].bucket, "");
     assert_self_contained(&render(&data));
 }

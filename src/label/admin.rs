@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::desk::Desk;
+use super::figures::{count, figures, people};
 use super::page::{html_reply, shell};
-use super::quality::{AnnotatorReport, Dispute, FEW, OverallReport, QualityReport};
+use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
 use super::queue::side;
 use super::routes::{App, Call, Failed, Reply};
 use super::text::Shown;
-use crate::agreement::{ADJUDICATOR, Estimate};
+use crate::agreement::ADJUDICATOR;
 use crate::votes::{Choice, Side};
 
 /// Disputes that are shown at a time.
@@ -37,8 +38,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
     let report = app.desk.quality(call.now)?;
     let progress = app.desk.progress(ADJUDICATOR, call.now)?;
     let of = app.desk.assignment();
-    let people = report.annotators.iter().filter(|a| a.annotator != ADJUDICATOR);
-    let people: Vec<&AnnotatorReport> = people.collect();
+    let people = people(&report).len();
     let body = html! {
         body.admin data-pairs=(app.desk.digest()) {
             header {
@@ -46,7 +46,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 h1 { (of.pipeline) " · " (of.stage) }
                 p.lead {
                     (progress.votes) " of " (progress.goal) " votes · " (report.overall.pairs)
-                    " of " (of.pairs.len()) " pairs · " (count(people.len(), "annotator"))
+                    " of " (of.pairs.len()) " pairs · " (count(people, "annotator"))
                     @if report.overall.unused > 0 { " · " (report.overall.unused) " votes kept, unused" }
                 }
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
@@ -54,8 +54,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 p { a href="/admin" { "Look again" } }
             }
             main {
-                (agreement(&report.overall, report.too_few))
-                (annotators(&people, of.people.quality.min_seconds))
+                (figures(&report, of.people.quality.min_seconds, ""))
                 (disputes(&app.desk, &report))
             }
             div.status id="status" role="status" aria-live="polite" {}
@@ -84,114 +83,6 @@ pub fn settle(app: &App, call: &Call) -> Result<Reply, Failed> {
     let sent: Settling = call.read()?;
     let kept = app.desk.vote(ADJUDICATOR, &sent.vote, call.now)?;
     Ok(Reply::json(&json!({ "vote": kept })))
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-fn agreement(of: &OverallReport, too_few: bool) -> Markup {
-    let ceiling = of
-        .ceiling
-        .map(|(low, high)| (format!("{} to {}", percent(low), percent(high)), String::new()));
-    let signed = |x: f64| format!("{x:.2}").replace('-', "−");
-    let plain = |x: Option<f64>| x.map(|x| (signed(x), String::new()));
-    let alpha = |e: Option<Estimate>| {
-        e.map(|e| (signed(e.value), format!("{} to {}", signed(e.low), signed(e.high))))
-    };
-    let share = |e: Option<Estimate>| e.map(|e| (percent(e.value), interval(&e)));
-    let figures = [
-        ("Same answer", "of two votes on one pair", share(of.percent)),
-        ("Krippendorff’s α, ordinal", "much better, better, neither …", alpha(of.alpha_ordinal)),
-        ("Krippendorff’s α, nominal", "one, the other, neither", alpha(of.alpha_nominal)),
-        ("Fleiss’ κ", "", plain(of.fleiss)),
-        ("Cohen’s κ", "mean over pairs of annotators", plain(of.cohen)),
-        ("Ceiling", "how often a model can be right about single votes", ceiling),
-    ];
-    html! {
-        section aria-labelledby="agreement" {
-            h2 id="agreement" { "Agreement" }
-            p.lead {
-                (count(of.shared, "pair")) " with votes of several annotators."
-                @if too_few { " Too few: under " (FEW) ", these figures say little." }
-            }
-            dl.figures.few[too_few] {
-                @for (name, of, value) in figures {
-                    div {
-                        dt { (name) @if !of.is_empty() { span.dim { (of) } } }
-                        dd {
-                            @match value {
-                                Some((value, range)) => {
-                                    (value) @if !range.is_empty() { span.dim { (range) } }
-                                }
-                                None => { span.dim { "not known" } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn annotators(people: &[&AnnotatorReport], min_seconds: f64) -> Markup {
-    html! {
-        section aria-labelledby="annotators" {
-            h2 id="annotators" { "Annotators" }
-            @if people.is_empty() { p.lead { "Nobody has voted yet." } } @else {
-                p.lead {
-                    "Ranges are 95 % intervals. Who chooses at random is left half of the time; "
-                    "far from it, or with the longer answer nearly always, means habit. "
-                    "Rows in grey have under " (FEW) " votes: too few."
-                }
-                div.wide tabindex="0" role="group" aria-label="Table of annotators" {
-                    table {
-                        thead { tr {
-                            th scope="col" { "Annotator" }
-                            @for name in ["Votes", "An hour", "Seconds", "Ties", "Skips", "Too fast",
-                                "Left", "Longer", "Gold", "With themself", "With others"] {
-                                th scope="col" { (name) }
-                            }
-                        } }
-                        tbody { @for one in people { (row(one)) } }
-                    }
-                }
-                p.lead { "Too fast: under " (min_seconds) " s." }
-            }
-        }
-    }
-}
-
-fn row(of: &AnnotatorReport) -> Markup {
-    let cell = |e: Option<Estimate>| {
-        html! {
-            td.few[e.is_some_and(|e| e.n < FEW as u64)] {
-                @match e {
-                    Some(e) => { (percent(e.value)) span.dim { (interval(&e)) " of " (e.n) } }
-                    None => { span.dim { "–" } }
-                }
-            }
-        }
-    };
-    let number = |x: Option<f64>, digits: usize| {
-        html! { td { @match x { Some(x) => { (format!("{x:.digits$}")) } None => { "–" } } } }
-    };
-    html! {
-        tr.few[of.too_few] {
-            th scope="row" { (of.annotator) @if of.too_few { span.dim { "too few" } } }
-            td { (of.votes) }
-            (number(of.per_hour, 0))
-            (number(of.seconds, 1))
-            td { (of.ties) }
-            td { (of.skips) }
-            td { (of.too_fast) }
-            (cell(of.left))
-            (cell(of.longer))
-            (cell(of.gold))
-            (cell(of.consistency))
-            (cell(of.agreement))
-        }
-    }
 }
 
 fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
@@ -270,12 +161,4 @@ fn visible(text: &str) -> Markup {
         (&shown.text[at..])
         @if shown.cut { " […]" }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
-}
-
-fn interval(of: &Estimate) -> String {
-    format!("{:.0} to {:.0}", of.low * 100.0, of.high * 100.0)
 }

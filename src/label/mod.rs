@@ -8,6 +8,7 @@ mod books;
 mod desk;
 mod error;
 pub mod exchange;
+pub mod figures;
 mod guard;
 mod leases;
 mod link;

@@ -65,6 +65,8 @@ struct Recorder {
     lines: Vec<String>,
     /// Published stages: their order depends on the disk.
     done: BTreeMap<String, bool>,
+    /// Accepted gates: told when their stage is on the disk, beside whatever starts meanwhile.
+    accepted: Vec<String>,
     interrupt_at: Option<(&'static str, Option<mpsc::UnboundedSender<()>>)>,
 }
 
@@ -92,6 +94,7 @@ impl Reporter for Recorder {
             }
             RunEvent::Note { stage, text, .. } => format!("{stage}: {text}"),
             RunEvent::RunEnded { totals, exit, .. } => {
+                self.lines.append(&mut self.accepted);
                 for (stage, unchanged) in std::mem::take(&mut self.done) {
                     let same = if unchanged { ", same bytes" } else { "" };
                     self.lines.push(format!("{stage} done{same}"));
@@ -99,8 +102,12 @@ impl Reporter for Recorder {
                 format!("{}, exit {exit}", crate::report::totals(totals))
             }
             RunEvent::GateUnmet { stage, unmet, accepted } => {
-                let accepted = if *accepted { ", accepted" } else { "" };
-                format!("{stage}'s gate: {}{accepted}", crate::graph::gate::sentence(unmet))
+                let text = format!("{stage}'s gate: {}", crate::graph::gate::sentence(unmet));
+                if *accepted {
+                    self.accepted.push(text + ", accepted");
+                    return;
+                }
+                text
             }
             RunEvent::Interrupted { times } => format!("interrupted {times}"),
             _ => return,
@@ -166,7 +173,7 @@ impl World {
             at: "2026-01-01T00:00:00Z".into(),
             keep_going: self.keep_going,
             pools: Pools { threads: self.threads, memory: 0, gpus: vec![] },
-            worker: "worker".into(),
+            worker: vec!["worker".into()],
             cwd: self.dir.path().to_owned(),
             command: vec![],
             heads_key: "p.yaml".into(),

@@ -7,6 +7,20 @@ use std::process::Command;
 
 use workspace::{Workspace, stages};
 
+impl Workspace {
+    /// A line as somebody types it, without the name of the program.
+    fn typed(&self, line: &str) -> (String, Option<i32>) {
+        let line = format!("'{}' {line}", self.program().display());
+        self.run(Command::new("sh").args(["-c", &line]))
+    }
+
+    fn append(&self, file: &str, text: &str) {
+        let path = self.0.path().join(file);
+        let old = std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, old + text).expect("write");
+    }
+}
+
 const SMOKE: &str = "pipelines/smoke.yaml";
 
 #[test]

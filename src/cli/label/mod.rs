@@ -154,6 +154,14 @@ fn assemble(loaded: &Loaded, stage: usize, pairs: Option<PathBuf>) -> Result<Ass
 /// What a stage that asks people still lacks; `None`: nothing, or nobody can tell yet.
 #[must_use]
 pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
+    let (assignment, folder) = votes_of(loaded, plan, stage)?;
+    label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
+}
+
+/// What there is to label in a stage whose pairs are made, and the votes so far; `None`: it does
+/// not ask people, or its pairs or votes cannot be read.
+#[must_use]
+pub fn votes_of(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<(Assignment, votes::Folder)> {
     asks_people(loaded, stage).ok()?;
     let node = &loaded.graph.stages[stage];
     let pairs = node.inputs.iter().find(|i| i.port == "pairs").map(|i| i.from[0]);
@@ -168,7 +176,7 @@ pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
     };
     let assignment = assemble(loaded, stage, path).ok()?;
     let folder = votes::Folder::read(&assignment.votes).ok()?;
-    label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
+    Some((assignment, folder))
 }
 
 fn settings<T: DeserializeOwned>(value: &Value) -> Result<T, Failure> {

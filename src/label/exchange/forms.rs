@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::messages::{split_transcripts, split_turns, text, turns};
+use super::messages::{Turn, split_transcripts, split_turns, text, turns};
 use super::rows::Row;
 use super::{Form, Names, Opinion};
 use crate::votes::Choice;
@@ -159,14 +159,15 @@ fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) ->
     let chosen = field(fields, names.chosen.as_ref(), &["chosen"], "chosen answer")?;
     let rejected = field(fields, names.rejected.as_ref(), &["rejected"], "rejected answer")?;
     let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt");
+    let whole = |turns: &[Turn]| turns.len() > 1 && turns[0].role != "assistant";
     let texts = match (prompt, turns(chosen), turns(rejected)) {
+        // Whole conversations hold the prompt once more, or are the only ones that do.
+        (_, Some(chosen), Some(rejected)) if whole(&chosen) => split_turns(&chosen, &rejected)?,
         (Ok(prompt), ..) => [
             as_text(prompt, "prompt")?,
             as_text(chosen, "chosen answer")?,
             as_text(rejected, "rejected answer")?,
         ],
-        // Whole conversations, the prompt inside them.
-        (Err(_), Some(chosen), Some(rejected)) => split_turns(&chosen, &rejected)?,
         (Err(reason), ..) => return Err(reason),
     };
     Ok(vec![preferred(texts, annotator)])

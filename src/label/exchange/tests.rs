@@ -173,6 +173,26 @@ fn transcripts_are_cut_where_they_part() {
 }
 
 #[test]
+fn whole_conversations_are_cut_where_they_part_with_or_without_a_prompt() {
+    let dir = tempfile::tempdir().expect("temp");
+    let talk = |answer: &str| json!([{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": answer}]);
+    for prompt in [json!(null), json!("Hi?")] {
+        let row =
+            json!({"prompt": prompt, "chosen": talk("Hello there."), "rejected": talk("No.")});
+        let path = file(dir.path(), "talks.jsonl", &row.to_string());
+        let found = good(&path, None, &Names::default());
+        assert_eq!((found.len(), found[0].prompt.as_str()), (1, "Hi?"));
+        assert_eq!(found[0].answers, ["Hello there.", "No."]);
+    }
+    let other = json!([{"role": "user", "content": "Bye?"}, {"role": "assistant", "content": "x"}]);
+    let row = json!({"chosen": talk("y"), "rejected": other});
+    let path = file(dir.path(), "odd.jsonl", &row.to_string());
+    let mut bad = Vec::new();
+    read(&path, None, &Names::default(), &mut bad).expect("readable");
+    assert!(bad[0].reason.contains("do not begin with the same turn"), "{bad:?}");
+}
+
+#[test]
 fn battles_have_winners_judges_and_times() {
     let dir = tempfile::tempdir().expect("temp");
     let turn = |role: &str, content: &str| json!({"role": role, "content": content});
