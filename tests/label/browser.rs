@@ -350,18 +350,18 @@ fn a_browser_that_is_handed_on_does_not_vote_for_the_one_before() {
 #[test]
 fn a_link_that_ends_while_the_page_is_open_loses_no_vote() {
     let workspace = Workspace::new(&pairs(12), "", 0);
-    let words = ["--port", "0", "--annotator", "ann", "--expires", "4s"];
-    let server = Server::start(&workspace, &words);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let port = server.port();
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    server.kill();
+    // Without its key no link is valid any more.
+    std::fs::remove_file(workspace.path("cache/label/key")).expect("there");
+    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
     let chosen = choose(&mut browser, ("1", false, Choice::A));
     browser.wait("document.getElementById('banner').textContent.includes('ask for a new one')");
     assert!(!workspace.path("votes").exists());
-    let port = server.port();
-    drop(server);
-    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
     sent(&mut browser);
