@@ -10,6 +10,7 @@ pub mod exit;
 mod failure;
 pub mod gc;
 pub mod graph;
+mod init;
 pub mod kinds;
 mod label;
 mod lock;
@@ -119,6 +120,8 @@ pub enum Verb {
     Gc(gc::GcArgs),
     /// Read every object of the store and check it
     Verify(gc::VerifyArgs),
+    /// Make a workspace to start from
+    Init(init::InitArgs),
     /// Look whether everything is there that preflow needs
     Doctor(doctor::DoctorArgs),
     /// Print a script that lets a shell complete commands
@@ -181,6 +184,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Report(args) => report::report(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
+        Verb::Init(args) => init::init(args, global),
         Verb::Doctor(args) => doctor::doctor(args, global, look),
         Verb::Completions(args) => Ok(completions::completions(args)),
         Verb::Reaper { mark } => {

@@ -1,16 +1,14 @@
 //! People in the loop, from one YAML file: the run waits, votes come, and only what follows from them
 //! runs again.
 
-mod workspace;
-
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::workspace::{Workspace, stages};
 use preflow::label::read_pairs;
 use preflow::votes::{Choice, Ledger, PairText, Side, Vote};
-use workspace::{Workspace, stages};
 
 const PEOPLE: &str = "pipelines/people.yaml";
 

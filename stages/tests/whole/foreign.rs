@@ -1,9 +1,7 @@
 //! A team's own worker, in another language: its kinds are checked, completed, explained and cached
 //! like the built-in ones.
 
-mod workspace;
-
-use workspace::{Workspace, stages};
+use crate::workspace::{Workspace, stages};
 
 const QUESTIONS: &str = "pipelines/foreign/questions.yaml";
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 /// A workspace with copies of the shipped pipelines and datasets.
 pub struct Workspace(pub tempfile::TempDir);
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("mkdir");
     for item in std::fs::read_dir(from).expect("read").flatten() {
         let target = to.join(item.file_name());
@@ -20,12 +20,17 @@ fn copy(from: &Path, to: &Path) {
 
 impl Workspace {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().expect("temp dir");
+        let space = Self::empty();
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        std::fs::create_dir(dir.path().join(".git")).expect("mark of a workspace");
         for folder in ["pipelines", "datasets"] {
-            copy(&project.join(folder), &dir.path().join(folder));
+            copy(&project.join(folder), &space.0.path().join(folder));
         }
+        space
+    }
+
+    pub fn empty() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir(dir.path().join(".git")).expect("mark of a workspace");
         Self(dir)
     }
 

@@ -1,13 +1,11 @@
 //! The whole of RLHF from one YAML file: both binaries, the shipped smoke pipeline, run again.
 
-mod workspace;
-
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::workspace::{Workspace, stages};
 use rustix::process::{Pid, Signal, kill_process};
-use workspace::{Workspace, stages};
 
 impl Workspace {
     /// A line as somebody types it, without the name of the program.

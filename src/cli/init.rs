@@ -1,0 +1,115 @@
+//! `preflow init`: a workspace to start from, with pipelines and a little data that run at once.
+//! The templates lie in `templates/` and are part of the program.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::failure::Failure;
+use super::{Exit, Global, print};
+use crate::store::{StoreError, write_atomic};
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to; made if it is not there
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// What to start from
+    #[arg(long, short, value_enum, default_value = "tiny")]
+    pub template: Template,
+}
+
+/// What a workspace starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// All of RLHF with a very small model, in about a minute
+    Tiny,
+    /// A model of others, aligned to the preferences of people
+    ImportAndAlign,
+    /// Answers that you have already, compared by people
+    LabelsOnly,
+    /// The tiny pipeline and a sweep over one of its params
+    Ablation,
+}
+
+type File = (&'static str, &'static [u8]);
+
+macro_rules! file {
+    ($path:literal, $from:literal) => {
+        ($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $from)) as &[u8])
+    };
+}
+
+const TINY: &[File] = &[
+    file!("pipelines/tiny.yaml", "templates/tiny/pipelines/tiny.yaml"),
+    file!("data/corpus.txt", "templates/tiny/data/corpus.txt"),
+    file!("data/unseen.jsonl", "templates/tiny/data/unseen.jsonl"),
+    file!("data/demos.jsonl", "datasets/workshop/demos.jsonl"),
+    file!("data/prompts.jsonl", "datasets/workshop/prompts.jsonl"),
+    file!("data/gold.yaml", "datasets/workshop/gold.yaml"),
+];
+
+impl Template {
+    fn files(self) -> Vec<File> {
+        let own: &[File] = match self {
+            Self::Tiny => &[file!("README.md", "templates/tiny/README.md")],
+            Self::ImportAndAlign => &[
+                file!("README.md", "templates/import-and-align/README.md"),
+                file!("pipelines/align.yaml", "templates/import-and-align/pipelines/align.yaml"),
+                file!("data/demos.jsonl", "templates/import-and-align/data/demos.jsonl"),
+                file!("data/prompts.jsonl", "templates/import-and-align/data/prompts.jsonl"),
+            ],
+            Self::LabelsOnly => &[
+                file!("README.md", "templates/labels-only/README.md"),
+                file!("pipelines/labels.yaml", "templates/labels-only/pipelines/labels.yaml"),
+                file!("data/answers.csv", "templates/labels-only/data/answers.csv"),
+            ],
+            Self::Ablation => &[
+                file!("README.md", "templates/ablation/README.md"),
+                file!("sweeps/kl.yaml", "templates/ablation/sweeps/kl.yaml"),
+            ],
+        };
+        let shared = matches!(self, Self::Tiny | Self::Ablation).then_some(TINY);
+        let ignored: File = (".gitignore", b"/cache/\n/report.html\n");
+        own.iter().chain(shared.into_iter().flatten()).copied().chain([ignored]).collect()
+    }
+}
+
+/// Writes the files; nothing that is there is written over.
+///
+/// # Errors
+/// A file is there already, or the disk is full.
+pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
+    let files = args.template.files();
+    let there: Vec<&str> =
+        files.iter().map(|(path, _)| *path).filter(|p| args.dir.join(p).exists()).collect();
+    if !there.is_empty() {
+        let dir = args.dir.display();
+        let list = there.join(", ");
+        return Err(Failure::usage(format!("in `{dir}` there is already: {list}"))
+            .help("name an empty folder, or move these away"));
+    }
+    for (path, bytes) in &files {
+        write(&args.dir.join(path), bytes)?;
+    }
+    if global.quiet {
+        return Ok(Exit::Done);
+    }
+    let mut text = format!(" {} files in {}\n\n", files.len(), args.dir.display());
+    if args.dir != Path::new(".") {
+        text += &format!(" cd {}\n", args.dir.display());
+    }
+    let readme = files.iter().find(|(path, _)| *path == "README.md").map(|(_, bytes)| *bytes);
+    let readme = String::from_utf8_lossy(readme.unwrap_or_default()).into_owned();
+    for command in readme.lines().filter_map(|l| l.strip_prefix("    ")) {
+        text += &format!(" {command}\n");
+    }
+    Ok(print(&text))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    if let Some(dir) = path.parent() {
+        fs_err::create_dir_all(dir)?;
+    }
+    Ok(write_atomic(path, bytes)?)
+}

@@ -1,0 +1,7 @@
+//! Both binaries together, as a user has them: whole pipelines from one YAML file.
+
+mod foreign;
+mod people;
+mod pipeline;
+mod templates;
+mod workspace;
