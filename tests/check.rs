@@ -120,3 +120,35 @@ fn the_committed_editor_schema_is_what_preflow_prints() {
     let committed = std::fs::read(committed).expect("pipelines/schema.json");
     assert!(output.stdout == committed, "out of date: run `make catalog`");
 }
+
+#[test]
+fn the_doctor_names_what_is_missing_and_what_to_do() {
+    let folder = workshop();
+    let ask = |worker: &str| {
+        let mut command = Command::cargo_bin("preflow").unwrap();
+        let command = command.current_dir(folder.path()).env("PREFLOW_WORKER", worker);
+        let output = command.args(["doctor", "--json"]).output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), found["findings"].clone())
+    };
+    let (code, found) = ask("/nowhere/worker");
+    assert_eq!((code, found[0]["state"].as_str()), (2, Some("bad")));
+    assert!(found[0]["remedy"].as_str().unwrap().contains("cargo build"), "{found}");
+    let git = found.as_array().unwrap().iter().find(|f| f["what"] == "git").unwrap();
+    assert!(git["remedy"].as_str().unwrap().contains("git init"), "{git}");
+    // Something that starts, and is no worker.
+    let (code, found) = ask("/bin/echo");
+    assert!(code == 2 && found[0]["state"] == "bad", "{found}");
+}
+
+#[test]
+fn shells_are_told_every_verb() {
+    let folder = workshop();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = preflow(folder.path(), &["completions", shell]);
+        assert_eq!(code, 0);
+        for verb in ["sweep", "label", "accept-gate"] {
+            assert!(script.contains(verb), "{shell} does not know {verb}");
+        }
+    }
+}
