@@ -26,3 +26,4 @@ pub mod store;
 pub mod sweep;
 pub mod tensorboard;
 pub mod votes;
+pub mod workspace;

@@ -28,6 +28,8 @@ pub struct Catalog {
 #[derive(Debug)]
 pub struct Kind {
     pub doc: KindDoc,
+    /// Command of the worker that offers it; `None`: the built-in one.
+    pub worker: Option<Vec<String>>,
     /// Compiled when first needed: most runs use few kinds.
     validator: OnceLock<jsonschema::Validator>,
 }
@@ -75,7 +77,7 @@ impl Catalog {
         let doc = serde_json::from_str(BUILTIN).map_err(CatalogError::from);
         let mut catalog = Self::default();
         // Checking its schemas again would take most of the time of a run with nothing to do.
-        doc.and_then(|doc| catalog.insert(doc, |_| Ok(())))
+        doc.and_then(|doc| catalog.insert(doc, None, |_| Ok(())))
             .expect("invariant: the embedded catalog is checked by a test");
         catalog
     }
@@ -89,12 +91,21 @@ impl Catalog {
 
     /// Adds the kinds of one more worker.
     pub fn add(&mut self, doc: CatalogDoc) -> Result<(), CatalogError> {
-        self.insert(doc, check_kind)
+        self.insert(doc, None, check_kind)
+    }
+
+    /// Adds what a team's own worker describes itself as.
+    ///
+    /// # Errors
+    /// It is no catalog, or a kind of it cannot be used.
+    pub fn add_worker(&mut self, text: &str, command: &[String]) -> Result<(), CatalogError> {
+        self.insert(serde_json::from_str(text)?, Some(command), check_kind)
     }
 
     fn insert(
         &mut self,
         doc: CatalogDoc,
+        worker: Option<&[String]>,
         check: impl Fn(&KindDoc) -> Result<(), CatalogError>,
     ) -> Result<(), CatalogError> {
         if doc.protocol != PROTOCOL {
@@ -103,7 +114,7 @@ impl Catalog {
         for doc in doc.kinds {
             check(&doc)?;
             let name = doc.name.clone();
-            let kind = Kind { doc, validator: OnceLock::new() };
+            let kind = Kind { doc, worker: worker.map(<[_]>::to_vec), validator: OnceLock::new() };
             if self.kinds.insert(name.clone(), kind).is_some() {
                 return Err(CatalogError::Twice(name));
             }

@@ -1,12 +1,15 @@
 //! `preflow check`: is the file right? Nothing runs.
 //! Does not look at the store.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::workspace::catalog_of;
 use super::{Global, complain, load, print, render};
-use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 
 #[derive(Debug, Args)]
@@ -17,12 +20,15 @@ pub struct CheckArgs {
 }
 
 /// Checks every file, also after one that is wrong.
-pub fn run(args: &CheckArgs, global: &Global) -> Exit {
-    let catalog = Catalog::builtin();
+///
+/// # Errors
+/// The workspace file, or a worker it names, is wrong.
+pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let mut out = String::new();
     let mut exit = Exit::Done;
     let mut found = Vec::new();
     for file in &args.files {
+        let catalog = catalog_of(Path::new(file), global)?;
         match load(file, global, &catalog) {
             Ok((_, graph)) => {
                 let stages = graph.stages.len();
@@ -48,7 +54,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Exit {
     } else {
         print(&out)
     };
-    if exit == Exit::Done { printed } else { exit }
+    Ok(if exit == Exit::Done { printed } else { exit })
 }
 
 /// A problem for programs: lines and columns from 1.

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::workspace::catalog_of;
 use super::{Global, load, print, refuse};
-use crate::catalog::Catalog;
+
 use crate::graph::{Condition, Graph, GraphStage, Producer};
 use crate::pipeline::{Key, Node, NodeValue, Pipeline, Stage, place};
 
@@ -21,12 +24,15 @@ pub struct ConfigArgs {
 }
 
 /// Prints one resolved pipeline.
-pub fn run(args: &ConfigArgs, global: &Global) -> Exit {
-    match load(&args.file, global, &Catalog::builtin()) {
+///
+/// # Errors
+/// The workspace file, or a worker it names, is wrong.
+pub fn run(args: &ConfigArgs, global: &Global) -> Result<Exit, Failure> {
+    Ok(match load(&args.file, global, &catalog_of(Path::new(&args.file), global)?) {
         Ok((pipeline, graph)) if global.json => print(&as_json(&pipeline, &graph)),
         Ok((pipeline, graph)) => print(&as_yaml(&pipeline, &graph)),
         Err(problems) => refuse(&problems),
-    }
+    })
 }
 
 /// A line of YAML and what is said behind it.

@@ -1,11 +1,15 @@
 //! `preflow graph`: the stages and what flows between them.
 //! Does not know which of them have run.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::workspace::catalog_of;
 use super::{Global, load, print, refuse};
-use crate::catalog::Catalog;
+
 use crate::graph::{Graph, GraphInput, Producer};
 
 #[derive(Debug, Args)]
@@ -26,11 +30,14 @@ pub enum Format {
 }
 
 /// Prints the graph of one pipeline.
-pub fn run(args: &GraphArgs, global: &Global) -> Exit {
-    match load(&args.file, global, &Catalog::builtin()) {
+///
+/// # Errors
+/// The workspace file, or a worker it names, is wrong.
+pub fn run(args: &GraphArgs, global: &Global) -> Result<Exit, Failure> {
+    Ok(match load(&args.file, global, &catalog_of(Path::new(&args.file), global)?) {
         Ok((_, graph)) => print(&draw(&graph, args.format)),
         Err(problems) => refuse(&problems),
-    }
+    })
 }
 
 /// The graph as text.

@@ -1,13 +1,17 @@
 //! `preflow kinds`: what stages can be.
 //! Does not know any kind: it prints the catalog.
 
+use std::path::Path;
+
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::exit::Exit;
+use super::failure::Failure;
+use super::workspace::catalog_of;
 use super::{Global, complain, print};
-use crate::catalog::{Catalog, execution};
+use crate::catalog::execution;
 use crate::diagnostic::did_you_mean;
 use crate::protocol::KindDoc;
 
@@ -19,20 +23,23 @@ pub struct KindsArgs {
 }
 
 /// Prints the catalog, or one kind of it.
-pub fn run(args: &KindsArgs, global: &Global) -> Exit {
-    let catalog = Catalog::builtin();
+///
+/// # Errors
+/// The workspace file, or a worker it names, is wrong.
+pub fn run(args: &KindsArgs, global: &Global) -> Result<Exit, Failure> {
+    let catalog = catalog_of(Path::new("here.yaml"), global)?;
     let Some(name) = &args.name else {
         let docs: Vec<&KindDoc> = catalog.kinds().map(|k| &k.doc).collect();
-        return print(&if global.json { json(&docs) } else { list(&docs) });
+        return Ok(print(&if global.json { json(&docs) } else { list(&docs) }));
     };
     let Some(kind) = catalog.kind(name) else {
         let near = did_you_mean(name, catalog.kinds().map(|k| k.doc.name.as_str()));
         let help = near
             .map_or("`preflow kinds` lists them".to_owned(), |n| format!("did you mean `{n}`?"));
         complain(&format!("error: unknown kind `{}`\n  = help: {help}\n", name.escape_debug()));
-        return Exit::Usage;
+        return Ok(Exit::Usage);
     };
-    print(&if global.json { json(&kind.doc) } else { describe(&kind.doc) })
+    Ok(print(&if global.json { json(&kind.doc) } else { describe(&kind.doc) }))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -2,8 +2,10 @@
 //! Decides nothing: every verb asks the room that knows.
 
 pub mod check;
+pub mod completions;
 pub mod config;
-pub mod diff;
+mod diff;
+mod doctor;
 pub mod exit;
 mod failure;
 pub mod gc;
@@ -117,6 +119,10 @@ pub enum Verb {
     Gc(gc::GcArgs),
     /// Read every object of the store and check it
     Verify(gc::VerifyArgs),
+    /// Look whether everything is there that preflow needs
+    Doctor(doctor::DoctorArgs),
+    /// Print a script that lets a shell complete commands
+    Completions(completions::CompletionsArgs),
     /// (internal) end what a killed run left behind
     #[command(hide = true)]
     Reaper { mark: String },
@@ -167,14 +173,16 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Trace(args) => trace::trace(args, global, look),
         Verb::Lock(args) => lock::lock(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
-        Verb::Check(args) => Ok(check::run(args, global)),
-        Verb::Config(args) => Ok(config::run(args, global)),
-        Verb::Schema(args) => Ok(schema::run(args)),
-        Verb::Kinds(args) => Ok(kinds::run(args, global)),
-        Verb::Graph(args) => Ok(graph::run(args, global)),
+        Verb::Check(args) => check::run(args, global),
+        Verb::Config(args) => config::run(args, global),
+        Verb::Schema(args) => schema::run(args, global),
+        Verb::Kinds(args) => kinds::run(args, global),
+        Verb::Graph(args) => graph::run(args, global),
         Verb::Report(args) => report::report(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
+        Verb::Doctor(args) => doctor::doctor(args, global, look),
+        Verb::Completions(args) => Ok(completions::completions(args)),
         Verb::Reaper { mark } => {
             crate::exec::reaper::main(mark);
             Ok(Exit::Done)

@@ -139,7 +139,7 @@ pub fn execute(
         at: jiff::Timestamp::now().to_string(),
         keep_going,
         pools: pools(means)?,
-        worker: worker_path(),
+        worker: worker_command(),
         cwd: loaded.dir.clone(),
         command: std::env::args().collect(),
         heads_key: loaded.key.clone(),
@@ -208,6 +208,12 @@ fn run_id() -> String {
     format!("{}-{part:04x}{process:x}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
+/// The built-in worker, as a command.
+#[must_use]
+pub fn worker_command() -> Vec<String> {
+    vec![worker_path().to_string_lossy().into_owned()]
+}
+
 /// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.
 #[must_use]
 pub fn worker_path() -> PathBuf {
@@ -247,7 +253,8 @@ fn machine_memory() -> u64 {
         .map_or(u64::MAX, |kib| kib * 1024)
 }
 
-fn machine_gpus() -> u32 {
+/// Devices that `/dev` shows.
+pub fn machine_gpus() -> u32 {
     let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
     let count = devices
         .filter(|d| {

@@ -252,7 +252,7 @@ fn task(
     Ok(Task {
         stage: 0,
         spec,
-        program: Program::Worker(super::run::worker_path()),
+        program: Program::Worker(super::run::worker_command()),
         cwd: dir.to_owned(),
         logs: dir.to_owned(),
         timeout: None,

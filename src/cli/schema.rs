@@ -1,11 +1,15 @@
 //! `preflow schema`: what editors need to complete and check pipeline files.
 //! Knows the dialect of yaml-language-server (draft-07), and kinds only as data.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
-use super::print;
+use super::failure::Failure;
+use super::workspace::catalog_of;
+use super::{Global, print};
 use crate::catalog::units::Unit;
 use crate::catalog::{Catalog, execution};
 use crate::protocol::KindDoc;
@@ -17,10 +21,13 @@ const NAME: &str = "^[a-z0-9][a-z0-9_-]{0,63}$";
 const REFERENCE: &str = r"^([a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)?|\$.+)$";
 
 /// Prints the schema.
-pub fn run(_: &SchemaArgs) -> Exit {
-    let schema = schema(&Catalog::builtin());
+///
+/// # Errors
+/// The workspace file, or a worker it names, is wrong.
+pub fn run(_: &SchemaArgs, global: &Global) -> Result<Exit, Failure> {
+    let schema = schema(&catalog_of(Path::new("here.yaml"), global)?);
     let text = serde_json::to_string_pretty(&schema).expect("invariant: a JSON value prints");
-    print(&(text + "\n"))
+    Ok(print(&(text + "\n")))
 }
 
 /// The JSON Schema of pipeline files with these kinds.

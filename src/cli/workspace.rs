@@ -8,13 +8,16 @@ use super::Global;
 use super::failure::Failure;
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
+use crate::exec::describe::describe;
 use crate::graph::{Graph, Producer};
+use crate::identity::Digest;
 use crate::pipeline;
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
 use crate::store::{Entry, SourceDigest, Store, StoreError};
 use crate::votes::{self, Effective};
+use crate::workspace;
 
 /// A pipeline that is loaded and checked, with its store.
 pub struct Loaded {
@@ -76,7 +79,7 @@ pub fn pipelines_in(dir: &Path) -> Vec<PathBuf> {
 /// The nearest directory upwards that holds `preflow.yaml` or `.git`; else the pipeline's own.
 #[must_use]
 pub fn workspace_root(dir: &Path) -> PathBuf {
-    ["preflow.yaml", ".git"]
+    [workspace::FILE, ".git"]
         .iter()
         .find_map(|mark| dir.ancestors().find(|d| d.join(mark).exists()))
         .unwrap_or(dir)
@@ -89,10 +92,75 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 /// Whatever is wrong with the file, or the store.
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
     let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.sets)?;
-    let graph = Graph::resolve(&pipeline, &Catalog::builtin())?;
     let (dir, root, key) = whereabouts(file)?;
     let store = open_store(args, &root)?;
+    let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
     Ok(Loaded { graph, store, dir, root, key })
+}
+
+/// The kinds of the built-in worker and of those that the workspace file names. What a worker says
+/// of itself is kept in the store until its files change.
+///
+/// # Errors
+/// The workspace file is wrong, or a worker does not describe itself.
+pub fn catalog(root: &Path, store: Option<&Store>) -> Result<Catalog, Failure> {
+    let mut catalog = Catalog::builtin();
+    let file = root.join(workspace::FILE);
+    if !file.exists() {
+        return Ok(catalog);
+    }
+    for worker in workspace::read(&pipeline::open(&file.to_string_lossy())?)?.workers {
+        // Files of the workspace are meant from anywhere.
+        let whole = |word: &String| {
+            let path = root.join(word);
+            if path.is_file() { path.to_string_lossy().into_owned() } else { word.clone() }
+        };
+        let command: Vec<String> = worker.command.iter().map(whole).collect();
+        let failed = |message: String| {
+            let problem = Diagnostic::new(message, Some(worker.span.clone()));
+            let said = format!("`{} describe` must print its catalog", command.join(" "));
+            Failure::Diagnostics(vec![problem.help(said)])
+        };
+        let text = described(&command, root, store).map_err(|e| {
+            failed(format!("worker `{}` does not describe itself: {e}", worker.name))
+        })?;
+        catalog
+            .add_worker(&text, &command)
+            .map_err(|e| failed(format!("worker `{}`: {e}", worker.name)))?;
+    }
+    Ok(catalog)
+}
+
+/// What a worker says of itself, from the store where its files are as they were then.
+fn described(command: &[String], root: &Path, store: Option<&Store>) -> std::io::Result<String> {
+    let files = command.iter().map(Path::new).filter(|p| p.is_file());
+    let digests: Vec<String> = files
+        .map(|p| match store {
+            Some(store) => store.digest_file(p).map(|(d, _)| d.to_string()).unwrap_or_default(),
+            None => String::new(),
+        })
+        .collect();
+    let key = Digest::of(format!("{command:?} {digests:?}").as_bytes());
+    let place = store.map(|s| s.root().join("workers-v1").join(key.hex()));
+    if let Some(text) = place.as_ref().and_then(|p| std::fs::read_to_string(p).ok()) {
+        return Ok(text);
+    }
+    let text = describe(command, root)?;
+    // Only what can be used is kept; where nothing can be written it is asked again.
+    if let Some(place) = place.filter(|_| Catalog::parse(&text).is_ok()) {
+        let _ = std::fs::create_dir_all(place.parent().unwrap_or(root));
+        let _ = crate::store::write_atomic(&place, text.as_bytes());
+    }
+    Ok(text)
+}
+
+/// The kinds that a pipeline file may use.
+///
+/// # Errors
+/// As [`catalog`].
+pub fn catalog_of(file: &Path, args: &Global) -> Result<Catalog, Failure> {
+    let (_, root, _) = whereabouts(file)?;
+    catalog(&root, open_store(args, &root).ok().as_deref())
 }
 
 /// Directory of a file, top of the workspace around it, and its path within.

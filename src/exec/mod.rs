@@ -1,6 +1,7 @@
 //! Execution of one task, and every way it can end.
 //! Knows nothing of the store, the graph or YAML.
 
+pub mod describe;
 mod figures;
 pub mod git;
 pub mod process;
@@ -39,8 +40,8 @@ pub struct Task {
 /// What performs a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// A worker that speaks the protocol.
-    Worker(PathBuf),
+    /// A worker that speaks the protocol: program and arguments; `run TASK` is added.
+    Worker(Vec<String>),
     /// A plain program: exit 0 is success. It finds its ports in `IN_<port>` and `OUT_<port>`.
     Direct(Vec<String>),
 }

@@ -105,8 +105,8 @@ fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(task.logs.join("log.txt"))?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
-            let mut command = new_command(worker);
-            command.arg("run").arg(task.logs.join("task.json"));
+            let mut command = new_command(Path::new(&worker[0]));
+            command.args(&worker[1..]).arg("run").arg(task.logs.join("task.json"));
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             command
         }
@@ -155,7 +155,7 @@ fn new_command(program: &Path) -> Command {
 
 fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
     let program = match &task.program {
-        Program::Worker(path) => path.display().to_string(),
+        Program::Worker(argv) => argv[0].clone(),
         Program::Direct(argv) => argv[0].clone(),
     };
     let help = match (&task.program, error.kind()) {

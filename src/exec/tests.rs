@@ -34,7 +34,7 @@ fn perform(
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
     let program = if worker {
-        Program::Worker(path)
+        Program::Worker(vec![path.to_string_lossy().into_owned()])
     } else {
         Program::Direct(vec!["sh".into(), path.to_string_lossy().into_owned()])
     };

@@ -293,6 +293,7 @@ fn assemble(drafts: Vec<Draft>, edges: Vec<Vec<GraphInput>>, order: &[usize]) ->
 }
 
 fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Option<GraphStage> {
+    let worker = draft.kind?.worker.clone();
     let kind = &draft.kind?.doc;
     for producer in inputs.iter_mut().flat_map(|i| &mut i.from) {
         if let Producer::Output { stage, .. } = producer {
@@ -311,6 +312,7 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
         execution: draft.execution,
         gate: draft.gate,
         kind_threads: kind.threads,
+        worker,
         program: kind.program.as_ref().map(|p| p.command.clone()),
         span: draft.stage.name.span.clone(),
     })

@@ -1,7 +1,7 @@
 //! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks
 //! people, in a browser or in a terminal, comes here. Knows nothing of screens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ impl Desk {
         let desk = Self { assignment, extra, gold, digest, state: Mutex::new(held) };
         let now = Timestamp::now();
         let mut held = desk.held();
-        desk.reload(&mut held)?;
+        desk.reload(&mut held, now)?;
         if let Some(cache) = cache {
             desk.restore(&mut held, &cache.join(format!("{name}.leases")), now)?;
         }
@@ -368,17 +368,17 @@ impl Desk {
     /// Reads the folder again if somebody else wrote to it.
     fn refresh(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
         if held.stamps.changed(&self.assignment.votes, millis(now))? {
-            self.reload(held)?;
+            self.reload(held, now)?;
         }
         Ok(())
     }
 
-    fn reload(&self, held: &mut Held) -> Result<(), DeskError> {
+    fn reload(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
         // Stamps first: what is written meanwhile is found the next time.
         held.stamps.forget();
         let stamps = Stamps::of(&self.assignment.votes)?;
         let folder = Folder::read(&self.assignment.votes)?;
-        let now = millis(Timestamp::now());
+        let now = millis(now);
         let on_screens: Vec<(String, Key)> =
             held.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
         held.queue = Queue::new(&self.assignment, self.gold.clone());
@@ -436,9 +436,20 @@ fn millis(time: Timestamp) -> u64 {
 /// Names a folder of votes in the cache.
 #[must_use]
 pub fn votes_name(votes: &Path) -> String {
-    let path = votes.canonicalize().or_else(|_| std::path::absolute(votes));
-    let path = path.unwrap_or_else(|_| votes.to_owned());
-    format!("{:016x}", queue::hash(&["preflow.votes/1", &path.to_string_lossy()]))
+    format!("{:016x}", queue::hash(&["preflow.votes/1", &real_path(votes).to_string_lossy()]))
+}
+
+/// Where a folder really is, whether or not it is there yet: the first vote makes it, and must not
+/// change what it is called.
+#[must_use]
+pub fn real_path(folder: &Path) -> PathBuf {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let real = absolute.ancestors().find_map(|above| {
+        let rest = absolute.strip_prefix(above).ok()?;
+        Some(above.canonicalize().ok()?.join(rest))
+    });
+    // Joined with nothing, a path ends in a slash.
+    real.map_or(absolute, |path| path.components().collect())
 }
 
 fn take_lock(cache: &Path, name: &str) -> Result<std::fs::File, DeskError> {

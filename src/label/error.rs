@@ -49,6 +49,7 @@ impl DeskError {
     pub fn help(&self) -> &'static str {
         match self {
             _ if self.is_full() => "free space on the disk; nothing is lost",
+            Self::Votes(VotesError::Io(_)) => "can the folder of votes be written?",
             Self::Votes(e) => e.help(),
             Self::Cache { .. } => "choose another place with --cache",
             Self::Taken(_) => "use that page; a further annotator needs only a link (--share)",

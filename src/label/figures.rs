@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use super::quality::{AnnotatorReport, FEW, OverallReport, QualityReport};
 use crate::agreement::{ADJUDICATOR, Estimate};
 
-/// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose figures
-/// these are, where a page shows those of several stages.
+/// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose
+/// figures these are, where a page shows those of several stages.
 #[must_use]
 pub fn figures(report: &QualityReport, min_seconds: f64, of: &str) -> Markup {
     let people = people(report);

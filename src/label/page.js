@@ -314,7 +314,7 @@ document.addEventListener('DOMContentLoaded', () => {
     deck.shift();
     const vote = {
       id: newId(), pairs, pair: item.pair, repeat: Boolean(item.repeat), pick, left: item.left,
-      ms: Math.round(performance.now() - since), note: notes[name(item)] ?? '',
+      ms: Math.round(performance.now() - since), note: (notes[name(item)] ?? '').trim(),
     };
     delete notes[name(item)];
     store(NOTES, notes);
@@ -375,17 +375,19 @@ document.addEventListener('DOMContentLoaded', () => {
     if (deck[0]) show();
   }
 
+  let noteFor = null;
   function openNote() {
     if (!deck[0]) return;
-    $('note-text').value = notes[name(deck[0])] ?? '';
+    noteFor = name(deck[0]);
+    $('note-text').value = notes[noteFor] ?? '';
     $('note-box').showModal();
   }
 
-  $('note-box').addEventListener('close', () => {
-    if (!deck[0]) return;
-    notes[name(deck[0])] = $('note-text').value.trim();
+  // Kept letter by letter: the next key after Esc may be a vote already.
+  $('note-text').addEventListener('input', () => {
+    notes[noteFor] = $('note-text').value;
     store(NOTES, notes);
-    $('note').classList.toggle('has', Boolean(notes[name(deck[0])]));
+    $('note').classList.toggle('has', Boolean(notes[noteFor].trim()));
   });
 
   function scroll(by) {

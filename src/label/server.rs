@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::desk::Desk;
+use super::desk::{Desk, real_path};
 use super::guard::Guard;
 use super::link::{Role, Signer};
 use super::routes::{App, router};
@@ -86,8 +86,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let assignment = desk.assignment();
-    let votes = assignment.votes.canonicalize().or_else(|_| std::path::absolute(&assignment.votes));
-    let votes = votes.unwrap_or_else(|_| assignment.votes.clone());
+    let votes = real_path(&assignment.votes);
     let scope = [&assignment.pipeline, &assignment.stage, &*votes.to_string_lossy()];
     let signer = Signer::open(&options.cache.join("key"), &scope).map_err(ServeError::Key)?;
     let public = options.public_url.as_deref().map(public).transpose()?;

@@ -322,6 +322,25 @@ fn undo_walks_back_to_the_first_vote_and_not_beyond() {
 }
 
 #[test]
+fn a_vote_can_be_revised_and_stands_in_the_history_once() {
+    let dir = tempfile::tempdir().expect("temp");
+    let desk = open(dir.path(), 3);
+    let hand = desk.next("ann", 3, now(0)).expect("asked");
+    for (i, (pair, _)) in (0..).zip(&hand) {
+        let vote = submission(&desk, &format!("v{i}"), pair, Pick::Left, Side::A);
+        desk.vote("ann", &vote, now(i)).expect("kept");
+    }
+    let again = submission(&desk, "again", &hand[0].0, Pick::RightMuch, Side::A);
+    assert_eq!(desk.vote("ann", &again, now(9)).expect("kept").rev, 1);
+    let history = desk.history("ann", 9, now(9)).expect("readable");
+    let said: Vec<(&str, Pick)> = history.iter().map(|p| (p.pair.as_str(), p.pick)).collect();
+    let [first, second, third] = [0, 1, 2].map(|i: usize| hand[i].0.as_str());
+    assert_eq!(said, [(first, Pick::RightMuch), (third, Pick::Left), (second, Pick::Left)]);
+    assert!(desk.history("bob", 9, now(9)).expect("readable").is_empty());
+    assert_eq!(desk.progress("ann", now(9)).expect("known").votes, 3);
+}
+
+#[test]
 fn nobody_takes_back_what_others_said() {
     let dir = tempfile::tempdir().expect("temp");
     let desk = open(dir.path(), 2);
@@ -345,7 +364,12 @@ fn votes_of_others_are_noticed_and_their_pairs_not_asked() {
     }
     let left = other.next("bob", 4, now(5)).expect("asked");
     assert_eq!(left, [(all[0].clone(), false)]);
-    assert_eq!(other.progress("bob", now(5)).expect("known").votes, 3);
+    // What stands on bob's screen stays his when the folder changes once more.
+    let late = submission(&one, "late", &all[1], Pick::Right, Side::A);
+    one.vote("dan", &late, now(6)).expect("kept");
+    assert!(other.next("cleo", 4, now(8)).expect("asked").is_empty());
+    assert_eq!(other.next("bob", 4, now(8)).expect("asked"), left);
+    assert_eq!(other.progress("bob", now(8)).expect("known").votes, 4);
 }
 
 #[test]
@@ -399,6 +423,19 @@ fn one_page_a_folder_and_a_terminal_beside_it() {
     assert!(Desk::open(of(), None).is_ok());
     drop(first);
     assert!(Desk::open(of(), Some(&cache)).is_ok());
+}
+
+#[test]
+fn a_folder_has_one_name_before_and_after_its_first_vote() {
+    let dir = tempfile::tempdir().expect("temp");
+    std::fs::create_dir(dir.path().join("real")).expect("made");
+    std::os::unix::fs::symlink("real", dir.path().join("link")).expect("linked");
+    let spelled = [dir.path().join("real/votes"), dir.path().join("link/votes")];
+    let names = || spelled.each_ref().map(|path| super::desk::votes_name(path));
+    let before = names();
+    assert_eq!(before[0], before[1]);
+    std::fs::create_dir(&spelled[0]).expect("made");
+    assert_eq!(names(), before);
 }
 
 #[test]

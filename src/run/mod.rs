@@ -46,7 +46,7 @@ pub struct Options {
     pub keep_going: bool,
     pub pools: Pools,
     /// The built-in worker.
-    pub worker: PathBuf,
+    pub worker: Vec<String>,
     /// Directory of the pipeline file: where programs run.
     pub cwd: PathBuf,
     /// For the journal.

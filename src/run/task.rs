@@ -58,7 +58,8 @@ pub fn build(
         None => {
             let text = serde_json::to_vec_pretty(&spec).expect("invariant: a task is JSON");
             write_task(&logs, &text)?;
-            Program::Worker(options.worker.clone())
+            let worker = stage.worker.as_ref().unwrap_or(&options.worker);
+            Program::Worker(worker.clone())
         }
         Some(param) => Program::Direct(command_line(&stage.params[param])),
     };

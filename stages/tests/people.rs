@@ -4,7 +4,9 @@
 mod workspace;
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use preflow::label::read_pairs;
 use preflow::votes::{Choice, Ledger, PairText, Side, Vote};
@@ -119,4 +121,58 @@ fn votes_start_what_waits_and_later_ones_run_only_what_follows_from_them() {
     let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
     assert_eq!(stats["quality"]["overall"]["pairs"], 138);
     assert_eq!(stats["quality"]["overall"]["unused"], 1);
+}
+
+const FEW: &str = "\
+preflow: 1
+name: few
+sources: { asked: { path: asked.csv, as: file } }
+stages:
+  pairs: { kind: prepare, data: asked, as: pairs }
+  labels:
+    kind: collect_labels
+    pairs: pairs
+    labeler: { people: { votes: few-votes } }
+    ready_when: { votes: 3 }
+  size: { kind: command, inputs: { i: labels }, outputs: { o: file }, command: 'wc -c < $IN_i > $OUT_o' }
+";
+
+#[test]
+fn a_run_that_waits_shows_the_page_and_goes_on_when_there_are_enough_votes() {
+    let space = Workspace::new();
+    let folder = space.0.path();
+    std::fs::write(folder.join("few.yaml"), FEW).expect("written");
+    let rows = "prompt,response_a,response_b\np,good,bad\nq,good,bad\nr,good,bad\ns,good,bad\n";
+    std::fs::write(folder.join("asked.csv"), rows).expect("written");
+    let mut child = Command::new(space.program())
+        .args(["run", "few.yaml", "--wait", "--annotator", "ann", "--port", "0"])
+        .current_dir(folder)
+        .env("PREFLOW_WORKER", env!("CARGO_BIN_EXE_preflow-worker"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let link = lines.by_ref().map_while(Result::ok).find(|l| l.contains("http://127.0.0.1:"));
+    assert!(link.is_some_and(|l| l.contains("ann")), "the page of the annotator");
+    // As `git pull` would bring them: the run notices by itself, and only when there are enough.
+    let ledger = Ledger::new(&folder.join("few-votes"), "ben").expect("a name");
+    for (i, prompt) in ["p", "q", "r"].into_iter().enumerate() {
+        let pair = PairText::new(prompt, "good", "bad");
+        let vote = Vote {
+            pair: pair.pair.clone(),
+            choice: Choice::B,
+            shown_left: Side::A,
+            ms: 900,
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            note: String::new(),
+            rev: 0,
+            id: i.to_string(),
+            repeat: false,
+        };
+        assert!(child.try_wait().expect("waits").is_none(), "{i} votes are too few");
+        ledger.append(&[vote], &[pair]).expect("written");
+    }
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().expect("ends").code(), Some(0), "{rest:?}");
+    assert!(rest.iter().any(|l| l.contains("size") && l.contains("done")), "{rest:?}");
 }

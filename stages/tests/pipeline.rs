@@ -2,10 +2,45 @@
 
 mod workspace;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use workspace::{Workspace, stages};
+
+impl Workspace {
+    /// A line as somebody types it, without the name of the program.
+    fn typed(&self, line: &str) -> (String, Option<i32>) {
+        let line = format!("'{}' {line}", self.program().display());
+        self.run(Command::new("sh").args(["-c", &line]))
+    }
+
+    /// A line that opens a page and stays: it does so, and ends by Ctrl-C.
+    fn serves(&self, line: &str) {
+        let words = line.split(" #").next().expect("a line").split_whitespace();
+        let mut child = Command::new(self.program())
+            .args(words)
+            .current_dir(self.0.path())
+            .env("PREFLOW_WORKER", env!("CARGO_BIN_EXE_preflow-worker"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let link = lines.map_while(Result::ok).find(|l| l.contains("http://127.0.0.1:"));
+        assert!(link.is_some(), "{line}: no page");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, Signal::INT).expect("alive");
+        let code = child.wait().expect("ends").code();
+        assert!(matches!(code, Some(0 | 130)), "{line}: {code:?}");
+    }
+
+    fn append(&self, file: &str, text: &str) {
+        let path = self.0.path().join(file);
+        let old = std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, old + text).expect("write");
+    }
+}
 
 const SMOKE: &str = "pipelines/smoke.yaml";
 
@@ -161,9 +196,13 @@ fn the_workshop_keeps_the_promises_of_the_readme() {
     let shown = readme.lines().filter_map(|l| l.trim().strip_prefix("preflow "));
     let mut count = 0;
     for line in shown {
+        count += 1;
+        if line.contains("--wait") || line.starts_with("label serve") {
+            space.serves(line);
+            continue;
+        }
         let (text, code) = space.typed(line);
         assert_eq!(code, Some(0), "preflow {line}\n{text}");
-        count += 1;
     }
     assert!(count >= 4, "the README shows commands");
 }

@@ -60,10 +60,15 @@ fn assert_kept(workspace: &Workspace, chosen: &[Chosen]) {
 
 fn pairs(count: usize) -> Vec<[String; 3]> {
     let answers = [
-        "Start with the smallest step that could work, and look at what it does before you go on.",
-        "It depends on what you mean. Often the first answer that comes to mind is the one to keep.",
-        "Boil the water first.\n\n1. Warm the pot.\n2. Add the leaves.\n3. Wait four minutes.\n\nThen \
-         pour it slowly, and do not stir.",
+        "Bring fresh water to the boil and warm the pot with a little of it. Then add one spoon of \
+         leaves for each guest, and one for the pot.\n\nPour, cover, and wait four minutes. Tea that \
+         stands longer turns bitter, so take the leaves out when the time is up.",
+        "It depends on the tea. Green tea wants water well below boiling and two minutes; black tea \
+         wants boiling water and four. For a large group, brew it strong in one pot and thin it with \
+         hot water in the cups. Serve milk and sugar apart.",
+        "1. Warm the pot.\n2. Add the leaves: two grams a cup.\n3. Pour boiling water on them.\n\
+         4. Wait four minutes.\n5. Stir once, and pour through a sieve.\n\nKeep the rest warm under a \
+         cosy, never on the stove.",
     ];
     (0..count)
         .map(|i| {
@@ -188,6 +193,16 @@ fn a_note_the_keys_and_the_differences() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+fn shoot_all(browser: &mut Browser) {
+    for (width, height, name) in [(390, 844, "tea-phone"), (1280, 800, "tea-desk")] {
+        browser.screen(width, height);
+        for (dark, look) in [(true, "dark"), (false, "light")] {
+            browser.dark(dark);
+            browser.shoot(&format!("{name}-{look}"));
+        }
+    }
+}
+
 #[test]
 fn the_same_side_at_every_visit_and_both_sides_over_many_pairs() {
     let workspace = Workspace::new(&pairs(40), "", 0);
@@ -195,8 +210,12 @@ fn the_same_side_at_every_visit_and_both_sides_over_many_pairs() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
-    for _ in 0..40 {
+    for i in 0..40 {
         choose(&mut browser, ("1", false, Choice::A));
+        if i == 20 && std::env::var_os("PREFLOW_SHOTS").is_some() {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            shoot_all(&mut browser);
+        }
     }
     sent(&mut browser);
     let kept = latest(&workspace);
@@ -326,4 +345,63 @@ fn a_browser_that_is_handed_on_does_not_vote_for_the_one_before() {
     sent(&mut browser);
     assert_eq!(latest(&workspace).len(), 1);
     assert_eq!(workspace.votes().len(), 1);
+}
+
+#[test]
+fn a_link_that_ends_while_the_page_is_open_loses_no_vote() {
+    let workspace = Workspace::new(&pairs(12), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let port = server.port();
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    server.kill();
+    // Without its key no link is valid any more.
+    std::fs::remove_file(workspace.path("cache/label/key")).expect("there");
+    let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
+    let chosen = choose(&mut browser, ("1", false, Choice::A));
+    browser.wait("document.getElementById('banner').textContent.includes('ask for a new one')");
+    assert!(!workspace.path("votes").exists());
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    sent(&mut browser);
+    assert_kept(&workspace, &[chosen]);
+}
+
+#[test]
+fn the_tab_key_goes_from_what_is_read_to_what_is_chosen() {
+    let workspace = Workspace::new(&pairs(3), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    let mut order = Vec::new();
+    for _ in 0..15 {
+        browser.key("Tab", false);
+        let now = browser.eval(
+            "(document.activeElement.dataset.pick ?? '') + document.activeElement.id \
+             + (document.activeElement.getAttribute('aria-label') ?? '')",
+        );
+        order.push(now.as_str().expect("a name").to_owned());
+    }
+    let expected = [
+        "themeSwitch between light and dark",
+        "Prompt",
+        "Text of answer 1",
+        "Text of answer 2",
+        "left_much",
+        "left",
+        "tie",
+        "right",
+        "right_much",
+        "both_bad",
+        "skip",
+        "undo",
+        "diff",
+        "note",
+        "keys",
+    ];
+    assert_eq!(order, expected);
+    // What has the focus is seen to have it.
+    assert_eq!(browser.eval("getComputedStyle(document.activeElement).outlineStyle"), "solid");
 }

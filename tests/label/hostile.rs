@@ -149,6 +149,10 @@ fn nothing_that_a_model_wrote_is_run_or_hidden() {
         let said: [String; 3] = serde_json::from_value(page["said"].clone()).expect("texts");
         let [prompt, one, other] = said;
         let shown = if one < other { [prompt, one, other] } else { [prompt, other, one] };
+        // By the classes of Unicode: controls, format characters, separators of lines.
+        let hidden = r"['prompt', 'one', 'other'].some((id) => /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(
+            document.getElementById(id).textContent.replace(/👩\u200d👧/gu, '').replace(/\n/g, '')))";
+        assert_eq!(browser.eval(hidden), false, "{shown:?}");
         assert!(left.remove(&shown), "shown otherwise: {shown:?}");
         browser.key("=", false);
     }

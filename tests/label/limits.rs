@@ -112,13 +112,17 @@ fn too_many_connections_are_turned_away_and_those_inside_go_on() {
 #[test]
 fn a_full_disk_is_told_and_the_vote_is_kept_the_next_time() {
     let workspace = Workspace::new(&numbered(5), "", 0);
-    // Of the syncs of votes the third and the fourth find the disk full: those of the second vote.
-    let strace =
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=ENOSPC:when=3..4"];
-    let server = Server::start_under(&workspace, &strace, &["--port", "0", "--annotator", "ann"]);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
     let client = Client::enter(&server.link("ann"), "ann");
     let order = client.next(2)["order"].clone();
     assert_eq!(client.post("/api/vote", &client.vote_body("one", &order[0], "left")).0, 200);
+    let port = server.port();
+    let words = ["--port", port.as_str(), "--annotator", "ann"];
+    server.kill();
+    let full = "inject=fdatasync:error=ENOSPC";
+    // -D: the server is our child, strace is not; it ends with the server.
+    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", full];
+    let server = Server::start_under(&workspace, &strace, &words);
     let second = client.vote_body("two", &order[1], "left");
     for _ in 0..2 {
         let (status, reply) = client.post("/api/vote", &second);
@@ -126,6 +130,8 @@ fn a_full_disk_is_told_and_the_vote_is_kept_the_next_time() {
         assert!(reply["error"].as_str().expect("words").contains("free space"), "{reply}");
         assert_eq!(lines(&workspace.path("votes/ann.jsonl")), 1);
     }
+    server.kill();
+    let _server = Server::start(&workspace, &words);
     assert_eq!(client.post("/api/vote", &second).0, 200);
     assert_eq!(lines(&workspace.path("votes/ann.jsonl")), 2);
     assert_eq!(lines(&workspace.path("votes/pairs/ann.jsonl")), 2);

@@ -158,8 +158,8 @@ pub fn lack(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<String> {
     label::readiness(&assignment, &votes::Effective::of(&folder)).lack()
 }
 
-/// What there is to label in a stage whose pairs are made, and the votes so far; `None`: it does not
-/// ask people, or its pairs or votes cannot be read.
+/// What there is to label in a stage whose pairs are made, and the votes so far; `None`: it does
+/// not ask people, or its pairs or votes cannot be read.
 #[must_use]
 pub fn votes_of(loaded: &Loaded, plan: &Plan, stage: usize) -> Option<(Assignment, votes::Folder)> {
     asks_people(loaded, stage).ok()?;

@@ -13,7 +13,6 @@ use clap::{Args, Subcommand};
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
-use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::pipeline::{self, Document, Overrides};
@@ -176,7 +175,9 @@ impl Opened {
 
     /// The graph of these trials and the verdicts on it.
     fn look(&self, trials: Vec<Trial>, global: &Global) -> Result<Survey, Failure> {
-        let catalog = Catalog::builtin();
+        let (dir, root, _) = workspace::whereabouts(Path::new(&self.document.path))?;
+        let store = workspace::open_store(global, &root)?;
+        let catalog = workspace::catalog(&root, Some(&store))?;
         let mut graphs = Vec::with_capacity(trials.len());
         for trial in &trials {
             let overrides = Overrides {
@@ -188,9 +189,7 @@ impl Opened {
             graphs.push(Graph::resolve(&pipeline, &catalog)?);
         }
         let merged = sweep::merge(&self.sweep.name, &self.file.to_string_lossy(), &trials, graphs);
-        let (_, root, key) = workspace::whereabouts(&self.file)?;
-        let (dir, ..) = workspace::whereabouts(Path::new(&self.document.path))?;
-        let store = workspace::open_store(global, &root)?;
+        let (_, _, key) = workspace::whereabouts(&self.file)?;
         let loaded = Loaded { graph: merged.graph, store, dir, root, key };
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
         let figures = merged.stages.iter().map(|s| self.figure(&loaded.graph, &plan, s)).collect();

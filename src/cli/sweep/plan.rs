@@ -142,7 +142,7 @@ fn last_line(survey: &Survey, rows: &[Row]) -> String {
         0 => "nothing to run".to_owned(),
         n => format!("{n} to run; {unknown}~{}", words::seconds(seconds)),
     };
-    let per = if trials > 0 { total / trials } else { 0 };
+    let per = total.checked_div(trials).unwrap_or(0);
     let noun = if trials == 1 { "trial" } else { "trials" };
     format!(" {trials} {noun} × {per} stages = {total}; {unique} unique; {cached} cached; {price}")
 }

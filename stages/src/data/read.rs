@@ -81,7 +81,8 @@ pub fn read_tables(paths: &[String]) -> Result<Table> {
     Ok(table)
 }
 
-/// Reads one file. Parquet is known by its first bytes, the rest by the file ending.
+/// Reads one file. Parquet is known by its first bytes, the rest by the file ending; without one,
+/// what begins with `{` is JSON lines.
 ///
 /// # Errors
 /// When the file cannot be read, or a row is broken and `bad_rows` is [`BadRows::Fail`].
@@ -92,7 +93,8 @@ pub fn read_table(
     bad: &mut Vec<BadRow>,
 ) -> Result<Table> {
     let mut magic = [0; 4];
-    let is_parquet = fs_err::File::open(path)?.read(&mut magic)? == 4 && &magic == b"PAR1";
+    let read = fs_err::File::open(path)?.read(&mut magic)?;
+    let is_parquet = read == 4 && &magic == b"PAR1";
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut fail = |row: usize, reason: String| {
         if bad_rows == BadRows::Fail {
@@ -104,7 +106,10 @@ pub fn read_table(
     if is_parquet {
         return read_parquet(path).with_context(|| format!("cannot read {}", path.display()));
     }
+    // What another stage made has no ending.
+    let is_json = magic.trim_ascii_start().starts_with(b"{");
     match ending {
+        "" if is_json => read_jsonl(path, &mut fail),
         "jsonl" | "ndjson" | "json" => read_jsonl(path, &mut fail),
         "csv" => read_csv(path, &mut fail),
         "parquet" => bail!("{} is not a Parquet file: it does not start with PAR1", path.display()),

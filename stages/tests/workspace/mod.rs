@@ -33,12 +33,6 @@ impl Workspace {
         self.run(Command::new(self.program()).args(args))
     }
 
-    /// A line as somebody types it, without the name of the program.
-    pub fn typed(&self, line: &str) -> (String, Option<i32>) {
-        let line = format!("'{}' {line}", self.program().display());
-        self.run(Command::new("sh").args(["-c", &line]))
-    }
-
     pub fn program(&self) -> PathBuf {
         let preflow = Path::new(env!("CARGO_BIN_EXE_preflow-worker")).with_file_name("preflow");
         assert!(preflow.exists(), "build it too: cargo test --workspace");
@@ -61,12 +55,6 @@ impl Workspace {
         let (text, code) = self.preflow(args);
         assert_eq!(code, Some(0), "{text}");
         text
-    }
-
-    pub fn append(&self, file: &str, text: &str) {
-        let path = self.0.path().join(file);
-        let old = std::fs::read_to_string(&path).expect("read");
-        std::fs::write(&path, old + text).expect("write");
     }
 }
 

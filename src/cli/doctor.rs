@@ -1,0 +1,227 @@
+//! `preflow doctor`: is everything there that preflow needs? Each finding with what to do about it.
+//! Changes nothing.
+
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::{Exit, Global, print, run, workspace};
+use crate::catalog::Catalog;
+use crate::exec::describe::describe;
+use crate::exec::git;
+use crate::report::{Look, words};
+use crate::store::Store;
+
+/// Below this a training run will not get far.
+const LITTLE: u64 = 2 << 30;
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}
+
+/// One thing that was looked at.
+struct Finding {
+    what: &'static str,
+    health: Health,
+    text: String,
+    /// What to do; empty where nothing need be done.
+    remedy: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// Prints what was found. Exit 0 when nothing stands in the way.
+///
+/// # Errors
+/// The place of the store cannot hold one.
+pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
+    let store = workspace::open_store(global, &root)?;
+    let findings = [
+        worker(&root),
+        workers(&root, &store),
+        disk(&store),
+        git_of(&root),
+        cache(&store),
+        health(&store),
+        threads(),
+    ];
+    let bad = findings.iter().any(|f| f.health == Health::Bad);
+    let exit = if bad { Exit::Usage } else { Exit::Done };
+    if global.json {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|f| json!({ "what": f.what, "state": word(f.health), "found": f.text, "remedy": f.remedy }))
+            .collect();
+        print(&format!("{}\n", json!({ "findings": list })));
+        return Ok(exit);
+    }
+    let mut out = String::new();
+    for finding in &findings {
+        let (mark, style) = match finding.health {
+            Health::Good => ("✓", "32"),
+            Health::Warning => ("!", "33"),
+            Health::Bad => ("✗", "31"),
+        };
+        out += &format!(" {} {:<9} {}\n", look.paint(style, mark), finding.what, finding.text);
+        if !finding.remedy.is_empty() {
+            out += &format!("   {:<9} {}\n", "", look.paint("2", &format!("→ {}", finding.remedy)));
+        }
+    }
+    print(&out);
+    Ok(exit)
+}
+
+fn word(health: Health) -> &'static str {
+    match health {
+        Health::Good => "good",
+        Health::Warning => "warning",
+        Health::Bad => "bad",
+    }
+}
+
+fn finding(what: &'static str, health: Health, text: String, remedy: &str) -> Finding {
+    Finding { what, health, text, remedy: remedy.to_owned() }
+}
+
+/// The built-in worker: it starts (so its libtorch loads), and speaks of the same kinds.
+fn worker(root: &Path) -> Finding {
+    let command = run::worker_command();
+    let build =
+        "`make demo` or `cargo build --release` builds it; PREFLOW_WORKER names another one";
+    match describe(&command, root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            finding("worker", Health::Bad, format!("`{}` is not there", command[0]), build)
+        }
+        Err(e) => {
+            let text = format!("`{}` does not start: {e}", command[0]);
+            let remedy = "its libtorch is missing or another one: `./scripts/libtorch.sh`, then \
+                          build again, or set LIBTORCH";
+            finding("worker", Health::Bad, text, remedy)
+        }
+        Ok(text) => match Catalog::parse(&text) {
+            Ok(catalog) if same(&catalog, &Catalog::builtin()) => {
+                let text = format!("{}, {} kinds", command[0], catalog.kinds().count());
+                finding("worker", Health::Good, text, "")
+            }
+            Ok(_) => finding(
+                "worker",
+                Health::Bad,
+                format!("`{}` is of another version than preflow", command[0]),
+                "build both from the same sources: `cargo build --release`",
+            ),
+            Err(e) => finding("worker", Health::Bad, format!("`{}`: {e}", command[0]), build),
+        },
+    }
+}
+
+fn same(a: &Catalog, b: &Catalog) -> bool {
+    let docs =
+        |c: &Catalog| c.kinds().map(|k| (k.doc.name.clone(), k.doc.version)).collect::<Vec<_>>();
+    docs(a) == docs(b)
+}
+
+/// Workers that the workspace file names.
+fn workers(root: &Path, store: &Store) -> Finding {
+    let builtin = Catalog::builtin().kinds().count();
+    match workspace::catalog(root, Some(store)) {
+        Ok(catalog) => match catalog.kinds().count() - builtin {
+            0 => finding("workspace", Health::Good, format!("{}", root.display()), ""),
+            n => {
+                let text = format!("{}, {n} kinds of its own workers", root.display());
+                finding("workspace", Health::Good, text, "")
+            }
+        },
+        Err(failure) => {
+            let text = super::render::failure(&failure, Look::default());
+            let first = text.lines().next().unwrap_or_default().to_owned();
+            finding("workspace", Health::Bad, first, "`preflow kinds` shows where")
+        }
+    }
+}
+
+fn disk(store: &Store) -> Finding {
+    let root = store.root();
+    let there = root.ancestors().find(|p| p.exists()).unwrap_or(root);
+    let free = Store::open(there).ok().and_then(|s| s.free_bytes());
+    match free {
+        None => finding("disk", Health::Warning, "nobody can tell what is free".to_owned(), ""),
+        Some(free) if free < LITTLE => finding(
+            "disk",
+            Health::Warning,
+            format!("{} free at {}", words::bytes(free), root.display()),
+            "`preflow gc` finds what nobody needs; --cache names another place",
+        ),
+        Some(free) => {
+            let text = format!("{} free at {}", words::bytes(free), root.display());
+            finding("disk", Health::Good, text, "")
+        }
+    }
+}
+
+fn git_of(root: &Path) -> Finding {
+    let commit = git::commit(root);
+    if commit.id.is_empty() {
+        let text = "no commit here: runs are not tied to one, and `diff` knows no commits";
+        let remedy = "git init, then commit the pipelines and votes";
+        return finding("git", Health::Warning, text.to_owned(), remedy);
+    }
+    let short = &commit.id[..commit.id.len().min(8)];
+    match commit.dirty {
+        true => finding("git", Health::Good, format!("{short}, with changes"), ""),
+        false => finding("git", Health::Good, short.to_owned(), ""),
+    }
+}
+
+fn cache(store: &Store) -> Finding {
+    let root = store.root();
+    if !root.exists() {
+        let text = format!("{} is made by the first run", root.display());
+        return finding("cache", Health::Good, text, "");
+    }
+    match store.prepare_for_writing() {
+        Ok(()) => finding("cache", Health::Good, format!("{} can be written", root.display()), ""),
+        Err(e) => finding(
+            "cache",
+            Health::Bad,
+            e.to_string(),
+            "make it writable, or choose another place with --cache",
+        ),
+    }
+}
+
+/// Entries that read and whose objects are there.
+fn health(store: &Store) -> Finding {
+    let (mut sound, mut unsound) = (0, 0);
+    for fingerprint in store.fingerprints().unwrap_or_default() {
+        match store.entry(&fingerprint) {
+            Ok(Some(entry)) if matches!(store.health(&entry), Ok(None)) => sound += 1,
+            _ => unsound += 1,
+        }
+    }
+    match unsound {
+        0 => finding("entries", Health::Good, format!("{sound} sound"), ""),
+        n => finding(
+            "entries",
+            Health::Warning,
+            format!("{sound} sound, {n} without what they made"),
+            "`preflow verify --repair`; their stages run again when they are needed",
+        ),
+    }
+}
+
+fn threads() -> Finding {
+    let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let gpus = run::machine_gpus();
+    let text = match gpus {
+        0 => format!("{n} threads, no gpu"),
+        gpus => format!("{n} threads, {gpus} gpus"),
+    };
+    finding("machine", Health::Good, text, "")
+}
