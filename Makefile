@@ -23,6 +23,7 @@ catalog: libtorch
 	cargo run -q -p preflow-stages --bin preflow-worker -- describe > stages/catalog.json.new
 	mv stages/catalog.json.new stages/catalog.json
 	cargo run -q -p preflow -- schema > pipelines/schema.json
+	cargo run -q -p preflow -- kinds --markdown > docs/kinds.md
 
 libtorch:
 	@./scripts/libtorch.sh

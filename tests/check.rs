@@ -113,12 +113,19 @@ fn every_committed_pipeline_is_sound() {
 }
 
 #[test]
-fn the_committed_editor_schema_is_what_preflow_prints() {
+fn the_committed_schema_and_reference_are_what_preflow_prints() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_preflow")).arg("schema").output().expect("starts");
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/schema.json");
     let committed = std::fs::read(committed).expect("pipelines/schema.json");
     assert!(output.stdout == committed, "out of date: run `make catalog`");
+    let output = Command::new(env!("CARGO_BIN_EXE_preflow"))
+        .args(["kinds", "--markdown"])
+        .output()
+        .expect("starts");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kinds.md");
+    let page = std::fs::read(page).expect("docs/kinds.md");
+    assert!(output.stdout == page, "docs/kinds.md is out of date: run `make catalog`");
 }
 
 #[test]

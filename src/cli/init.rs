@@ -70,8 +70,11 @@ impl Template {
             ],
         };
         let shared = matches!(self, Self::Tiny | Self::Ablation).then_some(TINY);
-        let ignored: File = (".gitignore", b"/cache/\n/report.html\n");
-        own.iter().chain(shared.into_iter().flatten()).copied().chain([ignored]).collect()
+        let common: [File; 2] = [
+            ("preflow.yaml", b"# The top of the workspace: the cache lies beside this file.\npreflow-workspace: 1\n"),
+            (".gitignore", b"/cache/\n/report.html\n"),
+        ];
+        own.iter().chain(shared.into_iter().flatten()).copied().chain(common).collect()
     }
 }
 

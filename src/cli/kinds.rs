@@ -20,6 +20,9 @@ pub struct KindsArgs {
     /// All fields of this kind
     #[arg(value_name = "KIND")]
     pub name: Option<String>,
+    /// All fields of all kinds, as Markdown
+    #[arg(long, conflicts_with = "name")]
+    pub markdown: bool,
 }
 
 /// Prints the catalog, or one kind of it.
@@ -28,6 +31,9 @@ pub struct KindsArgs {
 /// The workspace file, or a worker it names, is wrong.
 pub fn run(args: &KindsArgs, global: &Global) -> Result<Exit, Failure> {
     let catalog = catalog_of(Path::new("here.yaml"), global)?;
+    if args.markdown {
+        return Ok(print(&markdown(catalog.kinds().map(|k| &k.doc))));
+    }
     let Some(name) = &args.name else {
         let docs: Vec<&KindDoc> = catalog.kinds().map(|k| &k.doc).collect();
         return Ok(print(&if global.json { json(&docs) } else { list(&docs) }));
@@ -40,6 +46,18 @@ pub fn run(args: &KindsArgs, global: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::Usage);
     };
     Ok(print(&if global.json { json(&kind.doc) } else { describe(&kind.doc) }))
+}
+
+/// A page of reference: a section a kind.
+fn markdown<'a>(docs: impl Iterator<Item = &'a KindDoc>) -> String {
+    let mut page = "# All kinds and their fields\n\nWritten by `make catalog`.\n".to_owned();
+    for doc in docs {
+        let text = describe(doc);
+        // What every stage has stands in the help of `run:`, not here for each.
+        let own = text.split("\nrun (how").next().unwrap_or(&text);
+        page += &format!("\n## {}\n\n```text\n{}\n```\n", doc.name, own.trim_end());
+    }
+    page
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -1,5 +1,6 @@
 //! Both binaries together, as a user has them: whole pipelines from one YAML file.
 
+mod docs;
 mod foreign;
 mod people;
 mod pipeline;

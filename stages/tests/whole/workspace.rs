@@ -38,6 +38,13 @@ impl Workspace {
         self.run(Command::new(self.program()).args(args))
     }
 
+    /// Lines as somebody types them, one after the other, until one fails.
+    pub fn shell(&self, lines: &str) -> (String, Option<i32>) {
+        let bin = self.program().parent().expect("a folder").to_owned();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
+        self.run(Command::new("sh").args(["-e", "-c", lines]).env("PATH", path))
+    }
+
     pub fn program(&self) -> PathBuf {
         let preflow = Path::new(env!("CARGO_BIN_EXE_preflow-worker")).with_file_name("preflow");
         assert!(preflow.exists(), "build it too: cargo test --workspace");
