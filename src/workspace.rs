@@ -1,8 +1,11 @@
 //! The workspace file, `preflow.yaml`: what holds for all pipelines below it. So far the workers
 //! that a team adds. Does not know which kinds they offer.
 
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
-use crate::pipeline::{Document, Key, Node, NodeValue, is_name};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::pipeline::{Document, Key, Node, NodeValue, expected, is_name, unknown_key};
+
+/// What it may say.
+const KEYS: [&str; 2] = ["preflow-workspace", "workers"];
 
 /// Its name.
 pub const FILE: &str = "preflow.yaml";
@@ -51,7 +54,10 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
                 }
             }
             ("workers", _) => problems.push(expected("`workers`", "a map of workers", node)),
-            _ => problems.push(unknown(key, &["preflow-workspace", "workers"])),
+            _ => problems.push(
+                unknown_key(&key.name, "a workspace file", &key.span, &KEYS)
+                    .help(format!("it has {}", KEYS.join(", "))),
+            ),
         }
     }
     if !said {
@@ -87,7 +93,7 @@ fn worker(name: &Key, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Wor
             }
             ("command", _) => problems
                 .push(expected("`command`", "a list", value).help("command: [python3, worker.py]")),
-            _ => problems.push(unknown(key, &["command"])),
+            _ => problems.push(unknown_key(&key.name, &what, &key.span, &["command"])),
         }
     }
     if command.is_none() && problems.is_empty() {
@@ -95,18 +101,4 @@ fn worker(name: &Key, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Wor
         problems.push(problem.help("NAME: { command: [PROGRAM, …] }"));
     }
     Some(Worker { name: name.name.clone(), command: command?, span: name.span.clone() })
-}
-
-fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
-    Diagnostic::new(format!("{what} must be {wanted}"), Some(node.span.clone()))
-        .label(format!("found {}", node.describe()))
-}
-
-fn unknown(key: &Key, known: &[&str]) -> Diagnostic {
-    let message = format!("unknown key `{}` in a workspace file", key.name.escape_debug());
-    let problem = Diagnostic::new(message, Some(key.span.clone()));
-    match did_you_mean(&key.name, known.iter().copied()) {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem.help(format!("it has {}", known.join(", "))),
-    }
 }

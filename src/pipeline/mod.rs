@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
 pub use params::{Overrides, Param, suggest};
-pub use read::{check_name, is_name};
+pub use read::{check_name, expected, is_name, unknown_key};
 pub use yaml::Files;
 
 use crate::diagnostic::Diagnostic;

@@ -272,7 +272,9 @@ pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagno
     }
 }
 
-fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
+/// A key that a map of a file may not have.
+#[must_use]
+pub fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
     let problem = Diagnostic::new(format!("unknown key `{}` in {place}", shown(key)), at(span));
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.label(format!("did you mean `{near}`?")),
@@ -280,7 +282,9 @@ fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnosti
     }
 }
 
-fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
+/// A value of the wrong shape. `what`: the key, or words with the key in backticks.
+#[must_use]
+pub fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
     let what = if what.contains('`') { what.to_owned() } else { format!("`{what}`") };
     Diagnostic::new(format!("{what} must be {wanted}"), at(&node.span))
         .label(format!("found {}", node.describe()))

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{Axis, Goal, Halving, Metric, Random, Space, Sweep, Values};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
-use crate::pipeline::{Document, Key, Node, NodeValue, Word, suggest};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::pipeline::{Document, Key, Node, NodeValue, Word, unknown_key};
 
 const KEYS: [&str; 14] = [
     "preflow-sweep",
@@ -37,7 +37,7 @@ pub fn read(document: &Document) -> Result<Sweep, Problems> {
         return Err(vec![problem.label(format!("found {}", document.tree.describe()))]);
     };
     for (key, _) in entries.iter().filter(|(k, _)| !KEYS.contains(&k.name.as_str())) {
-        problems.push(unknown(key, "a sweep file", &KEYS));
+        problems.push(unknown_key(&key.name, "a sweep file", &key.span, &KEYS));
     }
     let mut file = File { entries, problems };
     let span = file.version(&document.tree.span);
@@ -229,7 +229,12 @@ impl<'a> File<'a> {
                 ("goal", Some("minimize")) => goal = Goal::Minimize,
                 ("goal", _) => self.wrong("`goal` must be maximize or minimize".into(), value),
                 ("name", None) => self.wrong("`name` of the metric must be text".into(), value),
-                _ => self.problems.push(unknown(key, "`metric`", &["name", "goal"])),
+                _ => self.problems.push(unknown_key(
+                    &key.name,
+                    "`metric`",
+                    &key.span,
+                    &["name", "goal"],
+                )),
             }
         }
         if name.is_none() && !entries.is_empty() {
@@ -257,7 +262,12 @@ impl<'a> File<'a> {
                         }
                     }
                 }
-                _ => self.problems.push(unknown(key, "`random`", &["trials", "seed", "space"])),
+                _ => self.problems.push(unknown_key(
+                    &key.name,
+                    "`random`",
+                    &key.span,
+                    &["trials", "seed", "space"],
+                )),
             }
         }
         let (Some(trials), false) = (trials, space.is_empty()) else {
@@ -331,14 +341,5 @@ impl<'a> File<'a> {
             return None;
         };
         Some(Halving { param, budgets, keep })
-    }
-}
-
-fn unknown(key: &Key, place: &str, known: &[&str]) -> Diagnostic {
-    let message = format!("unknown key `{}` in {place}", key.name.escape_debug());
-    let problem = Diagnostic::new(message, Some(key.span.clone()));
-    match did_you_mean(&key.name, known.iter().copied()) {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem.help(suggest(&key.name, known, "keys")),
     }
 }
