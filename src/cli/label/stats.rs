@@ -2,12 +2,11 @@
 //! Computes nothing.
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
 use crate::agreement::Estimate;
 use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global, complain, print};
+use crate::cli::{Exit, Global, complain, kinds, print};
 use crate::label::{self, AnnotatorReport, OverallReport, QualityReport, Readiness};
 use crate::report::Look;
 use crate::votes::{Effective, Folder};
@@ -63,8 +62,7 @@ fn table(report: &QualityReport, look: Look) -> String {
     if report.annotators.is_empty() {
         return " nobody has voted yet\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut table = kinds::table();
     table.set_header([
         "annotator",
         "votes",
