@@ -15,9 +15,11 @@ mod label;
 mod lock;
 pub mod logs;
 pub mod metrics;
+mod perform;
 pub mod plan;
 pub mod render;
 pub mod report;
+mod rerun;
 pub mod run;
 pub mod runs;
 pub mod sample;
@@ -117,7 +119,7 @@ pub enum Verb {
     Report(report::ReportArgs),
     /// Find what nobody needs in the store; remove it with --yes
     Gc(gc::GcArgs),
-    /// Read every object of the store and check it
+    /// Read every object of the store and check it, or make a stage again and compare
     Verify(gc::VerifyArgs),
     /// Look whether everything is there that preflow needs
     Doctor(doctor::DoctorArgs),

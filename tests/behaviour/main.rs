@@ -1,6 +1,7 @@
 //! The binary as a user meets it: a directory, a pipeline, one command after another.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+mod again;
 mod bad_input;
 mod damage;
 mod exchange;
