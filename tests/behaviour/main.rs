@@ -9,6 +9,7 @@ mod gate;
 mod history;
 mod interrupt;
 mod lock;
+mod open;
 mod rerun;
 mod space;
 mod sweep;
