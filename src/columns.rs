@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader as _};
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -64,6 +65,113 @@ pub fn each_batch(path: &Path, most: usize, mut f: impl FnMut(&Columns)) -> Resu
         f(&Columns { batch });
     }
     Ok(())
+}
+
+/// The first place where two files differ, in their own order of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum RowDifference {
+    /// Names and types of the columns.
+    Columns { before: Vec<String>, now: Vec<String> },
+    /// A value; rows are counted from 1.
+    Value { row: usize, column: String, before: String, now: String },
+    /// All rows of the shorter file are in the longer one: how many each has.
+    Rows { before: usize, now: usize },
+}
+
+/// Compares two files value by value; `None`: they hold the same rows.
+///
+/// # Errors
+/// As [`each_batch`].
+pub fn first_difference(before: &Path, now: &Path) -> Result<Option<RowDifference>, ReadError> {
+    let (mut a, mut b) = (Cursor::open(before)?, Cursor::open(now)?);
+    if a.columns != b.columns {
+        return Ok(Some(RowDifference::Columns { before: a.columns, now: b.columns }));
+    }
+    let mut row = 0;
+    loop {
+        let n = a.fill()?.min(b.fill()?);
+        if n == 0 {
+            break;
+        }
+        let (x, y) = (a.take(n), b.take(n));
+        if let Some((i, column)) = first_value(&x, &y) {
+            let shown = |batch: &RecordBatch| {
+                let formatter = ArrayFormatter::try_new(batch.column(column), &SHOWN);
+                formatter.map_or_else(|e| e.to_string(), |f| f.value(i).to_string())
+            };
+            let (before, now) = (shown(&x), shown(&y));
+            let column = x.schema().field(column).name().clone();
+            return Ok(Some(RowDifference::Value { row: row + i + 1, column, before, now }));
+        }
+        row += n;
+    }
+    let rows = |rows: usize| row + rows;
+    let (before, now) = (rows(a.rest()?), rows(b.rest()?));
+    Ok((before != now).then_some(RowDifference::Rows { before, now }))
+}
+
+/// Row and column of the first value that differs, row by row.
+fn first_value(a: &RecordBatch, b: &RecordBatch) -> Option<(usize, usize)> {
+    let differs =
+        |i: usize, from: usize, n: usize| a.column(i).slice(from, n) != b.column(i).slice(from, n);
+    let rows = a.num_rows();
+    let columns: Vec<usize> = (0..a.num_columns()).filter(|i| differs(*i, 0, rows)).collect();
+    (0..rows).find_map(|row| Some((row, *columns.iter().find(|i| differs(**i, row, 1))?)))
+}
+
+/// A missing value is told from an empty text.
+const SHOWN: FormatOptions = FormatOptions::new().with_null("(none)");
+
+/// A place in a file that is read from its beginning.
+struct Cursor {
+    path: PathBuf,
+    reader: ParquetRecordBatchReader,
+    /// Name and type of each.
+    columns: Vec<String>,
+    batch: Option<RecordBatch>,
+}
+
+impl Cursor {
+    fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = std::fs::File::open(path)
+            .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
+        let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.build();
+        let reader = guarded(path, build)?
+            .map_err(|source| ReadError::Parquet { path: path.to_owned(), source })?;
+        let fields = reader.schema();
+        let fields = fields.fields().iter();
+        let columns = fields.map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
+        Ok(Self { path: path.to_owned(), reader, columns, batch: None })
+    }
+
+    /// Rows that can be taken now; 0: the end.
+    fn fill(&mut self) -> Result<usize, ReadError> {
+        while self.batch.as_ref().is_none_or(|b| b.num_rows() == 0) {
+            let reader = &mut self.reader;
+            let Some(batch) = guarded(&self.path, || reader.next())? else { return Ok(0) };
+            let broken = |source| ReadError::Batch { path: self.path.clone(), source };
+            self.batch = Some(batch.map_err(broken)?);
+        }
+        Ok(self.batch.as_ref().map_or(0, RecordBatch::num_rows))
+    }
+
+    fn take(&mut self, n: usize) -> RecordBatch {
+        let batch = self.batch.take().expect("invariant: filled before");
+        self.batch = Some(batch.slice(n, batch.num_rows() - n));
+        batch.slice(0, n)
+    }
+
+    /// Rows up to the end.
+    fn rest(&mut self) -> Result<usize, ReadError> {
+        let mut rows = 0;
+        loop {
+            match self.fill()? {
+                0 => return Ok(rows),
+                n => rows += self.take(n).num_rows(),
+            }
+        }
+    }
 }
 
 /// The reader panics on some damaged files.

@@ -10,6 +10,7 @@ pub mod agreement;
 pub mod catalog;
 pub mod cli;
 pub mod columns;
+pub mod compare;
 pub mod diagnostic;
 pub mod exec;
 pub mod graph;

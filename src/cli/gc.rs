@@ -8,8 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::workspace;
-use super::{Exit, Global};
+use super::{Exit, Global, rerun, workspace};
 use crate::identity::Fingerprint;
 use crate::plan::{Selection, Verdict};
 use crate::report::{Look, line, words};
@@ -156,16 +155,28 @@ fn pipelines_below(root: &Path, store: &Path) -> Vec<PathBuf> {
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// With --rerun: pipeline file
+    #[arg(value_name = "FILE", requires = "rerun")]
+    pub words: Vec<String>,
+    /// Make this stage again beside the store, from the same inputs, and compare it byte by byte;
+    /// what differs first is told, and nothing is kept. Answers of outside services are those that
+    /// the store holds
+    #[arg(long, value_name = "STAGE", conflicts_with = "repair")]
+    pub rerun: Option<String>,
     /// Move damaged objects aside and mark what needs them for recomputation
     #[arg(long)]
     pub repair: bool,
 }
 
-/// Reads every object. Exit 4 when something is damaged and was not repaired.
+/// Reads every object. Exit 4 when something is damaged and was not repaired. Or makes one stage
+/// again: exit 1 when it comes out otherwise.
 ///
 /// # Errors
-/// The store cannot be listed.
+/// The store cannot be listed; see also [`rerun::rerun`].
 pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+    if let Some(stage) = &args.rerun {
+        return rerun::rerun(&args.words, stage, pipeline, look);
+    }
     let store = workspace::open_store(pipeline, &here()?)?;
     let found = store.verify()?;
     if args.repair {

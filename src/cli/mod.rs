@@ -16,9 +16,11 @@ mod label;
 mod lock;
 pub mod logs;
 pub mod metrics;
+mod perform;
 pub mod plan;
 pub mod render;
 pub mod report;
+mod rerun;
 pub mod run;
 pub mod runs;
 pub mod sample;
@@ -118,7 +120,7 @@ pub enum Verb {
     Report(report::ReportArgs),
     /// Find what nobody needs in the store; remove it with --yes
     Gc(gc::GcArgs),
-    /// Read every object of the store and check it
+    /// Read every object of the store and check it, or make a stage again and compare
     Verify(gc::VerifyArgs),
     /// Make a workspace to start from
     Init(init::InitArgs),

@@ -1,6 +1,6 @@
 //! `preflow report`: the run report as one HTML file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -21,6 +21,28 @@ pub struct ReportArgs {
     /// Where to write it
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     pub output: PathBuf,
+    /// Open it when it is written
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// Writes a page and prints its path; with `open`, also shows it. Where it cannot be shown, that
+/// is said and no failure.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_page(output: &Path, what: &str, html: &str, open: bool) -> Result<Exit, Failure> {
+    let path = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+    write_atomic(&path, html.as_bytes()).map_err(|e| {
+        let e = std::io::Error::new(e.kind(), format!("write `{}`: {e}", path.display()));
+        Failure::Store(StoreError::Io(e))
+    })?;
+    let mut out = std::io::stdout().lock();
+    line(&mut out, &format!(" {what}: {}", path.display()));
+    if open && let Err(e) = crate::exec::open::open(&path) {
+        super::complain(&format!("note: not opened: {e}\n"));
+    }
+    Ok(Exit::Done)
 }
 
 /// Writes the report and prints its path.
@@ -37,7 +59,7 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let plan = loaded.plan(&all)?;
     let mut data = ReportData {
         pipeline: loaded.graph.name.clone(),
-        command: command(&file.display().to_string(), global),
+        command: command("run", &file.display().to_string(), global),
         stages: stages(&loaded, &plan),
         environment: environment(&plan),
         quality: quality(&loaded, &plan),
@@ -49,19 +71,12 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         super::complain(&format!("{} {problem}\n", look.paint("33", "warning:")));
     }
     let html = html::render(&data);
-    let path = std::path::absolute(&args.output).unwrap_or_else(|_| args.output.clone());
-    write_atomic(&path, html.as_bytes()).map_err(|e| {
-        let e = std::io::Error::new(e.kind(), format!("write `{}`: {e}", path.display()));
-        Failure::Store(StoreError::Io(e))
-    })?;
-    let mut out = std::io::stdout().lock();
-    line(&mut out, &format!(" report: {}", path.display()));
-    Ok(Exit::Done)
+    write_page(&args.output, "report", &html, args.open)
 }
 
 /// What a reader types to get the same artifacts.
-fn command(file: &str, global: &Global) -> String {
-    let mut words = vec!["preflow run".to_owned(), file.to_owned()];
+pub fn command(verb: &str, file: &str, global: &Global) -> String {
+    let mut words = vec![format!("preflow {verb}"), file.to_owned()];
     words.extend(global.profile.iter().map(|p| format!("--profile {p}")));
     words.extend(global.sets.iter().map(|s| format!("--set '{s}'")));
     words.join(" ")

@@ -23,9 +23,10 @@ use crate::report::plain::Plain;
 use crate::run::{self, Inputs, Options, Pools, Reporter, Summary, Surroundings};
 
 /// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
     /// Bars at a terminal, lines elsewhere
+    #[default]
     Auto,
     Bar,
     Lines,
@@ -62,7 +63,7 @@ pub struct RunArgs {
 }
 
 /// What a run may use of the machine, and how it tells of itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Means {
     /// Threads to share out among stages [default: all]
     #[arg(long, short, value_name = "N")]
@@ -134,17 +135,7 @@ pub fn execute(
 ) -> Result<Summary, Failure> {
     let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
-    let options = Options {
-        id: run_id(),
-        at: jiff::Timestamp::now().to_string(),
-        keep_going,
-        pools: pools(means)?,
-        worker: worker_command(),
-        cwd: loaded.dir.clone(),
-        command: std::env::args().collect(),
-        heads_key: loaded.key.clone(),
-        surroundings: Surroundings::new(loaded.root.clone()),
-    };
+    let options = Options { keep_going, ..options(loaded, means)? };
     let mut reporter = reporter(means.progress, look, global.json);
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
@@ -169,6 +160,24 @@ pub fn execute(
         run::run(inputs, &options, &mut *reporter, interrupts).await
     })?;
     Ok(summary)
+}
+
+/// How to run, but for what is run.
+///
+/// # Errors
+/// The means are none.
+pub(super) fn options(loaded: &Loaded, means: &Means) -> Result<Options, Failure> {
+    Ok(Options {
+        id: run_id(),
+        at: jiff::Timestamp::now().to_string(),
+        keep_going: false,
+        pools: pools(means)?,
+        worker: worker_command(),
+        cwd: loaded.dir.clone(),
+        command: std::env::args().collect(),
+        heads_key: loaded.key.clone(),
+        surroundings: Surroundings::new(loaded.root.clone()),
+    })
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.

@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, watch};
 
 use super::failure::Failure;
+use super::perform::perform;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain, print};
 use crate::catalog::Catalog;
 use crate::columns::each_batch;
-use crate::exec::process::{GRACE, Processes};
-use crate::exec::{Executor as _, Outcome, Program, Stop, Task};
+use crate::exec::{Outcome, Program, Task};
 use crate::graph::GraphOutput;
 use crate::plan::Selection;
-use crate::protocol::{Event, Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
+use crate::protocol::{Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
 use crate::report::{self, Look, clean};
 use crate::store::write_atomic;
 
@@ -84,6 +83,7 @@ pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let task = task(dir.path(), kind, name, (port, &model), &rows, params)?;
     match perform(task, look)? {
         Outcome::Done { .. } => show(&dir.path().join("out.parquet"), kind, global.json),
+        Outcome::Cancelled => Ok(Exit::Interrupted),
         outcome => {
             let text = report::failure(look, name, &outcome, "", "");
             complain(&format!("{text}\n"));
@@ -258,27 +258,6 @@ fn task(
         timeout: None,
         gpus: Vec::new(),
     })
-}
-
-/// Runs the worker; what it warns of goes to standard error.
-fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
-    let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
-    let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
-    let (events, mut heard) = mpsc::unbounded_channel();
-    let (_go, stop) = watch::channel(Stop::Go);
-    let outcome = runtime.block_on(async { executor.start(task, events, stop).await });
-    while let Ok((_, event)) = heard.try_recv() {
-        if let Event::Note { level, text } = event
-            && level == "warn"
-        {
-            complain(&format!("{} {}\n", look.paint("33", "warning:"), clean(&text)));
-        }
-    }
-    Ok(outcome)
 }
 
 /// One answer of the worker.

@@ -315,11 +315,21 @@ impl Loaded {
     ///
     /// # Errors
     /// See [`Loaded::digest_sources`] and [`Judge::plan`].
-    pub fn plan(&self, selection: &Selection) -> Result<crate::plan::Plan, Failure> {
-        let sources = self.digest_sources(&selection.wanted)?;
+    pub fn plan(&self, selection: &Selection) -> Result<Plan, Failure> {
+        self.judge(selection, &self.digest_sources(&selection.wanted)?)
+    }
+
+    /// The same, given the sources.
+    ///
+    /// # Errors
+    /// See [`Judge::plan`].
+    pub fn judge(
+        &self,
+        selection: &Selection,
+        sources: &[Option<SourceDigest>],
+    ) -> Result<Plan, Failure> {
         let heads = self.heads();
-        let judge =
-            Judge { graph: &self.graph, store: &self.store, sources: &sources, heads: &heads };
+        let judge = Judge { graph: &self.graph, store: &self.store, sources, heads: &heads };
         let plan = judge.plan(selection)?;
         self.store.save_memo();
         Ok(plan)

@@ -4,6 +4,7 @@
 pub mod describe;
 mod figures;
 pub mod git;
+pub mod open;
 pub mod process;
 pub mod reaper;
 pub mod scripted;

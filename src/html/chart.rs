@@ -2,6 +2,8 @@
 //! Colours are names that the style sheet fills in, so that light and dark both work.
 
 use maud::{Markup, PreEscaped};
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::text;
@@ -24,6 +26,8 @@ pub struct Chart<'a> {
     /// Fixed ranges; absent: what the points need.
     pub x: Option<(f64, f64)>,
     pub y: Option<(f64, f64)>,
+    /// Words at 0, 1, 2, … on the x axis in place of numbers; empty: numbers.
+    pub marks: &'a [String],
     /// The line y = x: what a calibrated judge would do.
     pub diagonal: bool,
     pub size: (u32, u32),
@@ -62,12 +66,16 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
     let x = chart.x.unwrap_or_else(|| range(points().map(|p| p.0), 0.0));
     let y = chart.y.unwrap_or_else(|| range(points().map(|p| p.1), 0.06));
     let root = SVGBackend::with_string(out, chart.size).into_drawing_area();
+    let mark = |v: f64| chart.marks.get(v.round() as usize).cloned();
     let mut plot = ChartBuilder::on(&root)
         .margin_top(8)
         .margin_right(12)
         .x_label_area_size(20)
         .y_label_area_size(42)
-        .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
+        .build_cartesian_2d(
+            Axis { range: (x.0..x.1).into(), marks: chart.marks.len() },
+            y.0..y.1,
+        )?;
     plot.configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
@@ -76,7 +84,7 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         .label_style(("sans-serif", 12).into_font().color(&WORDS))
         .x_labels(4)
         .y_labels(4)
-        .x_label_formatter(&|v| text::tick(*v))
+        .x_label_formatter(&|v| mark(*v).unwrap_or_else(|| text::tick(*v)))
         .y_label_formatter(&|v| text::tick(*v))
         .set_all_tick_mark_size(3)
         .draw()?;
@@ -105,6 +113,32 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
     Ok(true)
 }
 
+/// An axis that is marked at 0, 1, 2, … or, without marks, where plotters thinks fit.
+struct Axis {
+    range: RangedCoordf64,
+    marks: usize,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        match self.marks {
+            0 => self.range.key_points(hint),
+            n => (0..n).map(|i| i as f64).collect(),
+        }
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.range.range()
+    }
+}
+
 /// Of a point that stands for `n` things: its area grows with them.
 fn radius(n: f64) -> i32 {
     if n.is_finite() { (n.max(0.0).sqrt() * 1.2).clamp(3.0, 11.0).round() as i32 } else { 3 }
@@ -125,7 +159,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// The least and the most, with room around; never empty.
-fn range(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
+pub fn range(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let span = high - low;
     if span > low.abs().max(1e-12) * 1e-9 {

@@ -153,6 +153,7 @@ fn learning(reward: &RewardReport) -> Markup {
         ],
         x: Some((0.0, most.max(1.0))),
         y: Some((least, (top + 0.02).min(1.0))),
+        marks: &[],
         diagonal: false,
         size: (320, 240),
     };
@@ -179,6 +180,7 @@ fn reliability(bins: &[CalibrationBin]) -> Markup {
         series: vec![Series { name: "accuracy", points: &points, weights: Some(&weights), colour: None }],
         x: Some((low, 1.0)),
         y: Some((low.max(0.0), 1.0)),
+        marks: &[],
         diagonal: true,
         size: (320, 240),
     };

@@ -119,6 +119,7 @@ fn best_of(measures: &[(&str, Points)]) -> Markup {
         series: series.collect(),
         x: None,
         y: None,
+        marks: &[],
         diagonal: false,
         size: (440, 260),
     };
@@ -166,6 +167,7 @@ fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
         series: series.collect(),
         x: None,
         y: None,
+        marks: &[],
         diagonal: false,
         size: (440, 260),
     };

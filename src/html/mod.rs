@@ -10,6 +10,7 @@ mod frontier;
 mod policies;
 pub mod read;
 mod result;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -220,8 +221,6 @@ fn is_unseen(bucket: &str) -> bool {
 /// The whole page.
 #[must_use]
 pub fn render(data: &ReportData) -> String {
-    let style = include_str!("style.css");
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let sections = [
         result::section(data),
         alarms::section(data),
@@ -237,6 +236,13 @@ pub fn render(data: &ReportData) -> String {
         all_params(data),
         reproduce(data),
     ];
+    page(&data.pipeline, &summary(data), &sections)
+}
+
+/// A page around its sections, with all that it needs in it.
+fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
+    let style = include_str!("style.css");
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -245,17 +251,17 @@ pub fn render(data: &ReportData) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(policy);
-                title { (text::plain(&data.pipeline)) " · preflow" }
+                title { (text::plain(title)) " · preflow" }
                 style { (PreEscaped(style)) }
             }
             body {
                 header.top {
                     p.brand { "preflow" }
-                    h1 { (text::visible(&data.pipeline)) }
-                    (summary(data))
+                    h1 { (text::visible(title)) }
+                    (summary)
                 }
                 main {
-                    @for section in &sections { (section) }
+                    @for section in sections { (section) }
                 }
                 footer { p { "One file, nothing loaded from elsewhere." } }
             }

@@ -100,6 +100,7 @@ fn figure(stage: &StageReport, group: &Group) -> Markup {
         series: series.collect(),
         x: None,
         y: None,
+        marks: &[],
         diagonal: false,
         size: (300, 160),
     };

@@ -77,7 +77,8 @@ pub fn value(value: Option<&Value>) -> String {
 }
 
 /// The parts of two long texts that differ, with a few characters around them.
-fn differing(old: &str, new: &str) -> (String, String) {
+#[must_use]
+pub fn differing(old: &str, new: &str) -> (String, String) {
     let (a, b): (Vec<char>, Vec<char>) = (old.chars().collect(), new.chars().collect());
     if a.len().max(b.len()) <= 40 {
         return (old.to_owned(), new.to_owned());

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::machine::{Attempt, Machine, State};
 use super::{Message, RunEvent, task};
 use crate::exec::Outcome;
-use crate::graph::Producer;
+use crate::graph::{Graph, Producer};
 use crate::protocol::InputSpec;
-use crate::store::{EntryOutput, Health, Slot, Store, StoreError};
+use crate::store::{EntryOutput, Health, Slot, SourceDigest, Store, StoreError};
 
 /// Input port → what is connected, as the task is told.
 pub(super) type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
@@ -72,32 +72,20 @@ impl Machine<'_> {
     pub(super) fn task_inputs(&mut self, stage: usize) -> Result<(InputSpecs, Checks), StoreError> {
         let graph = self.inputs.graph;
         let mut checks = Vec::new();
-        let mut all = BTreeMap::new();
-        for input in &graph.stages[stage].inputs {
-            let mut specs = Vec::new();
-            for &producer in &input.from {
-                let paths = match producer {
-                    Producer::Source(source) => {
-                        let source = self.inputs.sources[source].as_ref();
-                        let source = source.expect("invariant: needed sources are hashed first");
-                        if let Some(content) = &source.content {
-                            self.inputs.store.keep_content(content)?;
-                        }
-                        source.paths.clone()
-                    }
-                    Producer::Output { stage: from, port } => {
-                        let name = &graph.stages[from].outputs[port].name;
-                        vec![self.output_path(from, name, &mut checks)]
-                    }
-                };
-                specs.push(InputSpec {
-                    name: graph.producer_name(producer).to_owned(),
-                    port_type: graph.producer_type(producer).to_owned(),
-                    paths: paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
-                });
+        let all = input_specs(graph, stage, |producer| match producer {
+            Producer::Source(source) => {
+                let source = self.inputs.sources[source].as_ref();
+                let source = source.expect("invariant: needed sources are hashed first");
+                if let Some(content) = &source.content {
+                    self.inputs.store.keep_content(content)?;
+                }
+                Ok(source.paths.clone())
             }
-            all.insert(input.port.clone(), specs);
-        }
+            Producer::Output { stage: from, port } => {
+                let name = &graph.stages[from].outputs[port].name;
+                Ok(vec![self.output_path(from, name, &mut checks)])
+            }
+        })?;
         Ok((all, checks))
     }
 
@@ -115,19 +103,49 @@ impl Machine<'_> {
     }
 
     pub(super) fn input_changed(&self, stage: usize) -> Option<Outcome> {
-        let graph = self.inputs.graph;
-        let changed = graph.stages[stage].inputs.iter().flat_map(|i| &i.from).find_map(|p| {
-            let Producer::Source(source) = p else { return None };
-            let digest = self.inputs.sources[*source].as_ref()?;
-            let path = digest.changed_since()?;
-            Some((graph.sources[*source].name.clone(), path.display().to_string()))
-        });
-        changed.map(|(name, path)| Outcome::Failed {
-            message: format!("source `{name}` changed while the stage ran; the result is not kept"),
-            chain: vec![format!("`{path}` is not what was hashed when the run began")],
-            help: Some("run again when nobody writes to it".into()),
-        })
+        input_changed(self.inputs.graph, &self.inputs.sources, stage)
     }
+}
+
+/// What a task of the stage is told of its inputs; `paths` says where each of them lies.
+pub(super) fn input_specs(
+    graph: &Graph,
+    stage: usize,
+    mut paths: impl FnMut(Producer) -> Result<Vec<PathBuf>, StoreError>,
+) -> Result<InputSpecs, StoreError> {
+    let mut all = BTreeMap::new();
+    for input in &graph.stages[stage].inputs {
+        let mut specs = Vec::new();
+        for &producer in &input.from {
+            let paths = paths(producer)?;
+            specs.push(InputSpec {
+                name: graph.producer_name(producer).to_owned(),
+                port_type: graph.producer_type(producer).to_owned(),
+                paths: paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
+            });
+        }
+        all.insert(input.port.clone(), specs);
+    }
+    Ok(all)
+}
+
+/// A source that is no longer what was hashed: what was made from it counts for nothing.
+pub(super) fn input_changed(
+    graph: &Graph,
+    sources: &[Option<SourceDigest>],
+    stage: usize,
+) -> Option<Outcome> {
+    let changed = graph.stages[stage].inputs.iter().flat_map(|i| &i.from).find_map(|p| {
+        let Producer::Source(source) = p else { return None };
+        let digest = sources[*source].as_ref()?;
+        let path = digest.changed_since()?;
+        Some((graph.sources[*source].name.clone(), path.display().to_string()))
+    });
+    changed.map(|(name, path)| Outcome::Failed {
+        message: format!("source `{name}` changed while the stage ran; the result is not kept"),
+        chain: vec![format!("`{path}` is not what was hashed when the run began")],
+        help: Some("run again when nobody writes to it".into()),
+    })
 }
 
 /// Producers among `checks` whose object is not what its name says.

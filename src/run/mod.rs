@@ -4,6 +4,7 @@
 //! A stage goes: blocked by upstream → ready *to be judged* → reused, or queued for a share of the
 //! machine → running → sealed (outputs hashed; downstream may be judged) → published.
 
+pub mod aside;
 mod attempt;
 pub mod committer;
 pub mod event;

@@ -1,6 +1,7 @@
 //! The binary as a user meets it: a directory, a pipeline, one command after another.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+mod again;
 mod bad_input;
 mod damage;
 mod exchange;
@@ -8,6 +9,7 @@ mod gate;
 mod history;
 mod interrupt;
 mod lock;
+mod open;
 mod rerun;
 mod space;
 mod sweep;

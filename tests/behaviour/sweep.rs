@@ -178,3 +178,26 @@ fn a_sweep_over_what_the_pipeline_does_not_have_is_refused_at_its_place() {
     let said = space.preflow(&["sweep", "plan", "s.yaml", "--set", "a=3"]);
     assert!(said.code == Some(2) && said.err.contains("the sweep itself sets `a`"));
 }
+
+#[test]
+fn the_page_of_a_sweep_is_written_where_it_is_wanted() {
+    let space = space(SWEEP);
+    let said = space.preflow(&["sweep", "show", "s.yaml", "--html"]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(0), " sweep report: [DIR]/sweep-report.html\n")
+    );
+    assert!(space.read("sweep-report.html").contains("No trial has a figure yet."));
+    space.ran(&["sweep", "run", "s.yaml"]);
+    let said = space.preflow(&["sweep", "show", "s.yaml", "--html", "out.html"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let page = space.read("out.html");
+    for part in
+        ["How much?", "<strong>a 2</strong>, with two/score <strong>23</strong> ± 1.", "6 of 6"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    let said = space.preflow(&["sweep", "show", "s.yaml", "--html", "p.yaml"]);
+    assert_eq!(said.code, Some(2), "a pipeline is not written over");
+    assert!(space.read("p.yaml").starts_with("preflow: 1"));
+}

@@ -1,10 +1,12 @@
 //! `preflow sweep show`: the table of a sweep, for people, papers and programs.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use comfy_table::CellAlignment;
 use serde_json::json;
 
-use super::{Survey, Which};
+use super::{Survey, Which, page};
 use crate::cli::failure::Failure;
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, kinds, print};
@@ -19,6 +21,14 @@ pub struct ShowArgs {
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
+    /// Write a page instead: one HTML file with the table, what each param does, and what is bought
+    /// with KL
+    #[arg(long, value_name = "OUT", num_args = 0..=1, conflicts_with = "format")]
+    #[arg(default_missing_value = "sweep-report.html")]
+    pub html: Option<PathBuf>,
+    /// Open the page when it is written
+    #[arg(long, requires = "html")]
+    pub open: bool,
 }
 
 /// How a table is printed.
@@ -30,13 +40,16 @@ pub enum Format {
     Json,
 }
 
-/// Prints what came out so far.
+/// Prints what came out so far, or writes its page.
 ///
 /// # Errors
-/// The sweep, its pipeline, its sources or the store are wrong.
+/// The page cannot be written; the sweep, its pipeline, its sources or the store are wrong.
 pub fn show(args: &ShowArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let opened = super::open(&args.which, global)?;
     let survey = opened.survey(global, false)?;
+    if let Some(output) = &args.html {
+        return page::write(output, args.open, &opened, &survey, global);
+    }
     let format = if global.json { Format::Json } else { args.format };
     let table = sweep::table(&opened.sweep, &survey.trials, &survey.figures);
     Ok(print(&match format {
@@ -70,7 +83,7 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
 }
 
 /// Trials are done, and none of their stages reports the metric.
-fn unknown_metric(sweep: &Sweep, survey: &Survey) -> Option<String> {
+pub fn unknown_metric(sweep: &Sweep, survey: &Survey) -> Option<String> {
     let Some(metric) = &sweep.metric else {
         return Some(
             "the sweep names no metric: { name: STAGE/FIGURE, goal: maximize }".to_owned(),

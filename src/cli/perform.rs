@@ -1,0 +1,48 @@
+//! One task performed outside a run. Ctrl-C ends it.
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, watch};
+
+use super::complain;
+use super::failure::Failure;
+use crate::exec::process::{GRACE, Processes};
+use crate::exec::{Executor as _, Outcome, Stop, Task};
+use crate::protocol::Event;
+use crate::report::{Look, clean};
+
+/// Runs the task; what it warns of goes to standard error.
+///
+/// # Errors
+/// The machine lets nothing be started.
+pub fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
+    let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
+    let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let (stop, stopped) = watch::channel(Stop::Go);
+    let outcome = runtime.block_on(async {
+        let mut interrupts = super::run::listen();
+        let running = executor.start(task, events, stopped);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                outcome = &mut running => return outcome,
+                Some(()) = interrupts.recv() => stop.send_modify(|stop| {
+                    *stop = if *stop == Stop::Go { Stop::Gently } else { Stop::Now };
+                }),
+            }
+        }
+    });
+    while let Ok((_, event)) = heard.try_recv() {
+        if let Event::Note { level, text } = event
+            && level == "warn"
+        {
+            complain(&format!("{} {}\n", look.paint("33", "warning:"), clean(&text)));
+        }
+    }
+    Ok(outcome)
+}
