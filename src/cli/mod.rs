@@ -29,6 +29,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod ui;
 mod why;
 pub mod workspace;
 
@@ -118,6 +119,8 @@ pub enum Verb {
     Graph(graph::GraphArgs),
     /// Write the run report: one HTML file
     Report(report::ReportArgs),
+    /// Show a pipeline live in the browser: stages, curves, samples, runs; nothing can be changed
+    Ui(ui::UiArgs),
     /// Find what nobody needs in the store; remove it with --yes
     Gc(gc::GcArgs),
     /// Read every object of the store and check it, or make a stage again and compare
@@ -184,6 +187,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Kinds(args) => kinds::run(args, global),
         Verb::Graph(args) => graph::run(args, global),
         Verb::Report(args) => report::report(args, global, look),
+        Verb::Ui(args) => ui::ui(args, global, look),
         Verb::Gc(args) => gc::gc(args, global),
         Verb::Verify(args) => gc::verify(args, global, look),
         Verb::Init(args) => init::init(args, global),

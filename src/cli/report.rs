@@ -7,6 +7,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, label};
+use crate::columns::ReadError;
 use crate::html::read::{self, OutputFile};
 use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState};
 use crate::plan::{Plan, Selection, Verdict};
@@ -57,21 +58,33 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let loaded = workspace::load(&file, global)?;
     let all = Selection::new(&loaded.graph, &[], &[], &[])?;
     let plan = loaded.plan(&all)?;
-    let mut data = ReportData {
-        pipeline: loaded.graph.name.clone(),
-        command: command("run", &file.display().to_string(), global),
-        stages: stages(&loaded, &plan),
-        environment: environment(&plan),
-        quality: quality(&loaded, &plan),
-        ..ReportData::default()
-    };
-    let mut problems = read::fill(&mut data, &outputs(&loaded, &plan));
-    problems.sort_by_key(ToString::to_string);
+    let (data, problems) = gather(&loaded, &plan, &file, global);
     for problem in problems {
         super::complain(&format!("{} {problem}\n", look.paint("33", "warning:")));
     }
     let html = html::render(&data);
     write_page(&args.output, "report", &html, args.open)
+}
+
+/// All that is made and up to date, and what of it could not be read.
+#[must_use]
+pub fn gather(
+    loaded: &Loaded,
+    plan: &Plan,
+    file: &Path,
+    global: &Global,
+) -> (ReportData, Vec<ReadError>) {
+    let mut data = ReportData {
+        pipeline: loaded.graph.name.clone(),
+        command: command("run", &file.display().to_string(), global),
+        stages: stages(loaded, plan),
+        environment: environment(plan),
+        quality: quality(loaded, plan),
+        ..ReportData::default()
+    };
+    let mut problems = read::fill(&mut data, &outputs(loaded, plan));
+    problems.sort_by_key(ToString::to_string);
+    (data, problems)
 }
 
 /// What a reader types to get the same artifacts.

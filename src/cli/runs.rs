@@ -54,7 +54,7 @@ pub struct Run {
 }
 
 impl RunState {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",

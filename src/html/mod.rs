@@ -7,6 +7,7 @@ mod chart;
 mod evidence;
 mod flow;
 mod frontier;
+pub mod live;
 mod policies;
 pub mod read;
 mod result;
@@ -81,6 +82,7 @@ pub enum StageState {
     Reused,
     Failed,
     Waiting,
+    Running,
     #[default]
     NotRun,
 }
@@ -92,6 +94,7 @@ impl StageState {
             Self::Reused => "reused",
             Self::Failed => "failed",
             Self::Waiting => "waiting",
+            Self::Running => "running",
             Self::NotRun => "not run",
         }
     }
@@ -277,6 +280,7 @@ fn summary(data: &ReportData) -> Markup {
         StageState::Reused,
         StageState::Failed,
         StageState::Waiting,
+        StageState::Running,
         StageState::NotRun,
     ];
     let parts: Vec<String> = states

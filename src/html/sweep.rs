@@ -63,6 +63,12 @@ pub fn render(data: &SweepReport) -> String {
     page(title, &summary, &[result(data), effects(data), frontier(data), again(data)])
 }
 
+/// What stands on the live page: the table and what each param does.
+#[must_use]
+pub fn sections(data: &SweepReport) -> Vec<Markup> {
+    vec![result(data), effects(data)]
+}
+
 fn metric_name(data: &SweepReport) -> &str {
     data.metric.as_ref().map_or("metric", |(name, _)| name)
 }
@@ -356,7 +362,7 @@ fn frontier(data: &SweepReport) -> Markup {
                 (text::visible(metric)) " by " (text::visible(&kl))
                 ": no setting off the line is better at as little KL."
             }
-            div.charts.large { (drawing(data, &kl, &places)) }
+            div.charts.single { (drawing(data, &kl, &places)) }
             details {
                 summary { "As a table" }
                 div.wide tabindex="0" role="region" aria-label="Settings by KL" {
@@ -402,7 +408,7 @@ fn drawing(data: &SweepReport, kl: &str, places: &[Place]) -> Markup {
         y: None,
         marks: &[],
         diagonal: false,
-        size: (440, 260),
+        size: (640, 280),
     };
     html! {
         figure {

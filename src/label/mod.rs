@@ -9,15 +9,15 @@ mod desk;
 mod error;
 pub mod exchange;
 pub mod figures;
-mod guard;
+pub mod guard;
 mod leases;
-mod link;
+pub mod link;
 mod page;
 mod quality;
 mod question;
 mod queue;
 mod routes;
-mod server;
+pub mod server;
 mod stamps;
 #[cfg(test)]
 mod tests;

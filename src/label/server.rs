@@ -90,7 +90,7 @@ pub async fn serve(
     let scope = [&assignment.pipeline, &assignment.stage, &*votes.to_string_lossy()];
     let signer = Signer::open(&options.cache.join("key"), &scope).map_err(ServeError::Key)?;
     let public = options.public_url.as_deref().map(public).transpose()?;
-    let listener = listen(&options).await?;
+    let listener = listen(options.listen, options.port, options.fallback).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
         address: SocketAddr::new(options.listen, options.port),
         source,
@@ -100,6 +100,12 @@ pub async fn serve(
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
     let router = router(Arc::new(App { desk, guard }));
     ready(&links);
+    accept(listener, router, stop).await;
+    Ok(())
+}
+
+/// Serves a router until `stop`, with the limits above.
+pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Future<Output = ()>) {
     let service = TowerToHyperService::new(router);
     let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let (end, ended) = watch::channel(());
@@ -129,7 +135,6 @@ pub async fn serve(
     let _ = end.send(());
     // Connections hold the other ends; nothing is lost with those that are cut.
     let _ = timeout(GRACE, end.closed()).await;
-    Ok(())
 }
 
 async fn connection(
@@ -158,16 +163,20 @@ async fn turn_away(mut stream: TcpStream) {
     let _ = timeout(Duration::from_secs(1), stream.write_all(answer)).await;
 }
 
-async fn listen(options: &Options) -> Result<TcpListener, ServeError> {
-    let address = SocketAddr::new(options.listen, options.port);
+/// Listens there, or where a port is free nearby if `fallback` allows it.
+///
+/// # Errors
+/// Nothing is free.
+pub async fn listen(ip: IpAddr, port: u16, fallback: bool) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(ip, port);
     let first = TcpListener::bind(address).await;
     let source = match first {
         Ok(listener) => return Ok(listener),
         Err(source) => source,
     };
-    if options.fallback && source.kind() == io::ErrorKind::AddrInUse {
-        for port in (1..=FALLBACKS).filter_map(|i| options.port.checked_add(i)) {
-            if let Ok(listener) = TcpListener::bind(SocketAddr::new(options.listen, port)).await {
+    if fallback && source.kind() == io::ErrorKind::AddrInUse {
+        for port in (1..=FALLBACKS).filter_map(|i| port.checked_add(i)) {
+            if let Ok(listener) = TcpListener::bind(SocketAddr::new(ip, port)).await {
                 return Ok(listener);
             }
         }

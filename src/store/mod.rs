@@ -176,9 +176,17 @@ impl Store {
     /// # Errors
     /// The lock file cannot be made.
     pub fn shared_lease(&self) -> Result<File, StoreError> {
+        fs::create_dir_all(&self.root)?;
         let file = self.lease_file()?;
         file.lock_shared()?;
         Ok(file)
+    }
+
+    /// Whether a run, or whatever else holds a lease, is alive.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let file = File::open(self.root.join("lease.lock"));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
     }
 
     fn lease_file(&self) -> Result<File, StoreError> {

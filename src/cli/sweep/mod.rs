@@ -1,7 +1,7 @@
 //! `preflow sweep`: from a sweep file to trials, their graph, and what is known of them.
 //! Decides nothing about stages.
 
-mod page;
+pub mod page;
 mod plan;
 mod run;
 mod show;

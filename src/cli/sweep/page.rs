@@ -29,7 +29,9 @@ pub fn write(
     report::write_page(output, "sweep report", &render(&gather(opened, survey, global)), open)
 }
 
-fn gather(opened: &Opened, survey: &Survey, global: &Global) -> SweepReport {
+/// What is known of a sweep, for a page.
+#[must_use]
+pub fn gather(opened: &Opened, survey: &Survey, global: &Global) -> SweepReport {
     let sweep = &opened.sweep;
     let table = sweep::table(sweep, &survey.trials, &survey.figures);
     let trials = survey.trials.iter().enumerate().map(|(i, trial)| SweepTrial {

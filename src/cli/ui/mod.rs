@@ -1,0 +1,85 @@
+//! `preflow ui`: a pipeline live in the browser, until Ctrl-C. Nothing can be changed there.
+
+mod follow;
+mod serve;
+mod watch;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::run::listen;
+use super::{Exit, Global, print, workspace};
+use crate::label::ServeError;
+use crate::report::Look;
+
+const USUAL_PORT: u16 = 8766;
+
+#[derive(Debug, Args)]
+pub struct UiArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub words: Vec<String>,
+    /// Also show the table of this sweep
+    #[arg(long, value_name = "FILE")]
+    pub sweep: Option<PathBuf>,
+    /// Port to listen on, on this machine only; 0 for any [default: 8766, or one near it]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Open the page
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// Serves the page.
+///
+/// # Errors
+/// The pipeline is wrong, or nothing can listen there.
+pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+    let (file, rest) = workspace::file_and_names(&args.words)?;
+    if !rest.is_empty() {
+        return Err(Failure::usage("`ui` takes one pipeline file"));
+    }
+    let loaded = workspace::load(&file, global)?;
+    let title = loaded.graph.name.clone();
+    let mut watcher = watch::Watcher::new(file, args.sweep.clone(), global.clone(), loaded.store);
+    watcher.look()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let ended = runtime.block_on(async {
+        let mut interrupts = listen();
+        let stop = async move {
+            let _ = interrupts.recv().await;
+        };
+        let ready = |url: &str| announce(url, args.open, global, look);
+        let port = args.port.unwrap_or(USUAL_PORT);
+        let listener = crate::label::server::listen(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port,
+            args.port.is_none(),
+        );
+        serve::serve(listener.await?, watcher, title, ready, stop).await
+    });
+    runtime.shutdown_timeout(Duration::from_millis(300));
+    ended.map_err(|e: ServeError| {
+        Failure::usage(e.to_string()).help("another --port, or 0 for any that is free")
+    })?;
+    Ok(Exit::Done)
+}
+
+fn announce(url: &str, open: bool, global: &Global, look: Look) {
+    let text = match global.json {
+        true => format!("{}\n", json!({ "url": url })),
+        false => format!(" {}\n Ctrl-C ends it\n", look.paint("1", url)),
+    };
+    let _ = print(&text);
+    if open && let Err(e) = crate::exec::open::open(std::path::Path::new(url)) {
+        super::complain(&format!("note: not opened: {e}\n"));
+    }
+}

@@ -1,0 +1,170 @@
+//! The way to the live page: one link, read-only routes, and what is new as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream::{Stream, unfold};
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::watch::Watcher;
+use crate::html::live;
+use crate::label::ServeError;
+use crate::label::guard::{Guard, Refused, Who};
+use crate::label::link::{Role, Signer};
+use crate::label::server::accept;
+
+/// How often it is looked whether something changed.
+const EVERY: Duration = Duration::from_millis(500);
+
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                   connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What every route may use.
+struct App {
+    guard: Guard,
+    title: String,
+    /// The page as it is now.
+    now: watch::Receiver<Arc<str>>,
+}
+
+/// Serves the page until `stop`; `ready` learns the link.
+///
+/// # Errors
+/// The key that signs the link cannot be made.
+pub async fn serve(
+    listener: TcpListener,
+    mut watcher: Watcher,
+    title: String,
+    ready: impl FnOnce(&str),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let key = tempfile::tempdir().map_err(ServeError::Key)?;
+    // A key for this time only: the link ends with the program.
+    let signer = Signer::open(&key.path().join("key"), &["ui"]).map_err(ServeError::Key)?;
+    let until = Timestamp::now().checked_add(SignedDuration::from_hours(24 * 365));
+    let token = signer.sign(Role::Admin, "ui", until.map_err(|_| ServeError::Expires)?);
+    let address = listener.local_addr().map_err(ServeError::Key)?;
+    let first = watcher.changed().map(|data| live::render(&data)).unwrap_or_default();
+    let (sender, now) = watch::channel(Arc::<str>::from(first));
+    let app = Arc::new(App { guard: Guard { signer, open: false, public: None }, title, now });
+    let watcher = Arc::new(Mutex::new(watcher));
+    let watching = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            // Nobody looks: only the app itself holds a receiver.
+            if sender.receiver_count() < 2 {
+                continue;
+            }
+            let watcher = Arc::clone(&watcher);
+            let look = move || {
+                let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+                watcher.changed().map(|data| live::render(&data))
+            };
+            if let Ok(Some(page)) = tokio::task::spawn_blocking(look).await {
+                sender.send_replace(page.into());
+            }
+        }
+    });
+    ready(&format!("http://{address}/in/{token}"));
+    accept(listener, router(app), stop).await;
+    watching.abort();
+    Ok(())
+}
+
+fn router(app: Arc<App>) -> Router {
+    let inside = Router::new()
+        .route("/", get(page))
+        .route("/events", get(events))
+        .layer(from_fn_with_state(Arc::clone(&app), admit_visitor));
+    Router::new()
+        .route("/in/{token}", get(enter))
+        .route("/live.js", get(|| async { typed("text/javascript; charset=utf-8", live::SCRIPT) }))
+        .route("/live.css", get(|| async { typed("text/css; charset=utf-8", live::STYLE) }))
+        .merge(inside)
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here") })
+        .layer(from_fn_with_state(Arc::clone(&app), admit_anyone))
+        .layer(from_fn(dress))
+        .with_state(app)
+}
+
+fn typed(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn admit_visitor(app: State<Arc<App>>, request: Request, next: Next) -> Response {
+    admit(&app, Who::Admin, request, next).await
+}
+
+async fn admit_anyone(app: State<Arc<App>>, request: Request, next: Next) -> Response {
+    admit(&app, Who::Anyone, request, next).await
+}
+
+async fn admit(app: &App, who: Who, request: Request, next: Next) -> Response {
+    match app.guard.admit(request.headers(), who, false, Timestamp::now()) {
+        Ok(_) => next.run(request).await,
+        Err(Refused(StatusCode::UNAUTHORIZED, _)) => {
+            let why = "the link that `preflow ui` printed leads here; this one does not";
+            (StatusCode::UNAUTHORIZED, why).into_response()
+        }
+        Err(Refused(status, why)) => (status, why).into_response(),
+    }
+}
+
+/// Puts on what every answer carries.
+async fn dress(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    set(header::CONTENT_SECURITY_POLICY, CSP);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::CACHE_CONTROL, "no-store");
+    response
+}
+
+/// The link becomes a cookie.
+async fn enter(app: State<Arc<App>>, Path(token): Path<String>) -> Response {
+    let signer = &app.guard.signer;
+    if signer.check(&token, Timestamp::now()).is_none() {
+        return (StatusCode::UNAUTHORIZED, "this link is of another time").into_response();
+    }
+    let cookie =
+        format!("{}={token}; HttpOnly; SameSite=Strict; Path=/", signer.cookie(Role::Admin));
+    let mut headers = HeaderMap::new();
+    let Ok(cookie) = HeaderValue::from_str(&cookie) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    headers.insert(header::SET_COOKIE, cookie);
+    headers.insert(header::REFRESH, HeaderValue::from_static("0; url=/"));
+    let page = "<!DOCTYPE html><html lang=\"en\"><title>preflow</title><a href=\"/\">Go on</a>";
+    (headers, Html(page)).into_response()
+}
+
+async fn page(app: State<Arc<App>>) -> Html<String> {
+    let now = app.now.borrow().clone();
+    Html(live::shell(&app.title, &now))
+}
+
+/// The page now, and again whenever it changes.
+async fn events(app: State<Arc<App>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut receiver = app.now.clone();
+    receiver.mark_changed();
+    let stream = unfold(receiver, |mut receiver| async move {
+        receiver.changed().await.ok()?;
+        let page = receiver.borrow_and_update().to_string();
+        Some((Ok(Event::default().data(page)), receiver))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::default())
+}

@@ -1,0 +1,123 @@
+//! What the live page shows, looked at again when something changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::follow::Follower;
+use crate::cli::failure::Failure;
+use crate::cli::runs::{self, RunState};
+use crate::cli::{Global, render, report, sweep, workspace};
+use crate::html::ReportData;
+use crate::html::live::{LiveData, RunRow};
+use crate::html::sweep::SweepReport;
+use crate::plan::Selection;
+use crate::report::{Look, totals};
+use crate::run::journal;
+use crate::store::Store;
+
+/// Runs that are listed, and those that are looked at for them.
+const LISTED: usize = 10;
+const LOOKED_AT: usize = 50;
+
+/// See the head of this file.
+pub struct Watcher {
+    file: PathBuf,
+    sweep: Option<PathBuf>,
+    global: Global,
+    store: Arc<Store>,
+    /// What is made, as of `stamp`.
+    base: (ReportData, Option<SweepReport>),
+    stamp: Stamp,
+    run: Option<(String, Follower)>,
+    alive: bool,
+}
+
+/// What decides whether what is made must be looked at again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    /// The newest run, how many of its stages came to an end, whether it goes on.
+    run: Option<(String, usize, bool)>,
+    files: Vec<Option<SystemTime>>,
+}
+
+impl Watcher {
+    #[must_use]
+    pub fn new(file: PathBuf, sweep: Option<PathBuf>, global: Global, store: Arc<Store>) -> Self {
+        let base = (ReportData::default(), None);
+        Self { file, sweep, global, store, base, stamp: Stamp::default(), run: None, alive: false }
+    }
+
+    /// Looks for the first time, so that mistakes are told before there is a page.
+    ///
+    /// # Errors
+    /// The pipeline or the sweep is wrong, or the store cannot be read.
+    pub fn look(&mut self) -> Result<(), Failure> {
+        let loaded = workspace::load(&self.file, &self.global)?;
+        let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
+        let (data, _) = report::gather(&loaded, &plan, &self.file, &self.global);
+        let sweep = match &self.sweep {
+            None => None,
+            Some(file) => {
+                let which = sweep::Which { file: file.clone(), yes: true };
+                let opened = sweep::open(&which, &self.global)?;
+                let survey = opened.survey(&self.global, false)?;
+                Some(sweep::page::gather(&opened, &survey, &self.global))
+            }
+        };
+        self.base = (data, sweep);
+        Ok(())
+    }
+
+    /// The page as it is now; `None`: as it was.
+    pub fn changed(&mut self) -> Option<LiveData> {
+        let name = self.base.0.pipeline.clone();
+        let all = journal::runs(&self.store).into_iter().take(LOOKED_AT);
+        let all = all.filter_map(|id| runs::read(&self.store, &id));
+        let stem = |path: &str| std::path::Path::new(path).file_name().map(ToOwned::to_owned);
+        let own = stem(&self.file.to_string_lossy());
+        let all = all.filter(|run| run.name == name && stem(&run.pipeline) == own);
+        let found: Vec<runs::Run> = all.take(LISTED).collect();
+        let newest = found.first();
+        if self.run.as_ref().map(|(id, _)| id) != newest.map(|run| &run.id) {
+            self.run = newest.map(|run| {
+                let path = self.store.run_path(&run.id).join("events.jsonl");
+                (run.id.clone(), Follower::new(path))
+            });
+        }
+        let news = self.run.as_mut().is_some_and(|(_, follower)| follower.read());
+        let open = newest.is_some_and(|run| run.state == RunState::Open);
+        let alive = open && self.store.is_in_use();
+        let changed_alive = std::mem::replace(&mut self.alive, alive) != alive;
+        let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+        let files = [Some(&self.file), self.sweep.as_ref()].into_iter().flatten();
+        let stamp = Stamp {
+            run: self.run.as_ref().map(|(id, f)| (id.clone(), f.ended, alive)),
+            files: files.map(modified).collect(),
+        };
+        let stale = stamp != self.stamp;
+        if !news && !stale && !changed_alive {
+            return None;
+        }
+        self.stamp = stamp;
+        let problem = match stale.then(|| self.look()) {
+            Some(Err(failure)) => Some(render::failure(&failure, Look::default())),
+            _ => None,
+        };
+        let (mut report, sweep) = self.base.clone();
+        if let Some((_, follower)) = &self.run {
+            follower.apply(&mut report, alive);
+        }
+        let runs = found.iter().enumerate().map(|(i, run)| RunRow {
+            id: run.id.clone(),
+            at: run.at.get(..16).unwrap_or("").replace('T', " "),
+            state: match run.state {
+                RunState::Open if i == 0 && alive => "running".to_owned(),
+                RunState::Open => "cut off".to_owned(),
+                state => state.word().to_owned(),
+            },
+            stages: if run.exit.is_some() { totals(&run.totals) } else { String::new() },
+        });
+        Some(LiveData { report, runs: runs.collect(), sweep, problem })
+    }
+}

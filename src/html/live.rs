@@ -1,0 +1,104 @@
+//! The live page: how a pipeline stands now, in the parts of the run report.
+//! Does not know how changes are noticed.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::sweep::{self, SweepReport};
+use super::{ReportData, answers, flow, summary, text, training};
+
+/// The script of the page.
+pub const SCRIPT: &str = include_str!("live.js");
+/// The style of the page: that of the report.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Everything that the page shows.
+#[derive(Debug, Clone, Default)]
+pub struct LiveData {
+    pub report: ReportData,
+    pub runs: Vec<RunRow>,
+    pub sweep: Option<SweepReport>,
+    /// Why something is not shown: the pipeline file is wrong just now, for example.
+    pub problem: Option<String>,
+}
+
+/// One run, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct RunRow {
+    pub id: String,
+    pub at: String,
+    pub state: String,
+    pub stages: String,
+}
+
+/// The page around what changes.
+#[must_use]
+pub fn shell(title: &str, now: &str) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="robots" content="noindex";
+                meta name="color-scheme" content="light dark";
+                title { (text::plain(title)) " · preflow" }
+                link rel="stylesheet" href="/live.css";
+                script src="/live.js" defer {}
+            }
+            body {
+                header.top {
+                    p.brand { "preflow · " span id="link" role="status" { "connecting" } }
+                    h1 { (text::visible(title)) }
+                }
+                main id="live" { (maud::PreEscaped(now)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// What changes.
+#[must_use]
+pub fn render(data: &LiveData) -> String {
+    let page = html! {
+        (summary(&data.report))
+        @if let Some(problem) = &data.problem { p.note.warning { (text::visible(problem)) } }
+        (flow::section(&data.report))
+        (training::section(&data.report))
+        @if let Some(sweep) = &data.sweep {
+            @for section in sweep::sections(sweep) { (section) }
+        }
+        (answers::by_step(&data.report))
+        (runs(&data.runs))
+    };
+    page.into_string()
+}
+
+fn runs(runs: &[RunRow]) -> Markup {
+    html! {
+        @if !runs.is_empty() {
+            section aria-labelledby="runs" {
+                h2 id="runs" { "Newest runs" }
+                div.wide tabindex="0" role="region" aria-label="Runs by time" {
+                    table {
+                        thead { tr {
+                            @for head in ["run", "begun", "state", "stages"] {
+                                th scope="col" { (head) }
+                            }
+                        } }
+                        tbody {
+                            @for run in runs {
+                                tr {
+                                    th scope="row" { span.mono { (text::visible(&run.id)) } }
+                                    td { (text::visible(&run.at)) }
+                                    td { (text::visible(&run.state)) }
+                                    td { (text::visible(&run.stages)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The live page as a browser meets it: a real server, a real run, a real Chromium.
+#![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
+
+#[path = "../label/cdp.rs"]
+#[expect(dead_code, reason = "the label page needs more of it")]
+mod cdp;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cdp::Browser;
+use serde_json::Value;
+
+/// The second stage is slow until somebody writes `go`; the third fails.
+const PIPELINE: &str = "\
+preflow: 1
+name: live
+sources: { src: { path: src.txt, as: file } }
+stages:
+  first: { kind: command, inputs: { i: src }, outputs: { o: file }, command: 'cp $IN_i $OUT_o' }
+  slow:
+    kind: command
+    inputs: { i: first }
+    outputs: { o: file }
+    command: 'for i in $(seq 600); do test -e go && break; sleep 0.05; done; cp $IN_i $OUT_o'
+  bad: { kind: command, inputs: { i: slow }, outputs: { o: file }, command: 'exit 7' }
+";
+
+const SWEEP: &str = "\
+preflow-sweep: 1
+pipeline: p.yaml
+question: Which & <i>why</i>?
+matrix: { seed: [1, 2] }
+metric: { name: first/score, goal: maximize }
+";
+
+struct Space {
+    dir: tempfile::TempDir,
+}
+
+/// `preflow ui`, until dropped.
+struct Page {
+    child: Child,
+    url: String,
+}
+
+impl Space {
+    fn new() -> Self {
+        let space = Self { dir: tempfile::tempdir().expect("temp") };
+        space.write("p.yaml", &PIPELINE.replace("sources:", "params: { seed: 1 }\nsources:"));
+        space.write("s.yaml", SWEEP);
+        space.write("src.txt", "text\n");
+        space
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("written");
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
+        command.args(words).current_dir(self.dir.path()).env_remove("PREFLOW_CACHE");
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    fn ui(&self, words: &[&str]) -> Page {
+        let mut command = self.command(&["ui", "p.yaml", "--json", "--port", "0"]);
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let said: Value = serde_json::from_str(&line).expect("JSON");
+        Page { child, url: said["url"].as_str().expect("a link").to_owned() }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Page {
+    fn address(&self) -> &str {
+        self.url.trim_start_matches("http://").split('/').next().expect("an address")
+    }
+
+    /// The whole answer to a request.
+    fn ask(&self, head: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        let request = format!("{head}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+}
+
+/// The state that the page shows of a stage.
+fn state(browser: &mut Browser, stage: &str) -> String {
+    let found = browser.eval(&format!(
+        "[...document.querySelectorAll('.flow li')].filter((l) => \
+         l.querySelector('.name').textContent === '{stage}').map((l) => \
+         l.querySelector('.state').textContent)[0] || ''"
+    ));
+    found.as_str().unwrap_or_default().to_owned()
+}
+
+fn wait_for(browser: &mut Browser, stage: &str, wanted: &str) {
+    let begun = Instant::now();
+    loop {
+        let found = state(browser, stage);
+        if found == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{stage} is {found}, not {wanted}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_page_follows_a_run_and_stays_when_it_is_over() {
+    let space = Space::new();
+    let page = space.ui(&["--sweep", "s.yaml"]);
+    let mut browser = Browser::start();
+    browser.go(&page.url);
+    for stage in ["first", "slow"] {
+        wait_for(&mut browser, stage, if stage == "first" { "not run" } else { "waiting" });
+    }
+    let mut run = space.command(&["run", "p.yaml", "-q"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    wait_for(&mut browser, "first", "done");
+    wait_for(&mut browser, "slow", "running");
+    assert!(browser.text("live").contains("running"), "in the list of runs too");
+    assert_eq!(browser.text("link"), "live");
+    assert_eq!(browser.axe(), Vec::<String>::new(), "while it runs");
+    browser.shoot("ui");
+    space.write("go", "");
+    wait_for(&mut browser, "slow", "done");
+    wait_for(&mut browser, "bad", "failed");
+    assert_eq!(run.wait().expect("ends").code(), Some(1));
+    let begun = Instant::now();
+    while !browser.text("live").contains("2 done · 1 failed") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", browser.text("live"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        browser.text("live").contains("What each param does")
+            || browser.text("live").contains("No trial has a figure yet.")
+    );
+    // A mistake in the file is told on the page, and what was known stays.
+    space.write("p.yaml", "preflow: 1\nname: live\nstages: { x: 7 }\n");
+    let begun = Instant::now();
+    while !browser.text("live").contains("error") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", browser.text("live"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(state(&mut browser, "slow"), "done");
+    for dark in [false, true] {
+        browser.dark(dark);
+        browser.screen(390, 844);
+        assert_eq!(browser.axe(), Vec::<String>::new(), "on a phone, dark: {dark}");
+        let wide = browser.eval("document.documentElement.scrollWidth");
+        assert!(wide.as_u64().expect("a number") <= 390, "{wide}: it scrolls sideways");
+    }
+    browser.shoot("ui-phone");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn only_the_link_leads_in_and_nothing_can_be_changed() {
+    let space = Space::new();
+    let page = space.ui(&[]);
+    let host = page.address().to_owned();
+    let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    for path in ["/", "/events"] {
+        let answer = page.ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}"));
+        assert_eq!(status(&answer), "401", "{answer}");
+    }
+    let link = page.url.trim_start_matches("http://").trim_start_matches(&host).to_owned();
+    let answer = page.ask(&format!("GET {link} HTTP/1.1\r\nhost: {host}")).to_lowercase();
+    assert_eq!(status(&answer), "200");
+    let cookie = answer.lines().find_map(|l| l.strip_prefix("set-cookie: ")).expect("a cookie");
+    for part in ["httponly", "samesite=strict", "path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let cookie = cookie.split(';').next().expect("a value").to_owned();
+    let asked = |verb: &str, path: &str, host: &str| {
+        page.ask(&format!("{verb} {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}"))
+    };
+    let answer = asked("GET", "/", &host).to_lowercase();
+    assert_eq!(status(&answer), "200", "{answer}");
+    for part in [
+        "content-security-policy: default-src 'none'; script-src 'self'",
+        "cache-control: no-store",
+        "x-content-type-options: nosniff",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    assert_eq!(status(&asked("GET", "/", "evil.example")), "403", "rebinding");
+    for verb in ["POST", "PUT", "DELETE", "PATCH"] {
+        let answer = asked(verb, "/", &host);
+        assert_eq!(status(&answer), "405", "{answer}");
+    }
+    assert_eq!(status(&asked("GET", "/other", &host)), "404");
+    let mut bad = link.clone();
+    bad.pop();
+    assert_eq!(status(&page.ask(&format!("GET {bad} HTTP/1.1\r\nhost: {host}"))), "401");
+}
+
+#[test]
+fn a_wrong_file_is_told_before_there_is_a_page() {
+    let space = Space::new();
+    space.write("p.yaml", "preflow: 1\nname: live\nstages: { x: 7 }\n");
+    let output = space.command(&["ui", "p.yaml"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+    space.write("p.yaml", PIPELINE);
+    let output = space.command(&["ui", "p.yaml", "--sweep", "none.yaml"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+}
