@@ -1,6 +1,7 @@
 //! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks
 //! people, in a browser or in a terminal, comes here. Knows nothing of screens.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,6 +22,8 @@ use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 pub const LONGEST_NOTE: usize = 2000;
 /// Leases of earlier days are not kept.
 const RECENT_MS: u64 = 60 * 60 * 1000;
+/// Questions that an annotator gets back from an earlier desk.
+const MOST_ON_SCREENS: usize = 64;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -397,7 +400,7 @@ impl Desk {
         let recent =
             |l: &Lease| l.at <= now && now - l.at < RECENT_MS && is_annotator(&l.annotator);
         let mut kept: Vec<Lease> = Vec::new();
-        for lease in LeaseFile::read(path).into_iter().filter(recent) {
+        for lease in newest(LeaseFile::read(path).into_iter().filter(recent), &held.books) {
             if let Some(item) = held.books.index().get(&lease.pair) {
                 let key = Key { item, repeat: lease.repeat };
                 held.queue.restore(&lease.annotator, key, now);
@@ -414,6 +417,26 @@ impl Desk {
         held.leases = Some(LeaseFile::create(path, &kept).map_err(wrong)?);
         Ok(())
     }
+}
+
+/// The newest leases of each annotator that no vote has answered, in their order. A screen holds
+/// few; more are left where votes were taken out of the folder.
+fn newest(leases: impl Iterator<Item = Lease>, books: &Books) -> Vec<Lease> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut leases: Vec<Lease> = leases.collect();
+    leases.reverse();
+    leases.retain(|lease| {
+        let Some(item) = books.index().get(&lease.pair) else { return false };
+        let key = Key { item, repeat: lease.repeat };
+        if books.latest(&lease.annotator, key).is_some_and(|v| v.choice != Choice::Retracted) {
+            return false;
+        }
+        let count = counts.entry(lease.annotator.clone()).or_default();
+        *count += 1;
+        *count <= MOST_ON_SCREENS
+    });
+    leases.reverse();
+    leases
 }
 
 fn check_name(annotator: &str) -> Result<(), DeskError> {
