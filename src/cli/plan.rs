@@ -41,21 +41,25 @@ pub struct Row {
 pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
     let heads = loaded.heads();
     let mut rows = Vec::new();
+    // What stages still lack from people; each folder of votes is read once.
+    let mut lacks: Vec<Option<String>> = Vec::with_capacity(plan.verdicts.len());
     for (stage, verdict) in plan.verdicts.iter().enumerate() {
+        let miss = matches!(verdict, Some(Verdict::Miss(..)));
+        lacks.push(miss.then(|| label::lack(loaded, plan, stage)).flatten());
         let Some(verdict) = verdict else { continue };
         let name = loaded.graph.stages[stage].name.clone();
         let last = || heads.stages.get(&name).and_then(|f| loaded.store.entry(f).ok().flatten());
         let (state, why, seconds) = match verdict {
             Verdict::Hit(entry) => ("reuse", unmet(plan, stage), Some(entry.made.seconds)),
             Verdict::Miss(_, reason) => {
-                let (state, why) = match label::lack(loaded, plan, stage) {
-                    Some(lack) => ("people", lack),
+                let (state, why) = match &lacks[stage] {
+                    Some(lack) => ("people", lack.clone()),
                     None => ("run", words::reason(reason)),
                 };
                 (state, why, last().map(|e| e.made.seconds))
             }
             Verdict::Wait(upstream) => {
-                ("wait", waits_for(loaded, plan, upstream), last().map(|e| e.made.seconds))
+                ("wait", waits_for(loaded, plan, &lacks, upstream), last().map(|e| e.made.seconds))
             }
             Verdict::Barred(by) => {
                 let by = &loaded.graph.stages[*by].name;
@@ -73,13 +77,13 @@ pub fn unmet(plan: &Plan, stage: usize) -> String {
     missed.map_or_else(String::new, |unmet| format!("gate not met: {}", gate::sentence(unmet)))
 }
 
-fn waits_for(loaded: &Loaded, plan: &Plan, upstream: &[usize]) -> String {
+fn waits_for(loaded: &Loaded, plan: &Plan, lacks: &[Option<String>], upstream: &[usize]) -> String {
     let said: Vec<String> = upstream
         .iter()
         .map(|up| {
             let name = &loaded.graph.stages[*up].name;
             match &plan.verdicts[*up] {
-                Some(Verdict::Miss(..)) if label::lack(loaded, plan, *up).is_some() => {
+                Some(Verdict::Miss(..)) if lacks[*up].is_some() => {
                     format!("{name} waits for people")
                 }
                 Some(Verdict::Miss(..)) => format!("{name} runs"),

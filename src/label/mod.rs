@@ -35,3 +35,4 @@ pub use quality::{
 };
 pub use question::{Item, Past, Pick, Progress, Submission};
 pub use server::{Links, Options, ServeError, serve};
+pub use stamps::Stamps;

@@ -11,7 +11,7 @@ use crate::votes::{Folder, PairText, Vote, VotesError};
 const PAUSE_MS: u64 = 1000;
 
 /// How the files of a folder looked. Without any: as if they had changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
     files: Option<HashMap<PathBuf, Stamp>>,
     looked: u64,

@@ -72,7 +72,7 @@ impl Side {
         let loaded = workspace::load(file, global)?;
         let selection = Selection::new(&loaded.graph, &[], &[], &[])?;
         let sources = loaded.digest_sources(&selection.wanted)?;
-        let plan = loaded.plan(&selection)?;
+        let plan = loaded.judge(&selection, &sources)?;
         Ok(Self::of_plan(label, &loaded, &sources, &plan, checkout))
     }
 

@@ -3,10 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 use crate::cli::workspace::Loaded;
 use crate::cli::{Global, complain, render};
 use crate::graph::Producer;
-use crate::label::{self, Assignment, Links};
+use crate::label::{self, Assignment, Links, Stamps};
 use crate::protocol::InputSpec;
 use crate::report::Look;
 use crate::run::{Answer, People};
@@ -138,9 +138,9 @@ impl Asking<'_> {
 async fn enough(assignment: &Assignment) -> Vec<u8> {
     let mut seen = None;
     loop {
-        let stamp = stamp(&assignment.votes);
-        if seen.as_ref() != Some(&stamp) {
-            seen = Some(stamp);
+        let stamps = Stamps::of(&assignment.votes).ok();
+        if seen.as_ref() != Some(&stamps) {
+            seen = Some(stamps);
             // What cannot be read now is told by the page, and may be mended meanwhile.
             if let Ok(folder) = Folder::read(&assignment.votes) {
                 let effective = Effective::of(&folder);
@@ -151,15 +151,4 @@ async fn enough(assignment: &Assignment) -> Vec<u8> {
         }
         tokio::time::sleep(LOOK_AFTER).await;
     }
-}
-
-/// Size and time of each file of a folder of votes.
-fn stamp(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let paths = Folder::paths(folder).unwrap_or_default();
-    let of = |path: PathBuf| {
-        let meta = std::fs::metadata(&path).ok();
-        let (size, time) = meta.map_or((0, None), |m| (m.len(), m.modified().ok()));
-        (path, size, time)
-    };
-    paths.into_iter().map(of).collect()
 }
