@@ -29,6 +29,8 @@ pub struct Watcher {
     /// What is made, as of `stamp`.
     base: (ReportData, Option<SweepReport>),
     stamp: Stamp,
+    /// What was wrong when it was last looked at, until it is mended.
+    problem: Option<String>,
     run: Option<(String, Follower)>,
     alive: bool,
 }
@@ -45,7 +47,17 @@ impl Watcher {
     #[must_use]
     pub fn new(file: PathBuf, sweep: Option<PathBuf>, global: Global, store: Arc<Store>) -> Self {
         let base = (ReportData::default(), None);
-        Self { file, sweep, global, store, base, stamp: Stamp::default(), run: None, alive: false }
+        Self {
+            file,
+            sweep,
+            global,
+            store,
+            base,
+            stamp: Stamp::default(),
+            problem: None,
+            run: None,
+            alive: false,
+        }
     }
 
     /// Looks for the first time, so that mistakes are told before there is a page.
@@ -100,10 +112,11 @@ impl Watcher {
             return None;
         }
         self.stamp = stamp;
-        let problem = match stale.then(|| self.look()) {
-            Some(Err(failure)) => Some(render::failure(&failure, Look::default())),
-            _ => None,
-        };
+        if stale {
+            let failed = self.look().err();
+            self.problem = failed.map(|failure| render::failure(&failure, Look::default()));
+        }
+        let problem = self.problem.clone();
         let (mut report, sweep) = self.base.clone();
         if let Some((_, follower)) = &self.run {
             follower.apply(&mut report, alive);
