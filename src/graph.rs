@@ -60,6 +60,8 @@ pub struct GraphStage {
     pub gate: Vec<Condition>,
     /// Default for `execution.threads`; 0: the whole pool.
     pub kind_threads: u32,
+    /// Metrics worth watching while it runs.
+    pub live: Vec<String>,
     /// Command of the worker that performs it; `None`: the built-in one.
     pub worker: Option<Vec<String>>,
     /// Param that holds the command line when the stage is a plain program.

@@ -1,6 +1,8 @@
 //! The plan: for each stage, is it made, must it be made, or can nobody say yet, and why.
 //! The only judge; the run loop asks it too. Knows nothing of terminals or processes.
 
+pub mod estimate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

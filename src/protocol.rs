@@ -150,6 +150,9 @@ pub struct KindDoc {
     /// CPU threads a stage of this kind takes when `run.threads` is absent; 0: the whole pool.
     #[serde(default)]
     pub threads: u32,
+    /// Metrics worth watching while a stage runs, the most telling first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub live: Vec<String>,
 }
 
 /// An input port.

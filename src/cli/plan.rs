@@ -8,6 +8,7 @@ use super::label;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::gate;
+use crate::plan::estimate::Estimator;
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line, words};
 
@@ -33,13 +34,16 @@ pub struct Row {
     /// `reuse`, `run`, `people` (it lacks their votes), `wait`, `gate`.
     pub state: &'static str,
     pub why: String,
-    /// Seconds it took last time, if it ever ran.
+    /// What it took where it is made; what it will take where not, if the store has an idea.
     pub seconds: Option<f64>,
+    /// `seconds` are those of other stages like it: this one never ran.
+    pub alike: bool,
 }
 
 /// Rows of a plan in graph order.
 pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
     let heads = loaded.heads();
+    let estimator = Estimator::new(&loaded.graph, &loaded.store, &heads);
     let mut rows = Vec::new();
     // What stages still lack from people; each folder of votes is read once.
     let mut lacks: Vec<Option<String>> = Vec::with_capacity(plan.verdicts.len());
@@ -48,25 +52,23 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
         lacks.push(miss.then(|| label::lack(loaded, plan, stage)).flatten());
         let Some(verdict) = verdict else { continue };
         let name = loaded.graph.stages[stage].name.clone();
-        let last = || heads.stages.get(&name).and_then(|f| loaded.store.entry(f).ok().flatten());
-        let (state, why, seconds) = match verdict {
-            Verdict::Hit(entry) => ("reuse", unmet(plan, stage), Some(entry.made.seconds)),
-            Verdict::Miss(_, reason) => {
-                let (state, why) = match &lacks[stage] {
-                    Some(lack) => ("people", lack.clone()),
-                    None => ("run", words::reason(reason)),
-                };
-                (state, why, last().map(|e| e.made.seconds))
-            }
-            Verdict::Wait(upstream) => {
-                ("wait", waits_for(loaded, plan, &lacks, upstream), last().map(|e| e.made.seconds))
-            }
+        let (state, why) = match verdict {
+            Verdict::Hit(_) => ("reuse", unmet(plan, stage)),
+            Verdict::Miss(_, reason) => match &lacks[stage] {
+                Some(lack) => ("people", lack.clone()),
+                None => ("run", words::reason(reason)),
+            },
+            Verdict::Wait(upstream) => ("wait", waits_for(loaded, plan, &lacks, upstream)),
             Verdict::Barred(by) => {
                 let by = &loaded.graph.stages[*by].name;
-                ("gate", format!("gate of `{by}` not met"), last().map(|e| e.made.seconds))
+                ("gate", format!("gate of `{by}` not met"))
             }
         };
-        rows.push(Row { stage: name, state, why, seconds });
+        let (seconds, alike) = match verdict {
+            Verdict::Hit(entry) => (Some(entry.made.seconds), false),
+            _ => estimator.of(stage).map_or((None, false), |e| (Some(e.seconds), !e.own)),
+        };
+        rows.push(Row { stage: name, state, why, seconds, alike });
     }
     rows
 }
@@ -124,6 +126,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
         let state = look.paint(style, &format!("{:<states$}", row.state));
         let est = match (row.state, row.seconds) {
             ("reuse", _) => "–".to_owned(),
+            (_, Some(s)) if row.alike => format!("~{}", words::seconds(s)),
             (_, Some(s)) => words::seconds(s),
             _ => "?".to_owned(),
         };
@@ -165,7 +168,8 @@ fn last_line(rows: &[Row]) -> String {
 fn as_json(rows: &[Row]) -> String {
     let list: Vec<_> = rows
         .iter()
-        .map(|r| json!({"stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds}))
+        .map(|r| json!({ "stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds,
+                         "estimated_from": r.seconds.map(|_| if r.alike { "others" } else { "itself" }) }))
         .collect();
     json!({ "stages": list }).to_string()
 }

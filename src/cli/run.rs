@@ -19,6 +19,7 @@ use crate::plan::Selection;
 use crate::report::Look;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
+use crate::report::live::Watched;
 use crate::report::plain::Plain;
 use crate::run::{self, Inputs, Options, Pools, Reporter, Summary, Surroundings};
 
@@ -136,7 +137,8 @@ pub fn execute(
     let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let options = Options { keep_going, ..options(loaded, means)? };
-    let mut reporter = reporter(means.progress, look, global.json);
+    let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
+    let mut reporter = reporter(means.progress, look, global.json, watched.collect());
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
@@ -196,16 +198,16 @@ pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
     receiver
 }
 
-fn reporter(progress: Progress, look: Look, json: bool) -> Box<dyn Reporter> {
+fn reporter(progress: Progress, look: Look, json: bool, watched: Watched) -> Box<dyn Reporter> {
     if json {
         return Box::new(Json);
     }
     let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
     match progress {
-        Progress::Bar => Box::new(Fancy::new(look)),
-        Progress::Auto if terminal && !look.quiet => Box::new(Fancy::new(look)),
-        Progress::None => Box::new(Plain::new(Look { quiet: true, ..look })),
-        _ => Box::new(Plain::new(look)),
+        Progress::Bar => Box::new(Fancy::new(look, watched)),
+        Progress::Auto if terminal && !look.quiet => Box::new(Fancy::new(look, watched)),
+        Progress::None => Box::new(Plain::new(Look { quiet: true, ..look }, watched)),
+        _ => Box::new(Plain::new(look, watched)),
     }
 }
 

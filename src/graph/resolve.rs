@@ -312,6 +312,7 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
         execution: draft.execution,
         gate: draft.gate,
         kind_threads: kind.threads,
+        live: kind.live.clone(),
         worker,
         program: kind.program.as_ref().map(|p| p.command.clone()),
         span: draft.stage.name.span.clone(),

@@ -38,15 +38,21 @@ pub fn section(data: &ReportData) -> Markup {
 }
 
 fn row(stage: &StageReport, longest: f64) -> Markup {
-    let share = stage.seconds.filter(|_| longest > 0.0).map(|s| (s / longest * 100.0).max(1.0));
+    let took = stage.seconds.filter(|_| longest > 0.0).map(|s| (s / longest * 100.0).max(1.0));
+    let share = stage.progress.map_or(took, |p| Some((p.share * 100.0).clamp(0.0, 100.0)));
     let state = stage.state.word();
     html! {
         li class=(state.replace(' ', "-")) {
             span.name { (text::visible(&stage.name)) }
             span.kind { (text::visible(&stage.kind)) }
-            span.state { (state) }
+            span.state {
+                (state)
+                @if let Some(p) = stage.progress { " " (format!("{:.0}\u{a0}%", p.share * 100.0)) }
+            }
             span.time {
-                @if let Some(seconds) = stage.seconds { (text::duration(seconds)) } @else { "–" }
+                @if let Some(left) = stage.progress.and_then(|p| p.left) {
+                    "~" (text::duration(left)) "\u{a0}left"
+                } @else if let Some(seconds) = stage.seconds { (text::duration(seconds)) } @else { "–" }
             }
             span.bar aria-hidden="true" {
                 @if let Some(share) = share { i style={ "width:" (format!("{share:.1}")) "%" } {} }

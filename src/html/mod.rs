@@ -66,6 +66,17 @@ pub struct StageReport {
     pub params: Vec<(String, String)>,
     /// Metric → (step, value), by step.
     pub curves: BTreeMap<String, Vec<(f64, f64)>>,
+    /// Of a stage that runs.
+    pub progress: Option<Progress>,
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Of the whole, 0 to 1.
+    pub share: f64,
+    /// Seconds that the rest takes, if that can be told.
+    pub left: Option<f64>,
 }
 
 /// Something that a stage wants a person to read.

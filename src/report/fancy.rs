@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::live::Watched;
 use super::plain::Plain;
 use super::{Look, words};
 use crate::run::{Reporter, RunEvent};
@@ -20,14 +21,15 @@ pub struct Fancy {
 
 impl Fancy {
     #[must_use]
-    pub fn new(look: Look) -> Self {
+    pub fn new(look: Look, watched: Watched) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { plain: Plain::new(look), look, bars, running: BTreeMap::new(), width: 0 }
+        Self { plain: Plain::new(look, watched), look, bars, running: BTreeMap::new(), width: 0 }
     }
 
     fn start(&mut self, stage: &str) {
         let bar = self.bars.add(ProgressBar::new(0));
-        let template = format!(" {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{msg}}", self.width);
+        let template =
+            format!(" {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", self.width);
         bar.set_style(style(&template));
         bar.set_prefix(stage.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
@@ -72,22 +74,28 @@ impl Reporter for Fancy {
                     bar.set_message(words::reason(reason));
                 }
             }
-            RunEvent::Progress { stage, done, total, unit } => {
+            RunEvent::Progress { stage, done, total, .. } => {
                 let Some(bar) = self.running.get(stage) else { return };
                 if bar.length() != Some(*total) && *total > 0 {
                     let template = format!(
-                        " {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{bar:24.cyan/dim}} \
-                         {{pos}}/{{len}} {unit}  {{msg:.dim}}",
+                        " {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{bar:10.cyan/dim}} \
+                         {{pos}}/{{len}}  {{wide_msg:.dim}}",
                         self.width
                     );
                     bar.set_style(style(&template));
                     bar.set_length(*total);
                 }
                 bar.set_position(*done);
+                self.plain.live.progress(stage, *done, *total);
+                let live = self.plain.live.text(stage);
+                if !live.is_empty() {
+                    bar.set_message(live);
+                }
             }
             RunEvent::Metric { stage, values, .. } => {
+                self.plain.live.hear(stage, values);
                 if let Some(bar) = self.running.get(stage) {
-                    bar.set_message(words::figures(values, 2));
+                    bar.set_message(self.plain.live.text(stage));
                 }
             }
             event => {

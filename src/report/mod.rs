@@ -3,6 +3,7 @@
 
 pub mod fancy;
 pub mod json;
+pub mod live;
 pub mod plain;
 pub mod words;
 

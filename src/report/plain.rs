@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Write as _, stdout};
 use std::time::{Duration, Instant};
 
+use super::live::{Live, Watched};
 use super::{Look, clean, failure, line, totals, words};
 use crate::graph::{Unmet, gate};
 use crate::run::{Reporter, RunEvent};
@@ -15,6 +16,8 @@ pub struct Plain {
     width: usize,
     busy: BTreeMap<String, Instant>,
     progress: BTreeMap<String, Instant>,
+    watched: Watched,
+    pub(super) live: Live,
     pipeline: String,
 }
 
@@ -23,9 +26,10 @@ const QUIET_FOR: Duration = Duration::from_secs(10);
 
 impl Plain {
     #[must_use]
-    pub fn new(look: Look) -> Self {
+    pub fn new(look: Look, watched: Watched) -> Self {
         let (busy, progress) = (BTreeMap::new(), BTreeMap::new());
-        Self { look, width: 0, busy, progress, pipeline: String::new() }
+        let live = Live::new(watched.clone());
+        Self { look, width: 0, busy, progress, watched, live, pipeline: String::new() }
     }
 
     /// The line for an event; `None` when there is nothing to say.
@@ -48,25 +52,35 @@ impl Plain {
                 })
             }
             RunEvent::StageStarted { stage, reason, attempt, .. } => {
+                self.live.start(stage);
                 let again =
                     if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 let why = look.paint("2", &words::reason(reason));
                 Some(self.row("▸", "36", stage, &format!("{why}{again}")))
             }
             RunEvent::Progress { stage, done, total, unit } => {
+                self.live.progress(stage, *done, *total);
                 let now = Instant::now();
                 let last = self.progress.entry(stage.clone()).or_insert(now);
                 if now.duration_since(*last) < QUIET_FOR {
                     return None;
                 }
                 *last = now;
-                let text = match total {
+                let unit = clean(unit);
+                let mut text = match total {
                     0 => format!("{done} {unit}"),
                     total => format!("{done} of {total} {unit}"),
                 };
+                let live = self.live.text(stage);
+                if !live.is_empty() {
+                    text.push_str(&format!("   {live}"));
+                }
                 Some(self.row(" ", "2", stage, &look.paint("2", &text)))
             }
-            RunEvent::Metric { .. } => None,
+            RunEvent::Metric { stage, values, .. } => {
+                self.live.hear(stage, values);
+                None
+            }
             RunEvent::Note { stage, level, text } => {
                 let mark = if level == "warn" { "!" } else { "·" };
                 let style = if level == "warn" { "33" } else { "2" };
@@ -77,7 +91,8 @@ impl Plain {
                 if *unchanged {
                     text.push_str(", same bytes as before");
                 }
-                let figures = words::figures(summary, 3);
+                let first = self.watched.get(stage).map_or(&[][..], Vec::as_slice);
+                let figures = words::figures(summary, first, 3);
                 if !figures.is_empty() {
                     text = format!("{text}   {}", look.paint("2", &figures));
                 }

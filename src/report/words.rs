@@ -1,6 +1,8 @@
 //! Words for reasons, times and sizes: the same in every screen.
 //! Decides nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::identity::Change;
@@ -144,19 +146,28 @@ pub fn figure(x: f64) -> String {
     }
 }
 
-/// The most telling figures on one line: those with the fewest parts in their names, no bounds of
-/// intervals.
+/// The most telling figures on one line; see [`ranked`].
 #[must_use]
-pub fn figures(values: &std::collections::BTreeMap<String, Option<f64>>, most: usize) -> String {
+pub fn figures(values: &BTreeMap<String, Option<f64>>, first: &[String], most: usize) -> String {
+    let shown = ranked(values, first).into_iter().take(most);
+    shown.map(|(name, x)| format!("{name} {}", figure(x))).collect::<Vec<_>>().join("  ")
+}
+
+/// Figures in the order in which people look at them: those named `first`, then those with the
+/// fewest parts in their names. No bounds of intervals.
+#[must_use]
+pub fn ranked<'a>(
+    values: &'a BTreeMap<String, Option<f64>>,
+    first: &[String],
+) -> Vec<(&'a String, f64)> {
     let mut named: Vec<(&String, f64)> = values
         .iter()
         .filter(|(name, _)| !name.ends_with("_low") && !name.ends_with("_high"))
         .filter_map(|(name, x)| Some((name, (*x)?)))
         .collect();
-    named.sort_by_key(|(name, _)| name.matches('/').count());
-    let shown: Vec<String> =
-        named.iter().take(most).map(|(name, x)| format!("{name} {}", figure(*x))).collect();
-    shown.join("  ")
+    let rank = |name: &String| first.iter().position(|f| f == name).unwrap_or(first.len());
+    named.sort_by_key(|(name, _)| (rank(name), name.matches('/').count()));
+    named
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The journal: `runs/<id>/events.jsonl`, one event a line. Failing to write warns, never fails
 //! the run. Knows nothing of what the events mean.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 
@@ -9,6 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::event::RunEvent;
 use crate::store::Store;
+
+/// Seconds between two lines about the progress of a stage: when it grew by a two-hundredth, and
+/// when not.
+const OFTEN: f64 = 1.0;
+const SELDOM: f64 = 10.0;
+const STEPS: u64 = 200;
 
 /// One line: seconds since the run began, and the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,11 +26,13 @@ pub struct Line {
 }
 
 /// Writer of one run's journal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Journal {
     file: Option<fs::File>,
     /// Lines about reused stages come by the thousand and wait here for the next other one.
     waiting: Vec<u8>,
+    /// Progress as it was last written: when, and how much was done.
+    progress: HashMap<String, (f64, u64)>,
     /// The first error, told once.
     pub error: Option<std::io::Error>,
 }
@@ -32,18 +41,17 @@ impl Journal {
     /// Opens the journal in the run's directory, which it makes.
     #[must_use]
     pub fn create(dir: &Path) -> Self {
+        let mut journal = Self::default();
         match fs::create_dir_all(dir).and_then(|()| fs::File::create(dir.join("events.jsonl"))) {
-            Ok(file) => Self { file: Some(file), waiting: Vec::new(), error: None },
-            Err(e) => Self { file: None, waiting: Vec::new(), error: Some(e) },
+            Ok(file) => journal.file = Some(file),
+            Err(e) => journal.error = Some(e),
         }
+        journal
     }
 
-    /// Appends a line. Progress is left out: it says nothing once it is over.
+    /// Appends a line. Of progress only so much is kept that whoever follows sees it move.
     pub fn write(&mut self, t: f64, event: &RunEvent) {
-        if matches!(event, RunEvent::Progress { .. }) {
-            return;
-        }
-        if self.file.is_none() {
+        if self.file.is_none() || !self.is_news(t, event) {
             return;
         }
         serde_json::to_writer(&mut self.waiting, &Line { t, event: event.clone() })
@@ -52,6 +60,17 @@ impl Journal {
         if !matches!(event, RunEvent::StageReused { .. }) || self.waiting.len() > 64 * 1024 {
             self.flush();
         }
+    }
+
+    fn is_news(&mut self, t: f64, event: &RunEvent) -> bool {
+        let RunEvent::Progress { stage, done, total, .. } = event else { return true };
+        let (last, before) = self.progress.get(stage).copied().unwrap_or((f64::NEG_INFINITY, 0));
+        let grown = done.abs_diff(before) >= (*total / STEPS).max(1);
+        let news = t - last >= OFTEN && grown || t - last >= SELDOM;
+        if news {
+            self.progress.insert(stage.clone(), (t, *done));
+        }
+        news
     }
 
     fn flush(&mut self) {
@@ -114,4 +133,28 @@ pub fn runs(store: &Store) -> Vec<String> {
     // Ids begin with the time.
     names.sort_by(|a, b| b.cmp(a));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_thinned_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::create(dir.path());
+        let total = 4000;
+        let at = |done| RunEvent::Progress { stage: "a".into(), done, total, unit: "x".into() };
+        // A hundred steps a second, for forty seconds; then it stands still.
+        for done in 0..total {
+            journal.write(f64::from(u32::try_from(done).expect("small")) / 100.0, &at(done));
+        }
+        for second in 40..80 {
+            journal.write(f64::from(second), &at(total));
+        }
+        drop(journal);
+        let lines = read(&dir.path().join("events.jsonl")).expect("a journal");
+        let moving = lines.iter().filter(|l| l.t < 40.0).count();
+        assert_eq!((moving, lines.len() - moving), (40, 4));
+    }
 }

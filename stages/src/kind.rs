@@ -28,6 +28,8 @@ pub trait Stage: DeserializeOwned + JsonSchema {
     const SUMMARY: &'static str;
     /// CPU threads when `run.threads` is absent; 0: all.
     const THREADS: u32 = 0;
+    /// Metrics worth watching while it runs, the most telling first.
+    const LIVE: &'static [&'static str] = &[];
 
     fn inputs() -> Vec<InputDoc>;
     fn outputs() -> Vec<OutputDoc>;
@@ -138,6 +140,7 @@ fn describe<S: Stage>() -> KindDoc {
         open_ports: S::open_ports(),
         program: S::program(),
         threads: S::THREADS,
+        live: S::LIVE.iter().map(|name| (*name).to_owned()).collect(),
     }
 }
 

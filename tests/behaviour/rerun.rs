@@ -205,3 +205,29 @@ fn the_ending_of_a_source_says_how_to_read_it_so_it_counts() {
     assert!(said.out.contains("file ending of i txt → csv"), "{}", said.out);
     assert_eq!(space.ran(&["run", "p.yaml"]), "a side");
 }
+
+#[test]
+fn a_stage_that_never_ran_is_priced_by_those_like_it() {
+    let space = Space::empty();
+    let stage = |name: &str, word: &str| {
+        format!(
+            " {name}: {{ kind: command, outputs: {{ o: file }}, command: 'echo {word} > $OUT_o' }}\n"
+        )
+    };
+    space.write("p.yaml", &format!("preflow: 1\nstages:\n{}", stage("a", "x")));
+    space.preflow(&["run", "p.yaml", "-q"]);
+    // Of another pipeline: `a` by its name, `c` by what it does, `b` by nothing.
+    let others = [stage("a", "y"), stage("b", "z"), stage("c", "x")].concat();
+    space.write("q.yaml", &format!("preflow: 1\nstages:\n{others}"));
+    let said = space.preflow(&["plan", "q.yaml", "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    let row = |i: usize| (&plan["stages"][i]["state"], &plan["stages"][i]["estimated_from"]);
+    let known: Vec<_> = (0..3).map(|i| plan["stages"][i]["seconds"].is_number()).collect();
+    assert_eq!(known, [true, false, true], "{}", said.out);
+    assert_eq!(row(0), (&"run".into(), &"others".into()));
+    assert_eq!(row(1), (&"run".into(), &serde_json::Value::Null));
+    // `c` is what `a` of the other pipeline was.
+    assert_eq!(row(2), (&"reuse".into(), &"itself".into()));
+    let said = space.preflow(&["plan", "q.yaml"]);
+    assert!(said.out.contains(" ~") && said.out.contains("? + "), "{}", said.out);
+}

@@ -1,15 +1,12 @@
 //! `preflow sweep plan`: what a sweep costs before it runs.
 
-use std::collections::HashMap;
-
 use clap::Args;
 use serde_json::json;
 
 use super::{Survey, Which};
 use crate::cli::failure::Failure;
-use crate::cli::workspace;
 use crate::cli::{Exit, Global};
-use crate::plan::Verdict;
+use crate::plan::estimate::Estimator;
 use crate::report::{Look, line, words};
 
 #[derive(Debug, Args)]
@@ -35,7 +32,7 @@ struct Row {
 pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let opened = super::open(&args.which, global)?;
     let survey = opened.survey(global, false)?;
-    let rows = rows(&survey, &estimates(&survey, &opened.sweep.pipeline));
+    let rows = rows(&survey);
     let mut out = std::io::stdout().lock();
     if global.json {
         line(&mut out, &as_json(&survey, &rows));
@@ -73,7 +70,9 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-fn rows(survey: &Survey, estimates: &[Option<f64>]) -> Vec<Row> {
+fn rows(survey: &Survey) -> Vec<Row> {
+    let heads = survey.loaded.heads();
+    let estimator = Estimator::new(&survey.loaded.graph, &survey.loaded.store, &heads);
     let mut rows: Vec<Row> = Vec::new();
     for (stage, node) in survey.loaded.graph.stages.iter().enumerate() {
         let made = survey.is_made(stage);
@@ -85,41 +84,12 @@ fn rows(survey: &Survey, estimates: &[Option<f64>]) -> Vec<Row> {
         rows[at].unique += 1;
         rows[at].cached += usize::from(made);
         if !made {
-            rows[at].seconds += estimates[stage].unwrap_or(0.0);
-            rows[at].known &= estimates[stage].is_some();
+            let estimate = estimator.of(stage);
+            rows[at].seconds += estimate.map_or(0.0, |e| e.seconds);
+            rows[at].known &= estimate.is_some();
         }
     }
     rows
-}
-
-/// Seconds that a stage will take: what it took last, else what stages of its name took, in this
-/// sweep or in the pipeline by itself.
-fn estimates(survey: &Survey, pipeline: &str) -> Vec<Option<f64>> {
-    let loaded = &survey.loaded;
-    let seconds = |heads: &crate::store::heads::Heads, name: &str| {
-        let entry = heads.stages.get(name).and_then(|f| loaded.store.entry(f).ok().flatten());
-        entry.map(|e| e.made.seconds)
-    };
-    let heads = loaded.heads();
-    let base = workspace::whereabouts(std::path::Path::new(pipeline));
-    let base = base.map(|(_, _, key)| loaded.store.heads(&key)).unwrap_or_default();
-    let mut by_word: HashMap<&str, Vec<f64>> = HashMap::new();
-    for (stage, verdict) in survey.plan.verdicts.iter().enumerate() {
-        if let Some(Verdict::Hit(entry)) = verdict {
-            let word = loaded.graph.stages[stage].word.as_str();
-            by_word.entry(word).or_default().push(entry.made.seconds);
-        }
-    }
-    #[expect(clippy::cast_precision_loss, reason = "few stages")]
-    let mean = |all: &Vec<f64>| all.iter().sum::<f64>() / all.len() as f64;
-    let nodes = loaded.graph.stages.iter();
-    nodes
-        .map(|node| {
-            seconds(&heads, &node.name)
-                .or_else(|| by_word.get(node.word.as_str()).map(mean))
-                .or_else(|| seconds(&base, &node.word))
-        })
-        .collect()
 }
 
 fn time(row: &Row) -> String {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
-use crate::html::{ReportData, StageState};
+use crate::html::{Progress, ReportData, StageState};
+use crate::report::live::left;
 use crate::run::RunEvent;
 use crate::run::journal::Line;
 
@@ -23,6 +24,8 @@ pub struct Follower {
     offset: u64,
     states: BTreeMap<String, StageState>,
     curves: BTreeMap<String, Curves>,
+    /// First and last word on progress: seconds of the run, units done; and all units.
+    progress: BTreeMap<String, [(f64, u64, u64); 2]>,
     /// Stages that came to an end: what they made is to be read again.
     pub ended: usize,
 }
@@ -47,13 +50,13 @@ impl Follower {
         self.offset += end as u64;
         for line in bytes[..end].split(|b| *b == b'\n') {
             if let Ok(line) = serde_json::from_slice::<Line>(line) {
-                self.hear(line.event);
+                self.hear(line.t, line.event);
             }
         }
         true
     }
 
-    fn hear(&mut self, event: RunEvent) {
+    fn hear(&mut self, t: f64, event: RunEvent) {
         let (stage, state) = match event {
             RunEvent::Metric { stage, step, values } => {
                 let curves = self.curves.entry(stage).or_default();
@@ -65,9 +68,15 @@ impl Follower {
                 }
                 return;
             }
+            RunEvent::Progress { stage, done, total, .. } => {
+                let now = (t, done, total);
+                self.progress.entry(stage).or_insert([now, now])[1] = now;
+                return;
+            }
             RunEvent::StageStarted { stage, .. } => {
                 // A further attempt tells its figures anew.
                 self.curves.remove(&stage);
+                self.progress.remove(&stage);
                 (stage, StageState::Running)
             }
             RunEvent::StageDone { stage, .. } => (stage, StageState::Done),
@@ -87,7 +96,15 @@ impl Follower {
             match self.states.get(&stage.name) {
                 Some(StageState::Running) if alive => {
                     stage.state = StageState::Running;
+                    stage.seconds = None;
                     stage.curves = self.curves.get(&stage.name).cloned().unwrap_or_default();
+                    stage.progress = self.progress.get(&stage.name).and_then(|[first, last]| {
+                        let (since, before, _) = *first;
+                        let (now, done, total) = *last;
+                        let left = left(now - since, before, done, total);
+                        #[expect(clippy::cast_precision_loss, reason = "a share")]
+                        (total > 0).then(|| Progress { share: done as f64 / total as f64, left })
+                    });
                 }
                 Some(state @ (StageState::Failed | StageState::Waiting)) if !made => {
                     stage.state = *state;
@@ -126,8 +143,14 @@ mod tests {
             "{{\"t\":0.1,\"event\":\"stage_started\",\"stage\":\"a\",\"fingerprint\":\"{fingerprint}\",\
              \"attempt\":1,\"reason\":{{\"reason\":\"never_run\"}}}}\n"
         );
+        let progress = |t: u32, done: u32| {
+            format!(
+                "{{\"t\":{t},\"event\":\"progress\",\"stage\":\"a\",\"done\":{done},\"total\":100,\"unit\":\"steps\"}}\n"
+            )
+        };
         let metric = "{\"t\":1,\"event\":\"metric\",\"stage\":\"a\",\"step\":3,\"values\":{\"loss\":0.5,\"x\":null}}\n";
-        std::fs::write(&path, format!("{started}{metric}{{\"t\":2,\"ev")).unwrap();
+        let begun = format!("{started}{metric}{}{}", progress(2, 20), progress(12, 40));
+        std::fs::write(&path, format!("{begun}{{\"t\":2,\"ev")).unwrap();
         assert!(follower.read());
         assert!(!follower.read(), "half a line is none");
         let stage = |name: &str| StageReport { name: name.into(), ..StageReport::default() };
@@ -139,11 +162,14 @@ mod tests {
         };
         let curves = Curves::from([("loss".to_owned(), vec![(3.0, 0.5)])]);
         assert_eq!(shown(&follower, true), (StageState::Running, curves, StageState::NotRun));
+        let mut data = ReportData { stages: vec![stage("a")], ..ReportData::default() };
+        follower.apply(&mut data, true);
+        assert_eq!(data.stages[0].progress, Some(Progress { share: 0.4, left: Some(30.0) }));
         // A run that was killed says nothing of its end.
         assert_eq!(shown(&follower, false).0, StageState::NotRun);
         let failed = "{\"t\":3,\"event\":\"stage_failed\",\"stage\":\"a\",\"outcome\":{\"outcome\":\"cancelled\"},\
                       \"retrying\":false,\"log\":\"\",\"task\":\"\",\"storage\":false}\n";
-        std::fs::write(&path, format!("{started}{metric}{failed}")).unwrap();
+        std::fs::write(&path, format!("{begun}{failed}")).unwrap();
         assert!(follower.read());
         assert_eq!(shown(&follower, false).0, StageState::Failed);
     }

@@ -131,6 +131,7 @@ impl Stage for Dpo {
     const VERSION: u32 = 1;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
+    const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![

@@ -62,6 +62,7 @@ impl Stage for Grpo {
     const VERSION: u32 = 1;
     const SUMMARY: &'static str =
         "improve a policy against a reward by group relative advantages, without a critic";
+    const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         on_policy_inputs("scores responses")

@@ -81,6 +81,7 @@ impl Stage for Ppo {
     const NAME: &'static str = "ppo";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
+    const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         on_policy_inputs("scores responses; also how the critic starts")

@@ -141,6 +141,7 @@ impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "train a language model from scratch on text";
+    const LIVE: &'static [&'static str] = &["train/loss", "eval/loss"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![

@@ -83,6 +83,7 @@ impl Stage for Reinforce {
     const VERSION: u32 = 1;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
+    const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         let verdicts = &["dataset/labels", "dataset/prompt_completion"];

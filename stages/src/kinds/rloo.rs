@@ -41,6 +41,7 @@ impl Stage for Rloo {
     const VERSION: u32 = 1;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
+    const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         on_policy_inputs("scores responses")

@@ -90,6 +90,7 @@ impl Stage for Sft {
     const NAME: &'static str = "sft";
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
+    const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {
         let rows = &["dataset/prompt_completion", "dataset/messages"];

@@ -129,6 +129,7 @@ impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
+    const LIVE: &'static [&'static str] = &["eval/accuracy", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![
