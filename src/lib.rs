@@ -21,6 +21,7 @@ pub mod lock;
 pub mod pipeline;
 pub mod plan;
 pub mod protocol;
+pub mod remote;
 pub mod report;
 pub mod run;
 pub mod store;

@@ -1,11 +1,15 @@
-//! The workspace file, `preflow.yaml`: what holds for all pipelines below it. So far the workers
-//! that a team adds. Does not know which kinds they offer.
+//! The workspace file, `preflow.yaml`: what holds for all pipelines below it. The workers that a
+//! team adds, and where it shares what was made. Does not know which kinds workers offer, or
+//! whether anything answers there.
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::pipeline::{Document, Key, Node, NodeValue, expected, is_name, unknown_key};
+use crate::pipeline::{Document, Key, Node, NodeValue, expected, is_name, place, unknown_key};
 
 /// What it may say.
-const KEYS: [&str; 2] = ["preflow-workspace", "workers"];
+const KEYS: [&str; 3] = ["preflow-workspace", "workers", "remote"];
+
+/// What `remote:` may say.
+const REMOTE_KEYS: [&str; 5] = ["url", "mode", "endpoint", "region", "required"];
 
 /// Its name.
 pub const FILE: &str = "preflow.yaml";
@@ -14,6 +18,20 @@ pub const FILE: &str = "preflow.yaml";
 #[derive(Debug, Clone, Default)]
 pub struct Workspace {
     pub workers: Vec<Worker>,
+    pub remote: Option<Remote>,
+}
+
+/// Where artifacts are shared, as it is written.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub url: String,
+    /// Where the url stands.
+    pub span: Span,
+    /// `mode: read-only`.
+    pub read_only: bool,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub required: bool,
 }
 
 /// A program that offers kinds.
@@ -53,6 +71,8 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
                     workspace.workers.extend(worker(name, node, &mut problems));
                 }
             }
+            ("remote", NodeValue::Null) => {}
+            ("remote", _) => workspace.remote = remote(node, &mut problems),
             ("workers", _) => problems.push(expected("`workers`", "a map of workers", node)),
             _ => problems.push(
                 unknown_key(&key.name, "a workspace file", &key.span, &KEYS)
@@ -67,6 +87,72 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
         );
     }
     if problems.is_empty() { Ok(workspace) } else { Err(problems) }
+}
+
+fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Remote> {
+    let form = "remote: { url: s3://BUCKET/PREFIX }";
+    let Some(entries) = node.as_map() else {
+        problems.push(expected("`remote`", "a map", node).help(form));
+        return None;
+    };
+    let mut url = None;
+    let (mut endpoint, mut region) = (None, None);
+    let (mut read_only, mut required) = (false, false);
+    for (key, value) in entries {
+        let text = |what: &str, problems: &mut Vec<Diagnostic>| {
+            let text = value.as_str().filter(|text| !text.is_empty());
+            if text.is_none() {
+                problems.push(expected(what, "a text", value).help(form));
+            }
+            text.map(str::to_owned)
+        };
+        match (key.name.as_str(), &value.value) {
+            ("url", _) => {
+                url = text("`url`", problems).map(|text| (text, value.span.clone()));
+                if url.is_none() {
+                    return None;
+                }
+            }
+            ("endpoint", _) => {
+                endpoint = text("`endpoint`", problems);
+                check_endpoint(endpoint.as_deref(), value, problems);
+            }
+            ("region", _) => region = text("`region`", problems),
+            ("mode", NodeValue::String(mode)) if mode == "read-only" => read_only = true,
+            ("mode", NodeValue::String(mode)) if mode == "read-write" => read_only = false,
+            ("mode", _) => problems.push(
+                expected("`mode`", "`read-write` or `read-only`", value)
+                    .help("read-only: take what is there, send nothing"),
+            ),
+            ("required", NodeValue::Bool(yes)) => required = *yes,
+            ("required", _) => problems.push(expected("`required`", "true or false", value)),
+            _ => problems.push(
+                unknown_key(&key.name, "`remote`", &key.span, &REMOTE_KEYS)
+                    .help(format!("it has {}", REMOTE_KEYS.join(", "))),
+            ),
+        }
+    }
+    let Some((url, span)) = url else {
+        let problem = Diagnostic::new("`remote` has no `url`", Some(node.span.clone()));
+        problems.push(problem.help(form));
+        return None;
+    };
+    Some(Remote { url, span, read_only, endpoint, region, required })
+}
+
+/// An address of a service, and nothing else: no path, and above all no password.
+fn check_endpoint(endpoint: Option<&str>, node: &Node, problems: &mut Vec<Diagnostic>) {
+    let Some(endpoint) = endpoint else { return };
+    let rest = ["https://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+    let host = rest.map(|rest| rest.trim_end_matches('/'));
+    if host.is_none_or(|host| host.is_empty() || host.contains(['@', '?', '#', ' '])) {
+        // Without the line itself: it may hold a password.
+        let at = place(&node.span);
+        let text = format!("{at}: `endpoint` must be the address of an S3-compatible service");
+        problems.push(Diagnostic::new(text, None).help(
+            "endpoint: https://HOST:PORT; credentials come from the environment, never from a file",
+        ));
+    }
 }
 
 fn worker(name: &Key, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Worker> {

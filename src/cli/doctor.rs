@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{Exit, Global, print, run, workspace};
+use super::{Exit, Global, print, remote, run, workspace};
 use crate::catalog::Catalog;
 use crate::exec::describe::describe;
 use crate::exec::git;
@@ -43,7 +43,7 @@ enum Health {
 pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
     let store = workspace::open_store(global, &root)?;
-    let findings = [
+    let mut findings = vec![
         worker(&root),
         workers(&root, &store),
         disk(&store),
@@ -52,6 +52,7 @@ pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failu
         health(&store),
         threads(),
     ];
+    findings.extend(shared(global, &root));
     let bad = findings.iter().any(|f| f.health == Health::Bad);
     let exit = if bad { Exit::Usage } else { Exit::Done };
     if global.json {
@@ -214,6 +215,27 @@ fn health(store: &Store) -> Finding {
             "`preflow verify --repair`; their stages run again when they are needed",
         ),
     }
+}
+
+/// The remote, where one is configured: it answers.
+fn shared(global: &Global, root: &Path) -> Option<Finding> {
+    let opened = match workspace::remote(global, root) {
+        Ok(None) => return None,
+        Ok(Some(opened)) => remote::ask(&opened).map(|()| opened),
+        Err(failure) => Err(failure),
+    };
+    Some(match opened {
+        Ok(opened) => {
+            let mode = if opened.is_writable() { "read-write" } else { "read-only" };
+            finding("remote", Health::Good, format!("{} answers, {mode}", opened.url()), "")
+        }
+        Err(failure) => {
+            let text = super::render::failure(&failure, Look::default());
+            let first = text.lines().next().unwrap_or_default();
+            let text = first.trim_start_matches("error: ").to_owned();
+            finding("remote", Health::Bad, text, &failure.remedy().unwrap_or_default())
+        }
+    })
 }
 
 fn threads() -> Finding {

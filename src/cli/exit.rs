@@ -8,13 +8,13 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: everything asked for is there.
     Done,
-    /// 1: a stage failed.
+    /// 1: a stage failed, or something that was asked for is not there.
     StageFailed,
     /// 2: a file or the command line is wrong.
     Usage,
     /// 3: people must act first, or a gate is not met.
     Waiting,
-    /// 4: the store is damaged or cannot be used.
+    /// 4: the store is damaged, or it or the remote cannot be used.
     Store,
     /// 70: a bug in preflow.
     Bug,

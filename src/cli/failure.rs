@@ -3,6 +3,7 @@
 use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::plan::UnknownStage;
+use crate::remote::RemoteError;
 use crate::run::RunError;
 use crate::store::StoreError;
 
@@ -15,6 +16,8 @@ pub enum Failure {
     Usage { message: String, help: Option<String> },
     /// The disk, the store.
     Store(StoreError),
+    /// The place that the team shares.
+    Remote(RemoteError),
 }
 
 impl Failure {
@@ -35,6 +38,7 @@ impl Failure {
         match self {
             Self::Store(e) if e.is_storage() => Exit::Store,
             Self::Store(StoreError::Io(_)) => Exit::Store,
+            Self::Remote(e) if !e.is_usage() => Exit::Store,
             _ => Exit::Usage,
         }
     }
@@ -44,6 +48,7 @@ impl Failure {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Usage { help, .. } => help.clone(),
+            Self::Remote(e) => e.help().map(str::to_owned),
             Self::Store(StoreError::ReadOnly { .. }) => Some(
                 "make it writable, free space, or choose another place with --cache; what is \
                  stored there already can be used as it is"
@@ -69,6 +74,15 @@ impl From<Vec<Diagnostic>> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Store(error) => Self::Store(error),
+            other => Self::Remote(other),
+        }
     }
 }
 

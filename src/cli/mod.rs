@@ -18,6 +18,9 @@ pub mod logs;
 pub mod metrics;
 mod perform;
 pub mod plan;
+mod pull;
+mod push;
+mod remote;
 pub mod render;
 pub mod report;
 mod rerun;
@@ -66,6 +69,13 @@ pub struct Global {
     /// The store [default: `cache` in the workspace]
     #[arg(long, global = true, value_name = "DIR", env = "PREFLOW_CACHE")]
     pub cache: Option<std::path::PathBuf>,
+    /// Where a team shares what was made: s3://BUCKET/PREFIX, a folder, or `none`
+    /// [default: what preflow.yaml says]
+    #[arg(long, global = true, value_name = "URL", env = "PREFLOW_REMOTE")]
+    pub remote: Option<String>,
+    /// What may be done there: read-write or read-only
+    #[arg(long, global = true, hide = true, value_name = "MODE", env = "PREFLOW_REMOTE_MODE")]
+    pub remote_mode: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -103,6 +113,10 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     /// Find what made a file, back to its votes and data
     Trace(trace::TraceArgs),
+    /// Send what is made to the place that the team shares
+    Push(push::PushArgs),
+    /// Fetch what a pipeline needs from the place that the team shares
+    Pull(pull::PullArgs),
     /// Write, check or merge the lock file: what each stage is and what it made
     Lock(lock::LockArgs),
     /// Show what a stage's last attempt said
@@ -179,6 +193,8 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Runs(args) => runs::runs(args, global),
         Verb::Diff(args) => diff::diff(args, global, look),
         Verb::Trace(args) => trace::trace(args, global, look),
+        Verb::Push(args) => push::push(args, global, look),
+        Verb::Pull(args) => pull::pull(args, global, look),
         Verb::Lock(args) => lock::lock(args, global, look),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => check::run(args, global),

@@ -50,6 +50,7 @@ pub fn failure(failure: &Failure, look: Look) -> String {
         Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
         Failure::Usage { message, .. } => message.clone(),
         Failure::Store(error) => error.to_string(),
+        Failure::Remote(error) => error.to_string(),
     };
     let mut text = format!("{} {}\n", look.paint("1;31", "error:"), clean(&message));
     if let Some(help) = failure.remedy() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Global;
 use super::failure::Failure;
+pub use super::remote::open as remote;
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::exec::describe::describe;

@@ -26,8 +26,8 @@ pub struct Garbage {
 }
 
 impl Store {
-    /// Finds what is neither in `keep`, nor needed by an entry in `keep`, nor younger than
-    /// `grace`. `old_runs`: names under `runs/` that may go.
+    /// Finds what is neither in `keep` or waiting to be sent, nor needed by such an entry, nor
+    /// younger than `grace`. `old_runs`: names under `runs/` that may go.
     ///
     /// # Errors
     /// [`StoreError::Doubt`] when there are entries but no roots, or an entry is unreadable.
@@ -48,12 +48,14 @@ impl Store {
                 "no pipeline and no run needs anything in this store, which cannot be right".into(),
             ));
         }
+        let waiting: BTreeSet<Fingerprint> = self.queued_uploads()?.into_iter().collect();
         let mut needed = BTreeSet::new();
         // Inputs that no entry made: what sources amounted to when they were read.
         let (mut read, mut made_by_garbage) = (BTreeSet::new(), BTreeSet::new());
         for fingerprint in all {
             let meta = fs::metadata(self.entry_path(&fingerprint))?;
-            if keep.contains(&fingerprint) || meta.modified()? >= border {
+            let wanted = keep.contains(&fingerprint) || waiting.contains(&fingerprint);
+            if wanted || meta.modified()? >= border {
                 let entry = self.entry(&fingerprint)?;
                 needed.extend(entry.iter().flat_map(|e| e.outputs.values().map(|o| o.digest)));
                 read.extend(entry.iter().flat_map(|e| e.identity.input_digests()));

@@ -6,12 +6,15 @@
 //! | `objects-v1/aa/<digest>` | artifacts, read-only: a file, or a directory |
 //! | `entries-v1/aa/<fingerprint>.json` | one [`Entry`] each; on disk implies its objects are |
 //! | `scratch-v1/<fingerprint>.*` | lock, outputs and work of a stage being made |
+//! | `scratch-v1/fetch-<digest>.part` | files on their way from elsewhere |
+//! | `uploads-v1/<fingerprint>` | entries that wait to be sent elsewhere |
 //! | `quarantine/` | damaged objects, kept for diagnosis |
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
 //! | `memo-v1.json` | digests by (dev, inode, size, mtime, ctime): derived, may be deleted |
 
+pub mod arrive;
 pub mod digest;
 pub mod entry;
 pub mod gc;

@@ -76,7 +76,7 @@ impl Store {
 
     /// Links a finished output to its name. An object that is there already is trusted only after
     /// reading it; a damaged one is moved aside.
-    fn place_object(&self, from: &Path, output: &EntryOutput) -> Result<(), StoreError> {
+    pub(super) fn place_object(&self, from: &Path, output: &EntryOutput) -> Result<(), StoreError> {
         let to = self.object_path(&output.digest);
         match self.check(output, true)? {
             Health::Good => return Ok(()),

@@ -100,7 +100,7 @@ impl Store {
 }
 
 /// `base.what`.
-fn beside(base: &Path, what: &str) -> PathBuf {
+pub(super) fn beside(base: &Path, what: &str) -> PathBuf {
     let mut name = base.as_os_str().to_owned();
     name.push(".");
     name.push(what);
@@ -119,7 +119,7 @@ pub(super) fn remove(path: &Path) {
 
 /// Makes and locks a file. `None`: someone else holds it. The holder removes the file when it is
 /// done, so a lock counts only while its path still leads to the locked file.
-fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
+pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
     loop {
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
         let file = file.into_parts().0;
@@ -274,6 +274,6 @@ fn hash_output(port: &str, path: &Path) -> Result<EntryOutput, StoreError> {
     Ok(EntryOutput { digest: tree_digest(&files), bytes, tree: Some(files) })
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
     Ok(fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }

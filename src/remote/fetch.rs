@@ -1,0 +1,353 @@
+//! Down: an entry and the files it names, in parallel, going on where an earlier try was cut off.
+//! Believes nothing that does not hash to its name. Does not know who wants the entry.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+
+use super::error::RemoteError;
+use super::place::{REQUESTS, Read, Remote};
+use super::record::{LONGEST, Record};
+use super::{Fetched, Progress};
+use crate::identity::{Digest, Fingerprint};
+use crate::store::arrive::{Arrival, ArrivalLock};
+use crate::store::{Entry, EntryOutput, Health, Store, StoreError};
+
+/// Bytes of one request. What a killed transfer loses is at most this times the requests.
+pub(super) const RANGE: u64 = 4 << 20;
+
+/// How often a lock that another process holds is tried.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// A file on its way: what has come, and its hash so far.
+struct Part {
+    file: File,
+    hash: Sha256,
+    length: u64,
+    path: PathBuf,
+}
+
+impl Remote {
+    /// Brings an entry and all its files. `None`: it is not there, or not whole. Where the store
+    /// holds it by now, nothing is moved.
+    ///
+    /// # Errors
+    /// The remote fails or lies, the disk is full or failing.
+    pub async fn fetch(
+        &self,
+        store: &Arc<Store>,
+        fingerprint: &Fingerprint,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
+        self.fetch_expecting(store, fingerprint, None, progress).await
+    }
+
+    /// The same, of an entry whose outputs are known.
+    ///
+    /// # Errors
+    /// Also where the remote's entry made other outputs.
+    pub async fn fetch_expecting(
+        &self,
+        store: &Arc<Store>,
+        fingerprint: &Fingerprint,
+        expected: Option<&BTreeMap<String, Digest>>,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
+        let inner = &self.0;
+        let key = inner.entry_key(fingerprint);
+        let Some(bytes) = inner.get(&key, LONGEST).await? else { return Ok(None) };
+        let record = Record::read(&bytes, fingerprint)
+            .map_err(|reason| RemoteError::Record { fingerprint: *fingerprint, reason })?;
+        drop(bytes);
+        let made = |port: &String| record.entry.outputs.get(port).map(|output| output.digest);
+        let other = |(port, digest): (&String, &Digest)| made(port) != Some(*digest);
+        if let Some(expected) = expected
+            && (expected.len() != record.entry.outputs.len() || expected.iter().any(other))
+        {
+            return Err(RemoteError::OtherBytes {
+                what: format!("entry {}", fingerprint.short()),
+                reason: "its outputs are not those of the lock file".to_owned(),
+            });
+        }
+        blocking(store, |store| Ok(store.prepare_for_writing()?)).await?;
+        let _lock = locked(store, fingerprint.hex()).await?;
+        let wanted = *fingerprint;
+        let there = blocking(store, move |store| sound(store, &wanted)).await?;
+        if let Some(entry) = there {
+            return Ok(Some((entry, Fetched::default())));
+        }
+        self.bring_all(store, record, progress).await
+    }
+
+    async fn bring_all(
+        &self,
+        store: &Arc<Store>,
+        record: Record,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
+        let record = Arc::new(record);
+        let known = Arc::clone(&record);
+        let missing = blocking(store, move |store| missing(store, &known)).await?;
+        progress.expect(missing.values().sum());
+        let folder = blocking(store, |store| Ok(store.arrival_folder()?)).await?;
+        let place = folder.path().to_owned();
+        let mut brought = stream::iter(missing.clone())
+            .map(|(digest, size)| self.bring(store, digest, size, &place, progress))
+            .buffer_unordered(REQUESTS);
+        let mut fetched = Fetched::default();
+        let mut files = BTreeMap::new();
+        while let Some(came) = brought.try_next().await? {
+            let Some((digest, path, bytes)) = came else { return Ok(None) };
+            fetched.files += 1;
+            fetched.bytes += bytes;
+            files.insert(digest, path);
+        }
+        drop(brought);
+        let needed = missing.values().sum();
+        let arrival = Arrival {
+            entry: record.entry.clone(),
+            inputs: record.inputs.iter().map(|input| (input.digest, input.size)).collect(),
+            files,
+        };
+        let entry = blocking(store, move |store| {
+            let entry =
+                store.arrive(&arrival, folder.path()).map_err(|e| full(store, needed, e))?;
+            arrival.files.keys().for_each(|digest| store.forget_part(digest));
+            Ok(entry)
+        })
+        .await?;
+        Ok(Some((entry, fetched)))
+    }
+
+    /// Brings one file into the folder. `None`: it is not there.
+    async fn bring(
+        &self,
+        store: &Arc<Store>,
+        digest: Digest,
+        size: u64,
+        folder: &Path,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<(Digest, PathBuf, u64)>, RemoteError> {
+        let _lock = locked(store, digest.hex()).await?;
+        let mut moved = 0;
+        loop {
+            let path = store.part_path(&digest);
+            let part =
+                blocking(store, move |_| Ok(Part::open(path, size).map_err(StoreError::from)?))
+                    .await?;
+            let begun = part.length;
+            if moved == 0 {
+                progress.moved(begun);
+            }
+            let Some(part) = self.transfer(store, part, digest, size, progress).await? else {
+                return Ok(None);
+            };
+            moved += part.length - begun;
+            let to = folder.join(digest.hex());
+            let placed = to.clone();
+            let whole = blocking(store, move |_| {
+                Ok(part.finish(&digest, &placed).map_err(StoreError::from)?)
+            });
+            if whole.await? {
+                progress.file_done();
+                return Ok(Some((digest, to, moved)));
+            }
+            if begun == 0 {
+                return Err(RemoteError::OtherBytes {
+                    what: format!("file {}", digest.short()),
+                    reason: "they do not hash to its name".to_owned(),
+                });
+            }
+            // What an earlier try left was not what it seemed: once more from the start.
+        }
+    }
+
+    /// Appends what is missing, in order; requests run ahead of the writing.
+    async fn transfer(
+        &self,
+        store: &Arc<Store>,
+        mut part: Part,
+        digest: Digest,
+        size: u64,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<Part>, RemoteError> {
+        let inner = &self.0;
+        let key = inner.file_key(&digest);
+        let starts = (part.length..size).step_by(usize::try_from(RANGE).unwrap_or(usize::MAX));
+        let ranges = starts.map(|start| start..(start + RANGE).min(size));
+        let answers = stream::iter(ranges)
+            // Permits are taken in order, so the first range is never kept waiting by later ones.
+            .then(|range| async {
+                let permit = Arc::clone(&inner.requests).acquire_owned().await;
+                (range, permit.expect("invariant: never closed"))
+            })
+            .map(|(range, permit)| {
+                let key = &key;
+                async move {
+                    let asked = (size > RANGE).then(|| range.clone());
+                    let read = inner.read(key, asked, range.end - range.start).await?;
+                    Ok::<_, RemoteError>((range, read, permit))
+                }
+            })
+            .buffered(REQUESTS);
+        let mut answers = std::pin::pin!(answers);
+        while let Some((range, read, _permit)) = answers.try_next().await? {
+            let Some(Read { bytes, size: whole, cut }) = read else { return Ok(None) };
+            let expected = range.end - range.start;
+            let short = (bytes.len() as u64) < expected;
+            if whole == size || cut.is_some() {
+                let count = bytes.len() as u64;
+                part = blocking(store, move |store| {
+                    let needed = size - part.length;
+                    part.append(&bytes).map_err(|e| full(store, needed, e.into()))
+                })
+                .await?;
+                progress.moved(count);
+            }
+            if let Some(error) = cut {
+                return Err(error);
+            }
+            if whole != size || short {
+                return Err(RemoteError::OtherBytes {
+                    what: format!("file {}", digest.short()),
+                    reason: format!("it has {whole} bytes there, not {size}"),
+                });
+            }
+        }
+        Ok(Some(part))
+    }
+}
+
+impl Part {
+    /// Opens what an earlier try left, and hashes it again.
+    fn open(path: PathBuf, size: u64) -> io::Result<Self> {
+        let mut file = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)?
+            .into_parts()
+            .0;
+        let mut hash = Sha256::new();
+        let mut length = file.metadata()?.len();
+        if length > size {
+            file.set_len(0)?;
+            length = 0;
+        }
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => hash.update(&buffer[..n]),
+            }
+        }
+        file.seek(SeekFrom::Start(length))?;
+        Ok(Self { file, hash, length, path })
+    }
+
+    fn append(mut self, bytes: &Bytes) -> io::Result<Self> {
+        let named = |e: io::Error| {
+            io::Error::new(e.kind(), format!("write `{}`: {e}", self.path.display()))
+        };
+        if let Err(e) = self.file.write_all(bytes) {
+            // A torn end would be hashed again as if it had come.
+            let _ = self.file.set_len(self.length);
+            return Err(named(e));
+        }
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(self)
+    }
+
+    /// Gives the file a second name in the folder if it is what it should be; else removes it.
+    fn finish(self, digest: &Digest, to: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if Digest::from_raw(self.hash.finalize().into()) != *digest {
+            fs_err::remove_file(&self.path)?;
+            return Ok(false);
+        }
+        fs_err::hard_link(&self.path, to)?;
+        fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o444))?;
+        Ok(true)
+    }
+}
+
+/// The entry, where the store holds it and all it made.
+fn sound(store: &Store, fingerprint: &Fingerprint) -> Result<Option<Entry>, RemoteError> {
+    match store.entry(fingerprint) {
+        Ok(Some(entry)) if store.health(&entry)?.is_none() => Ok(Some(entry)),
+        _ => Ok(None),
+    }
+}
+
+/// Files that the store does not hold, with their sizes; enough space for them is there.
+fn missing(store: &Store, record: &Record) -> Result<BTreeMap<Digest, u64>, RemoteError> {
+    let mut missing = BTreeMap::new();
+    let mut want = |digest: Digest, size: u64| -> Result<(), StoreError> {
+        let alone = EntryOutput { digest, bytes: size, tree: None };
+        if size > 0 && store.check(&alone, false)? != Health::Good {
+            missing.insert(digest, size);
+        }
+        Ok(())
+    };
+    for output in record.entry.outputs.values() {
+        match &output.tree {
+            None => want(output.digest, output.bytes)?,
+            Some(_) if store.check(output, false)? == Health::Good => {}
+            Some(files) => files.iter().try_for_each(|file| want(file.digest, file.size))?,
+        }
+    }
+    record.inputs.iter().try_for_each(|input| want(input.digest, input.size))?;
+    let here =
+        |digest: &Digest| std::fs::metadata(store.part_path(digest)).map_or(0, |meta| meta.len());
+    let needed = missing.iter().map(|(digest, size)| size.saturating_sub(here(digest))).sum();
+    match store.free_bytes() {
+        Some(free) if free < needed => {
+            Err(RemoteError::Space { path: store.root().to_owned(), needed, free })
+        }
+        _ => Ok(missing),
+    }
+}
+
+/// A full disk in its own words.
+pub(super) fn full(store: &Store, needed: u64, error: StoreError) -> RemoteError {
+    match &error {
+        StoreError::Io(e)
+            if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            let free = store.free_bytes().unwrap_or(0);
+            RemoteError::Space { path: store.root().to_owned(), needed, free }
+        }
+        _ => error.into(),
+    }
+}
+
+/// Takes the right to bring something, when whoever has it is done.
+async fn locked(store: &Arc<Store>, what: String) -> Result<ArrivalLock, RemoteError> {
+    loop {
+        let name = what.clone();
+        let lock = blocking(store, move |store| Ok(store.arrival_lock(&name)?)).await?;
+        match lock {
+            Some(lock) => return Ok(lock),
+            None => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Work on the disk, aside.
+pub(super) async fn blocking<T: Send + 'static>(
+    store: &Arc<Store>,
+    work: impl FnOnce(&Store) -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    let store = Arc::clone(store);
+    let done = tokio::task::spawn_blocking(move || work(&store)).await;
+    done.expect("invariant: work on the disk does not panic")
+}

@@ -1,0 +1,1 @@
+//! Tests of records and places: what is refused before anybody is asked.
