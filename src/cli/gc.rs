@@ -89,6 +89,7 @@ fn roots_of_runs(
             Some(at) if at < border => old.push(run),
             _ => keep.extend(lines.iter().filter_map(|l| match &l.event {
                 RunEvent::StageReused { fingerprint, .. }
+                | RunEvent::StageFetched { fingerprint, .. }
                 | RunEvent::StageStarted { fingerprint, .. } => Some(*fingerprint),
                 _ => None,
             })),

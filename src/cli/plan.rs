@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::label;
+use super::remote;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::gate;
@@ -133,6 +134,11 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
         line(&mut out, &format!(" {:<width$}  {state}  {:<why$}  {est:>6}", row.stage, row.why));
     }
     line(&mut out, &last_line(&rows));
+    let runs = rows.iter().any(|r| r.state == "run");
+    if let Some(config) = remote::config(pipeline, &loaded.root)?.filter(|_| runs) {
+        let text = format!(" of that, what {} holds is fetched, not made", config.site);
+        line(&mut out, &look.paint("2", &text));
+    }
     Ok(Exit::Done)
 }
 

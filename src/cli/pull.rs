@@ -96,6 +96,14 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
         return Ok(interrupted(&format!("pull {}", file.display()), look));
     };
     loaded.store.save_memo();
+    // What never ran here is compared with what was fetched: reasons and estimates follow from it.
+    let mut heads = loaded.heads();
+    for (name, (fingerprint, outcome)) in &done {
+        if let (Some(fingerprint), Outcome::Fetched(_) | Outcome::Here) = (fingerprint, outcome) {
+            heads.stages.entry(name.clone()).or_insert(*fingerprint);
+        }
+    }
+    loaded.store.save_heads(&heads)?;
     Ok(tell(&file, &remote, &done, global))
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::label::{Asking, Page};
-use super::lock;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
+use super::{lock, remote};
 use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
 use crate::plan::Selection;
@@ -149,6 +149,7 @@ pub fn execute(
         executor: &executor,
         people,
         locked,
+        remote: remote::config(global, &loaded.root)?,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();

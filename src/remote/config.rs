@@ -2,7 +2,7 @@
 //! Does not know the file or the variables that say so.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// May entries be sent?
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Site {
                 return Err(bad("no folder can be called so".to_owned()));
             }
             let path = base.join(text);
-            return Ok(Self::Folder(std::path::absolute(&path).unwrap_or(path)));
+            return Ok(Self::folder(&std::path::absolute(&path).unwrap_or(path)));
         };
         if rest.split('/').next().is_some_and(|host| host.contains('@')) || rest.contains('?') {
             return Err(BadSite {
@@ -82,10 +82,25 @@ impl Site {
         }
         match scheme {
             "s3" => s3(rest).ok_or_else(|| bad("this names no bucket".to_owned())),
-            "file" if rest.starts_with('/') => Ok(Self::Folder(PathBuf::from(rest))),
+            "file" if rest.starts_with('/') => Ok(Self::folder(Path::new(rest))),
             "file" => Err(bad("`file://` is followed by an absolute path".to_owned())),
             other => Err(bad(format!("remotes of kind `{}` are not known", other.escape_debug()))),
         }
+    }
+
+    /// An absolute folder without `.` and `..`, which no key can hold.
+    fn folder(path: &Path) -> Self {
+        let mut plain = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::ParentDir => {
+                    plain.pop();
+                }
+                Component::CurDir => {}
+                part => plain.push(part),
+            }
+        }
+        Self::Folder(plain)
     }
 }
 
@@ -117,5 +132,20 @@ impl Config {
     #[must_use]
     pub fn at(site: Site) -> Self {
         Self { site, mode: Mode::default(), endpoint: None, region: None, required: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_counted_from_the_workspace() {
+        let folder = |text: &str| Site::parse(text, Path::new("/work/space")).map_err(|e| e.reason);
+        let at = |path: &str| Ok(Site::Folder(PathBuf::from(path)));
+        assert_eq!(folder("shared"), at("/work/space/shared"));
+        assert_eq!(folder("../a/./b/../c"), at("/work/a/c"));
+        assert_eq!(folder("file:///x/../y"), at("/y"));
+        assert_eq!(folder("/../../z"), at("/z"));
     }
 }

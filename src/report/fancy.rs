@@ -10,6 +10,9 @@ use super::plain::Plain;
 use super::{Look, words};
 use crate::run::{Reporter, RunEvent};
 
+/// Name of the bar of what goes to the remote.
+const SENDING: &str = "↑ remote";
+
 /// Bars on standard error, lines above them.
 pub struct Fancy {
     plain: Plain,
@@ -74,12 +77,33 @@ impl Reporter for Fancy {
                     bar.set_message(words::reason(reason));
                 }
             }
-            RunEvent::Progress { stage, done, total, .. } => {
+            RunEvent::Fetching { stage } => {
+                if !self.running.contains_key(stage) {
+                    self.start(stage);
+                    self.plain.live.start(stage);
+                    if let Some(bar) = self.running.get(stage) {
+                        bar.set_message("from the remote");
+                    }
+                }
+            }
+            RunEvent::Sending { done, total, .. } => {
+                if !self.running.contains_key(SENDING) {
+                    self.start(SENDING);
+                }
+                let (stage, unit) = (SENDING.to_owned(), "bytes".to_owned());
+                let (done, total) = (*done, *total);
+                self.event(&RunEvent::Progress { stage, done, total, unit });
+            }
+            RunEvent::Progress { stage, done, total, unit } => {
                 let Some(bar) = self.running.get(stage) else { return };
                 if bar.length() != Some(*total) && *total > 0 {
+                    let count = match unit.as_str() {
+                        "bytes" => "{binary_bytes}/{binary_total_bytes}",
+                        _ => "{pos}/{len}",
+                    };
                     let template = format!(
                         " {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{bar:10.cyan/dim}} \
-                         {{pos}}/{{len}}  {{wide_msg:.dim}}",
+                         {count}  {{wide_msg:.dim}}",
                         self.width
                     );
                     bar.set_style(style(&template));
@@ -102,7 +126,10 @@ impl Reporter for Fancy {
                 match event {
                     RunEvent::StageDone { stage, .. }
                     | RunEvent::StageFailed { stage, .. }
+                    | RunEvent::StageFetched { stage, .. }
+                    | RunEvent::RemoteTrouble { stage: Some(stage), .. }
                     | RunEvent::StageWaiting { stage, .. } => self.stop(stage),
+                    RunEvent::Sent { .. } => self.stop(SENDING),
                     RunEvent::RunEnded { .. } => {
                         for (_, bar) in std::mem::take(&mut self.running) {
                             bar.finish_and_clear();

@@ -32,8 +32,8 @@ impl Look {
 
 /// Said even when asked to be quiet.
 fn is_loud(event: &RunEvent) -> bool {
-    use RunEvent::{GateUnmet, RunEnded, StageFailed};
-    matches!(event, StageFailed { .. } | RunEnded { .. } | GateUnmet { .. })
+    use RunEvent::{GateUnmet, RemoteTrouble, RunEnded, StageFailed};
+    matches!(event, StageFailed { .. } | RunEnded { .. } | GateUnmet { .. } | RemoteTrouble { .. })
 }
 
 /// Writes a line, ignoring a reader that went away.
@@ -97,6 +97,7 @@ pub fn totals(totals: &Totals) -> String {
     let parts = [
         (totals.done, "done"),
         (totals.reused, "reused"),
+        (totals.fetched, "fetched"),
         (totals.failed, "failed"),
         (totals.waiting, "waiting"),
         (totals.gated, if totals.gated == 1 { "gate not met" } else { "gates not met" }),

@@ -45,6 +45,29 @@ impl Plain {
                 Some(self.row("=", "2", stage, &look.paint("2", "reused")))
             }
             RunEvent::StageReused { .. } => None,
+            RunEvent::Fetching { .. } => None,
+            RunEvent::StageFetched { stage, files, bytes, .. } => {
+                let text = format!("fetched {}", transfer(*files, *bytes));
+                Some(self.row("↓", "32", stage, &text))
+            }
+            RunEvent::RemoteTrouble { stage, message, help, lasting } => {
+                let on = if *lasting { "; the run goes on without it" } else { "" };
+                let help = help.as_ref().map(|h| format!("\n   = help: {h}")).unwrap_or_default();
+                let stage = stage.as_deref().unwrap_or("remote");
+                Some(self.row("!", "33", stage, &format!("{}{on}{help}", clean(message))))
+            }
+            RunEvent::Sending { entries, done, total } => {
+                let text = format!(
+                    "sending {}: {} of {}",
+                    words::counted(*entries, "stage"),
+                    words::bytes(*done),
+                    words::bytes(*total)
+                );
+                self.is_due("").then(|| self.row("↑", "2", "remote", &look.paint("2", &text)))
+            }
+            RunEvent::Sent { entries, files, bytes, waiting } => {
+                Some(self.sent(*entries, *files, *bytes, *waiting))
+            }
             RunEvent::StageBusy { stage } => {
                 let first = self.busy.insert(stage.clone(), Instant::now()).is_none();
                 first.then(|| {
@@ -60,16 +83,16 @@ impl Plain {
             }
             RunEvent::Progress { stage, done, total, unit } => {
                 self.live.progress(stage, *done, *total);
-                let now = Instant::now();
-                let last = self.progress.entry(stage.clone()).or_insert(now);
-                if now.duration_since(*last) < QUIET_FOR {
+                if !self.is_due(stage) {
                     return None;
                 }
-                *last = now;
                 let unit = clean(unit);
-                let mut text = match total {
-                    0 => format!("{done} {unit}"),
-                    total => format!("{done} of {total} {unit}"),
+                let mut text = match (total, unit.as_str()) {
+                    (0, _) => format!("{done} {unit}"),
+                    (_, "bytes") => {
+                        format!("{} of {}", words::bytes(*done), words::bytes(*total))
+                    }
+                    _ => format!("{done} of {total} {unit}"),
                 };
                 let live = self.live.text(stage);
                 if !live.is_empty() {
@@ -125,6 +148,32 @@ impl Plain {
         }
     }
 
+    /// It is a while since something of this name was told.
+    fn is_due(&mut self, name: &str) -> bool {
+        let now = Instant::now();
+        let last = self.progress.entry(name.to_owned()).or_insert(now);
+        let due = now.duration_since(*last) >= QUIET_FOR;
+        if due {
+            *last = now;
+        }
+        due
+    }
+
+    fn sent(&self, entries: usize, files: u64, bytes: u64, waiting: usize) -> String {
+        let mut parts = Vec::new();
+        if entries > 0 {
+            let stages = words::counted(entries, "stage");
+            parts.push(format!("sent {stages}: {}", transfer(files, bytes)));
+        }
+        if waiting > 0 {
+            let verb = if waiting == 1 { "waits" } else { "wait" };
+            let stages = words::counted(waiting, "stage");
+            parts.push(format!("{stages} {verb} to be sent → preflow push {}", self.pipeline));
+        }
+        let style = if waiting > 0 { "33" } else { "32" };
+        self.row("↑", style, "remote", &parts.join("; "))
+    }
+
     fn last(&self, t: &crate::run::Totals, seconds: f64, exit: u8) -> String {
         let counts = totals(t);
         let mut text = format!(" {}   {}", counts, words::seconds(seconds));
@@ -158,6 +207,12 @@ impl Plain {
         let stage = format!("{stage:<width$}", width = self.width);
         format!(" {} {stage}  {text}", self.look.paint(style, mark))
     }
+}
+
+/// What moved: `3 files, 1.2 MiB`.
+fn transfer(files: u64, bytes: u64) -> String {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    format!("{}, {}", words::counted(files, "file"), words::bytes(bytes))
 }
 
 impl Reporter for Plain {

@@ -114,6 +114,12 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// `1 stage`, `2 stages`.
+#[must_use]
+pub fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// Bytes as a person reads them: `512 B`, `3.1 MiB`.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {

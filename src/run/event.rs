@@ -32,6 +32,39 @@ pub enum RunEvent {
         stage: String,
         fingerprint: Fingerprint,
     },
+    /// What the remote holds of it is on its way.
+    Fetching {
+        stage: String,
+    },
+    /// Nothing to do: it was on the remote.
+    StageFetched {
+        stage: String,
+        fingerprint: Fingerprint,
+        files: u64,
+        bytes: u64,
+    },
+    /// The remote did not do its part; the run goes on without. `lasting`: nobody asks it again.
+    RemoteTrouble {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<String>,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        help: Option<String>,
+        lasting: bool,
+    },
+    /// So many entries are on their way to the remote; bytes so far, and all as far as known.
+    Sending {
+        entries: usize,
+        done: u64,
+        total: u64,
+    },
+    /// What went to the remote, and how many entries still wait for it.
+    Sent {
+        entries: usize,
+        files: u64,
+        bytes: u64,
+        waiting: usize,
+    },
     /// Another process is making the same thing.
     StageBusy {
         stage: String,
@@ -122,6 +155,8 @@ pub trait Reporter {
 pub struct Totals {
     pub done: usize,
     pub reused: usize,
+    /// Reused, from the remote.
+    pub fetched: usize,
     pub failed: usize,
     pub waiting: usize,
     pub blocked: usize,

@@ -30,6 +30,7 @@ impl Machine<'_> {
                 text,
             });
         }
+        self.tell_uploads();
         self.tell(RunEvent::RunEnded {
             totals,
             seconds: self.begun.elapsed().as_secs_f64(),
@@ -74,6 +75,7 @@ impl Machine<'_> {
             match state {
                 State::Unwanted => {}
                 State::Reused => totals.reused += 1,
+                State::Fetched => totals.fetched += 1,
                 State::Done => totals.done += 1,
                 State::Failed => totals.failed += 1,
                 State::Waiting => totals.waiting += 1,

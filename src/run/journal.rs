@@ -63,6 +63,9 @@ impl Journal {
     }
 
     fn is_news(&mut self, t: f64, event: &RunEvent) -> bool {
+        if matches!(event, RunEvent::Sending { .. } | RunEvent::Fetching { .. }) {
+            return false;
+        }
         let RunEvent::Progress { stage, done, total, .. } = event else { return true };
         let (last, before) = self.progress.get(stage).copied().unwrap_or((f64::NEG_INFINITY, 0));
         let grown = done.abs_diff(before) >= (*total / STEPS).max(1);

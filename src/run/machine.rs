@@ -12,6 +12,7 @@ use super::committer::Committer;
 use super::event::{Reporter, RunEvent};
 use super::journal::Journal;
 use super::pools::{Pools, Share};
+use super::remote::Link;
 use super::{Inputs, Message, Options, RunError};
 use crate::exec::Stop;
 use crate::graph::gate;
@@ -28,12 +29,16 @@ pub(super) enum State {
     Unwanted,
     /// Upstream is not settled, or it is in `ready`.
     Pending,
+    /// A miss that the remote is asked about.
+    Asking(Identity, Reason),
     /// A miss that waits for its share of the machine.
     Queued(Identity, Reason),
     Running(Attempt),
     /// Outputs hashed; the entry is on its way to the disk.
     Sealed(Attempt),
     Reused,
+    /// Reused, from the remote.
+    Fetched,
     Done,
     Failed,
     Waiting,
@@ -87,6 +92,7 @@ pub struct Machine<'a> {
     /// Stages that run, seal or publish, or wait for another process.
     pub(super) active: usize,
     pub(super) pools: Pools,
+    pub(super) link: Link,
     pub(super) begun: Instant,
     pub(super) interrupts: u32,
     pub(super) halted: bool,
@@ -151,6 +157,7 @@ impl<'a> Machine<'a> {
             queued: BTreeSet::new(),
             active: 0,
             pools: options.pools.clone(),
+            link: Link::new(inputs.remote.clone()),
             begun: Instant::now(),
             interrupts: 0,
             halted: false,
@@ -210,6 +217,10 @@ impl<'a> Machine<'a> {
                 self.ready.insert(stage);
             }
             Message::Answered(stage, answer) => self.answered(stage, answer),
+            Message::Fetching(stage, done, total) => self.fetching(stage, done, total),
+            Message::Found(stage, found) => self.found(stage, *found),
+            Message::Sending => self.sending(),
+            Message::Uploaded(fingerprint, sent) => self.uploaded(fingerprint, sent),
             Message::Interrupt => self.interrupt(),
         }
         Ok(())
@@ -232,6 +243,8 @@ impl<'a> Machine<'a> {
             (Verdict::Miss(identity, _), None) if self.is_barred_by_lock(stage, &identity) => {
                 self.refuse_by_lock(stage, "it is not what the lock file says it is");
             }
+            (Verdict::Miss(identity, reason), None)
+                if self.ask_remote(stage, &identity, &reason) => {}
             (Verdict::Miss(identity, reason), None) => {
                 self.states[stage] = State::Queued(identity, reason);
                 self.queued.insert(stage);
@@ -242,10 +255,15 @@ impl<'a> Machine<'a> {
 
     fn reuse(&mut self, stage: usize, entry: Entry) {
         self.states[stage] = State::Reused;
-        let fingerprint = entry.fingerprint;
-        self.settle(stage, &entry);
-        let stage_name = self.name(stage);
-        self.tell(RunEvent::StageReused { stage: stage_name, fingerprint });
+        let event =
+            RunEvent::StageReused { stage: self.name(stage), fingerprint: entry.fingerprint };
+        self.take(stage, &entry, event);
+    }
+
+    /// An entry that was there settles the stage.
+    pub(super) fn take(&mut self, stage: usize, entry: &Entry, event: RunEvent) {
+        self.settle(stage, entry);
+        self.tell(event);
         self.gates.pass(self.inputs.graph, stage, &entry.made.summary);
         self.tell_gate(stage);
         self.unlock(stage);

@@ -16,6 +16,7 @@ mod machine;
 mod outcome;
 mod people;
 pub mod pools;
+mod remote;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -32,9 +33,11 @@ pub use pools::{Impossible, Pools};
 
 use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
+use crate::identity::Fingerprint;
 use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::protocol::Event;
+use crate::remote::{Config, RemoteError, Sent};
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 
 /// How to run; none of it changes results.
@@ -97,6 +100,8 @@ pub struct Inputs<'a> {
     pub locked: Option<Lock>,
     /// Whom to ask when a stage waits for people; `None`: it goes on waiting after the run.
     pub people: Option<&'a dyn People>,
+    /// Where others may have made what this run needs, and what it makes goes.
+    pub remote: Option<Config>,
 }
 
 /// How a run ended.
@@ -142,6 +147,13 @@ enum Message {
     LookAgain(usize),
     /// People gave their word, or nobody waits for it any longer.
     Answered(usize, Answer),
+    /// Bytes of a stage's entry that came from the remote so far, and all.
+    Fetching(usize, u64, u64),
+    /// The remote's answer about a stage.
+    Found(usize, Box<remote::Found>),
+    /// Entries are on their way to the remote.
+    Sending,
+    Uploaded(Fingerprint, Result<Sent, RemoteError>),
     Interrupt,
 }
 
@@ -174,6 +186,11 @@ pub async fn run(
             let mut machine = machine::Machine::new(inputs, options, reporter, sender, stop);
             machine.begin()?;
             while machine.advance()? {
+                let message = messages.recv().await.expect("invariant: the machine holds a sender");
+                machine.handle(message)?;
+            }
+            machine.send_the_rest();
+            while machine.is_sending() {
                 let message = messages.recv().await.expect("invariant: the machine holds a sender");
                 machine.handle(message)?;
             }

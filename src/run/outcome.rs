@@ -201,6 +201,7 @@ impl Machine<'_> {
         }
         let unchanged = self.is_unchanged(stage, &entry);
         self.settle(stage, &entry);
+        self.send(entry.fingerprint);
         let event = RunEvent::StageDone {
             stage: self.name(stage),
             fingerprint: entry.fingerprint,

@@ -193,6 +193,7 @@ impl World {
             executor: &script,
             people,
             locked: None,
+            remote: None,
         };
         tokio::runtime::Builder::new_current_thread()
             .enable_all()

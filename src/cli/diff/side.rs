@@ -147,6 +147,7 @@ impl Side {
         for line in lines {
             let (stage, fingerprint) = match line.event {
                 RunEvent::StageReused { stage, fingerprint }
+                | RunEvent::StageFetched { stage, fingerprint, .. }
                 | RunEvent::StageDone { stage, fingerprint, .. } => (stage, fingerprint),
                 _ => continue,
             };

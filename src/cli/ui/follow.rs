@@ -80,7 +80,9 @@ impl Follower {
                 (stage, StageState::Running)
             }
             RunEvent::StageDone { stage, .. } => (stage, StageState::Done),
-            RunEvent::StageReused { stage, .. } => (stage, StageState::Reused),
+            RunEvent::StageReused { stage, .. } | RunEvent::StageFetched { stage, .. } => {
+                (stage, StageState::Reused)
+            }
             RunEvent::StageFailed { stage, retrying: false, .. } => (stage, StageState::Failed),
             RunEvent::StageWaiting { stage, .. } => (stage, StageState::Waiting),
             _ => return,
