@@ -25,6 +25,13 @@ const ENTRIES: usize = 4;
 /// What a fetch came to; `None`: it is not there.
 pub(super) type Found = Result<Option<(Entry, Fetched)>, RemoteError>;
 
+/// An entry to be sent; `again`: over what lies there.
+#[derive(Debug, Clone, Copy)]
+struct Upload {
+    fingerprint: Fingerprint,
+    again: bool,
+}
+
 /// The remote as this run knows it.
 #[derive(Debug, Default)]
 pub(super) struct Link {
@@ -32,7 +39,9 @@ pub(super) struct Link {
     remote: Option<Remote>,
     /// It was in trouble: nobody asks again in this run.
     down: bool,
-    uploads: Option<mpsc::UnboundedSender<Fingerprint>>,
+    uploads: Option<mpsc::UnboundedSender<Upload>>,
+    /// What the remote holds of these is no good.
+    damaged: BTreeSet<Fingerprint>,
     /// Entries on their way up.
     sending: BTreeSet<Fingerprint>,
     progress: Arc<Progress>,
@@ -141,6 +150,9 @@ impl Machine<'_> {
                 return self.fail_storage(stage, &error);
             }
             Err(error) => {
+                if !error.is_lasting() {
+                    self.link.damaged.insert(identity.fingerprint());
+                }
                 self.trouble(Some(stage), &error);
                 if error.is_lasting() && self.link.is_required() {
                     return self.fail(stage);
@@ -202,7 +214,8 @@ impl Machine<'_> {
             tokio::task::spawn_local(serve(remote, store, queue, self.sender.clone(), progress));
             uploads
         });
-        if uploads.send(fingerprint).is_ok() {
+        let again = self.link.damaged.contains(&fingerprint);
+        if uploads.send(Upload { fingerprint, again }).is_ok() {
             self.link.sending.insert(fingerprint);
         }
     }
@@ -215,7 +228,6 @@ impl Machine<'_> {
                 self.link.sent.files += sent.files;
                 self.link.sent.bytes += sent.bytes;
                 self.link.sent.already += sent.already;
-                let _ = self.inputs.store.unqueue_upload(&fingerprint);
             }
             Err(error) => {
                 if error.is_lasting() {
@@ -278,7 +290,7 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
 async fn serve(
     remote: Remote,
     store: Arc<Store>,
-    mut queue: mpsc::UnboundedReceiver<Fingerprint>,
+    mut queue: mpsc::UnboundedReceiver<Upload>,
     sender: mpsc::UnboundedSender<Message>,
     progress: Arc<Progress>,
 ) {
@@ -287,11 +299,11 @@ async fn serve(
     loop {
         tokio::select! {
             next = queue.recv(), if under_way.len() < ENTRIES => {
-                let Some(fingerprint) = next else { break };
+                let Some(Upload { fingerprint, again }) = next else { break };
                 let (remote, store) = (remote.clone(), Arc::clone(&store));
                 let progress = Arc::clone(&progress);
                 under_way.spawn_local(async move {
-                    (fingerprint, remote.send(&store, &fingerprint, &progress).await)
+                    (fingerprint, remote.send_as(&store, &fingerprint, again, &progress).await)
                 });
             }
             Some(done) = under_way.join_next() => {

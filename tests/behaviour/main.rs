@@ -11,5 +11,6 @@ mod interrupt;
 mod lock;
 mod open;
 mod rerun;
+mod shared;
 mod space;
 mod sweep;

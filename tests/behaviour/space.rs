@@ -78,6 +78,7 @@ impl Space {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env_remove("PREFLOW_REMOTE").env_remove("PREFLOW_REMOTE_MODE");
         command.env_remove("PREFLOW_CACHE").env("NO_COLOR", "1").env("TZ", "UTC");
         command
     }
