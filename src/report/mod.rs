@@ -48,7 +48,7 @@ pub fn line(out: &mut dyn Write, text: &str) {
 
 /// The block that tells of a failed attempt.
 #[must_use]
-pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, task: &str) -> String {
+pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, again: &str) -> String {
     let mut out = Vec::new();
     let (message, details, tail, help) = match outcome {
         Outcome::Failed { message, chain, help } => {
@@ -71,8 +71,8 @@ pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, task: &str
     out.extend(help.map(|h| format!("  = help: {}", clean(&h))));
     if !log.is_empty() {
         out.push(format!("  = log: {log}"));
-        if std::path::Path::new(task).exists() {
-            out.push(format!("  = again: preflow-worker run {task}"));
+        if !again.is_empty() {
+            out.push(format!("  = again: {again}"));
         }
     }
     out.join("\n")

@@ -121,8 +121,8 @@ impl Plain {
                 }
                 Some(self.row("✓", "32", stage, &text))
             }
-            RunEvent::StageFailed { stage, outcome, retrying, log, task, .. } => {
-                let mut text = failure(look, stage, outcome, log, task);
+            RunEvent::StageFailed { stage, outcome, retrying, log, again, .. } => {
+                let mut text = failure(look, stage, outcome, log, again);
                 if *retrying {
                     text.push_str("\n  = trying again");
                 }

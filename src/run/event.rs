@@ -106,9 +106,11 @@ pub enum RunEvent {
         stage: String,
         outcome: Outcome,
         retrying: bool,
-        /// Log and task file of the attempt, for people.
+        /// Log of the attempt, for people.
         log: String,
-        task: String,
+        /// Command that performs the attempt once more; empty where there is none.
+        #[serde(default)]
+        again: String,
         /// The disk is to blame, not the stage.
         storage: bool,
     },

@@ -33,7 +33,7 @@ impl Machine<'_> {
             outcome: refusal(message),
             retrying: false,
             log: String::new(),
-            task: String::new(),
+            again: String::new(),
             storage: false,
         };
         self.tell(event);

@@ -1,6 +1,7 @@
 //! What follows from the end of an attempt: seal and publish, try again, wait, block.
 //! Knows nothing of how tasks are started.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::committer::Published;
@@ -8,6 +9,7 @@ use super::event::RunEvent;
 use super::machine::{Machine, State};
 use super::{Message, RunError, task};
 use crate::exec::Outcome;
+use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
 use crate::plan::outputs_of;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
@@ -89,7 +91,7 @@ impl Machine<'_> {
             outcome,
             retrying,
             log: attempt.logs.join("log.txt").display().to_string(),
-            task: attempt.logs.join("task.json").display().to_string(),
+            again: again(&self.inputs.graph.stages[stage], &attempt.logs.join("task.json")),
             storage: full.is_some(),
         };
         self.tell(event);
@@ -130,7 +132,7 @@ impl Machine<'_> {
             },
             retrying: false,
             log: String::new(),
-            task: String::new(),
+            again: String::new(),
             storage: true,
         };
         self.tell(event);
@@ -266,6 +268,16 @@ impl Machine<'_> {
             }
         }
     }
+}
+
+/// How to perform a task by hand; programs have none.
+fn again(stage: &GraphStage, task: &Path) -> String {
+    if !task.exists() {
+        return String::new();
+    }
+    let built_in = || vec!["preflow-worker".to_owned()];
+    let worker = stage.worker.clone().unwrap_or_else(built_in).join(" ");
+    format!("{worker} run {}", task.display())
 }
 
 fn disk_full(outcome: &Outcome, free: u64, place: &str) -> Outcome {

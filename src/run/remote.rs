@@ -182,7 +182,7 @@ impl Machine<'_> {
                 },
                 retrying: false,
                 log: String::new(),
-                task: String::new(),
+                again: String::new(),
                 storage: true,
             },
             stage => RunEvent::RemoteTrouble {

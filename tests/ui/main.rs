@@ -228,3 +228,90 @@ fn a_wrong_file_is_told_before_there_is_a_page() {
     let output = space.command(&["ui", "p.yaml", "--sweep", "none.yaml"]).output().expect("starts");
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// Two figures of each trial, one of them a KL, so that the page has all its parts.
+const TRIALS: &str = "\
+preflow: 1
+name: trials
+params: { a: 1, seed: 1 }
+stages:
+  e:
+    kind: command
+    outputs: { o: file }
+    command: 'a=${a}; s=${seed}; echo {\\\"score\\\": $((a * 10 + s)), \\\"kl\\\": $((a + s))} | tee $OUT_o > $FIGURES'
+";
+
+#[test]
+fn the_page_of_a_sweep_is_readable_for_all() {
+    let space = Space::new();
+    space.write("p.yaml", TRIALS);
+    let sweep = "preflow-sweep: 1\npipeline: p.yaml\nquestion: How much?\n\
+                 matrix: { a: [1, 2, 3], seed: [1, 2] }\nover: seed\nbaseline: { a: 1 }\n\
+                 metric: { name: e/score, goal: maximize }\n";
+    space.write("s.yaml", sweep);
+    for words in
+        [&["sweep", "run", "s.yaml", "-q"][..], &["sweep", "show", "s.yaml", "--html", "s.html"]]
+    {
+        let done = space.command(words).output().expect("starts");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let mut browser = Browser::start();
+    browser.go(&format!("file://{}", space.path("s.html").display()));
+    browser.wait("document.body && document.body.innerText.includes('How much?')");
+    let text = browser.eval("document.body.innerText");
+    let text = text.as_str().expect("a text");
+    assert!(text.contains("e/score by e/kl"), "{text}");
+    for (dark, width) in [(false, 1280), (true, 1280), (false, 390), (true, 390)] {
+        browser.dark(dark);
+        browser.screen(width, 844);
+        assert_eq!(browser.axe(), Vec::<String>::new(), "{width} wide, dark: {dark}");
+        let wide = browser.eval("document.documentElement.scrollWidth");
+        assert!(wide.as_u64().expect("a number") <= u64::from(width), "{wide}: sideways");
+        browser.shoot(&format!("sweep-{width}-{dark}"));
+    }
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+/// Says how far it is, then waits until somebody writes `go`.
+const WORKER: &str = r#"
+import json, os, sys, time
+say = lambda event, **fields: print(json.dumps({"event": event, **fields}), flush=True)
+kind = {"name": "slow", "version": 1, "summary": "is slow", "inputs": [], "params": {"type": "object"},
+        "outputs": [{"name": "o", "type": "file", "extension": "", "doc": "a file"}], "live": ["loss"]}
+if sys.argv[1] == "describe":
+    print(json.dumps({"protocol": 1, "kinds": [kind]})); sys.exit()
+task = json.load(open(sys.argv[2]))
+say("hello", protocol=1, catalog="", worker="slow", backend="none", device="cpu")
+for done in range(0, 5):
+    say("metric", step=done, values={"loss": 1 / (1 + done)})
+    say("progress", done=done * 10, total=100, unit="steps")
+    time.sleep(1.1)
+while not os.path.exists("go"):
+    time.sleep(0.05)
+open(task["outputs"]["o"], "w").write("o")
+say("output", name="o")
+say("done", summary={})
+"#;
+
+#[test]
+fn a_stage_shows_how_far_it_is() {
+    let space = Space::new();
+    space.write("worker.py", WORKER);
+    space.write(
+        "preflow.yaml",
+        "preflow-workspace: 1\nworkers: { slow: { command: [python3, worker.py] } }\n",
+    );
+    space.write("p.yaml", "preflow: 1\nname: far\nstages: { s: { kind: slow } }\n");
+    let page = space.ui(&[]);
+    let mut browser = Browser::start();
+    browser.go(&page.url);
+    let mut run = space.command(&["run", "p.yaml", "-q"]).spawn().expect("starts");
+    wait_for(&mut browser, "s", "running 40\u{a0}%");
+    let time = browser.eval("document.querySelector('.flow .time').textContent");
+    assert!(time.as_str().is_some_and(|t| t.contains("left")), "{time}");
+    assert!(browser.text("live").contains("loss"), "the curve is drawn");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    space.write("go", "");
+    wait_for(&mut browser, "s", "done");
+    assert_eq!(run.wait().expect("ends").code(), Some(0));
+}
