@@ -1,11 +1,11 @@
-.PHONY: demo test bench check catalog interop libtorch browser
+.PHONY: demo test bench check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo: libtorch
 	cargo build --release --locked
 	./target/release/preflow run pipelines/workshop.yaml && ./target/release/preflow report pipelines/workshop.yaml
 
-test: libtorch browser
+test: libtorch browser moto
 	cargo test --workspace --locked --quiet
 
 bench: libtorch
@@ -30,3 +30,6 @@ libtorch:
 
 browser:
 	@./scripts/browser.sh
+
+moto:
+	@./scripts/moto.sh

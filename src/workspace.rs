@@ -108,10 +108,8 @@ fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Remote> {
         };
         match (key.name.as_str(), &value.value) {
             ("url", _) => {
-                url = text("`url`", problems).map(|text| (text, value.span.clone()));
-                if url.is_none() {
-                    return None;
-                }
+                let said = text("`url`", problems).unwrap_or_default();
+                url = Some((said, value.span.clone()));
             }
             ("endpoint", _) => {
                 endpoint = text("`endpoint`", problems);

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use super::error::RemoteError;
-use super::place::{REQUESTS, Read, Remote};
+use super::place::{Inner, REQUESTS, Read, Remote};
 use super::record::{LONGEST, Record};
 use super::{Fetched, Progress};
 use crate::identity::{Digest, Fingerprint};
@@ -21,7 +21,7 @@ use crate::store::arrive::{Arrival, ArrivalLock};
 use crate::store::{Entry, EntryOutput, Health, Store, StoreError};
 
 /// Bytes of one request. What a killed transfer loses is at most this times the requests.
-pub(super) const RANGE: u64 = 4 << 20;
+pub(super) const RANGE: u64 = 2 << 20;
 
 /// How often a lock that another process holds is tried.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -105,7 +105,7 @@ impl Remote {
         let mut files = BTreeMap::new();
         while let Some(came) = brought.try_next().await? {
             let Some((digest, path, bytes)) = came else { return Ok(None) };
-            fetched.files += 1;
+            fetched.files += u64::from(bytes > 0);
             fetched.bytes += bytes;
             files.insert(digest, path);
         }
@@ -116,9 +116,11 @@ impl Remote {
             inputs: record.inputs.iter().map(|input| (input.digest, input.size)).collect(),
             files,
         };
+        let inner = Arc::clone(&self.0);
         let entry = blocking(store, move |store| {
             let entry =
                 store.arrive(&arrival, folder.path()).map_err(|e| full(store, needed, e))?;
+            remember(&inner, store, &entry);
             arrival.files.keys().for_each(|digest| store.forget_part(digest));
             Ok(entry)
         })
@@ -136,6 +138,15 @@ impl Remote {
         progress: &Arc<Progress>,
     ) -> Result<Option<(Digest, PathBuf, u64)>, RemoteError> {
         let _lock = locked(store, digest.hex()).await?;
+        let to = folder.join(digest.hex());
+        if let Some(known) = self.0.where_brought(&digest) {
+            let placed = to.clone();
+            if blocking(store, move |store| Ok(link_known(store, &known, &digest, &placed))).await?
+            {
+                progress.moved(size);
+                return Ok(Some((digest, to, 0)));
+            }
+        }
         let mut moved = 0;
         loop {
             let path = store.part_path(&digest);
@@ -146,11 +157,16 @@ impl Remote {
             if moved == 0 {
                 progress.moved(begun);
             }
-            let Some(part) = self.transfer(store, part, digest, size, progress).await? else {
-                return Ok(None);
+            let part = match self.transfer(store, part, digest, size, progress).await {
+                Ok(Some(part)) => part,
+                // What came is of no use, or nothing did.
+                gone @ (Ok(None) | Err(RemoteError::OtherBytes { .. })) => {
+                    let _ = fs_err::remove_file(store.part_path(&digest));
+                    return gone.map(|_| None);
+                }
+                Err(e) => return Err(e),
             };
             moved += part.length - begun;
-            let to = folder.join(digest.hex());
             let placed = to.clone();
             let whole = blocking(store, move |_| {
                 Ok(part.finish(&digest, &placed).map_err(StoreError::from)?)
@@ -286,6 +302,26 @@ fn sound(store: &Store, fingerprint: &Fingerprint) -> Result<Option<Entry>, Remo
         Ok(Some(entry)) if store.health(&entry)?.is_none() => Ok(Some(entry)),
         _ => Ok(None),
     }
+}
+
+/// Remembers where the files of an entry lie now.
+fn remember(inner: &Inner, store: &Store, entry: &Entry) {
+    let mut brought = inner.brought.lock().expect("invariant: nobody panics with it");
+    for output in entry.outputs.values() {
+        let path = store.object_path(&output.digest);
+        match &output.tree {
+            None => drop(brought.insert(output.digest, path)),
+            Some(files) => {
+                brought.extend(files.iter().map(|file| (file.digest, path.join(&file.path))));
+            }
+        }
+    }
+}
+
+/// Gives a file that was brought before a further name, if it is still what it was.
+fn link_known(store: &Store, known: &Path, digest: &Digest, to: &Path) -> bool {
+    let sound = matches!(store.digest_file(known), Ok((found, _)) if found == *digest);
+    sound && fs_err::hard_link(known, to).is_ok()
 }
 
 /// Files that the store does not hold, with their sizes; enough space for them is there.

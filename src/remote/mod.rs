@@ -21,7 +21,7 @@ mod fetch;
 mod place;
 #[cfg(feature = "remote")]
 mod send;
-#[cfg(test)]
+#[cfg(all(test, feature = "remote"))]
 mod tests;
 #[cfg(feature = "remote")]
 mod wire;

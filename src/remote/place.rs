@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     pub(super) requests: Arc<Semaphore>,
     /// Files that this process sent or found there; whoever sends one holds its lock.
     there: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<bool>>>>,
+    /// Where files that this process brought lie now: entries share them.
+    pub(super) brought: Mutex<BTreeMap<Digest, PathBuf>>,
     /// What entries of the local store made, and which entries were looked at.
     pub(super) made: Mutex<(BTreeSet<Fingerprint>, BTreeSet<Digest>)>,
 }
@@ -75,6 +78,7 @@ impl Remote {
             base,
             requests: Arc::new(Semaphore::new(REQUESTS)),
             there: Mutex::default(),
+            brought: Mutex::default(),
             made: Mutex::default(),
         })))
     }
@@ -116,6 +120,12 @@ impl Inner {
     pub(super) fn entry_key(&self, fingerprint: &Fingerprint) -> Key {
         let hex = fingerprint.hex();
         self.base.clone().join("entries-v1").join(&hex[..2]).join(format!("{hex}.json"))
+    }
+
+    /// Where a file lies that this process brought before.
+    pub(super) fn where_brought(&self, digest: &Digest) -> Option<PathBuf> {
+        let brought = self.brought.lock().expect("invariant: nobody panics with it");
+        brought.get(digest).cloned()
     }
 
     /// Whether a file is known to be there, held while that is found out.

@@ -35,6 +35,15 @@ struct Outgoing {
     object: Digest,
 }
 
+/// What became of a file.
+enum Moved {
+    Sent(u64),
+    /// It was there.
+    There,
+    /// Another entry of this command had it.
+    Before,
+}
+
 impl Remote {
     /// Sends an entry and its files, and forgets that it was queued.
     ///
@@ -66,30 +75,42 @@ impl Remote {
         let inner = Arc::clone(&self.0);
         let (record, files) = blocking(store, move |store| gather(&inner, store, &wanted)).await?;
         let held = if again { None } else { self.held(fingerprint).await? };
-        if let Some(held) = &held {
-            same_outputs(&record.entry, held)?;
+        if let Some(held) = &held
+            && let Err(e) = same_outputs(&record.entry, held)
+        {
+            // It will not be taken later either.
+            blocking(store, move |store| Ok(store.unqueue_upload(&wanted)?)).await?;
+            return Err(e);
         }
         let mut sent = Sent::default();
         let mut sending = stream::iter(files)
             .map(|file| self.send_file(store, file, again, progress))
             .buffer_unordered(REQUESTS);
-        while let Some(bytes) = sending.try_next().await? {
-            match bytes {
-                Some(bytes) => {
+        while let Some(moved) = sending.try_next().await? {
+            match moved {
+                Moved::Sent(bytes) => {
                     sent.files += 1;
                     sent.bytes += bytes;
                 }
-                None => sent.already += 1,
+                Moved::There => sent.already += 1,
+                Moved::Before => {}
             }
         }
         drop(sending);
         if held.is_none() {
             let key = self.0.entry_key(fingerprint);
             let bytes = Bytes::from(record.to_bytes());
-            let _permit = self.0.requests.acquire().await.expect("invariant: never closed");
-            let size = bytes.len() as u64;
+            let permit = self.0.requests.acquire().await.expect("invariant: never closed");
             self.0.put(&key, bytes).await?;
-            self.0.arrived(&key, size).await?;
+            drop(permit);
+            // It may be the record of somebody who sent the same at the same time.
+            let Some(held) = self.held(fingerprint).await? else {
+                return Err(RemoteError::OtherBytes {
+                    what: format!("entry {}", fingerprint.short()),
+                    reason: "its record cannot be read after sending".to_owned(),
+                });
+            };
+            same_outputs(&record.entry, &held)?;
         }
         blocking(store, move |store| Ok(store.unqueue_upload(&wanted)?)).await?;
         Ok(sent)
@@ -104,26 +125,26 @@ impl Remote {
         Ok(bytes.and_then(|b| Record::read(&b, fingerprint).ok()).map(|record| record.entry))
     }
 
-    /// Sends one file. `None`: it was there.
+    /// Sends one file, if it is not there.
     async fn send_file(
         &self,
         store: &Arc<Store>,
         file: Outgoing,
         again: bool,
         progress: &Arc<Progress>,
-    ) -> Result<Option<u64>, RemoteError> {
+    ) -> Result<Moved, RemoteError> {
         let inner = &self.0;
         let there = inner.is_there(&file.digest);
         // Entries share files: what one sends, others wait for.
         let mut there = there.lock().await;
         if *there {
-            return Ok(None);
+            return Ok(Moved::Before);
         }
         let key = inner.file_key(&file.digest);
         let permit = inner.requests.acquire().await.expect("invariant: never closed");
         if !again && inner.size(&key).await? == Some(file.size) {
             *there = true;
-            return Ok(None);
+            return Ok(Moved::There);
         }
         progress.expect(file.size);
         if file.size <= PART {
@@ -140,7 +161,7 @@ impl Remote {
         inner.arrived(&key, file.size).await?;
         *there = true;
         progress.file_done();
-        Ok(Some(file.size))
+        Ok(Moved::Sent(file.size))
     }
 
     async fn send_in_parts(
@@ -177,7 +198,7 @@ impl Remote {
         let mut parts = JoinSet::new();
         let (mut hash, mut left) = (Sha256::new(), file.size);
         let path = file.path.clone();
-        let mut source = blocking(store, move |_| Ok(open(&path)?)).await?;
+        let mut source = blocking(store, move |_| open(&path)).await?;
         while left > 0 {
             let permit = Arc::clone(&self.0.requests).acquire_owned().await;
             let permit = permit.expect("invariant: never closed");
