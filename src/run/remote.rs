@@ -234,6 +234,9 @@ impl Machine<'_> {
                     // Who waits for the same would hear the same.
                     self.link.sending.clear();
                     self.link.uploads = None;
+                } else {
+                    // A later run would fare no better: `push` is for whoever mended it.
+                    let _ = self.inputs.store.unqueue_upload(&fingerprint);
                 }
                 self.trouble(None, &error);
             }

@@ -200,3 +200,20 @@ fn sweeps_share_too() {
     team.bob.preflow(&["sweep", "run", "s.yaml"]);
     assert_eq!(team.bob.take_ran(), "");
 }
+
+#[test]
+fn what_came_first_stays_where_a_stage_never_makes_the_same() {
+    let team = Team::new("");
+    let clock =
+        CHAIN.replace("cat \"$IN_i\" > \"$OUT_o\"; echo c", "date +%s%N > \"$OUT_o\"; echo c");
+    for space in [&team.ann, &team.bob] {
+        space.write("p.yaml", &clock);
+    }
+    team.ann.ran(&["run", "p.yaml"]);
+    // Bob insists on making it himself; what the team has is told, and nothing waits for ever.
+    let said = team.bob.preflow(&["run", "p.yaml", "--force", "c"]);
+    assert_eq!((said.code, team.bob.take_ran().as_str()), (Some(0), "c"), "{}", said.err);
+    assert!(said.out.contains("the stage does not make the same twice"), "{}", said.out);
+    let said = team.bob.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.out.matches("remote").count(), 0, "{}", said.out);
+}

@@ -199,8 +199,19 @@ fn the_workshop_keeps_the_promises_of_the_readme() {
             space.serves(line);
             continue;
         }
-        let (text, code) = space.typed(line);
+        // The team's folder, here within the workspace.
+        let (text, code) = space.typed(&line.replace("../shared", "shared"));
         assert_eq!(code, Some(0), "preflow {line}\n{text}");
     }
     assert!(count >= 4, "the README shows commands");
+
+    // A colleague has the files and the team's folder, and nothing else.
+    let colleague = Workspace::new();
+    let remote = space.0.path().join("shared").display().to_string();
+    let pulled = colleague.ok(&["pull", "pipelines/workshop.yaml", "--remote", &remote]);
+    assert!(pulled.contains("pulled 9 stages"), "{pulled}");
+    let run = colleague.ok(&["run", "pipelines/workshop.yaml"]);
+    assert!(run.contains("nothing to do: 9 reused"), "{run}");
+    let told = colleague.ok(&["trace", "cache/views/workshop/ppo/policy/model.safetensors"]);
+    assert!(told.contains("pipelines/workshop.yaml"), "{told}");
 }
