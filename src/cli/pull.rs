@@ -203,9 +203,13 @@ impl Pull<'_> {
 
     async fn bring(&self, wanted: Wanted) -> (Wanted, Result<Brought, RemoteError>) {
         let store = &self.loaded.store;
-        if let Ok(Some(entry)) = store.entry(&wanted.fingerprint)
-            && matches!(store.health(&entry), Ok(None))
-        {
+        let (looked, fingerprint) = (Arc::clone(store), wanted.fingerprint);
+        // Aside: it may have to read what is there.
+        let there = tokio::task::spawn_blocking(move || {
+            let entry = looked.entry(&fingerprint).ok()??;
+            matches!(looked.health(&entry), Ok(None)).then_some(entry)
+        });
+        if let Some(entry) = there.await.expect("invariant: looking does not panic") {
             return (wanted, Ok(Some((entry, None))));
         }
         let (fingerprint, outputs) = (wanted.fingerprint, wanted.outputs.as_ref());

@@ -124,6 +124,21 @@ fn records_that_lie_are_not_believed() {
 }
 
 #[test]
+fn a_record_that_a_newer_version_wrote_is_not_overwritten() {
+    let shared = Shared::new();
+    let newer = r#"{"format": 2, "something": "else"}"#;
+    std::fs::write(shared.record("small"), newer).expect("written");
+    shared.one.preflow(&["push", "p.yaml"]).is(1, "a newer preflow wrote it");
+    let there = std::fs::read_to_string(shared.record("small")).expect("there");
+    assert_eq!(there, newer);
+    std::fs::write(shared.record("small"), "{ half").expect("written");
+    shared.one.does(&["push", "p.yaml"]);
+    let two = shared.one.colleague();
+    two.does(&["pull", "p.yaml"]);
+    two.is_sound();
+}
+
+#[test]
 fn a_record_with_other_outputs_than_the_lock_file_is_not_taken() {
     let shared = Shared::new();
     // Another run made other bytes; its record is sound in itself.
