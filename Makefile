@@ -33,3 +33,6 @@ browser:
 
 moto:
 	@./scripts/moto.sh
+
+remote-check: moto
+	./scripts/remote-check.sh

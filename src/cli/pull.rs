@@ -10,9 +10,9 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::remote::{Show, count, interrupted, needed};
+use super::remote::{Show, count, interrupted, load, needed};
 use super::workspace::{self, Loaded};
-use super::{Exit, Global, lock, print};
+use super::{Exit, Global, lock, print, sweep};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::{Lock, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
@@ -25,7 +25,7 @@ const ENTRIES: usize = 8;
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// Pipeline file, then stages [default: all]
+    /// Pipeline or sweep file, then stages [default: all]
     #[arg(value_name = "[FILE] [STAGE]...")]
     pub words: Vec<String>,
     /// Fetch what the pipeline needs now, not what its lock file names
@@ -73,38 +73,54 @@ struct Pull<'a> {
 /// A file is wrong; there is no remote, it does not answer or refuses; the disk is full.
 pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load(&file, global)?;
+    let mut loaded = load(&file, false, global)?;
     let remote = needed(global, &loaded.root)?;
-    let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
-    let locked = path_of(&file).exists() && !args.no_lock;
+    let locked = path_of(&file).exists() && !args.no_lock && !sweep::is_sweep(&file);
     let locked = locked.then(|| lock::read(&file)).transpose()?;
     loaded.store.prepare_for_writing()?;
     // Nothing may be collected before its entry is there.
     let _lease = loaded.store.shared_lease()?;
     let show = Show::new(look, global.json, "pull");
     let progress = Arc::new(Progress::default());
-    let pull = Pull { loaded: &loaded, remote: &remote, progress: &progress, show: &show };
-    let work = async {
-        let done = match &locked {
-            Some(locked) => pull.locked(locked, &selection, &targets).await?,
-            None => pull.walk(&selection).await?,
+    let mut all = Outcomes::new();
+    loop {
+        let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
+        let pull = Pull { loaded: &loaded, remote: &remote, progress: &progress, show: &show };
+        let work = async {
+            let done = match &locked {
+                Some(locked) => pull.locked(locked, &selection, &targets).await?,
+                None => pull.walk(&selection).await?,
+            };
+            loaded.store.sync()?;
+            Ok(done)
         };
-        loaded.store.sync()?;
-        Ok(done)
-    };
-    let Some(done) = show.drive(&progress, work)? else {
-        return Ok(interrupted(&format!("pull {}", file.display()), look));
-    };
-    loaded.store.save_memo();
+        let Some(done) = show.drive(&progress, work)? else {
+            return Ok(interrupted(&format!("pull {}", file.display()), look));
+        };
+        loaded.store.save_memo();
+        for (name, outcome) in done {
+            // What came in an earlier round came.
+            all.entry(name).or_insert(outcome);
+        }
+        if !sweep::is_sweep(&file) {
+            break;
+        }
+        // What came may say which trials go on.
+        let more = load(&file, false, global)?;
+        if more.graph.stages.len() == loaded.graph.stages.len() {
+            break;
+        }
+        loaded = more;
+    }
     // What never ran here is compared with what was fetched: reasons and estimates follow from it.
     let mut heads = loaded.heads();
-    for (name, (fingerprint, outcome)) in &done {
+    for (name, (fingerprint, outcome)) in &all {
         if let (Some(fingerprint), Outcome::Fetched(_) | Outcome::Here) = (fingerprint, outcome) {
             heads.stages.entry(name.clone()).or_insert(*fingerprint);
         }
     }
     loaded.store.save_heads(&heads)?;
-    Ok(tell(&file, &remote, &done, global))
+    Ok(tell(&file, &remote, &all, global))
 }
 
 impl Pull<'_> {
@@ -195,9 +211,13 @@ impl Pull<'_> {
 
     async fn bring(&self, wanted: Wanted) -> (Wanted, Result<Brought, RemoteError>) {
         let store = &self.loaded.store;
-        if let Ok(Some(entry)) = store.entry(&wanted.fingerprint)
-            && matches!(store.health(&entry), Ok(None))
-        {
+        let (looked, fingerprint) = (Arc::clone(store), wanted.fingerprint);
+        // Aside: it may have to read what is there.
+        let there = tokio::task::spawn_blocking(move || {
+            let entry = looked.entry(&fingerprint).ok()??;
+            matches!(looked.health(&entry), Ok(None)).then_some(entry)
+        });
+        if let Some(entry) = there.await.expect("invariant: looking does not panic") {
             return (wanted, Ok(Some((entry, None))));
         }
         let (fingerprint, outputs) = (wanted.fingerprint, wanted.outputs.as_ref());
@@ -271,7 +291,8 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
     }
     print(&format!("{text}\n"));
     if whole && !global.quiet {
-        print(&format!(" `preflow run {}` goes on from here\n", file.display()));
+        let run = if sweep::is_sweep(file) { "sweep run" } else { "run" };
+        print(&format!(" `preflow {run} {}` goes on from here\n", file.display()));
     }
     exit
 }

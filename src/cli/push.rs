@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::remote::{Show, count, interrupted, needed};
+use super::remote::{Show, count, interrupted, load, needed};
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, lock, print};
 use crate::identity::Fingerprint;
@@ -24,7 +24,7 @@ const ENTRIES: usize = 8;
 
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// Pipeline file, then stages [default: all]
+    /// Pipeline or sweep file, then stages [default: all]
     #[arg(value_name = "[FILE] [STAGE]...")]
     pub words: Vec<String>,
     /// Send every entry of the store, whatever needs it
@@ -46,7 +46,7 @@ pub fn push(args: &PushArgs, global: &Global, look: Look) -> Result<Exit, Failur
         (needed(global, &root)?, store, BTreeMap::new())
     } else {
         let (file, targets) = workspace::file_and_names(&args.words)?;
-        let loaded = workspace::load(&file, global)?;
+        let loaded = load(&file, true, global)?;
         let remote = needed(global, &loaded.root)?;
         let items = of_pipeline(&file, &loaded, &targets)?;
         (remote, loaded.store, items)

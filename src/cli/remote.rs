@@ -9,7 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::failure::Failure;
-use super::{Exit, Global, complain};
+use super::workspace::Loaded;
+use super::{Exit, Global, complain, sweep};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline;
 use crate::remote::{Config, Mode, Progress, Remote, RemoteError, Site};
@@ -87,6 +88,20 @@ pub fn needed(global: &Global, root: &Path) -> Result<Remote, Failure> {
             "`remote: { url: s3://BUCKET/PREFIX }` in preflow.yaml, PREFLOW_REMOTE, or --remote",
         )
     })
+}
+
+/// A pipeline, or all trials of a sweep that are known so far, as one graph. `over`: trials without
+/// a figure are out of a halving sweep.
+///
+/// # Errors
+/// The file is wrong, or the store.
+pub fn load(file: &Path, over: bool, global: &Global) -> Result<Loaded, Failure> {
+    if !sweep::is_sweep(file) {
+        return super::workspace::load(file, global);
+    }
+    // Nothing is run, so nobody need be asked about their number.
+    let which = sweep::Which { file: file.to_owned(), yes: true };
+    Ok(sweep::open(&which, global)?.survey(global, over)?.loaded)
 }
 
 /// Shows transfers: a bar on a terminal, else a line for each that is done.

@@ -200,9 +200,12 @@ impl Remote {
         let ranges = starts.map(|start| start..(start + RANGE).min(size));
         let answers = stream::iter(ranges)
             // Permits are taken in order, so the first range is never kept waiting by later ones.
-            .then(|range| async {
-                let permit = Arc::clone(&inner.requests).acquire_owned().await;
-                (range, permit.expect("invariant: never closed"))
+            .then(|range| {
+                let requests = Arc::clone(&inner.requests);
+                async move {
+                    let permit = requests.acquire_owned().await;
+                    (range, permit.expect("invariant: never closed"))
+                }
             })
             .map(|(range, permit)| {
                 let key = &key;

@@ -21,7 +21,8 @@ mod fetch;
 mod place;
 #[cfg(feature = "remote")]
 mod send;
-#[cfg(all(test, feature = "remote"))]
+#[cfg(test)]
+#[cfg(feature = "remote")]
 mod tests;
 #[cfg(feature = "remote")]
 mod wire;

@@ -271,6 +271,10 @@ impl Inner {
             last = inner.to_string();
             cause = inner.source();
         }
+        if last.contains("redirect") {
+            let reason = "it is in another region: `region:` or AWS_REGION names it".to_owned();
+            return RemoteError::Config { url, reason };
+        }
         RemoteError::Unreachable { url, reason: last }
     }
 }
@@ -324,6 +328,9 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
             bad("its endpoint has no encryption; AWS_ALLOW_HTTP=true allows it".to_owned()),
         );
     }
+    let patience = wire::patience().ok_or_else(|| {
+        bad("PREFLOW_REMOTE_TIMEOUT is a number of seconds, 0.1 at least".to_owned())
+    })?;
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(200),
@@ -337,7 +344,7 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
         .with_bucket_name(bucket)
         .with_retry(retry)
         .with_allow_http(true)
-        .with_http_connector(Connector { loopback, https_only: !plain });
+        .with_http_connector(Connector { loopback, https_only: !plain, patience });
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
     }

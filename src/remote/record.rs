@@ -53,6 +53,12 @@ impl Record {
         Ok(record)
     }
 
+    /// Another version of preflow wrote these bytes, and must not lose them.
+    #[must_use]
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        serde_json::from_slice::<Head>(bytes).is_ok_and(|head| head.format > RECORD_FORMAT)
+    }
+
     /// The bytes that [`Record::read`] reads.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

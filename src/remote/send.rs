@@ -122,6 +122,10 @@ impl Remote {
             Err(RemoteError::OtherBytes { .. }) => None,
             other => other?,
         };
+        if bytes.as_ref().is_some_and(|bytes| Record::is_newer(bytes)) {
+            let reason = "a newer preflow wrote it".to_owned();
+            return Err(RemoteError::Record { fingerprint: *fingerprint, reason });
+        }
         Ok(bytes.and_then(|b| Record::read(&b, fingerprint).ok()).map(|record| record.entry))
     }
 

@@ -31,6 +31,7 @@ pub(super) struct Connector {
     /// The service is on this machine: no proxy stands between.
     pub loopback: bool,
     pub https_only: bool,
+    pub patience: Duration,
 }
 
 #[derive(Debug)]
@@ -40,10 +41,11 @@ struct Service {
 }
 
 /// How long a request may go without moving a byte: `PREFLOW_REMOTE_TIMEOUT` in seconds, or 20.
-pub(super) fn patience() -> Duration {
-    let said = std::env::var("PREFLOW_REMOTE_TIMEOUT").ok().and_then(|s| s.parse::<f64>().ok());
-    let usable = said.filter(|s| s.is_finite() && (0.1..=86_400.0).contains(s));
-    usable.map_or(PATIENCE, Duration::from_secs_f64)
+/// `None`: the variable is no such number.
+pub(super) fn patience() -> Option<Duration> {
+    let Ok(said) = std::env::var("PREFLOW_REMOTE_TIMEOUT") else { return Some(PATIENCE) };
+    let seconds: f64 = said.parse().ok()?;
+    (0.1..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
 /// The host of an address is this machine.
@@ -59,7 +61,7 @@ impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         // Refused when somebody else in this process chose one; then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let patience = patience();
+        let patience = self.patience;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("preflow/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT.min(patience))

@@ -90,6 +90,9 @@ fn credentials_belong_in_the_environment() {
     let mut command = one.command(&["push", "p.yaml"]);
     let said = command.env("AWS_ENDPOINT_URL", "http://192.0.2.1:9000").output().expect("ends");
     Said::of(&said).is(2, "no encryption");
+    let mut command = one.command(&["push", "p.yaml"]);
+    let said = command.env("PREFLOW_REMOTE_TIMEOUT", "soon").output().expect("ends");
+    Said::of(&said).is(2, "PREFLOW_REMOTE_TIMEOUT is a number of seconds");
 }
 
 #[test]

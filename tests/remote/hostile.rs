@@ -22,9 +22,13 @@ impl Shared {
     }
 
     fn fingerprint(&self, stage: &str) -> String {
-        let lock = std::fs::read_to_string(self.one.path("p.lock")).unwrap();
-        let block = lock.split(&format!("[{stage}]")).nth(1).unwrap().to_owned();
-        block.lines().find_map(|l| l.strip_prefix("fingerprint = ")).unwrap().to_owned()
+        let lock = std::fs::read_to_string(self.one.path("p.lock")).expect("as it was made");
+        let block = lock.split(&format!("[{stage}]")).nth(1).expect("as it was made").to_owned();
+        block
+            .lines()
+            .find_map(|l| l.strip_prefix("fingerprint = "))
+            .expect("as it was made")
+            .to_owned()
     }
 
     fn record(&self, stage: &str) -> PathBuf {
@@ -35,7 +39,9 @@ impl Shared {
     /// Changes the record of a stage.
     fn change(&self, stage: &str, change: impl FnOnce(&mut Value)) {
         let path = self.record(stage);
-        let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut value: Value =
+            serde_json::from_slice(&std::fs::read(&path).expect("as it was made"))
+                .expect("as it was made");
         change(&mut value);
         std::fs::write(path, value.to_string()).expect("written");
     }
@@ -43,7 +49,10 @@ impl Shared {
     /// The file that the remote holds with these bytes.
     fn file(&self, bytes: u64) -> PathBuf {
         let files = files_below(&self.place.path().join("files-v1"));
-        files.into_iter().find(|f| f.metadata().unwrap().len() == bytes).expect("a file")
+        files
+            .into_iter()
+            .find(|f| f.metadata().expect("as it was made").len() == bytes)
+            .expect("a file")
     }
 
     /// A colleague pulls: exit 1 and these words, the store is sound, and all else came.
@@ -53,9 +62,10 @@ impl Shared {
         two.is_sound();
         let (pulled, _) = two.json(&["pull", "p.yaml"]);
         assert_eq!(pulled["here"], 3, "{pulled}");
-        for file in files_below(two.path("").parent().unwrap()) {
-            assert_ne!(file.file_name().unwrap(), "evil", "{}", file.display());
+        for file in files_below(&two.path("")) {
+            assert!(!file.ends_with("evil"), "{}", file.display());
         }
+        assert!(!std::path::Path::new("/tmp/evil").exists());
         two
     }
 }
@@ -102,15 +112,30 @@ fn records_that_lie_are_not_believed() {
     ];
     let shared = Shared::new();
     for (stage, change, text) in cases {
-        let honest = std::fs::read(shared.record(stage)).unwrap();
+        let honest = std::fs::read(shared.record(stage)).expect("as it was made");
         shared.change(stage, change);
         shared.refuses(text);
         std::fs::write(shared.record(stage), honest).expect("mended");
     }
-    let half = std::fs::read(shared.record("small")).unwrap();
+    let half = std::fs::read(shared.record("small")).expect("as it was made");
     std::fs::write(shared.record("small"), &half[..half.len() / 2]).expect("cut");
     let two = shared.refuses("cannot be used: ");
     assert_eq!(two.ran(), "small", "it is made here");
+}
+
+#[test]
+fn a_record_that_a_newer_version_wrote_is_not_overwritten() {
+    let shared = Shared::new();
+    let newer = r#"{"format": 2, "something": "else"}"#;
+    std::fs::write(shared.record("small"), newer).expect("written");
+    shared.one.preflow(&["push", "p.yaml"]).is(1, "a newer preflow wrote it");
+    let there = std::fs::read_to_string(shared.record("small")).expect("there");
+    assert_eq!(there, newer);
+    std::fs::write(shared.record("small"), "{ half").expect("written");
+    shared.one.does(&["push", "p.yaml"]);
+    let two = shared.one.colleague();
+    two.does(&["pull", "p.yaml"]);
+    two.is_sound();
 }
 
 #[test]
@@ -119,9 +144,13 @@ fn a_record_with_other_outputs_than_the_lock_file_is_not_taken() {
     // Another run made other bytes; its record is sound in itself.
     let other = shared.one.colleague();
     other.does(&["pull", "p.yaml"]);
-    let text = std::fs::read_to_string(other.path("p.lock")).unwrap();
-    let small = text.split("[small]").nth(1).unwrap();
-    let digest = small.lines().find_map(|l| l.strip_prefix("output.o = ")).unwrap().to_owned();
+    let text = std::fs::read_to_string(other.path("p.lock")).expect("as it was made");
+    let small = text.split("[small]").nth(1).expect("as it was made");
+    let digest = small
+        .lines()
+        .find_map(|l| l.strip_prefix("output.o = "))
+        .expect("as it was made")
+        .to_owned();
     let two = shared.one.colleague();
     two.write("p.lock", &text.replace(&digest, &format!("sha256:{}", "0".repeat(64))));
     two.preflow(&["pull", "p.yaml"]).is(1, "its outputs are not those of the lock file");
@@ -133,7 +162,7 @@ fn a_record_with_other_outputs_than_the_lock_file_is_not_taken() {
 fn files_that_are_damaged_there_are_found_and_mended_by_whoever_has_them() {
     let shared = Shared::new();
     let big = shared.file(100_000);
-    let sound = std::fs::read(&big).unwrap();
+    let sound = std::fs::read(&big).expect("as it was made");
     let mut flipped = sound.clone();
     flipped[50_000] ^= 1;
     let longer = [sound.as_slice(), b"more"].concat();
@@ -154,7 +183,7 @@ fn files_that_are_damaged_there_are_found_and_mended_by_whoever_has_them() {
             let (pushed, _) = shared.one.json(&["push", "p.yaml"]);
             assert_eq!(pushed["files"], 1, "{pushed}");
         }
-        assert!(std::fs::read(&big).unwrap() == sound, "mended");
+        assert!(std::fs::read(&big).expect("as it was made") == sound, "mended");
     }
     std::fs::remove_file(&big).expect("removed");
     let two = shared.one.colleague();
@@ -169,7 +198,7 @@ fn what_is_damaged_here_is_not_sent() {
     one.ran();
     for object in [one.object("tree").join("z"), one.object("big")] {
         // The same size and times: nothing but its bytes tells.
-        let time = object.metadata().unwrap().modified().unwrap();
+        let time = object.metadata().expect("as it was made").modified().expect("as it was made");
         let file = std::fs::File::options().write(true).open(&object).expect("opened");
         std::os::unix::fs::FileExt::write_at(&file, b"X", 3).expect("written");
         file.set_modified(time).expect("set");
@@ -177,8 +206,11 @@ fn what_is_damaged_here_is_not_sent() {
     let said = one.preflow(&["push", "p.yaml", "--all"]);
     said.is(1, "in the store is damaged and was not sent");
     let sent = files_below(&place.path().join("files-v1"));
-    assert!(sent.iter().all(|f| f.metadata().unwrap().len() < 9_000_000), "{sent:?}");
-    let kept = std::fs::read_dir(one.path("cache/quarantine")).unwrap().count();
+    assert!(
+        sent.iter().all(|f| f.metadata().expect("as it was made").len() < 9_000_000),
+        "{sent:?}"
+    );
+    let kept = std::fs::read_dir(one.path("cache/quarantine")).expect("as it was made").count();
     assert_eq!(kept, 2, "both are kept for diagnosis");
     assert_eq!(one.ran(), "big tree");
     one.does(&["push", "p.yaml"]);
@@ -191,7 +223,7 @@ fn what_is_damaged_here_is_not_sent() {
 fn a_stage_that_never_makes_the_same_keeps_what_was_sent_first() {
     let place = tempfile::tempdir().expect("temp dir");
     let one = Member::at(&place.path().display().to_string(), None, 1000);
-    let text = std::fs::read_to_string(one.path("p.yaml")).unwrap();
+    let text = std::fs::read_to_string(one.path("p.yaml")).expect("as it was made");
     one.write("p.yaml", &text.replace("echo ${p} >>", "echo ${p} $$$$ >>"));
     one.ran();
     one.does(&["push", "p.yaml"]);

@@ -70,7 +70,8 @@ fn ctrl_c_keeps_what_came() {
     let mut command = two.command(&["pull", "p.yaml"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     wait_until(|| two.parts(), 8 * MIB);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("as it was made"))
+        .expect("as it was made");
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signalled");
     let said = Said::of(&child.wait_with_output().expect("ends"));
     said.is(130, "`preflow pull p.yaml` goes on from there");
@@ -90,9 +91,10 @@ fn a_disk_that_fills_up_is_named_and_what_came_is_kept() {
     let kept = two.parts();
     assert!(kept > 0);
     proxy.set(Fault::None);
-    let lock = std::fs::read_to_string(two.path("p.lock")).unwrap();
-    let big = lock.split("[big]").nth(1).unwrap();
-    let digest = big.lines().find_map(|l| l.strip_prefix("output.o = sha256:")).unwrap();
+    let lock = std::fs::read_to_string(two.path("p.lock")).expect("as it was made");
+    let big = lock.split("[big]").nth(1).expect("as it was made");
+    let digest =
+        big.lines().find_map(|l| l.strip_prefix("output.o = sha256:")).expect("as it was made");
     let part = two.path(&format!("cache/scratch-v1/fetch-{digest}.part")).display().to_string();
     // The kernel says that the disk is full to whoever goes on writing this file.
     let by = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &part];

@@ -1,15 +1,25 @@
 //! Remotes: the real binary, a real S3 server on this machine, and a proxy between them that cuts,
 //! stalls, flips and refuses. `scripts/moto.sh` installs the server.
 //!
-//! `PREFLOW_TEST_S3` (an address; the usual `AWS_` variables with it) lets the same tests run
-//! against another server: `make remote-check`.
+//! `PREFLOW_TEST_S3` (an address) and `PREFLOW_TEST_BUCKET`, with the usual `AWS_` variables, let
+//! the same tests run against another server: `make remote-check`.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
+#[cfg(not(feature = "remote"))]
+mod absent;
+#[cfg(feature = "remote")]
 mod config;
+#[cfg(feature = "remote")]
 mod faults;
+#[cfg(feature = "remote")]
 mod hostile;
+#[cfg(feature = "remote")]
 mod kills;
+#[cfg(feature = "remote")]
 mod proxy;
+#[cfg(feature = "remote")]
 mod server;
+#[cfg(feature = "remote")]
 mod share;
+#[cfg(feature = "remote")]
 mod team;

@@ -62,7 +62,7 @@ impl Proxy {
     }
 
     pub fn set(&self, fault: Fault) {
-        *self.state.fault.lock().unwrap() = fault;
+        *self.state.fault.lock().expect("as it was made") = fault;
         self.state.down.store(0, Ordering::SeqCst);
         self.state.up.store(0, Ordering::SeqCst);
         self.state.answered.store(0, Ordering::SeqCst);
@@ -86,12 +86,12 @@ impl Proxy {
 
 impl State {
     fn fault(&self) -> Fault {
-        self.fault.lock().unwrap().clone()
+        self.fault.lock().expect("as it was made").clone()
     }
 
     /// Takes one of the refusals, if there are any left.
     fn refusal(&self) -> Option<(u16, &'static str)> {
-        let mut fault = self.fault.lock().unwrap();
+        let mut fault = self.fault.lock().expect("as it was made");
         let Fault::Answer(status, code, left) = &mut *fault else { return None };
         if *left == 0 {
             return None;
@@ -113,7 +113,10 @@ fn connection(mut client: TcpStream, server: &str, state: &Arc<State>) {
         return;
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
-    let (from, to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+    let (from, to) = (
+        client.try_clone().expect("as it was made"),
+        upstream.try_clone().expect("as it was made"),
+    );
     let shared = Arc::clone(state);
     std::thread::spawn(move || requests(from, to, &shared));
     answers(upstream, client, state);
@@ -175,7 +178,7 @@ fn answers(mut from: TcpStream, mut to: TcpStream, state: &State) {
         match state.fault() {
             Fault::CutAfter(most) if after > most => break,
             Fault::CutOnce(most) if after > most => {
-                *state.fault.lock().unwrap() = Fault::None;
+                *state.fault.lock().expect("as it was made") = Fault::None;
                 break;
             }
             Fault::StallAfter(most) if after > most => {
@@ -183,8 +186,8 @@ fn answers(mut from: TcpStream, mut to: TcpStream, state: &State) {
                 break;
             }
             Fault::FlipAt(at) if before <= at && at < after => {
-                buffer[usize::try_from(at - before).unwrap()] ^= 4;
-                *state.fault.lock().unwrap() = Fault::None;
+                buffer[usize::try_from(at - before).expect("as it was made")] ^= 4;
+                *state.fault.lock().expect("as it was made") = Fault::None;
             }
             Fault::Slow(pause) => std::thread::sleep(pause),
             _ => {}

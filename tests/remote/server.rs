@@ -56,7 +56,8 @@ impl Server {
     pub fn bucket(&self) -> String {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let Ok(bucket) = std::env::var("PREFLOW_TEST_BUCKET") {
+        if self.child.is_none() {
+            let bucket = std::env::var("PREFLOW_TEST_BUCKET").expect("PREFLOW_TEST_BUCKET");
             return format!("{bucket}/{}-{n}", std::process::id());
         }
         let name = format!("test-{}-{n}", std::process::id());

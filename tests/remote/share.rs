@@ -29,7 +29,9 @@ fn round_trip(one: &Member, big: u64) {
     let inside = |m: &Member| -> Vec<(String, Vec<u8>)> {
         let top = m.object("tree");
         let files = files_below(&top);
-        let name = |p: &std::path::Path| p.strip_prefix(&top).unwrap().display().to_string();
+        let name = |p: &std::path::Path| {
+            p.strip_prefix(&top).expect("as it was made").display().to_string()
+        };
         files.iter().map(|p| (name(p), std::fs::read(p).expect("a file"))).collect()
     };
     assert_eq!(inside(one).len(), 4);
@@ -115,8 +117,12 @@ fn without_a_lock_file_the_pipeline_says_what_is_needed() {
     // One stage alone, with what it is made from.
     let three = one.colleague();
     let (pulled, _) = three.json(&["pull", "p.yaml", "tree", "--no-lock"]);
-    let names: Vec<&str> =
-        pulled["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    let names: Vec<&str> = pulled["stages"]
+        .as_array()
+        .expect("as it was made")
+        .iter()
+        .map(|s| s["stage"].as_str().expect("as it was made"))
+        .collect();
     assert_eq!(names, ["small", "tree"]);
     assert_eq!(three.ran(), "big empty");
 }
@@ -126,7 +132,7 @@ fn a_lock_file_is_fetched_as_it_stands_though_the_pipeline_went_on() {
     let one = on_s3(100_000);
     one.does(&["push", "p.yaml"]);
     let two = one.colleague();
-    let text = std::fs::read_to_string(two.path("p.yaml")).unwrap();
+    let text = std::fs::read_to_string(two.path("p.yaml")).expect("as it was made");
     two.write("p.yaml", &text.replace("p: one", "p: two"));
     let (pulled, code) = two.json(&["pull", "p.yaml"]);
     assert_eq!((code, pulled["files"].as_u64()), (Some(0), Some(3)), "{pulled}");
@@ -139,7 +145,7 @@ fn all_and_what_waits_are_sent_and_gc_keeps_what_waits() {
     let one = on_s3(100_000);
     let queue = one.path("cache/uploads-v1");
     std::fs::create_dir_all(&queue).expect("mkdir");
-    let lock = std::fs::read_to_string(one.path("p.lock")).unwrap();
+    let lock = std::fs::read_to_string(one.path("p.lock")).expect("as it was made");
     let fingerprints: Vec<&str> =
         lock.lines().filter_map(|l| l.strip_prefix("fingerprint = ")).collect();
     for fingerprint in &fingerprints {
@@ -147,7 +153,7 @@ fn all_and_what_waits_are_sent_and_gc_keeps_what_waits() {
     }
     std::fs::write(queue.join("0".repeat(64)), "").expect("queued, and gone since");
     // The pipeline is another one now, and nothing but the queue needs these entries.
-    let text = std::fs::read_to_string(one.path("p.yaml")).unwrap();
+    let text = std::fs::read_to_string(one.path("p.yaml")).expect("as it was made");
     one.write("p.yaml", &text.replace("p: one", "p: two"));
     one.ran();
     std::fs::remove_file(one.path("p.lock")).expect("removed");
@@ -157,7 +163,11 @@ fn all_and_what_waits_are_sent_and_gc_keeps_what_waits() {
     assert!(gone.contains("nothing to collect; 8 entries kept"), "{gone}");
     let (pushed, code) = one.json(&["push", "p.yaml"]);
     assert_eq!((code, pushed["stages"].as_array().map(Vec::len)), (Some(0), Some(8)), "{pushed}");
-    assert_eq!(std::fs::read_dir(&queue).unwrap().count(), 0, "nothing waits any more");
+    assert_eq!(
+        std::fs::read_dir(&queue).expect("as it was made").count(),
+        0,
+        "nothing waits any more"
+    );
     let (pushed, _) = one.json(&["push", "--all"]);
     assert_eq!(pushed["stages"].as_array().map(Vec::len), Some(8), "{pushed}");
     let gone = one.does(&["gc", "--days", "0", "--grace", "0", "--yes"]);
@@ -179,4 +189,46 @@ fn what_is_said_to_people() {
     assert_eq!(quiet.lines().count(), 1, "{quiet}");
     let doctor = two.preflow(&["doctor"]);
     assert!(doctor.out.contains("some/prefix answers, read-write"), "{}", doctor.out);
+}
+
+const SWEPT: &str = r#"
+preflow: 1
+name: p
+params: { a: 1, updates: 1 }
+sources: { src: { path: src.txt, as: file } }
+stages:
+  base:
+    kind: command
+    inputs: { i: src }
+    outputs: { o: file }
+    command: 'echo base >> ran.txt; cp $IN_i $OUT_o'
+  end:
+    kind: command
+    inputs: { i: base }
+    outputs: { o: file }
+    command: 'echo end >> ran.txt; echo {\"score\": $((${a} * 10 + ${updates}))} | tee $OUT_o > $FIGURES'
+"#;
+
+#[test]
+fn a_sweep_is_shared_whole_though_its_rounds_follow_from_what_came() {
+    let one = Member::at("shared", None, 1);
+    let place = tempfile::tempdir().expect("temp dir");
+    let remote = place.path().display().to_string();
+    one.write("p.yaml", SWEPT);
+    one.write(
+        "s.yaml",
+        "preflow-sweep: 1\npipeline: p.yaml\nmatrix: { a: [1, 2, 3, 4] }\n\
+         metric: { name: end/score, goal: maximize }\nhalving: { updates: [1, 2], keep: 0.5 }\n",
+    );
+    one.does(&["sweep", "run", "s.yaml"]);
+    let (pushed, code) = one.json(&["push", "s.yaml", "--remote", &remote]);
+    assert_eq!((code, pushed["stages"].as_array().map(Vec::len)), (Some(0), Some(7)), "{pushed}");
+    let two = Member::at("shared", None, 1);
+    for name in ["p.yaml", "s.yaml", "src.txt"] {
+        std::fs::copy(one.path(name), two.path(name)).expect("copied");
+    }
+    let (pulled, code) = two.json(&["pull", "s.yaml", "--remote", &remote]);
+    assert_eq!((code, pulled["stages"].as_array().map(Vec::len)), (Some(0), Some(7)), "{pulled}");
+    two.does(&["sweep", "run", "s.yaml"]);
+    assert!(!two.path("ran.txt").exists(), "nothing runs");
 }

@@ -57,6 +57,12 @@ pub fn sweep(verb: &SweepVerb, global: &Global, look: Look) -> Result<Exit, Fail
     }
 }
 
+/// The file says that it is a sweep.
+pub fn is_sweep(file: &Path) -> bool {
+    std::fs::read_to_string(file)
+        .is_ok_and(|text| text.lines().any(|line| line.starts_with("preflow-sweep:")))
+}
+
 /// A sweep file and the pipeline it is about.
 pub struct Opened {
     pub sweep: Sweep,

@@ -212,6 +212,6 @@ fn the_workshop_keeps_the_promises_of_the_readme() {
     assert!(pulled.contains("pulled 9 stages"), "{pulled}");
     let run = colleague.ok(&["run", "pipelines/workshop.yaml"]);
     assert!(run.contains("nothing to do: 9 reused"), "{run}");
-    let told = colleague.ok(&["trace", "cache/views/workshop/ppo/policy/model.safetensors"]);
-    assert!(told.contains("pipelines/workshop.yaml"), "{told}");
+    let told = colleague.ok(&["trace", "cache/views/workshop/ppo/model/model.safetensors"]);
+    assert!(told.contains("← collect_labels"), "{told}");
 }
