@@ -4,7 +4,7 @@
 #
 #   scripts/remote-check.sh            every server that is installed
 #   scripts/remote-check.sh s3s        this one
-#   scripts/remote-check.sh install s3s|garage   builds it from crates.io (2 and 15 minutes)
+#   scripts/remote-check.sh install s3s|garage   builds it with cargo (2 and 15 minutes)
 #
 # Servers listen on 127.0.0.1, keep their data in a folder that is removed, and end with the script.
 set -euo pipefail
