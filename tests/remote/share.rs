@@ -184,7 +184,7 @@ fn what_is_said_to_people() {
     let two = one.colleague();
     let said = two.does(&["pull", "p.yaml"]);
     assert!(said.contains(" ↓ big  1 file, 97.7 KiB\n"), "{said}");
-    assert!(said.contains(" pulled 4 stages: 3 files, 101.5 KiB; 0 were here\n"), "{said}");
+    assert!(said.contains(" pulled 4 stages: 3 files, 101.5 KiB; 0 here already\n"), "{said}");
     let quiet = two.does(&["pull", "p.yaml", "-q"]);
     assert_eq!(quiet.lines().count(), 1, "{quiet}");
     let doctor = two.preflow(&["doctor"]);
