@@ -173,6 +173,27 @@ fn nobody_there_is_told_soon() {
 }
 
 #[test]
+fn a_certificate_counts_only_where_somebody_vouches_for_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    let mut command = std::process::Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout"]);
+    command.arg(&key).arg("-out").arg(&certificate).args(["-subj", "/CN=test"]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let made = command.output().expect("openssl starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let own = Server::with_certificate(&certificate, &key);
+    let one = Member::at("s3://bucket", Some(&own.address), 1000);
+    one.ran();
+    one.preflow(&["push", "p.yaml"]).is(4, "no connection: invalid peer certificate");
+    let mut command = one.command(&["push", "p.yaml"]);
+    let output = command.env("SSL_CERT_FILE", &certificate).output().expect("ends");
+    // Nobody made a bucket: that the server says so is all that is wanted here.
+    crate::team::Said::of(&output).is(4, "no such bucket");
+}
+
+#[test]
 fn a_server_that_dies_in_the_middle_is_told_and_nothing_is_lost() {
     let mut own = Server::moto();
     let one = on(&own, 40 * MIB);
