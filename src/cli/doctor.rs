@@ -232,8 +232,8 @@ fn shared(global: &Global, root: &Path) -> Option<Finding> {
         Err(failure) => {
             let text = super::render::failure(&failure, Look::default());
             let first = text.lines().next().unwrap_or_default();
-            let text = first.trim_start_matches("error: ").to_owned();
-            finding("remote", Health::Bad, text, &failure.remedy().unwrap_or_default())
+            let text = first.trim_start_matches("error: ").trim_start_matches("remote ");
+            finding("remote", Health::Bad, text.to_owned(), &failure.remedy().unwrap_or_default())
         }
     })
 }

@@ -274,7 +274,7 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
         return exit;
     }
     let mut text = format!(
-        " pulled {}: {}, {}; {here} were here",
+        " pulled {}: {}, {}; {here} here already",
         count(stages, "stage"),
         count(sum.files, "file"),
         words::bytes(sum.bytes)

@@ -122,6 +122,8 @@ impl Remote {
                 store.arrive(&arrival, folder.path()).map_err(|e| full(store, needed, e))?;
             remember(&inner, store, &entry);
             arrival.files.keys().for_each(|digest| store.forget_part(digest));
+            drop(folder);
+            store.settle_arrival(&entry)?;
             Ok(entry)
         })
         .await?;

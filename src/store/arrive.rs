@@ -102,6 +102,26 @@ impl Store {
         Ok(entry.clone())
     }
 
+    /// Remembers the files of an entry that has arrived as they are now: taking away their names
+    /// in the scratch touched them, and nobody should read them again for that.
+    ///
+    /// # Errors
+    /// A file is gone already.
+    pub fn settle_arrival(&self, entry: &Entry) -> Result<(), StoreError> {
+        for output in entry.outputs.values() {
+            let path = self.object_path(&output.digest);
+            match &output.tree {
+                None => self.remember(&path, output.digest)?,
+                Some(files) => {
+                    for file in files {
+                        self.remember(&path.join(&file.path), file.digest)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn place(
         &self,
         output: &EntryOutput,

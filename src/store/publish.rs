@@ -114,7 +114,11 @@ impl Store {
         Ok(())
     }
 
-    fn remember(&self, path: &Path, digest: crate::identity::Digest) -> Result<(), StoreError> {
+    pub(super) fn remember(
+        &self,
+        path: &Path,
+        digest: crate::identity::Digest,
+    ) -> Result<(), StoreError> {
         let signature = Signature::of(&fs::symlink_metadata(path)?);
         self.memo().put(path, signature, digest);
         Ok(())

@@ -19,7 +19,9 @@ fn slow_colleague(bytes: u64) -> (Member, Member, Proxy) {
 }
 
 fn wait_until(moved: impl Fn() -> u64, bytes: u64) {
+    let begun = std::time::Instant::now();
     while moved() < bytes {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} bytes of {bytes}", moved());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -29,16 +29,26 @@ pub fn free_port() -> u16 {
 
 impl Server {
     pub fn moto() -> Self {
+        Self::start("http", &[])
+    }
+
+    /// One that speaks TLS, with a certificate that nobody vouches for but the file itself.
+    pub fn with_certificate(certificate: &Path, key: &Path) -> Self {
+        let (certificate, key) = (certificate.to_string_lossy(), key.to_string_lossy());
+        Self::start("https", &["-s", "-c", &certificate, "-k", &key])
+    }
+
+    fn start(scheme: &str, options: &[&str]) -> Self {
         let program =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("target/moto-venv/bin/moto_server");
         assert!(program.exists(), "the server is not installed: ./scripts/moto.sh");
         let port = free_port();
         // The shell ends the server when its input closes, which happens even after a kill -9.
-        let script = "\"$0\" -H 127.0.0.1 -p \"$1\" >/dev/null 2>&1 & read -r _; kill -9 $!";
+        let script = "\"$0\" -H 127.0.0.1 -p \"$@\" >/dev/null 2>&1 & read -r _; kill -9 $!";
         let mut command = Command::new("sh");
-        command.args(["-c", script]).arg(program).arg(port.to_string());
+        command.args(["-c", script]).arg(program).arg(port.to_string()).args(options);
         let child = command.stdin(Stdio::piped()).spawn().expect("sh starts");
-        let address = format!("http://127.0.0.1:{port}");
+        let address = format!("{scheme}://127.0.0.1:{port}");
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(60), "the server does not listen");

@@ -184,7 +184,7 @@ fn what_is_said_to_people() {
     let two = one.colleague();
     let said = two.does(&["pull", "p.yaml"]);
     assert!(said.contains(" ↓ big  1 file, 97.7 KiB\n"), "{said}");
-    assert!(said.contains(" pulled 4 stages: 3 files, 101.5 KiB; 0 were here\n"), "{said}");
+    assert!(said.contains(" pulled 4 stages: 3 files, 101.5 KiB; 0 here already\n"), "{said}");
     let quiet = two.does(&["pull", "p.yaml", "-q"]);
     assert_eq!(quiet.lines().count(), 1, "{quiet}");
     let doctor = two.preflow(&["doctor"]);
@@ -220,7 +220,7 @@ fn a_sweep_is_shared_whole_though_its_rounds_follow_from_what_came() {
         "preflow-sweep: 1\npipeline: p.yaml\nmatrix: { a: [1, 2, 3, 4] }\n\
          metric: { name: end/score, goal: maximize }\nhalving: { updates: [1, 2], keep: 0.5 }\n",
     );
-    one.does(&["sweep", "run", "s.yaml"]);
+    one.does(&["sweep", "run", "s.yaml", "--remote", "none"]);
     let (pushed, code) = one.json(&["push", "s.yaml", "--remote", &remote]);
     assert_eq!((code, pushed["stages"].as_array().map(Vec::len)), (Some(0), Some(7)), "{pushed}");
     let two = Member::at("shared", None, 1);
@@ -229,6 +229,6 @@ fn a_sweep_is_shared_whole_though_its_rounds_follow_from_what_came() {
     }
     let (pulled, code) = two.json(&["pull", "s.yaml", "--remote", &remote]);
     assert_eq!((code, pulled["stages"].as_array().map(Vec::len)), (Some(0), Some(7)), "{pulled}");
-    two.does(&["sweep", "run", "s.yaml"]);
+    two.does(&["sweep", "run", "s.yaml", "--remote", "none"]);
     assert!(!two.path("ran.txt").exists(), "nothing runs");
 }
