@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Global;
 use super::failure::Failure;
+use super::{Global, parsed};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::exec::describe::describe;
@@ -91,9 +91,14 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 /// # Errors
 /// Whatever is wrong with the file, or the store.
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
-    let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.sets)?;
-    let (dir, root, key) = whereabouts(file)?;
-    let store = open_store(args, &root)?;
+    let around = whereabouts(file).and_then(|around| Ok((open_store(args, &around.1)?, around)));
+    // What is wrong with the file is told before what is wrong with the store.
+    let store = around.as_ref().ok().map(|(store, _)| &**store);
+    let document = parsed::open(&file.to_string_lossy(), store)?;
+    let profile = args.profile.as_deref();
+    let overrides = pipeline::Overrides { profile, sets: &args.sets, trial: &[] };
+    let pipeline = document.into_pipeline(&overrides)?;
+    let (store, (dir, root, key)) = around?;
     let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
     Ok(Loaded { graph, store, dir, root, key })
 }

@@ -148,9 +148,31 @@ fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
 fn new_command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear();
+    let mut command = Command::new(on_path(program).as_deref().unwrap_or(program));
+    command.arg0(program).env_clear();
     command
+}
+
+/// Where a program lies that is called by its bare name. A whole path lets the standard library
+/// start it without copying this process's page tables. `None`: the system must look itself.
+fn on_path(program: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if program.as_os_str().is_empty() || program.components().count() != 1 {
+        return None;
+    }
+    let all = std::env::var_os("PATH")?;
+    for folder in std::env::split_paths(&all) {
+        // Relative ones are meant from where the program runs.
+        if !folder.is_absolute() {
+            return None;
+        }
+        let path = folder.join(program);
+        let meta = std::fs::metadata(&path);
+        if meta.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0) {
+            return Some(path);
+        }
+    }
+    None
 }
 
 fn cannot_start(task: &Task, error: &io::Error) -> Outcome {

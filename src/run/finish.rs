@@ -12,6 +12,7 @@ impl Machine<'_> {
         for scratch in std::mem::take(&mut self.leftovers) {
             self.committer.discard(scratch);
         }
+        self.inputs.store.drop_spare_locks();
         let totals = self.totals();
         let mistake = self.gates.unmet.values().flatten().any(Unmet::is_mistake);
         let summary = Summary {
