@@ -44,6 +44,29 @@ def put_away(path):
         os.rename(path, os.path.join(trash, "it"))
 
 
+# Seconds that each stage of the sweep takes by itself.
+NAP = 0.1
+
+SWEPT = f"""preflow: 1
+params: {{ a: 0 }}
+sources: {{ s: {{ path: src.txt }} }}
+stages:
+  base: {{ kind: command, inputs: {{ i: s }}, outputs: {{ o: file }}, command: 'sleep {NAP}; cat $IN_i > $OUT_o; echo base >> ran' }}
+  point:
+    kind: command
+    inputs: {{ i: base }}
+    outputs: {{ o: file }}
+    command: 'sleep {NAP}; echo ${{a}} > $OUT_o; echo "{{\\"score\\": ${{a}}}}" > $FIGURES; echo point >> ran'
+"""
+
+SWEEP = """preflow-sweep: 1
+pipeline: p.yaml
+matrix: {{ a: {points} }}
+label: a{{a}}
+metric: {{ name: point/score, goal: maximize }}
+"""
+
+
 class Preflow:
     """Stages append a line to `ran` when they run; `p` and `q` are used by the middle one."""
 
@@ -332,6 +355,23 @@ class Bench:
                 ms[tool.name] = repeated(5, tool.run(), place, expected, touch)
             self.row(name, ms, 25)
 
+    def sweep(self):
+        """Milliseconds beyond the stages' own time, which is the same whoever runs them."""
+        points = 20
+        name = f"sweep of {points} points over 2 stages, beyond their own time"
+        if not self.wants(name):
+            return
+        place = os.path.join(self.top, "sweep")
+        os.makedirs(os.path.join(place, ".git"))
+        for file, text in [("src.txt", "text\n"), ("p.yaml", SWEPT), ("s.yaml", SWEEP.format(points=list(range(1, points + 1))))]:
+            with open(os.path.join(place, file), "w") as f:
+                f.write(text)
+        own = (1 + -(-points // int(JOBS))) * NAP * 1000
+        command = [self.preflow.program, "sweep", "run", "-q", "--jobs", JOBS, "s.yaml"]
+        # The stage that all points share runs once.
+        ms = repeated(3, command, place, 1 + points, lambda _: self.preflow.forget(place))
+        self.row(name, {"preflow": ms - own}, 250)
+
     def hashing(self):
         size = self.args.size or (64 if self.args.quick else 1024)
         name = f"hashing a touched source of {size} MiB"
@@ -471,6 +511,7 @@ def main():
         bench.nothing(10000, 150)
         bench.looks()
         bench.changes()
+        bench.sweep()
         bench.hashing()
         bench.memory()
         bench.throughput()

@@ -58,7 +58,9 @@ impl Machine<'_> {
                 views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
             }
         }
-        let kept = store.save_heads(&self.heads).and_then(|()| {
+        let unchanged = self.heads == self.old_heads;
+        let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
+        let kept = heads.and_then(|()| {
             store.refresh_views(&graph.name, &views)?;
             store.save_memo();
             Ok(())

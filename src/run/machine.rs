@@ -294,6 +294,8 @@ impl<'a> Machine<'a> {
         if !self.writable {
             self.inputs.store.prepare_for_writing()?;
             self.writable = true;
+            // What was sound a moment ago may not be when this one has run.
+            self.inputs.store.forget_ahead();
         }
         let forced = self.inputs.selection.forced.contains(&stage);
         match self.inputs.store.lookup(identity, forced) {

@@ -12,6 +12,7 @@
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
 //! | `derived-v1/` | digests of files, trees of YAML files: derived, may be deleted at any time |
 
+mod ahead;
 pub mod derived;
 pub mod digest;
 pub mod entry;
@@ -99,6 +100,7 @@ pub struct Store {
     /// Read when first needed.
     memo: OnceLock<Mutex<Memo>>,
     spares: Mutex<slot::Spares>,
+    ahead: Mutex<ahead::Ahead>,
 }
 
 impl Store {
@@ -110,7 +112,12 @@ impl Store {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotAFile { path: root.to_owned(), what: "not a directory" });
         }
-        let store = Self { root: root.to_owned(), memo: OnceLock::new(), spares: Mutex::default() };
+        let store = Self {
+            root: root.to_owned(),
+            memo: OnceLock::new(),
+            spares: Mutex::default(),
+            ahead: Mutex::default(),
+        };
         Ok(store)
     }
 
