@@ -342,12 +342,14 @@ impl Listener {
 }
 
 fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
-    let tail = tail(&task.logs.join("log.txt"));
+    let tail = || tail(&task.logs.join("log.txt"));
     let status = match ended {
         Ended::Cancelled => return Outcome::Cancelled,
-        Ended::TimedOut(limit) => return Outcome::TimedOut { seconds: limit.as_secs_f64(), tail },
+        Ended::TimedOut(limit) => {
+            return Outcome::TimedOut { seconds: limit.as_secs_f64(), tail: tail() };
+        }
         Ended::Exit(Err(e)) => {
-            return Outcome::Crashed { how: format!("lost: {e}"), tail, help: None };
+            return Outcome::Crashed { how: format!("lost: {e}"), tail: tail(), help: None };
         }
         Ended::Exit(Ok(status)) => status,
     };
@@ -362,11 +364,11 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
                 },
                 Err(outcome) => outcome,
             },
-            _ => Outcome::Crashed { how: describe(status), tail, help: hint(status) },
+            _ => Outcome::Crashed { how: describe(status), tail: tail(), help: hint(status) },
         };
     }
     let Some((protocol, worker, backend, device)) = seen.hello else {
-        return no_word(status, tail, seen.garbage, "said no hello");
+        return no_word(status, tail(), seen.garbage, "said no hello");
     };
     if protocol != PROTOCOL {
         return Outcome::Failed {
@@ -385,10 +387,10 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
         }
         Some(_) => Outcome::Crashed {
             how: format!("{} after it said it was done", describe(status)),
-            tail,
+            tail: tail(),
             help: hint(status),
         },
-        None => no_word(status, tail, seen.garbage, "ended without a final event"),
+        None => no_word(status, tail(), seen.garbage, "ended without a final event"),
     }
 }
 

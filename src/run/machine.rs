@@ -86,6 +86,8 @@ pub struct Machine<'a> {
     pub(super) queued: BTreeSet<usize>,
     /// Stages that run, seal or publish, or wait for another process.
     pub(super) active: usize,
+    /// Of those, the ones whose outputs are hashed.
+    pub(super) sealed: usize,
     pub(super) pools: Pools,
     pub(super) begun: Instant,
     pub(super) interrupts: u32,
@@ -150,6 +152,7 @@ impl<'a> Machine<'a> {
             ready: BTreeSet::new(),
             queued: BTreeSet::new(),
             active: 0,
+            sealed: 0,
             pools: options.pools.clone(),
             begun: Instant::now(),
             interrupts: 0,
@@ -191,6 +194,9 @@ impl<'a> Machine<'a> {
             } else if !self.start_one()? {
                 break;
             }
+        }
+        if self.sealed > 0 && self.sealed == self.active {
+            self.committer.hurry();
         }
         Ok(self.active > 0)
     }

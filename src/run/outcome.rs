@@ -181,6 +181,7 @@ impl Machine<'_> {
             (port.clone(), path.to_owned())
         });
         self.unpublished[stage] = Some(paths.collect());
+        self.sealed += 1;
         self.committer.publish(stage, sealed);
         self.unlock(stage);
         Ok(())
@@ -189,6 +190,7 @@ impl Machine<'_> {
     pub(super) fn published(&mut self, (stage, result): Published) {
         self.unpublished[stage] = None;
         self.active -= 1;
+        self.sealed -= 1;
         self.states[stage] = State::Done;
         let (entry, scratch) = match result {
             Ok(done) => done,
