@@ -1,6 +1,7 @@
 //! What follows from the end of an attempt: seal and publish, try again, wait, block.
 //! Knows nothing of how tasks are started.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::committer::Published;
@@ -14,6 +15,9 @@ use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 
 /// With less than this left, bytes, a disk counts as full.
 const FULL: u64 = 64 * 1024;
+
+/// Files up to this size are hashed without a thread of their own.
+const SMALL: u64 = 64 * 1024;
 
 impl Machine<'_> {
     pub(super) fn ended(
@@ -50,9 +54,16 @@ impl Machine<'_> {
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
                 let sender = self.sender.clone();
-                tokio::task::spawn_blocking(move || {
+                let small = files.values().all(|path| is_small(path));
+                let seal = move || {
                     let _ = sender.send(Message::Sealed(stage, Box::new(slot.seal(files, made))));
-                });
+                };
+                if small {
+                    // Waking another thread would take longer than hashing.
+                    seal();
+                } else {
+                    tokio::task::spawn_blocking(seal);
+                }
             }
             Outcome::Waiting { reason, have, need } => {
                 drop(slot);
@@ -267,6 +278,10 @@ impl Machine<'_> {
             }
         }
     }
+}
+
+fn is_small(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() <= SMALL)
 }
 
 fn disk_full(outcome: &Outcome, free: u64, place: &str) -> Outcome {
