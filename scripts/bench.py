@@ -11,6 +11,8 @@ import tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 JOBS = str(os.cpu_count() or 1)
+# Where `put_away` puts things; set by `Bench`.
+PUT_AWAY = ""
 
 
 LETTERS = """preflow: 1
@@ -31,6 +33,37 @@ stages:
       lr: 2.0e-3
       warmup: 5%
       optimizer: { betas: [0.9, 0.99] }
+"""
+
+
+def put_away(path):
+    """Takes a file or folder out of the way. Removing it now would slow down whoever makes files
+    next: ext4 steps over every inode that was freed in the last minutes, one at a time."""
+    if os.path.lexists(path):
+        trash = tempfile.mkdtemp(prefix="gone", dir=PUT_AWAY)
+        os.rename(path, os.path.join(trash, "it"))
+
+
+# Seconds that each stage of the sweep takes by itself.
+NAP = 0.1
+
+SWEPT = f"""preflow: 1
+params: {{ a: 0 }}
+sources: {{ s: {{ path: src.txt }} }}
+stages:
+  base: {{ kind: command, inputs: {{ i: s }}, outputs: {{ o: file }}, command: 'sleep {NAP}; cat $IN_i > $OUT_o; echo base >> ran' }}
+  point:
+    kind: command
+    inputs: {{ i: base }}
+    outputs: {{ o: file }}
+    command: 'sleep {NAP}; echo ${{a}} > $OUT_o; echo "{{\\"score\\": ${{a}}}}" > $FIGURES; echo point >> ran'
+"""
+
+SWEEP = """preflow-sweep: 1
+pipeline: p.yaml
+matrix: {{ a: {points} }}
+label: a{{a}}
+metric: {{ name: point/score, goal: maximize }}
 """
 
 
@@ -69,10 +102,10 @@ class Preflow:
         return [self.program, "status", "p.yaml"]
 
     def forget(self, place):
-        shutil.rmtree(os.path.join(place, "cache"), ignore_errors=True)
+        put_away(os.path.join(place, "cache"))
 
     def drop_outputs(self, place):
-        shutil.rmtree(os.path.join(place, "cache", "views"))
+        put_away(os.path.join(place, "cache", "views"))
 
 
 class Ninja(Preflow):
@@ -101,11 +134,9 @@ class Ninja(Preflow):
     status = plan
 
     def forget(self, place):
-        shutil.rmtree(os.path.join(place, "data"), ignore_errors=True)
+        for what in ("data", ".ninja_log", ".ninja_deps"):
+            put_away(os.path.join(place, what))
         os.makedirs(os.path.join(place, "data"))
-        for log in (".ninja_log", ".ninja_deps"):
-            if os.path.exists(os.path.join(place, log)):
-                os.remove(os.path.join(place, log))
 
     drop_outputs = None
 
@@ -138,13 +169,11 @@ class Dvc(Ninja):
     status = plan
 
     def forget(self, place):
-        for what in ("data", ".dvc"):
-            shutil.rmtree(os.path.join(place, what), ignore_errors=True)
-        if os.path.exists(os.path.join(place, "dvc.lock")):
-            os.remove(os.path.join(place, "dvc.lock"))
+        for what in ("data", ".dvc", "dvc.lock"):
+            put_away(os.path.join(place, what))
 
     def drop_outputs(self, place):
-        shutil.rmtree(os.path.join(place, "data"))
+        put_away(os.path.join(place, "data"))
 
 
 class Wrong(Exception):
@@ -194,6 +223,9 @@ class Bench:
         self.skipped = [f"{p} is not on PATH" for _, p in peers if not shutil.which(p)]
         self.n = 100 if args.quick else 1000
         self.top = tempfile.mkdtemp(prefix="pf")
+        global PUT_AWAY
+        PUT_AWAY = os.path.join(self.top, "gone")
+        os.makedirs(PUT_AWAY)
 
     def wants(self, name):
         return not self.args.only or self.args.only in name
@@ -322,6 +354,23 @@ class Bench:
                 touch = lambda _: os.utime(os.path.join(place, "src.txt"))
                 ms[tool.name] = repeated(5, tool.run(), place, expected, touch)
             self.row(name, ms, 25)
+
+    def sweep(self):
+        """Milliseconds beyond the stages' own time, which is the same whoever runs them."""
+        points = 20
+        name = f"sweep of {points} points over 2 stages, beyond their own time"
+        if not self.wants(name):
+            return
+        place = os.path.join(self.top, "sweep")
+        os.makedirs(os.path.join(place, ".git"))
+        for file, text in [("src.txt", "text\n"), ("p.yaml", SWEPT), ("s.yaml", SWEEP.format(points=list(range(1, points + 1))))]:
+            with open(os.path.join(place, file), "w") as f:
+                f.write(text)
+        own = (1 + -(-points // int(JOBS))) * NAP * 1000
+        command = [self.preflow.program, "sweep", "run", "-q", "--jobs", JOBS, "s.yaml"]
+        # The stage that all points share runs once.
+        ms = repeated(3, command, place, 1 + points, lambda _: self.preflow.forget(place))
+        self.row(name, {"preflow": ms - own}, 250)
 
     def hashing(self):
         size = self.args.size or (64 if self.args.quick else 1024)
@@ -462,6 +511,7 @@ def main():
         bench.nothing(10000, 150)
         bench.looks()
         bench.changes()
+        bench.sweep()
         bench.hashing()
         bench.memory()
         bench.throughput()

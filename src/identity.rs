@@ -87,10 +87,28 @@ impl Digest {
         Self(raw)
     }
 
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn from_hex(digits: &str) -> Option<Self> {
+        let mut raw = [0; 32];
+        hex::decode_to_slice(digits, &mut raw).ok()?;
+        Some(Self(raw))
+    }
+
     /// 64 lowercase hexadecimal digits, no prefix.
     #[must_use]
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        self.with_hex(str::to_owned)
+    }
+
+    /// Calls `use_it` with the 64 digits, which stay on the stack.
+    fn with_hex<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let mut digits = [0; 64];
+        hex::encode_to_slice(self.0, &mut digits).expect("invariant: two digits a byte");
+        use_it(str::from_utf8(&digits).expect("invariant: digits are ASCII"))
     }
 
     /// The first eight digits: enough to tell two apart on a screen.
@@ -122,10 +140,25 @@ impl Identity {
     /// Canonical JSON of `["preflow.identity/1", identity]`: keys sorted, floats shortest.
     #[must_use]
     pub fn canonical_bytes(&self) -> Vec<u8> {
-        let value = serde_json::to_value(("preflow.identity/1", self))
-            .expect("invariant: an identity holds JSON only");
-        let mut out = Vec::with_capacity(512);
-        write_canonical(&value, &mut out);
+        let Identity { kind, version, params, inputs, endings, outputs } = self;
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(b"[\"preflow.identity/1\",{");
+        // In the order of their names.
+        if !endings.is_empty() {
+            write_field("endings", endings, &mut out);
+        }
+        write_field("inputs", inputs, &mut out);
+        write_field("kind", kind, &mut out);
+        if !outputs.is_empty() {
+            write_field("outputs", outputs, &mut out);
+        }
+        write_json("params", &mut out);
+        out.push(b':');
+        write_object(params, &mut out);
+        out.push(b',');
+        write_field("version", version, &mut out);
+        out.pop();
+        out.extend_from_slice(b"}]");
         out
     }
 
@@ -242,31 +275,42 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
             }
             out.push(b']');
         }
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort();
-            out.push(b'{');
-            for (i, key) in keys.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_scalar(&Value::String(key.clone()), out);
-                out.push(b':');
-                write_canonical(&map[key], out);
-            }
-            out.push(b'}');
-        }
-        scalar => write_scalar(scalar, out),
+        Value::Object(map) => write_object(map, out),
+        scalar => write_json(scalar, out),
     }
 }
 
-fn write_scalar(value: &Value, out: &mut Vec<u8>) {
+fn write_object(map: &Map<String, Value>, out: &mut Vec<u8>) {
+    let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+    fields.sort_by_key(|(key, _)| *key);
+    out.push(b'{');
+    for (i, (key, value)) in fields.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_json(key, out);
+        out.push(b':');
+        write_canonical(value, out);
+    }
+    out.push(b'}');
+}
+
+/// A field and a comma. Maps in `value` must be sorted already.
+fn write_field(name: &str, value: &impl Serialize, out: &mut Vec<u8>) {
+    write_json(name, out);
+    out.push(b':');
+    write_json(value, out);
+    out.push(b',');
+}
+
+fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("invariant: writing JSON to memory cannot fail");
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.write_str("sha256:")?;
+        self.with_hex(|digits| f.write_str(digits))
     }
 }
 
@@ -278,13 +322,13 @@ impl fmt::Debug for Digest {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hex())
+        self.0.with_hex(|digits| f.write_str(digits))
     }
 }
 
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hex())
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -292,11 +336,9 @@ impl FromStr for Digest {
     type Err = IdentityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut raw = [0; 32];
-        text.strip_prefix("sha256:")
-            .and_then(|hex| hex::decode_to_slice(hex, &mut raw).ok())
-            .ok_or_else(|| IdentityError::NotADigest(text.to_owned()))?;
-        Ok(Self(raw))
+        let digits = text.strip_prefix("sha256:");
+        let digest = digits.and_then(Self::from_hex);
+        digest.ok_or_else(|| IdentityError::NotADigest(text.to_owned()))
     }
 }
 
@@ -304,7 +346,8 @@ impl FromStr for Fingerprint {
     type Err = IdentityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        format!("sha256:{text}").parse().map(Self)
+        let digest = Digest::from_hex(text);
+        digest.map(Self).ok_or_else(|| IdentityError::NotADigest(format!("sha256:{text}")))
     }
 }
 
@@ -317,8 +360,17 @@ macro_rules! as_text {
         }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(d)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                d.deserialize_str(Text)
             }
         }
     };
@@ -364,6 +416,25 @@ mod tests {
                 r#""}},"kind":"sft","params":{"a":{"x":0.00001,"y":0.5},"b":1},"version":1}]"#
             )
         );
+    }
+
+    #[test]
+    fn canonical_bytes_are_json_with_sorted_keys() {
+        let params = json!({"z": [1, {"b": null, "a": "ü\n"}], "é": true, "A": -0.0, "a": 1e300});
+        let mut id = identity(params, b"a");
+        let plain = |id: &Identity| {
+            let value = serde_json::to_value(("preflow.identity/1", id)).expect("JSON");
+            let mut out = Vec::new();
+            write_canonical(&value, &mut out);
+            String::from_utf8(out).expect("utf-8")
+        };
+        let written = |id: &Identity| String::from_utf8(id.canonical_bytes()).expect("utf-8");
+        assert_eq!(written(&id), plain(&id));
+        let many = vec![("b".into(), Digest::of(b"b")), ("a\"".into(), Digest::of(b"a"))];
+        id.inputs.insert("data".into(), InputIdentity::Many(many));
+        id.endings.insert("data".into(), vec!["csv".into(), "jsonl".into()]);
+        id.outputs.insert("out".into(), "file".into());
+        assert_eq!(written(&id), plain(&id));
     }
 
     #[test]

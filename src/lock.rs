@@ -103,11 +103,9 @@ impl Lock {
     pub fn to_text(&self) -> String {
         let mut text = HEADER.to_owned();
         for (name, stage) in &self.stages {
-            text += &format!(
-                "\n[{name}]\nkind = {}\nfingerprint = {}\n",
-                stage.kind, stage.fingerprint
-            );
-            for (port, digest) in &stage.outputs {
+            let LockedStage { kind, fingerprint, outputs } = stage;
+            text += &format!("\n[{name}]\nkind = {kind}\nfingerprint = {fingerprint}\n");
+            for (port, digest) in outputs {
                 text += &format!("output.{port} = {digest}\n");
             }
         }

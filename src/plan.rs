@@ -197,6 +197,9 @@ impl Judge<'_> {
             return Ok(Verdict::Miss(identity, Reason::Forced));
         }
         let fingerprint = identity.fingerprint();
+        if let Some(entry) = self.store.seen_ahead(&fingerprint) {
+            return Ok(Verdict::Hit(Box::new(entry)));
+        }
         let reason = match self.store.entry(&fingerprint) {
             Ok(Some(entry)) => match self.store.health(&entry)? {
                 None => return Ok(Verdict::Hit(Box::new(entry))),

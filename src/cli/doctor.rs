@@ -219,7 +219,7 @@ fn health(store: &Store) -> Finding {
 
 /// The remote, where one is configured: it answers.
 fn shared(global: &Global, root: &Path) -> Option<Finding> {
-    let opened = match workspace::remote(global, root) {
+    let opened = match super::remote::open(global, root) {
         Ok(None) => return None,
         Ok(Some(opened)) => remote::ask(&opened).map(|()| opened),
         Err(failure) => Err(failure),

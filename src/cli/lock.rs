@@ -1,5 +1,6 @@
 //! `preflow lock`: the lock file beside a pipeline; written by runs, checked in CI, merged by git.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -91,10 +92,16 @@ pub fn keep(file: &Path, loaded: &Loaded, made: &Lock, global: &Global, look: Lo
     }
     let path = path_of(file);
     let old = std::fs::read_to_string(&path).unwrap_or_default();
-    let mut lock = Lock::parse(&path, &old).unwrap_or_default();
-    lock.stages.extend(made.stages.clone());
-    lock.stages.retain(|name, _| loaded.graph.find(name).is_some());
-    let text = lock.to_text();
+    // Of stages that are all known, what the file says of them says nothing more.
+    let text = if made.stages.len() == loaded.graph.stages.len() {
+        made.to_text()
+    } else {
+        let mut lock = Lock::parse(&path, &old).unwrap_or_default();
+        lock.stages.extend(made.stages.clone());
+        let names: HashSet<&str> = loaded.graph.stages.iter().map(|s| s.name.as_str()).collect();
+        lock.stages.retain(|name, _| names.contains(name.as_str()));
+        lock.to_text()
+    };
     if text == old {
         return;
     }

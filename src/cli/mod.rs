@@ -16,6 +16,7 @@ mod label;
 mod lock;
 pub mod logs;
 pub mod metrics;
+mod parsed;
 mod perform;
 pub mod plan;
 mod pull;

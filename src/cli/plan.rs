@@ -103,7 +103,7 @@ fn waits_for(loaded: &Loaded, plan: &Plan, lacks: &[Option<String>], upstream: &
 /// The pipeline, its sources or the store are wrong.
 pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load(&file, pipeline)?;
+    let loaded = workspace::load_to_judge(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
     let plan = loaded.plan(&selection)?;
@@ -193,7 +193,7 @@ pub struct StatusArgs {
 /// As [`plan`].
 pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load(&file, pipeline)?;
+    let loaded = workspace::load_to_judge(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);

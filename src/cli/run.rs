@@ -86,7 +86,7 @@ pub struct Means {
 /// Nothing could be started.
 pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
     let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load(&file, pipeline)?;
+    let loaded = workspace::load_to_judge(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
     let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;

@@ -1,12 +1,12 @@
 //! Where things are: the pipeline file, the workspace around it, its store, its sources.
 
 use std::collections::BTreeSet;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Global;
 use super::failure::Failure;
-pub use super::remote::open as remote;
+use super::{Global, parsed};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::exec::describe::describe;
@@ -92,9 +92,35 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 /// # Errors
 /// Whatever is wrong with the file, or the store.
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
-    let pipeline = pipeline::load(&file.to_string_lossy(), args.profile.as_deref(), &args.sets)?;
-    let (dir, root, key) = whereabouts(file)?;
-    let store = open_store(args, &root)?;
+    load_and(file, args, |_, _| {})
+}
+
+/// The same for who asks for verdicts next, and for nothing else: the entries that the pipeline
+/// used last are looked at meanwhile. Never given back: the process ends with it, and taking
+/// thousands of stages apart takes longer than leaving them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_to_judge(file: &Path, args: &Global) -> Result<ManuallyDrop<Loaded>, Failure> {
+    load_and(file, args, |store, key| store.look_ahead(key)).map(ManuallyDrop::new)
+}
+
+fn load_and(
+    file: &Path,
+    args: &Global,
+    meanwhile: impl FnOnce(&Arc<Store>, &str),
+) -> Result<Loaded, Failure> {
+    let around = whereabouts(file).and_then(|around| Ok((open_store(args, &around.1)?, around)));
+    if let Ok((store, (_, _, key))) = &around {
+        meanwhile(store, key);
+    }
+    // What is wrong with the file is told before what is wrong with the store.
+    let store = around.as_ref().ok().map(|(store, _)| &**store);
+    let document = parsed::open(&file.to_string_lossy(), store)?;
+    let profile = args.profile.as_deref();
+    let overrides = pipeline::Overrides { profile, sets: &args.sets, trial: &[] };
+    let pipeline = document.into_pipeline(&overrides)?;
+    let (store, (dir, root, key)) = around?;
     let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
     Ok(Loaded { graph, store, dir, root, key })
 }

@@ -148,9 +148,31 @@ fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
 fn new_command(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear();
+    let mut command = Command::new(on_path(program).as_deref().unwrap_or(program));
+    command.arg0(program).env_clear();
     command
+}
+
+/// Where a program lies that is called by its bare name. A whole path lets the standard library
+/// start it without copying this process's page tables. `None`: the system must look itself.
+fn on_path(program: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if program.as_os_str().is_empty() || program.components().count() != 1 {
+        return None;
+    }
+    let all = std::env::var_os("PATH")?;
+    for folder in std::env::split_paths(&all) {
+        // Relative ones are meant from where the program runs.
+        if !folder.is_absolute() {
+            return None;
+        }
+        let path = folder.join(program);
+        let meta = std::fs::metadata(&path);
+        if meta.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0) {
+            return Some(path);
+        }
+    }
+    None
 }
 
 fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
@@ -320,12 +342,14 @@ impl Listener {
 }
 
 fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
-    let tail = tail(&task.logs.join("log.txt"));
+    let tail = || tail(&task.logs.join("log.txt"));
     let status = match ended {
         Ended::Cancelled => return Outcome::Cancelled,
-        Ended::TimedOut(limit) => return Outcome::TimedOut { seconds: limit.as_secs_f64(), tail },
+        Ended::TimedOut(limit) => {
+            return Outcome::TimedOut { seconds: limit.as_secs_f64(), tail: tail() };
+        }
         Ended::Exit(Err(e)) => {
-            return Outcome::Crashed { how: format!("lost: {e}"), tail, help: None };
+            return Outcome::Crashed { how: format!("lost: {e}"), tail: tail(), help: None };
         }
         Ended::Exit(Ok(status)) => status,
     };
@@ -340,11 +364,11 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
                 },
                 Err(outcome) => outcome,
             },
-            _ => Outcome::Crashed { how: describe(status), tail, help: hint(status) },
+            _ => Outcome::Crashed { how: describe(status), tail: tail(), help: hint(status) },
         };
     }
     let Some((protocol, worker, backend, device)) = seen.hello else {
-        return no_word(status, tail, seen.garbage, "said no hello");
+        return no_word(status, tail(), seen.garbage, "said no hello");
     };
     if protocol != PROTOCOL {
         return Outcome::Failed {
@@ -363,10 +387,10 @@ fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
         }
         Some(_) => Outcome::Crashed {
             how: format!("{} after it said it was done", describe(status)),
-            tail,
+            tail: tail(),
             help: hint(status),
         },
-        None => no_word(status, tail, seen.garbage, "ended without a final event"),
+        None => no_word(status, tail(), seen.garbage, "ended without a final event"),
     }
 }
 

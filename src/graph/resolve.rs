@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
 use super::draft::{Connection, Draft, draft};
 use super::{Diagnostics, Graph, GraphInput, GraphSource, GraphStage, Producer, order};
 use crate::catalog::{Catalog, FILE};
 use crate::diagnostic::{self, Diagnostic, Span, did_you_mean};
-use crate::pipeline::{self, Pipeline, Source};
+use crate::pipeline::{self, Pipeline, Source, Stage};
 
 /// What a reference can name, and what is behind it.
 struct Names<'a> {
@@ -22,8 +23,7 @@ pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnost
     let names = names(pipeline, &mut problems);
     let mut sources: Vec<GraphSource> =
         pipeline.sources.iter().map(|s| source(s, catalog, &mut problems)).collect();
-    let drafts: Vec<Draft> =
-        pipeline.stages.iter().map(|s| draft(s, catalog, &mut problems)).collect();
+    let drafts = drafts(&pipeline.stages, catalog, &mut problems);
     let mut edges = Vec::with_capacity(drafts.len());
     for i in 0..drafts.len() {
         let mut inputs = connect(i, &drafts, &sources, &names, &mut problems);
@@ -43,6 +43,37 @@ pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnost
         sources,
         stages: assemble(drafts, edges, &order),
     })
+}
+
+/// With fewer stages than this a second thread costs more than it saves.
+const WORTHWHILE: usize = 64;
+
+/// Each stage by itself; many of them on two threads.
+fn drafts<'a>(
+    stages: &'a [Stage],
+    catalog: &'a Catalog,
+    problems: &mut Diagnostics,
+) -> Vec<Draft<'a>> {
+    let all = |stages: &'a [Stage]| {
+        let mut problems = Vec::new();
+        let drafts: Vec<Draft> = stages.iter().map(|s| draft(s, catalog, &mut problems)).collect();
+        (drafts, problems)
+    };
+    let middle = if stages.len() < WORTHWHILE { stages.len() } else { stages.len() / 2 };
+    let (first, second) = stages.split_at(middle);
+    let halves = std::thread::scope(|scope| {
+        let second = (!second.is_empty()).then(|| scope.spawn(|| all(second)));
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault))
+        };
+        [Some(all(first)), second.map(join)]
+    });
+    let mut drafts = Vec::with_capacity(stages.len());
+    for (half, found) in halves.into_iter().flatten() {
+        drafts.extend(half);
+        problems.extend(found);
+    }
+    drafts
 }
 
 fn upstream(inputs: &[GraphInput]) -> Vec<usize> {

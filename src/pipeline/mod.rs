@@ -1,6 +1,7 @@
 //! What a pipeline file says, params filled in, references not yet followed.
 //! Does not know kinds, hashes, or which files exist.
 
+mod kept;
 mod node;
 mod params;
 mod read;
@@ -9,10 +10,12 @@ mod refusal;
 mod tests;
 mod yaml;
 
+use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
+pub use kept::FORMAT as TREE_FORMAT;
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
 pub use params::{Overrides, Param, suggest};
 pub use read::{check_name, expected, is_name, unknown_key};
@@ -66,7 +69,7 @@ pub fn load(
     profile: Option<&str>,
     sets: &[String],
 ) -> Result<Pipeline, Vec<Diagnostic>> {
-    read(&open(path)?, &Overrides { profile, sets, trial: &[] })
+    open(path)?.into_pipeline(&Overrides { profile, sets, trial: &[] })
 }
 
 /// A YAML file, read once for all trials of a sweep.
@@ -75,6 +78,8 @@ pub struct Document {
     pub path: String,
     /// Its tree, whatever it is for.
     pub tree: Node,
+    /// It includes no other file.
+    alone: bool,
 }
 
 /// Reads a YAML file.
@@ -82,10 +87,41 @@ pub struct Document {
 /// # Errors
 /// It is no regular file, is too large, cannot be read, or is no YAML.
 pub fn open(path: &str) -> Result<Document, Vec<Diagnostic>> {
-    let text = read_file(Path::new(path))
-        .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])?;
-    let tree = yaml::parse(path, &text, Some(Rc::new(read_file)))?;
-    Ok(Document { path: path.to_owned(), tree })
+    document(path, &read_text(path)?)
+}
+
+/// The text of a YAML file.
+///
+/// # Errors
+/// It is no regular file, is too large, or cannot be read.
+pub fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
+    read_file(Path::new(path))
+        .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])
+}
+
+/// Reads the text of the YAML file at `path`, and the files that it includes.
+///
+/// # Errors
+/// It is no YAML.
+pub fn document(path: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
+    let included = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&included);
+    let files = move |path: &Path| {
+        seen.set(true);
+        read_file(path)
+    };
+    let tree = yaml::parse(path, text, Some(Rc::new(files)))?;
+    Ok(Document { path: path.to_owned(), tree, alone: !included.get() })
+}
+
+impl Document {
+    /// The pipeline, with these params.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub fn into_pipeline(self, overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
+        finish(&self.path, self.tree, overrides)
+    }
 }
 
 /// The pipeline of a document, with these params.

@@ -27,9 +27,14 @@ pub type Files = Rc<dyn Fn(&Path) -> std::io::Result<String>>;
 
 /// Parses one document. `name` is what people know the text by; includes are relative to it.
 pub fn parse(name: &str, text: &str, files: Option<Files>) -> Result<Node, Vec<Diagnostic>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let root = Arc::new(SourceText { name: name.to_owned(), text: text.to_owned() });
     parse_part(&root, 0..text.len(), files)
+}
+
+/// Without the mark that some editors put first.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Parses `range` of a text; spans point into the whole of it.

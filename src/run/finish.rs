@@ -12,6 +12,7 @@ impl Machine<'_> {
         for scratch in std::mem::take(&mut self.leftovers) {
             self.committer.discard(scratch);
         }
+        self.inputs.store.drop_spare_locks();
         let totals = self.totals();
         let mistake = self.gates.unmet.values().flatten().any(Unmet::is_mistake);
         let summary = Summary {
@@ -58,7 +59,9 @@ impl Machine<'_> {
                 views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
             }
         }
-        let kept = store.save_heads(&self.heads).and_then(|()| {
+        let unchanged = self.heads == self.old_heads;
+        let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
+        let kept = heads.and_then(|()| {
             store.refresh_views(&graph.name, &views)?;
             store.save_memo();
             Ok(())

@@ -25,6 +25,14 @@ pub struct Line {
     pub event: RunEvent,
 }
 
+/// A [`Line`] that is written.
+#[derive(Serialize)]
+struct LineOf<'a> {
+    t: f64,
+    #[serde(flatten)]
+    event: &'a RunEvent,
+}
+
 /// Writer of one run's journal.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -54,7 +62,7 @@ impl Journal {
         if self.file.is_none() || !self.is_news(t, event) {
             return;
         }
-        serde_json::to_writer(&mut self.waiting, &Line { t, event: event.clone() })
+        serde_json::to_writer(&mut self.waiting, &LineOf { t, event })
             .expect("invariant: an event is representable as JSON");
         self.waiting.push(b'\n');
         if !matches!(event, RunEvent::StageReused { .. }) || self.waiting.len() > 64 * 1024 {

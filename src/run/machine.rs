@@ -91,6 +91,8 @@ pub struct Machine<'a> {
     pub(super) queued: BTreeSet<usize>,
     /// Stages that run, seal or publish, or wait for another process.
     pub(super) active: usize,
+    /// Of those, the ones whose outputs are hashed.
+    pub(super) sealed: usize,
     pub(super) pools: Pools,
     pub(super) link: Link,
     pub(super) begun: Instant,
@@ -156,6 +158,7 @@ impl<'a> Machine<'a> {
             ready: BTreeSet::new(),
             queued: BTreeSet::new(),
             active: 0,
+            sealed: 0,
             pools: options.pools.clone(),
             link: Link::new(inputs.remote.clone()),
             begun: Instant::now(),
@@ -198,6 +201,9 @@ impl<'a> Machine<'a> {
             } else if !self.start_one()? {
                 break;
             }
+        }
+        if self.sealed > 0 && self.sealed == self.active {
+            self.committer.hurry();
         }
         Ok(self.active > 0)
     }
@@ -312,6 +318,8 @@ impl<'a> Machine<'a> {
         if !self.writable {
             self.inputs.store.prepare_for_writing()?;
             self.writable = true;
+            // What was sound a moment ago may not be when this one has run.
+            self.inputs.store.forget_ahead();
         }
         let forced = self.inputs.selection.forced.contains(&stage);
         match self.inputs.store.lookup(identity, forced) {

@@ -17,6 +17,9 @@ use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 /// With less than this left, bytes, a disk counts as full.
 const FULL: u64 = 64 * 1024;
 
+/// Files up to this size are hashed without a thread of their own.
+const SMALL: u64 = 64 * 1024;
+
 impl Machine<'_> {
     pub(super) fn ended(
         &mut self,
@@ -52,9 +55,16 @@ impl Machine<'_> {
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
                 let sender = self.sender.clone();
-                tokio::task::spawn_blocking(move || {
+                let small = files.values().all(|path| is_small(path));
+                let seal = move || {
                     let _ = sender.send(Message::Sealed(stage, Box::new(slot.seal(files, made))));
-                });
+                };
+                if small {
+                    // Waking another thread would take longer than hashing.
+                    seal();
+                } else {
+                    tokio::task::spawn_blocking(seal);
+                }
             }
             Outcome::Waiting { reason, have, need } => {
                 drop(slot);
@@ -183,6 +193,7 @@ impl Machine<'_> {
             (port.clone(), path.to_owned())
         });
         self.unpublished[stage] = Some(paths.collect());
+        self.sealed += 1;
         self.committer.publish(stage, sealed);
         self.unlock(stage);
         Ok(())
@@ -191,6 +202,7 @@ impl Machine<'_> {
     pub(super) fn published(&mut self, (stage, result): Published) {
         self.unpublished[stage] = None;
         self.active -= 1;
+        self.sealed -= 1;
         self.states[stage] = State::Done;
         let (entry, scratch) = match result {
             Ok(done) => done,
@@ -278,6 +290,10 @@ fn again(stage: &GraphStage, task: &Path) -> String {
     let built_in = || vec!["preflow-worker".to_owned()];
     let worker = stage.worker.clone().unwrap_or_else(built_in).join(" ");
     format!("{worker} run {}", task.display())
+}
+
+fn is_small(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() <= SMALL)
 }
 
 fn disk_full(outcome: &Outcome, free: u64, place: &str) -> Outcome {

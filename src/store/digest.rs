@@ -1,18 +1,17 @@
 //! Digests of files and trees, and the memo that spares reading them again.
 //! Knows nothing of entries or locks.
 
-use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, StoreError, write_atomic};
+use super::{Store, StoreError};
 use crate::identity::Digest;
 
 /// What the file system says of a file: while it is unchanged, so is the content.
@@ -62,59 +61,8 @@ pub struct SourceDigest {
     pub content: Option<Arc<[u8]>>,
 }
 
-/// Digests by path and [`Signature`]. A file whose change lies too close to the moment of hashing
-/// is hashed again the next time ("racily clean"): its clock may not tell two writes apart.
-#[derive(Debug, Default)]
-pub struct Memo {
-    known: HashMap<PathBuf, (Signature, Digest)>,
-    dirty: bool,
-}
-
 /// Coarsest clock of a common file system (FAT, old NFS).
 const RACY: Duration = Duration::from_secs(2);
-
-impl Memo {
-    pub(super) fn load(path: &Path) -> Self {
-        let known = fs::read(path)
-            .ok()
-            .and_then(|bytes| {
-                serde_json::from_slice::<Vec<(PathBuf, Signature, Digest)>>(&bytes).ok()
-            })
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(path, signature, digest)| (path, (signature, digest)))
-            .collect();
-        Self { known, dirty: false }
-    }
-
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        let mut rows: Vec<_> = self.known.iter().map(|(p, (s, d))| (p, s, d)).collect();
-        rows.sort_by_key(|row| row.0);
-        write_atomic(path, &serde_json::to_vec(&rows)?)
-    }
-
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty
-    }
-
-    pub(super) fn mark_clean(&mut self) {
-        self.dirty = false;
-    }
-
-    pub(super) fn get(&self, path: &Path, signature: &Signature) -> Option<Digest> {
-        self.known.get(path).filter(|(s, _)| s == signature).map(|(_, d)| *d)
-    }
-
-    /// Remembers a digest taken at `hashed_at` (nanoseconds since 1970).
-    pub(crate) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
-        self.known.insert(path.to_owned(), (signature, digest));
-        self.dirty = true;
-    }
-
-    pub(super) fn forget(&mut self, path: &Path) {
-        self.dirty |= self.known.remove(path).is_some();
-    }
-}
 
 /// Nanoseconds since 1970, by the clock that stamps files.
 #[expect(clippy::disallowed_methods, reason = "compared with file times, never hashed")]
@@ -128,6 +76,9 @@ fn now() -> i128 {
 /// # Errors
 /// Reading fails.
 pub fn hash_reader(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
+    if file.metadata()?.len() > LARGE {
+        return hash_large(file);
+    }
     let mut hasher = Sha256::new();
     let mut total = 0;
     let mut buffer = [0; 64 * 1024];
@@ -139,6 +90,38 @@ pub fn hash_reader(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
         hasher.update(&buffer[..n]);
         total += n as u64;
     }
+}
+
+/// From this size on a second thread reads what the first one hashes.
+const LARGE: u64 = 4 * 1024 * 1024;
+
+fn hash_large(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
+    std::thread::scope(|scope| {
+        let (full, read) = mpsc::sync_channel::<io::Result<(Vec<u8>, usize)>>(2);
+        let (empty, buffers) = mpsc::sync_channel(2);
+        for _ in 0..2 {
+            let _ = empty.send(vec![0; 256 * 1024]);
+        }
+        scope.spawn(move || {
+            // Either end hanging up ends both: the other one has said why.
+            while let Ok(mut buffer) = buffers.recv() {
+                let n = file.read(&mut buffer);
+                let over = !matches!(n, Ok(1..));
+                if full.send(n.map(|n| (buffer, n))).is_err() || over {
+                    return;
+                }
+            }
+        });
+        let mut hasher = Sha256::new();
+        let mut total = 0;
+        for block in read {
+            let (buffer, n) = block?;
+            hasher.update(&buffer[..n]);
+            total += n as u64;
+            let _ = empty.send(buffer);
+        }
+        Ok((Digest::from_raw(hasher.finalize().into()), total))
+    })
 }
 
 /// Hashes one file; the file that is hashed is the file whose signature is returned.

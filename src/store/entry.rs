@@ -2,7 +2,8 @@
 //! Knows nothing of locks or plans.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use crate::identity::{Digest, Fingerprint, Identity};
 
 /// Format of the file; a newer one is refused.
 pub const ENTRY_FORMAT: u32 = 1;
+
+/// Far larger than any entry: what is cut off there is no JSON, and told so.
+const LARGEST: u64 = 1 << 32;
 
 /// Record that an identity was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,11 +75,14 @@ impl Store {
     /// The file is unreadable or not an entry.
     pub fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, StoreError> {
         let path = self.entry_path(fingerprint);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
+        // Read without asking for the size first: there are thousands of them, all small.
+        let mut bytes = Vec::with_capacity(4096);
+        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::BadEntry { path, reason: e.to_string() }),
-        };
+        }
         let entry: Entry = serde_json::from_slice(&bytes)
             .map_err(|e| StoreError::BadEntry { path: path.clone(), reason: e.to_string() })?;
         if entry.format > ENTRY_FORMAT {

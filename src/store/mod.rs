@@ -12,13 +12,16 @@
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `memo-v1.json` | digests by (dev, inode, size, mtime, ctime): derived, may be deleted |
+//! | `derived-v1/` | digests of files, trees of YAML files: derived, may be deleted at any time |
 
+mod ahead;
 pub mod arrive;
+pub mod derived;
 pub mod digest;
 pub mod entry;
 pub mod gc;
 pub mod heads;
+pub mod memo;
 pub mod object;
 pub mod publish;
 pub mod slot;
@@ -28,12 +31,13 @@ pub mod views;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
-pub use digest::{Memo, SourceDigest};
+pub use digest::SourceDigest;
 pub use entry::{Entry, EntryOutput, Provenance};
+pub use memo::Memo;
 pub use object::Health;
 pub use slot::{Lookup, Scratch, Sealed, Slot};
 
@@ -96,7 +100,10 @@ impl StoreError {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    memo: Mutex<Memo>,
+    /// Read when first needed.
+    memo: OnceLock<Mutex<Memo>>,
+    spares: Mutex<slot::Spares>,
+    ahead: Mutex<ahead::Ahead>,
 }
 
 impl Store {
@@ -108,8 +115,13 @@ impl Store {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotAFile { path: root.to_owned(), what: "not a directory" });
         }
-        let memo = Memo::load(&root.join("memo-v1.json"));
-        Ok(Self { root: root.to_owned(), memo: Mutex::new(memo) })
+        let store = Self {
+            root: root.to_owned(),
+            memo: OnceLock::new(),
+            spares: Mutex::default(),
+            ahead: Mutex::default(),
+        };
+        Ok(store)
     }
 
     #[must_use]
@@ -199,15 +211,8 @@ impl Store {
     }
 
     pub(crate) fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
-        self.memo.lock().expect("invariant: no thread panics while it holds the memo")
-    }
-
-    /// Writes the memo of digests, when it changed. A failure costs only time, so it is ignored.
-    pub fn save_memo(&self) {
-        let mut memo = self.memo();
-        if memo.is_dirty() && memo.save(&self.root.join("memo-v1.json")).is_ok() {
-            memo.mark_clean();
-        }
+        let memo = self.memo.get_or_init(|| Mutex::new(self.load_memo()));
+        memo.lock().expect("invariant: no thread panics while it holds the memo")
     }
 }
 

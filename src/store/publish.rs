@@ -127,7 +127,8 @@ impl Store {
     fn rename_in(&self, staged: Staged) -> Result<(Entry, Scratch), StoreError> {
         staged.file.persist(&staged.path).map_err(|e| e.error)?;
         // Others may look now; the scratch stays for readers that started on it.
-        Ok((staged.entry, Sealed::unlock(&staged.slot, &staged.files)))
+        let scratch = Sealed::unlock(staged.slot, staged.files, &mut self.spares());
+        Ok((staged.entry, scratch))
     }
 
     /// Removes a published slot's scratch. Its objects have names of their own by now.

@@ -35,7 +35,15 @@ pub struct Slot {
     pub(super) fingerprint: Fingerprint,
     /// Common beginning of all its paths.
     pub(super) base: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// Locks of published slots, still held, to be renamed for the next ones. File systems are slow at
+/// making files where many were removed a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    all: Vec<(PathBuf, File)>,
+    count: u64,
 }
 
 /// What a published slot leaves behind, readable until it is discarded.
@@ -59,15 +67,31 @@ impl Store {
     pub fn lookup(&self, identity: Identity, ignore_hit: bool) -> Result<Lookup, StoreError> {
         let fingerprint = identity.fingerprint();
         let base = self.scratch_path(&fingerprint);
-        let Some(lock) = lock_file(&beside(&base, "lock"))? else { return Ok(Lookup::Busy) };
+        let path = beside(&base, "lock");
+        let lock = match self.spares().take(&path) {
+            Some(lock) => lock,
+            None => match lock_file(&path)? {
+                Some(file) => file,
+                None => return Ok(Lookup::Busy),
+            },
+        };
         if !ignore_hit
             && let Ok(Some(entry)) = self.entry(&fingerprint)
             && self.health(&entry)?.is_none()
         {
-            let _ = std::fs::remove_file(beside(&base, "lock"));
+            self.spares().keep(&path, lock);
             return Ok(Lookup::Hit(Box::new(entry)));
         }
-        Ok(Lookup::Miss(Slot { identity, fingerprint, base, _lock: lock }))
+        Ok(Lookup::Miss(Slot { identity, fingerprint, base, lock }))
+    }
+
+    /// Removes the locks that wait for another slot: a run calls it when it ends.
+    pub fn drop_spare_locks(&self) {
+        self.spares().clear();
+    }
+
+    pub(super) fn spares(&self) -> std::sync::MutexGuard<'_, Spares> {
+        self.spares.lock().expect("invariant: no thread panics while it holds the spare locks")
     }
 
     /// Removes scratch files that no living process holds. Returns how many slots went.
@@ -135,6 +159,45 @@ pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
             }
             _ => {}
         }
+    }
+}
+
+impl Spares {
+    /// A lock at `path`, unless there is a file already.
+    fn take(&mut self, path: &Path) -> Option<File> {
+        let (spare, lock) = self.all.pop()?;
+        let here = rustix::fs::CWD;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(here, &spare, here, path, flags) {
+            Ok(()) => Some(lock),
+            Err(_) => {
+                // Someone else's, or a file system that cannot do this.
+                remove(&spare);
+                None
+            }
+        }
+    }
+
+    /// Takes a lock out of the way of its slot, which is free from now on.
+    fn keep(&mut self, path: &Path, lock: File) {
+        self.count += 1;
+        let name = format!("spare-{}-{}.lock", std::process::id(), self.count);
+        let spare = path.with_file_name(name);
+        #[expect(clippy::disallowed_methods, reason = "this room owns the scratch")]
+        match std::fs::rename(path, &spare) {
+            Ok(()) => self.all.push((spare, lock)),
+            Err(_) => remove(path),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.all.drain(..).for_each(|(path, _held)| remove(&path));
+    }
+}
+
+impl Drop for Spares {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -224,9 +287,14 @@ impl Sealed {
     }
 
     /// Frees the lock once the entry is visible; what is left can be discarded at any time.
-    pub(super) fn unlock(slot: &Slot, files: &BTreeMap<String, PathBuf>) -> Scratch {
-        remove(&beside(&slot.base, "lock"));
-        Scratch(files.values().cloned().chain([slot.work_path()]).collect())
+    pub(super) fn unlock(
+        slot: Slot,
+        files: BTreeMap<String, PathBuf>,
+        spares: &mut Spares,
+    ) -> Scratch {
+        let work = slot.work_path();
+        spares.keep(&beside(&slot.base, "lock"), slot.lock);
+        Scratch(files.into_values().chain([work]).collect())
     }
 
     /// Where an output lies until it is published, and as long as the run lasts after that.

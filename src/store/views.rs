@@ -25,18 +25,16 @@ impl Store {
     /// The store cannot be written.
     pub fn refresh_views(&self, pipeline: &str, views: &[View]) -> Result<usize, StoreError> {
         let top = self.root.join("views").join(pipeline);
-        let mut changed = 0;
-        for view in views {
-            let hex = view.digest.hex();
-            let target = Path::new("../../..").join("objects-v1").join(&hex[..2]).join(&hex);
-            let link = top.join(&view.stage).join(&view.name);
-            if std::fs::read_link(&link).is_ok_and(|t| t == target) {
-                continue;
-            }
-            replace_link(&link, &target)?;
-            changed += 1;
+        if views.len() < WORTHWHILE {
+            return refresh(&top, views);
         }
-        Ok(changed)
+        let (first, second) = views.split_at(views.len() / 2);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| refresh(&top, second));
+            let first = refresh(&top, first)?;
+            let second = second.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault))?;
+            Ok(first + second)
+        })
     }
 
     /// Path of a view, for messages.
@@ -44,6 +42,24 @@ impl Store {
     pub fn view_path(&self, pipeline: &str, stage: &str, name: &str) -> PathBuf {
         self.root.join("views").join(pipeline).join(stage).join(name)
     }
+}
+
+/// With fewer links than this a second thread costs more than it saves.
+const WORTHWHILE: usize = 64;
+
+fn refresh(top: &Path, views: &[View]) -> Result<usize, StoreError> {
+    let mut changed = 0;
+    for view in views {
+        let hex = view.digest.hex();
+        let target = Path::new("../../..").join("objects-v1").join(&hex[..2]).join(&hex);
+        let link = top.join(&view.stage).join(&view.name);
+        if std::fs::read_link(&link).is_ok_and(|t| t == target) {
+            continue;
+        }
+        replace_link(&link, &target)?;
+        changed += 1;
+    }
+    Ok(changed)
 }
 
 fn replace_link(link: &Path, target: &Path) -> Result<(), StoreError> {

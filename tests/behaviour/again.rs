@@ -51,12 +51,12 @@ fn plain(said: &Said) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every file of the store with its bytes, but for the memo of digests and the lock, which
+/// Every file of the store with its bytes, but for what can be worked out again and the lock, which
 /// say nothing new.
 fn store(space: &Space) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = space.files("cache").into_iter();
     files
-        .filter(|path| !path.ends_with("memo-v1.json") && !path.ends_with("lease.lock"))
+        .filter(|path| !path.iter().any(|part| part == "derived-v1" || part == "lease.lock"))
         .map(|path| match std::fs::read_link(&path) {
             Ok(target) => (path, target.into_os_string().into_encoded_bytes()),
             Err(_) => (path.clone(), std::fs::read(path).expect("readable")),

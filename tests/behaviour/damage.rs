@@ -40,6 +40,69 @@ fn a_damaged_object_is_noticed_without_verify() {
     assert_eq!(space.ran(&["run", "p.yaml"]), "a");
 }
 
+/// Stages `a0` to `a47`, one after the other: enough for entries to be looked at ahead.
+fn long_chain() -> Space {
+    let space = Space::empty();
+    let mut text =
+        "preflow: 1\nname: chain\nsources: { s: { path: src.txt } }\nstages:\n".to_owned();
+    for i in 0..48 {
+        let from = if i == 0 { "s".to_owned() } else { format!("a{}", i - 1) };
+        text += &format!("  a{i}:\n    kind: command\n    inputs: {{ i: {from} }}\n");
+        let command = format!("echo a{i} >> ran.txt; cat $IN_i > $OUT_o; echo {i} >> $OUT_o");
+        text += &format!("    outputs: {{ o: file }}\n    command: {command}\n");
+    }
+    space.write("p.yaml", &text);
+    space.write("src.txt", "text\n");
+    space
+}
+
+#[test]
+fn what_many_stages_left_is_looked_at_file_by_file() {
+    let space = long_chain();
+    let all = space.ran(&["run", "p.yaml"]);
+    assert_eq!(all.split(' ').count(), 48);
+    assert_eq!(space.files("cache/scratch-v1"), Vec::<std::path::PathBuf>::new());
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    damage(&space.object("a7"));
+    std::fs::remove_file(space.object("a30")).expect("remove");
+    let said = space.preflow(&["plan", "p.yaml"]);
+    assert_eq!(said.out.matches("object of `o` damaged").count(), 1, "{}", said.out);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a30 a7");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    assert_eq!(space.ran(&["run", "p.yaml", "--force", "a9"]), "a9");
+    let entries = space.files("cache/entries-v1");
+    std::fs::write(&entries[0], "{ half").expect("write");
+    std::fs::remove_file(&entries[1]).expect("remove");
+    assert_eq!(space.ran(&["run", "p.yaml"]).split(' ').count(), 2);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    std::fs::remove_dir_all(space.path("cache/views")).expect("remove");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    assert_eq!(space.files("cache/views").len(), 48);
+}
+
+#[test]
+fn what_is_derived_may_be_broken_or_gone() {
+    let space = long_chain();
+    space.ran(&["run", "p.yaml"]);
+    space.ran(&["run", "p.yaml"]);
+    let derived = space.files("cache/derived-v1");
+    assert_eq!(derived.len(), 2, "digests and a tree: {derived:?}");
+    for broken in [&b""[..], b"half", &[0; 4096]] {
+        derived.iter().for_each(|path| std::fs::write(path, broken).expect("write"));
+        assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    }
+    std::fs::remove_dir_all(space.path("cache/derived-v1")).expect("remove");
+    assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    // The text decides, whatever is kept of an earlier one.
+    let text = space.read("p.yaml").replace("echo 47 ", "echo 4711 ");
+    space.write("p.yaml", &text);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a47");
+    space.write("p.yaml", &text.replace("kind: command", "kind: comand"));
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.code, Some(2));
+    assert_eq!(said.err.matches("unknown kind `comand`").count(), 48, "{}", said.err);
+}
+
 #[test]
 fn garbage_in_an_entry_is_a_miss() {
     let space = Space::chain();
