@@ -35,7 +35,8 @@ const CALLS: [&str; 19] = [
 /// Calls of one thread that are tried when not all of them are.
 const SAMPLE: usize = 9;
 
-/// A file and a tree, one after the other: both ways of publishing.
+/// A file and a tree, one after the other: both ways of publishing. Faults hit the programs too,
+/// so each of their steps counts.
 const PIPELINE: &str = "\
 preflow: 1
 name: faults
@@ -46,12 +47,12 @@ stages:
     kind: command
     inputs: { i: src }
     outputs: { o: file }
-    command: 'read -r x < \"$IN_i\"; echo \"one $x\" > \"$OUT_o\"'
+    command: 'read -r x < \"$IN_i\" && echo \"one $x\" > \"$OUT_o\"'
   tree:
     kind: command
     inputs: { i: one }
     outputs: { o: file }
-    command: 'mkdir \"$OUT_o\" && read -r x < \"$IN_i\"; echo \"$x tree\" > \"$OUT_o/leaf\"'
+    command: 'mkdir \"$OUT_o\" && read -r x < \"$IN_i\" && echo \"$x tree\" > \"$OUT_o/leaf\"'
 ";
 
 fn space() -> tempfile::TempDir {

@@ -86,6 +86,7 @@ impl Reporter for Fancy {
                     }
                 }
             }
+            RunEvent::Sending { entries: 0, .. } => self.stop(SENDING),
             RunEvent::Sending { done, total, .. } => {
                 if !self.running.contains_key(SENDING) {
                     self.start(SENDING);

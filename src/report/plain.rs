@@ -56,6 +56,7 @@ impl Plain {
                 let stage = stage.as_deref().unwrap_or("remote");
                 Some(self.row("!", "33", stage, &format!("{}{on}{help}", clean(message))))
             }
+            RunEvent::Sending { entries: 0, .. } => None,
             RunEvent::Sending { entries, done, total } => {
                 let text = format!(
                     "sending {}: {} of {}",

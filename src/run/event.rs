@@ -52,7 +52,8 @@ pub enum RunEvent {
         help: Option<String>,
         lasting: bool,
     },
-    /// So many entries are on their way to the remote; bytes so far, and all as far as known.
+    /// So many entries are on their way to the remote, none when all are up; bytes so far, and
+    /// all as far as known.
     Sending {
         entries: usize,
         done: u64,

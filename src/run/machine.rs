@@ -319,7 +319,8 @@ impl<'a> Machine<'a> {
             self.inputs.store.prepare_for_writing()?;
             self.writable = true;
             // What was sound a moment ago may not be when this one has run.
-            self.inputs.store.forget_ahead();
+            self.inputs.store.doubt_ahead();
+            self.options.surroundings.ask();
         }
         let forced = self.inputs.selection.forced.contains(&stage);
         match self.inputs.store.lookup(identity, forced) {

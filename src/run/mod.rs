@@ -22,7 +22,7 @@ mod task;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -66,25 +66,33 @@ pub struct Options {
 pub struct Surroundings {
     /// Top of the workspace.
     pub root: PathBuf,
-    known: std::cell::OnceCell<(String, String)>,
+    /// Commit of the workspace and model of the processor.
+    known: Arc<OnceLock<(String, String)>>,
 }
 
 impl Surroundings {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, known: std::cell::OnceCell::new() }
+        Self { root, known: Arc::default() }
     }
 
-    /// Commit of the workspace and model of the processor.
-    fn known(&self) -> &(String, String) {
-        self.known.get_or_init(|| {
+    /// Begins to find out, aside: git takes longer than a small stage, and files change while a
+    /// long one runs.
+    fn ask(&self) {
+        let asker = self.clone();
+        std::thread::spawn(move || asker.known());
+    }
+
+    fn known(&self) -> (String, String) {
+        let look = || {
             let commit = crate::exec::git::commit(&self.root);
             let dirty = if commit.dirty { "+" } else { "" };
             let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
             let model = text.lines().find_map(|l| l.strip_prefix("model name"));
             let model = model.and_then(|l| l.split_once(':')).map_or("", |(_, name)| name.trim());
             (format!("{}{dirty}", commit.id), model.to_owned())
-        })
+        };
+        self.known.get_or_init(look).clone()
     }
 }
 

@@ -34,7 +34,7 @@ impl Machine<'_> {
                     return Ok(());
                 }
                 let accepted = self.acceptances(stage);
-                let (commit, cpu) = self.options.surroundings.known().clone();
+                let (commit, cpu) = self.options.surroundings.known();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {

@@ -241,6 +241,9 @@ impl Machine<'_> {
                 self.trouble(None, &error);
             }
         }
+        if self.link.sending.is_empty() {
+            self.sending();
+        }
     }
 
     /// All stages are settled: what earlier runs left to be sent goes too, where the remote is

@@ -22,6 +22,8 @@ const CHUNK: usize = 16;
 pub(super) struct Ahead {
     running: Option<(Arc<Work>, JoinHandle<()>)>,
     found: HashMap<Fingerprint, Entry>,
+    /// What was found may have been damaged or removed since.
+    stale: bool,
     /// The collector stays away as long as anybody may believe what was found.
     _lease: Option<File>,
 }
@@ -69,7 +71,7 @@ impl Store {
             }
         });
         let running = Some((work, thread));
-        *self.ahead() = Ahead { running, found: HashMap::new(), _lease: Some(lease) };
+        *self.ahead() = Ahead { running, _lease: Some(lease), ..Ahead::default() };
     }
 
     /// The entry of that fingerprint, when it was looked at ahead and its objects are sound. Given
@@ -84,14 +86,20 @@ impl Store {
             let found = std::mem::take(&mut *work.found.lock().unwrap_or_else(|e| e.into_inner()));
             ahead.found = found.into_iter().map(|entry| (entry.fingerprint, entry)).collect();
         }
-        ahead.found.remove(fingerprint)
+        let entry = ahead.found.remove(fingerprint)?;
+        let stale = ahead.stale;
+        drop(ahead);
+        // What it says was read and checked; whether that is still so is seen without reading.
+        let still =
+            || self.entry_path(fingerprint).exists() && matches!(self.health(&entry), Ok(None));
+        (!stale || still()).then_some(entry)
     }
 
-    /// From now on every entry is looked up when it is asked for.
-    pub fn forget_ahead(&self) {
+    /// From now on what was found is looked at once more when it is asked for.
+    pub fn doubt_ahead(&self) {
         let mut ahead = self.ahead();
         ahead.running = None;
-        ahead.found.clear();
+        ahead.stale = true;
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
