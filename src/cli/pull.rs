@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::remote::{Show, count, interrupted, load, needed};
+use super::remote::{Show, interrupted, load, needed};
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, lock, print, sweep};
 use crate::identity::{Digest, Fingerprint};
@@ -235,7 +235,8 @@ impl Pull<'_> {
             Ok(None) => Ok((Outcome::Missing, None)),
             Ok(Some((entry, None))) => Ok((Outcome::Here, Some(entry))),
             Ok(Some((entry, Some(fetched)))) => {
-                let (files, size) = (count(fetched.files, "file"), words::bytes(fetched.bytes));
+                let (files, size) =
+                    (words::counted(fetched.files, "file"), words::bytes(fetched.bytes));
                 self.show.done(&format!(" ↓ {}  {files}, {size}", wanted.name));
                 Ok((Outcome::Fetched(fetched), Some(entry)))
             }
@@ -275,12 +276,12 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
     }
     let mut text = format!(
         " pulled {}: {}, {}; {here} here already",
-        count(stages, "stage"),
-        count(sum.files, "file"),
+        words::counted(stages, "stage"),
+        words::counted(sum.files, "file"),
         words::bytes(sum.bytes)
     );
     if failed > 0 {
-        text.push_str(&format!("; {} could not be fetched", count(failed, "stage")));
+        text.push_str(&format!("; {} could not be fetched", words::counted(failed, "stage")));
     }
     if !missing.is_empty() {
         let mut names = missing.iter().take(6).copied().collect::<Vec<_>>().join(", ");

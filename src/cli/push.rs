@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::remote::{Show, count, interrupted, load, needed};
+use super::remote::{Show, interrupted, load, needed};
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, lock, print};
 use crate::identity::Fingerprint;
@@ -135,7 +135,7 @@ async fn send_all(
     while let Some((name, fingerprint, result)) = sending.next().await {
         match &result {
             Ok(sent) if sent.files > 0 => {
-                let (files, size) = (count(sent.files, "file"), words::bytes(sent.bytes));
+                let (files, size) = (words::counted(sent.files, "file"), words::bytes(sent.bytes));
                 show.done(&format!(" ↑ {name}  {files}, {size}"));
             }
             Ok(_) => {}
@@ -178,13 +178,13 @@ fn tell(remote: &Remote, done: &[Done], global: &Global) -> Exit {
     }
     let mut text = format!(
         " pushed {}: {}, {} sent, {} already there",
-        count(stages, "stage"),
-        count(sum.files, "file"),
+        words::counted(stages, "stage"),
+        words::counted(sum.files, "file"),
         words::bytes(sum.bytes),
         sum.already
     );
     if failed > 0 {
-        text.push_str(&format!("; {} could not be sent", count(failed, "stage")));
+        text.push_str(&format!("; {} could not be sent", words::counted(failed, "stage")));
     }
     print(&format!("{text}\n"));
     exit

@@ -208,9 +208,3 @@ pub fn ask(remote: &Remote) -> Result<(), Failure> {
         .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
     Ok(runtime.block_on(remote.ask())?)
 }
-
-/// `1 stage`, `2 stages`.
-#[must_use]
-pub fn count(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}

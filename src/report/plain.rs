@@ -60,7 +60,7 @@ impl Plain {
             RunEvent::Sending { entries, done, total } => {
                 let text = format!(
                     "sending {}: {} of {}",
-                    words::counted(*entries, "stage"),
+                    words::counted(*entries as u64, "stage"),
                     words::bytes(*done),
                     words::bytes(*total)
                 );
@@ -163,12 +163,12 @@ impl Plain {
     fn sent(&self, entries: usize, files: u64, bytes: u64, waiting: usize) -> String {
         let mut parts = Vec::new();
         if entries > 0 {
-            let stages = words::counted(entries, "stage");
+            let stages = words::counted(entries as u64, "stage");
             parts.push(format!("sent {stages}: {}", transfer(files, bytes)));
         }
         if waiting > 0 {
             let verb = if waiting == 1 { "waits" } else { "wait" };
-            let stages = words::counted(waiting, "stage");
+            let stages = words::counted(waiting as u64, "stage");
             parts.push(format!("{stages} {verb} to be sent → preflow push {}", self.pipeline));
         }
         let style = if waiting > 0 { "33" } else { "32" };
@@ -212,7 +212,6 @@ impl Plain {
 
 /// What moved: `3 files, 1.2 MiB`.
 fn transfer(files: u64, bytes: u64) -> String {
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
     format!("{}, {}", words::counted(files, "file"), words::bytes(bytes))
 }
 

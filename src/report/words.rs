@@ -116,7 +116,7 @@ pub fn seconds(seconds: f64) -> String {
 
 /// `1 stage`, `2 stages`.
 #[must_use]
-pub fn counted(n: usize, what: &str) -> String {
+pub fn counted(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 

@@ -173,7 +173,8 @@ fn answers(mut from: TcpStream, mut to: TcpStream, state: &State) {
         if n == 0 {
             break;
         }
-        let before = state.down.load(Ordering::SeqCst);
+        // In one step: connections share the count, and each byte has one place in it.
+        let before = state.down.fetch_add(n as u64, Ordering::SeqCst);
         let after = before + n as u64;
         match state.fault() {
             Fault::CutAfter(most) if after > most => break,
@@ -195,7 +196,6 @@ fn answers(mut from: TcpStream, mut to: TcpStream, state: &State) {
         if to.write_all(&buffer[..n]).is_err() {
             break;
         }
-        state.down.fetch_add(n as u64, Ordering::SeqCst);
     }
     let _ = to.shutdown(Shutdown::Both);
 }
