@@ -217,7 +217,12 @@ impl Pull<'_> {
             let entry = looked.entry(&fingerprint).ok()??;
             matches!(looked.health(&entry), Ok(None)).then_some(entry)
         });
-        if let Some(entry) = there.await.expect("invariant: looking does not panic") {
+        let other = |entry: &Entry| {
+            wanted.outputs.as_ref().is_some_and(|outputs| *outputs != outputs_of(entry))
+        };
+        if let Some(entry) = there.await.expect("invariant: looking does not panic")
+            && !other(&entry)
+        {
             return (wanted, Ok(Some((entry, None))));
         }
         let (fingerprint, outputs) = (wanted.fingerprint, wanted.outputs.as_ref());

@@ -81,7 +81,11 @@ impl Remote {
         let wanted = *fingerprint;
         let there = blocking(store, move |store| sound(store, &wanted)).await?;
         if let Some(entry) = there {
-            return Ok(Some((entry, Fetched::default())));
+            if expected.is_none() || entry.outputs == record.entry.outputs {
+                return Ok(Some((entry, Fetched::default())));
+            }
+            // Made here, otherwise than it is wanted: what is wanted takes its place.
+            blocking(store, move |store| Ok(store.remove_entry(&wanted)?)).await?;
         }
         self.bring_all(store, record, progress).await
     }

@@ -243,6 +243,15 @@ impl<'a> Machine<'a> {
         let verdict = judge.judge(stage, &self.known, forced)?;
         self.look_upstream(stage);
         match (verdict, self.behind[stage]) {
+            (Verdict::Hit(entry), _)
+                if self.differs_from_lock(stage, &outputs_of(&entry)).is_some() =>
+            {
+                self.refuse_by_lock(
+                    stage,
+                    "the store holds another result of it than the lock file names; \
+                     `preflow pull` fetches that one",
+                );
+            }
             (Verdict::Hit(entry), _) => self.reuse(stage, *entry),
             (Verdict::Wait(_) | Verdict::Barred(_), _) => {}
             (Verdict::Miss(..), Some(gate)) => self.bar(stage, gate),

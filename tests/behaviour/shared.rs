@@ -223,3 +223,25 @@ fn what_came_first_stays_where_a_stage_never_makes_the_same() {
     let said = team.bob.preflow(&["run", "p.yaml"]);
     assert_eq!(said.out.matches("remote").count(), 0, "{}", said.out);
 }
+
+#[test]
+fn pull_replaces_a_result_that_is_not_the_one_of_the_lock_file() {
+    let team = Team::new("");
+    let clock =
+        CHAIN.replace("cat \"$IN_i\" > \"$OUT_o\"; echo c", "date +%s%N > \"$OUT_o\"; echo c");
+    team.ann.write("p.yaml", &clock);
+    team.ann.ran(&["run", "p.yaml"]);
+    team.bob.write("p.yaml", &clock);
+    team.bob.ran(&["run", "p.yaml", "--remote", "none"]);
+    let own = std::fs::read(team.bob.object("c")).expect("a time");
+    team.bob.write("p.lock", &team.ann.read("p.lock"));
+    let said = team.bob.preflow(&["run", "p.yaml", "--locked"]);
+    assert_eq!((said.code, team.bob.take_ran().as_str()), (Some(1), ""), "{}", said.out);
+    assert!(said.out.contains("another result of it than the lock file names"), "{}", said.out);
+    let said = team.bob.preflow(&["pull", "p.yaml"]);
+    assert!(said.out.contains("pulled 1 stage") && said.out.contains("3 here"), "{}", said.out);
+    assert_eq!(team.bob.ran(&["run", "p.yaml", "--locked"]), "");
+    let theirs = std::fs::read(team.ann.object("c")).expect("a time");
+    let now = std::fs::read(team.bob.object("c")).expect("a time");
+    assert!(now == theirs && now != own);
+}

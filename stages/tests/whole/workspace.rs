@@ -9,6 +9,10 @@ pub struct Workspace(pub tempfile::TempDir);
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("mkdir");
     for item in std::fs::read_dir(from).expect("read").flatten() {
+        // What somebody ran here is no part of the project.
+        if item.path().extension().is_some_and(|e| e == "lock") {
+            continue;
+        }
         let target = to.join(item.file_name());
         if item.file_type().expect("type").is_dir() {
             copy(&item.path(), &target);
