@@ -141,10 +141,10 @@ mod tests {
 
     #[test]
     fn a_folder_is_counted_from_the_workspace() {
-        let folder = |text: &str| Site::parse(text, Path::new("/work/space")).map_err(|e| e.reason);
+        let folder = |text: &str| Site::parse(text, Path::new("/team/space")).map_err(|e| e.reason);
         let at = |path: &str| Ok(Site::Folder(PathBuf::from(path)));
-        assert_eq!(folder("shared"), at("/work/space/shared"));
-        assert_eq!(folder("../a/./b/../c"), at("/work/a/c"));
+        assert_eq!(folder("shared"), at("/team/space/shared"));
+        assert_eq!(folder("../a/./b/../c"), at("/team/a/c"));
         assert_eq!(folder("file:///x/../y"), at("/y"));
         assert_eq!(folder("/../../z"), at("/z"));
     }

@@ -88,12 +88,12 @@ fn sizes_that_cannot_be_are_refused() {
 
 #[test]
 fn places_are_read_as_people_write_them() {
-    let base = Path::new("/work/space");
+    let base = Path::new("/team/space");
     let parse = |text: &str| Site::parse(text, base).map(|site| site.to_string());
     assert_eq!(parse("s3://bucket").as_deref(), Ok("s3://bucket"));
     assert_eq!(parse("s3://bucket/a//b/").as_deref(), Ok("s3://bucket/a/b"));
     assert_eq!(parse("file:///mnt/x").as_deref(), Ok("/mnt/x"));
-    assert_eq!(parse("shared/cache").as_deref(), Ok("/work/space/shared/cache"));
+    assert_eq!(parse("shared/cache").as_deref(), Ok("/team/space/shared/cache"));
     assert_eq!(parse("/abs").as_deref(), Ok("/abs"));
     for bad in ["", "s3://", "s3://a", "s3://b u c", "s3://bucket/../x", "file://x", "http://x"] {
         assert!(parse(bad).is_err(), "{bad}");
