@@ -18,10 +18,7 @@ use crate::report::{Look, clean};
 pub fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = super::run::runtime()?;
     let (events, mut heard) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(Stop::Go);
     let outcome = runtime.block_on(async {

@@ -166,10 +166,7 @@ impl Show {
         progress: &Arc<Progress>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<T>, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+        let runtime = super::run::runtime()?;
         let done = runtime.block_on(async {
             let mut interrupts = super::run::listen();
             let mut ticks = tokio::time::interval(TICK);
@@ -202,9 +199,6 @@ pub fn interrupted(verb: &str, look: Look) -> Exit {
 /// # Errors
 /// It does not answer, or refuses.
 pub fn ask(remote: &Remote) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = super::run::runtime()?;
     Ok(runtime.block_on(remote.ask())?)
 }

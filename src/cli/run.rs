@@ -153,11 +153,7 @@ pub fn execute(
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();
-    // One thread: all state has one owner, and it never leaves it.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = runtime()?;
     let summary = runtime.block_on(async {
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
@@ -181,6 +177,17 @@ pub(super) fn options(loaded: &Loaded, means: &Means) -> Result<Options, Failure
         heads_key: loaded.key.clone(),
         surroundings: Surroundings::new(loaded.root.clone()),
     })
+}
+
+/// What drives everything that waits: one thread, so that all state has one owner.
+///
+/// # Errors
+/// The system gives no means for it.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start: {e}")))
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.

@@ -76,10 +76,7 @@ fn broken(error: &io::Error) -> Failure {
 fn signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = crate::cli::run::runtime()?;
     let mut heard = runtime.block_on(async { listen() });
     std::thread::spawn(move || {
         runtime.block_on(heard.recv());

@@ -63,10 +63,7 @@ pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Fail
     let cache = loaded.store.root().join("label");
     let options = args.page.options(cache.clone())?;
     let desk = Arc::new(open_desk(assignment, Some(cache))?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = crate::cli::run::runtime()?;
     let ready = |links: &Links| announce(&desk, links, &args.page, global, look);
     let ended = runtime.block_on(async {
         let mut interrupts = listen();

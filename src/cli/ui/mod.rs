@@ -48,10 +48,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let title = loaded.graph.name.clone();
     let mut watcher = watch::Watcher::new(file, args.sweep.clone(), global.clone(), loaded.store);
     watcher.look()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))?;
+    let runtime = crate::cli::run::runtime()?;
     let ended = runtime.block_on(async {
         let mut interrupts = listen();
         let stop = async move {
