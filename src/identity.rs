@@ -94,7 +94,8 @@ impl Digest {
 
     fn from_hex(digits: &str) -> Option<Self> {
         let mut raw = [0; 32];
-        hex::decode_to_slice(digits, &mut raw).ok()?;
+        // The length first: the decoder would skip a leading `0x`.
+        (digits.len() == 64).then(|| const_hex::decode_to_slice(digits, &mut raw).ok())??;
         Some(Self(raw))
     }
 
@@ -107,18 +108,28 @@ impl Digest {
     /// Calls `use_it` with the 64 digits, which stay on the stack.
     fn with_hex<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
         let mut digits = [0; 64];
-        hex::encode_to_slice(self.0, &mut digits).expect("invariant: two digits a byte");
+        const_hex::encode_to_slice(self.0, &mut digits).expect("invariant: two digits a byte");
         use_it(str::from_utf8(&digits).expect("invariant: digits are ASCII"))
     }
 
     /// The first eight digits: enough to tell two apart on a screen.
     #[must_use]
     pub fn short(&self) -> String {
-        hex::encode(&self.0[..4])
+        const_hex::encode(&self.0[..4])
     }
 }
 
 impl Fingerprint {
+    #[must_use]
+    pub fn from_raw(raw: [u8; 32]) -> Self {
+        Self(Digest(raw))
+    }
+
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        self.0.raw()
+    }
+
     #[must_use]
     pub fn hex(&self) -> String {
         self.0.hex()

@@ -197,8 +197,8 @@ impl Judge<'_> {
             return Ok(Verdict::Miss(identity, Reason::Forced));
         }
         let fingerprint = identity.fingerprint();
-        if let Some(entry) = self.store.seen_ahead(&fingerprint) {
-            return Ok(Verdict::Hit(Box::new(entry)));
+        if let Some(seen) = self.store.seen_ahead(&fingerprint) {
+            return Ok(Verdict::Hit(Box::new(seen.into_entry(fingerprint, identity))));
         }
         let reason = match self.store.entry(&fingerprint) {
             Ok(Some(entry)) => match self.store.health(&entry)? {

@@ -6,8 +6,7 @@ use std::path::Path;
 use crate::diagnostic::Diagnostic;
 use crate::identity::Digest;
 use crate::pipeline::{self, Document};
-use crate::store::Store;
-use crate::store::digest::Signature;
+use crate::store::{Store, derived};
 
 /// Reads a pipeline file.
 ///
@@ -15,7 +14,9 @@ use crate::store::digest::Signature;
 /// As [`pipeline::open`].
 pub fn open(path: &str, store: Option<&Store>) -> Result<Document, Vec<Diagnostic>> {
     let text = pipeline::read_text(path)?;
-    let place = store.and_then(|store| Some((store, name(path), key(&text)?)));
+    let place = store.and_then(|store| {
+        Some((store, name(path), derived::key(pipeline::TREE_FORMAT, text.as_bytes())?))
+    });
     let Some((store, name, key)) = place else { return pipeline::document(path, &text) };
     let bytes = store.derived(&name, &key);
     if let Some(document) = bytes.and_then(|b| Document::from_bytes(path, &text, &b)) {
@@ -32,11 +33,4 @@ pub fn open(path: &str, store: Option<&Store>) -> Result<Document, Vec<Diagnosti
 fn name(path: &str) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
     format!("tree-{}", Digest::of(whole.as_os_str().as_encoded_bytes()).short())
-}
-
-/// The text, and the program that reads it: another one may read it otherwise.
-fn key(text: &str) -> Option<Digest> {
-    let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
-    let program = format!("{} {:?} ", pipeline::TREE_FORMAT, Signature::of(&program));
-    Some(Digest::of(&[program.as_bytes(), text.as_bytes()].concat()))
 }

@@ -97,7 +97,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
         let Some(done) = show.drive(&progress, work)? else {
             return Ok(interrupted(&format!("pull {}", file.display()), look));
         };
-        loaded.store.save_memo();
+        loaded.store.save_derived();
         for (name, outcome) in done {
             // What came in an earlier round came.
             all.entry(name).or_insert(outcome);

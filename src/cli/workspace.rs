@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::exec::describe::describe;
 use crate::graph::{Graph, Producer};
 use crate::identity::Digest;
-use crate::pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
@@ -92,7 +92,7 @@ pub fn workspace_root(dir: &Path) -> PathBuf {
 /// # Errors
 /// Whatever is wrong with the file, or the store.
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
-    load_and(file, args, |_, _| {})
+    Ok(load_and(file, args, |_, _| {})?.0)
 }
 
 /// The same for who asks for verdicts next, and for nothing else: the entries that the pipeline
@@ -102,14 +102,16 @@ pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
 /// # Errors
 /// As [`load`].
 pub fn load_to_judge(file: &Path, args: &Global) -> Result<ManuallyDrop<Loaded>, Failure> {
-    load_and(file, args, |store, key| store.look_ahead(key)).map(ManuallyDrop::new)
+    let (loaded, pipeline) = load_and(file, args, |store, key| store.look_ahead(key))?;
+    std::mem::forget(pipeline);
+    Ok(ManuallyDrop::new(loaded))
 }
 
 fn load_and(
     file: &Path,
     args: &Global,
     meanwhile: impl FnOnce(&Arc<Store>, &str),
-) -> Result<Loaded, Failure> {
+) -> Result<(Loaded, Pipeline), Failure> {
     let around = whereabouts(file).and_then(|around| Ok((open_store(args, &around.1)?, around)));
     if let Ok((store, (_, _, key))) = &around {
         meanwhile(store, key);
@@ -122,7 +124,7 @@ fn load_and(
     let pipeline = document.into_pipeline(&overrides)?;
     let (store, (dir, root, key)) = around?;
     let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
-    Ok(Loaded { graph, store, dir, root, key })
+    Ok((Loaded { graph, store, dir, root, key }, pipeline))
 }
 
 /// The kinds of the built-in worker and of those that the workspace file names. What a worker says
@@ -358,7 +360,7 @@ impl Loaded {
         let heads = self.heads();
         let judge = Judge { graph: &self.graph, store: &self.store, sources, heads: &heads };
         let plan = judge.plan(selection)?;
-        self.store.save_memo();
+        self.store.save_derived();
         Ok(plan)
     }
 }

@@ -63,7 +63,7 @@ impl Machine<'_> {
         let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
         let kept = heads.and_then(|()| {
             store.refresh_views(&graph.name, &views)?;
-            store.save_memo();
+            store.save_derived();
             Ok(())
         });
         match kept {

@@ -20,7 +20,7 @@ use crate::identity::{Digest, Fingerprint, Identity};
 use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, outputs_of};
 use crate::protocol::Event;
 use crate::store::heads::Heads;
-use crate::store::{Entry, EntryOutput, Lookup, Scratch};
+use crate::store::{Entry, EntryOutput, Lookup, Provenance, Scratch};
 
 /// Where a stage stands.
 #[derive(Debug)]
@@ -272,24 +272,26 @@ impl<'a> Machine<'a> {
         self.states[stage] = State::Reused;
         let event =
             RunEvent::StageReused { stage: self.name(stage), fingerprint: entry.fingerprint };
-        self.take(stage, &entry, event);
+        self.take(stage, entry, event);
     }
 
     /// An entry that was there settles the stage.
-    pub(super) fn take(&mut self, stage: usize, entry: &Entry, event: RunEvent) {
-        self.settle(stage, entry);
+    pub(super) fn take(&mut self, stage: usize, entry: Entry, event: RunEvent) {
+        let figures = self.settle(stage, entry).summary;
         self.tell(event);
-        self.gates.pass(self.inputs.graph, stage, &entry.made.summary);
+        self.gates.pass(self.inputs.graph, stage, &figures);
         self.tell_gate(stage);
         self.unlock(stage);
     }
 
-    pub(super) fn settle(&mut self, stage: usize, entry: &Entry) {
+    /// Returns how the entry was made.
+    pub(super) fn settle(&mut self, stage: usize, entry: Entry) -> Provenance {
         let name = self.name(stage);
         self.heads.stages.insert(name, entry.fingerprint);
         self.settled[stage] = Some(entry.fingerprint);
-        self.known[stage] = Some(outputs_of(entry));
-        self.made[stage] = Some(entry.outputs.clone());
+        self.known[stage] = Some(outputs_of(&entry));
+        self.made[stage] = Some(entry.outputs);
+        entry.made
     }
 
     /// Downstream stages whose every upstream is known become ready to be judged.

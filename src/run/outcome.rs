@@ -214,14 +214,15 @@ impl Machine<'_> {
             self.committer.discard(scratch);
         }
         let unchanged = self.is_unchanged(stage, &entry);
-        self.settle(stage, &entry);
-        self.send(entry.fingerprint);
+        let (fingerprint, outputs) = (entry.fingerprint, outputs_of(&entry));
+        let made = self.settle(stage, entry);
+        self.send(fingerprint);
         let event = RunEvent::StageDone {
             stage: self.name(stage),
-            fingerprint: entry.fingerprint,
-            seconds: entry.made.seconds,
-            outputs: outputs_of(&entry),
-            summary: entry.made.summary,
+            fingerprint,
+            seconds: made.seconds,
+            outputs,
+            summary: made.summary,
             unchanged,
         };
         self.tell(event);

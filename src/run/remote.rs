@@ -142,7 +142,7 @@ impl Machine<'_> {
                     files: fetched.files,
                     bytes: fetched.bytes,
                 };
-                self.take(stage, &entry, event);
+                self.take(stage, entry, event);
                 return;
             }
             Ok(None) => {}

@@ -531,7 +531,7 @@ fn damage_that_the_file_system_hides_is_found_before_use() {
     let meta = std::fs::metadata(&of_a).expect("meta");
     let store = world.store();
     store.memo().put(&of_a, crate::store::digest::Signature::of(&meta), good);
-    store.save_memo();
+    store.save_derived();
     assert_snapshot!(world.run(&[], &["b"], Scripted::default()), @r"
     a reused
     side reused

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
-use super::{Entry, Store};
+use super::Store;
+use super::digest::{Signature, now};
+use super::pack::{Pack, Seen, read_row, write_row};
 use crate::identity::Fingerprint;
 
 /// With fewer entries than this a thread costs more than it saves.
@@ -17,42 +19,90 @@ const WORTHWHILE: usize = 32;
 /// Entries that one thread takes at a time.
 const CHUNK: usize = 16;
 
+/// The pack is written anew when more than one entry in this many was not in it: reading a few
+/// files takes less time than that.
+const FEW: usize = 16;
+
 /// What was looked at, and the thread that may still be at it.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     running: Option<(Arc<Work>, JoinHandle<()>)>,
-    found: HashMap<Fingerprint, Entry>,
+    found: HashMap<Fingerprint, Seen>,
     /// What was found may have been damaged or removed since.
     stale: bool,
+    /// The pipeline, and all rows for its pack, when that is to be written.
+    unpacked: Option<(String, Vec<u8>)>,
     /// The collector stays away as long as anybody may believe what was found.
     _lease: Option<File>,
 }
 
 /// Shared by the two threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
-    wanted: OnceLock<Vec<Fingerprint>>,
+    pipeline: String,
+    wanted: OnceLock<(Vec<Fingerprint>, Pack)>,
     /// First one of `wanted` that nobody has taken.
     next: AtomicUsize,
-    found: Mutex<Vec<Entry>>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    seen: Vec<(Fingerprint, Seen)>,
+    /// Rows of those that the pack does not have.
+    fresh: Vec<Vec<u8>>,
 }
 
 impl Work {
     fn help(&self, store: &Store) {
-        let Some(wanted) = self.wanted.get() else { return };
+        let Some((wanted, pack)) = self.wanted.get() else { return };
         loop {
             let start = self.next.fetch_add(CHUNK, Ordering::Relaxed).min(wanted.len());
             let chunk = &wanted[start..wanted.len().min(start + CHUNK)];
             if chunk.is_empty() {
                 return;
             }
-            let sound = chunk.iter().filter_map(|fingerprint| {
-                let entry = store.entry(fingerprint).ok()??;
-                matches!(store.health(&entry), Ok(None)).then_some(entry)
-            });
-            let sound: Vec<Entry> = sound.collect();
-            self.found.lock().expect("invariant: pushing does not panic").extend(sound);
+            let mut found = Found::default();
+            for fingerprint in chunk {
+                found.look(store, pack, fingerprint);
+            }
+            let mut all = self.found.lock().expect("invariant: pushing does not panic");
+            all.seen.extend(found.seen);
+            all.fresh.extend(found.fresh);
         }
+    }
+
+    /// All rows for the pack; `None` when nearly all of them are in it.
+    fn repack(&self, found: &Found) -> Option<(String, Vec<u8>)> {
+        let (_, pack) = self.wanted.get()?;
+        let news = found.fresh.len() * FEW > found.seen.len();
+        news.then(|| {
+            let old = found.seen.iter().filter_map(|(fingerprint, _)| pack.row(fingerprint));
+            let fresh = found.fresh.iter().map(Vec::as_slice);
+            // Of two rows for one entry the later one counts.
+            (self.pipeline.clone(), old.chain(fresh).flatten().copied().collect())
+        })
+    }
+}
+
+impl Found {
+    /// Looks at one entry; nothing is found where it, or what it made, is not sound.
+    fn look(&mut self, store: &Store, pack: &Pack, fingerprint: &Fingerprint) {
+        let known = pack.row(fingerprint).and_then(|row| {
+            let meta = std::fs::symlink_metadata(store.entry_path(fingerprint)).ok()?;
+            read_row(row, &Signature::of(&meta))
+        });
+        let seen = known.or_else(|| {
+            let start = now();
+            let (entry, signature) = store.signed_entry(fingerprint).ok()??;
+            let seen = Seen { outputs: entry.outputs, made: entry.made };
+            if !signature.is_racy(start) {
+                self.fresh.extend(write_row(fingerprint, &signature, &seen));
+            }
+            Some(seen)
+        });
+        let sound = seen.filter(|seen| matches!(store.health_of(&seen.outputs), Ok(None)));
+        self.seen.extend(sound.map(|seen| (*fingerprint, seen)));
     }
 }
 
@@ -61,12 +111,18 @@ impl Store {
     pub fn look_ahead(self: &Arc<Self>, pipeline: &str) {
         let lease = File::open(self.root().join("lease.lock"));
         let Some(lease) = lease.ok().filter(|file| file.try_lock_shared().is_ok()) else { return };
-        let work = Arc::new(Work::default());
-        let (store, shared, pipeline) = (Arc::clone(self), Arc::clone(&work), pipeline.to_owned());
+        let work = Arc::new(Work {
+            pipeline: pipeline.to_owned(),
+            wanted: OnceLock::new(),
+            next: AtomicUsize::new(0),
+            found: Mutex::default(),
+        });
+        let (store, shared) = (Arc::clone(self), Arc::clone(&work));
         let thread = std::thread::spawn(move || {
-            let wanted: Vec<Fingerprint> = store.heads(&pipeline).stages.into_values().collect();
+            let pipeline = &shared.pipeline;
+            let wanted: Vec<Fingerprint> = store.heads(pipeline).stages.into_values().collect();
             if wanted.len() >= WORTHWHILE {
-                let _ = shared.wanted.set(wanted);
+                let _ = shared.wanted.set((wanted, store.load_pack(pipeline)));
                 shared.help(&store);
             }
         });
@@ -74,25 +130,28 @@ impl Store {
         *self.ahead() = Ahead { running, _lease: Some(lease), ..Ahead::default() };
     }
 
-    /// The entry of that fingerprint, when it was looked at ahead and its objects are sound. Given
-    /// out once: who asks again wants to know how it is then.
+    /// What the entry of that fingerprint says, when it was looked at ahead and its objects are
+    /// sound. Given out once: who asks again wants to know how it is then.
     #[must_use]
-    pub fn seen_ahead(&self, fingerprint: &Fingerprint) -> Option<Entry> {
+    pub fn seen_ahead(&self, fingerprint: &Fingerprint) -> Option<Seen> {
         let mut ahead = self.ahead();
         if let Some((work, thread)) = ahead.running.take() {
             work.help(self);
             // It looks only at what nobody needs when it fails.
             let _ = thread.join();
             let found = std::mem::take(&mut *work.found.lock().unwrap_or_else(|e| e.into_inner()));
-            ahead.found = found.into_iter().map(|entry| (entry.fingerprint, entry)).collect();
+            ahead.unpacked = work.repack(&found);
+            ahead.found = found.seen.into_iter().collect();
         }
-        let entry = ahead.found.remove(fingerprint)?;
+        let seen = ahead.found.remove(fingerprint)?;
         let stale = ahead.stale;
         drop(ahead);
         // What it says was read and checked; whether that is still so is seen without reading.
-        let still =
-            || self.entry_path(fingerprint).exists() && matches!(self.health(&entry), Ok(None));
-        (!stale || still()).then_some(entry)
+        let still = || {
+            self.entry_path(fingerprint).exists()
+                && matches!(self.health_of(&seen.outputs), Ok(None))
+        };
+        (!stale || still()).then_some(seen)
     }
 
     /// From now on what was found is looked at once more when it is asked for.
@@ -100,6 +159,11 @@ impl Store {
         let mut ahead = self.ahead();
         ahead.running = None;
         ahead.stale = true;
+    }
+
+    /// The pipeline that was looked at ahead and all rows for its pack, when that is to be written.
+    pub(super) fn unpacked(&self) -> Option<(String, Vec<u8>)> {
+        self.ahead().unpacked.take()
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {

@@ -3,11 +3,21 @@
 
 use std::io::Write as _;
 
+use super::digest::Signature;
 use super::{Store, named_temp_file};
 use crate::identity::Digest;
 
 /// Bytes of a [`Digest`].
 const DIGEST: usize = 32;
+
+/// A key that changes with the format, with this program's own file (another version may work
+/// things out otherwise), and with `from`. `None`: the program cannot be found.
+#[must_use]
+pub fn key(format: &str, from: &[u8]) -> Option<Digest> {
+    let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    let program = Signature::of(&program).to_bytes();
+    Some(Digest::of(&[format.as_bytes(), b" ", &program, from].concat()))
+}
 
 impl Store {
     /// What was kept as `name`, if it was worked out from what has this digest.

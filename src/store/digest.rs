@@ -14,6 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::{Store, StoreError};
 use crate::identity::Digest;
 
+/// Bytes of a [`Signature`].
+pub const SIGNATURE: usize = 3 * 8 + 2 * 16;
+
 /// What the file system says of a file: while it is unchanged, so is the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
@@ -36,6 +39,28 @@ impl Signature {
             mtime: nanos(meta.mtime(), meta.mtime_nsec()),
             ctime: nanos(meta.ctime(), meta.ctime_nsec()),
         }
+    }
+
+    /// Field by field, little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; SIGNATURE] {
+        let Self { device, inode, size, mtime, ctime } = self;
+        let mut bytes = [0; SIGNATURE];
+        for (field, place) in [device, inode, size].into_iter().zip(bytes.chunks_exact_mut(8)) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        for (field, place) in [mtime, ctime].into_iter().zip(bytes[24..].chunks_exact_mut(16)) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Whether the file may have changed after this moment without showing it: clocks of file
+    /// systems are coarse ("racily clean").
+    #[must_use]
+    pub fn is_racy(&self, at: i128) -> bool {
+        let coarse = i128::try_from(RACY.as_nanos()).expect("invariant: two seconds fit");
+        self.mtime.max(self.ctime) + coarse >= at
     }
 }
 
@@ -66,7 +91,7 @@ const RACY: Duration = Duration::from_secs(2);
 
 /// Nanoseconds since 1970, by the clock that stamps files.
 #[expect(clippy::disallowed_methods, reason = "compared with file times, never hashed")]
-fn now() -> i128 {
+pub(super) fn now() -> i128 {
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
 }
@@ -222,11 +247,10 @@ impl Store {
         }
         let start = now();
         let (digest, signature) = hash_file(path)?;
-        let racy = i128::try_from(RACY.as_nanos()).expect("invariant: two seconds fit");
-        if signature.mtime.max(signature.ctime) + racy < start {
-            self.memo().put(path, signature, digest);
-        } else {
+        if signature.is_racy(start) {
             self.memo().forget(path);
+        } else {
+            self.memo().put(path, signature, digest);
         }
         Ok((digest, signature))
     }

@@ -9,7 +9,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::digest::TreeFile;
+use super::digest::{Signature, TreeFile};
 use super::{Store, StoreError};
 use crate::identity::{Digest, Fingerprint, Identity};
 
@@ -74,15 +74,27 @@ impl Store {
     /// # Errors
     /// The file is unreadable or not an entry.
     pub fn entry(&self, fingerprint: &Fingerprint) -> Result<Option<Entry>, StoreError> {
+        Ok(self.signed_entry(fingerprint)?.map(|(entry, _)| entry))
+    }
+
+    /// The same, with the signature that its file had before it was read.
+    pub(super) fn signed_entry(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<(Entry, Signature)>, StoreError> {
         let path = self.entry_path(fingerprint);
         // Read without asking for the size first: there are thousands of them, all small.
         let mut bytes = Vec::with_capacity(4096);
-        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
+        let read = File::open(&path).and_then(|file| {
+            let signature = Signature::of(&file.metadata()?);
+            file.take(LARGEST).read_to_end(&mut bytes)?;
+            Ok(signature)
+        });
+        let signature = match read {
+            Ok(signature) => signature,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::BadEntry { path, reason: e.to_string() }),
-        }
+        };
         let entry: Entry = serde_json::from_slice(&bytes)
             .map_err(|e| StoreError::BadEntry { path: path.clone(), reason: e.to_string() })?;
         if entry.format > ENTRY_FORMAT {
@@ -93,7 +105,7 @@ impl Store {
             let reason = "its identity does not have this fingerprint".to_owned();
             return Err(StoreError::BadEntry { path, reason });
         }
-        Ok(Some(entry))
+        Ok(Some((entry, signature)))
     }
 
     /// Takes an entry away: its stage is a miss from now on.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::Store;
-use super::digest::Signature;
+use super::digest::{SIGNATURE, Signature};
 use crate::identity::Digest;
 
 /// Digests by path and [`Signature`]. A file whose change lies too close to the moment of hashing
@@ -14,24 +14,21 @@ use crate::identity::Digest;
 #[derive(Debug, Default)]
 pub struct Memo {
     /// By the bytes of the path: comparing part by part costs more than the file system does.
-    known: HashMap<Box<[u8]>, (Signature, Digest)>,
+    known: HashMap<Box<[u8]>, ([u8; SIGNATURE], Digest)>,
     dirty: bool,
 }
 
 const NAME: &str = "memo";
 
-/// Length of a row without its path.
-const ROW: usize = 3 * 8 + 2 * 16 + 32;
-
 impl Memo {
     pub(super) fn get(&self, path: &Path, signature: &Signature) -> Option<Digest> {
         let known = self.known.get(path.as_os_str().as_bytes());
-        known.filter(|(s, _)| s == signature).map(|(_, d)| *d)
+        known.filter(|(s, _)| *s == signature.to_bytes()).map(|(_, d)| *d)
     }
 
     /// Remembers the digest of a file that looks like this.
     pub(crate) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
-        self.known.insert(path.as_os_str().as_bytes().into(), (signature, digest));
+        self.known.insert(path.as_os_str().as_bytes().into(), (signature.to_bytes(), digest));
         self.dirty = true;
     }
 
@@ -39,17 +36,11 @@ impl Memo {
         self.dirty |= self.known.remove(path.as_os_str().as_bytes()).is_some();
     }
 
-    /// Row by row: numbers, digest, length of the path, path.
+    /// Row by row: signature, digest, length of the path, path.
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.known.len() * 256);
         for (path, (signature, digest)) in &self.known {
-            let Signature { device, inode, size, mtime, ctime } = signature;
-            for number in [device, inode, size] {
-                out.extend(number.to_le_bytes());
-            }
-            for number in [mtime, ctime] {
-                out.extend(number.to_le_bytes());
-            }
+            out.extend_from_slice(signature);
             out.extend_from_slice(digest.raw());
             out.extend((path.len() as u64).to_le_bytes());
             out.extend_from_slice(path);
@@ -58,27 +49,15 @@ impl Memo {
     }
 
     fn from_bytes(mut rest: &[u8]) -> Option<Self> {
-        fn number<const N: usize>(row: &mut &[u8]) -> Option<[u8; N]> {
-            let (number, rest) = row.split_first_chunk::<N>()?;
-            *row = rest;
-            Some(*number)
-        }
         let mut known = HashMap::with_capacity(rest.len() / 200);
         while !rest.is_empty() {
-            let (mut row, after) = rest.split_at_checked(ROW)?;
-            let signature = Signature {
-                device: u64::from_le_bytes(number(&mut row)?),
-                inode: u64::from_le_bytes(number(&mut row)?),
-                size: u64::from_le_bytes(number(&mut row)?),
-                mtime: i128::from_le_bytes(number(&mut row)?),
-                ctime: i128::from_le_bytes(number(&mut row)?),
-            };
-            let digest = Digest::from_raw(number(&mut row)?);
+            let (signature, after) = rest.split_first_chunk()?;
+            let (digest, after) = after.split_first_chunk()?;
+            let (length, after) = after.split_first_chunk()?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+            let (path, after) = after.split_at_checked(length)?;
             rest = after;
-            let length = usize::try_from(u64::from_le_bytes(number(&mut rest)?)).ok()?;
-            let (path, after) = rest.split_at_checked(length)?;
-            rest = after;
-            known.insert(path.into(), (signature, digest));
+            known.insert(path.into(), (*signature, Digest::from_raw(*digest)));
         }
         Some(Self { known, dirty: false })
     }
@@ -90,8 +69,15 @@ impl Store {
         bytes.and_then(|bytes| Memo::from_bytes(&bytes)).unwrap_or_default()
     }
 
-    /// Writes the memo of digests, when it changed. A failure costs only time, so it is ignored.
-    pub fn save_memo(&self) {
+    /// Writes what was worked out and is worth keeping: digests, and entries that were read. A
+    /// failure costs only time, so it is ignored.
+    pub fn save_derived(&self) {
+        self.save_memo();
+        self.save_pack();
+    }
+
+    /// Writes the memo of digests, when it changed.
+    pub(super) fn save_memo(&self) {
         let mut memo = self.memo();
         if memo.dirty && self.keep_derived(NAME, &key(), &memo.to_bytes()) {
             memo.dirty = false;

@@ -12,7 +12,7 @@
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `derived-v1/` | digests of files, trees of YAML files: derived, may be deleted at any time |
+//! | `derived-v1/` | digests of files, trees of YAML files, entries: may be deleted at any time |
 
 mod ahead;
 pub mod arrive;
@@ -23,6 +23,7 @@ pub mod gc;
 pub mod heads;
 pub mod memo;
 pub mod object;
+mod pack;
 pub mod publish;
 pub mod slot;
 pub mod verify;
@@ -39,6 +40,7 @@ pub use digest::SourceDigest;
 pub use entry::{Entry, EntryOutput, Provenance};
 pub use memo::Memo;
 pub use object::Health;
+pub use pack::Seen;
 pub use slot::{Lookup, Scratch, Sealed, Slot};
 
 use crate::identity::{Digest, Fingerprint};

@@ -1,6 +1,7 @@
 //! Objects: are they there, are they what their names say. Damage is moved aside, never served.
 //! Knows nothing of who needs them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -24,7 +25,14 @@ impl Store {
     /// # Errors
     /// The disk fails.
     pub fn health(&self, entry: &Entry) -> Result<Option<(String, Health)>, StoreError> {
-        for (port, output) in &entry.outputs {
+        self.health_of(&entry.outputs)
+    }
+
+    pub(super) fn health_of(
+        &self,
+        outputs: &BTreeMap<String, EntryOutput>,
+    ) -> Result<Option<(String, Health)>, StoreError> {
+        for (port, output) in outputs {
             match self.check(output, false)? {
                 Health::Good => {}
                 bad => return Ok(Some((port.clone(), bad))),

@@ -156,5 +156,5 @@ pub fn pair_id(prompt: &str, one: &str, other: &str) -> String {
     let (low, high) = if one <= other { (one, other) } else { (other, one) };
     let bytes = serde_json::to_vec(&["preflow.pair/1", prompt, low, high])
         .expect("invariant: strings are JSON");
-    format!("sha256:{}", hex::encode(Sha256::digest(&bytes)))
+    format!("sha256:{}", const_hex::encode(Sha256::digest(&bytes)))
 }

@@ -349,5 +349,5 @@ fn id() -> Result<String, DeskError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|_| DeskError::BadSubmission("the system has no random numbers"))?;
-    Ok(hex::encode(bytes))
+    Ok(const_hex::encode(bytes))
 }
