@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A text that spans point into: a pipeline file or one that it includes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct SourceText {
     /// As shown to people: relative to the working directory where possible.
     pub name: String,
@@ -13,7 +13,7 @@ pub struct SourceText {
 }
 
 /// A place in a [`SourceText`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Span {
     pub source: Arc<SourceText>,
     /// Bytes.

@@ -3,11 +3,13 @@
 
 mod draft;
 pub mod gate;
+mod kept;
 mod order;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::catalog::Catalog;
@@ -15,9 +17,10 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::Pipeline;
 use crate::protocol::Execution;
 pub use gate::{Condition, Unmet};
+pub use kept::FORMAT;
 
 /// A pipeline with every reference resolved. `stages` is in topological order (ties: file order).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     pub name: String,
     /// The pipeline file, as given.
@@ -27,17 +30,18 @@ pub struct Graph {
 }
 
 /// An artifact nobody makes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphSource {
     pub name: String,
     /// Joined to the pipeline file's directory; may hold a glob.
     pub path: String,
     pub port_type: String,
+    #[serde(skip)]
     pub span: Span,
 }
 
 /// One stage, typed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphStage {
     /// Unique in the graph.
     pub name: String,
@@ -66,17 +70,18 @@ pub struct GraphStage {
     pub worker: Option<Vec<String>>,
     /// Param that holds the command line when the stage is a plain program.
     pub program: Option<String>,
+    #[serde(skip)]
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphInput {
     pub port: String,
     pub many: bool,
     pub from: Vec<Producer>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphOutput {
     pub name: String,
     pub port_type: String,
@@ -85,7 +90,7 @@ pub struct GraphOutput {
 }
 
 /// What an input is connected to: indices into the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Producer {
     Source(usize),
     Output { stage: usize, port: usize },

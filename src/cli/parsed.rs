@@ -1,36 +1,105 @@
 //! Pipeline files that were read before: while the text and this program are the same, the tree is
-//! taken from the store. Decides nothing about what a pipeline means.
+//! taken from the store, and the whole graph where nothing else has a say in it.
+//! Decides nothing about what a pipeline means.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::Global;
 use crate::diagnostic::Diagnostic;
+use crate::graph::{self, Graph};
 use crate::identity::Digest;
 use crate::pipeline::{self, Document};
 use crate::store::{Store, derived};
+use crate::workspace;
 
-/// Reads a pipeline file.
-///
-/// # Errors
-/// As [`pipeline::open`].
-pub fn open(path: &str, store: Option<&Store>) -> Result<Document, Vec<Diagnostic>> {
-    let text = pipeline::read_text(path)?;
-    let place = store.and_then(|store| {
-        Some((store, name(path), derived::key(pipeline::TREE_FORMAT, text.as_bytes())?))
-    });
-    let Some((store, name, key)) = place else { return pipeline::document(path, &text) };
-    let bytes = store.derived(&name, &key);
-    if let Some(document) = bytes.and_then(|b| Document::from_bytes(path, &text, &b)) {
-        return Ok(document);
+/// The text of a pipeline file, and where to look for what it came to.
+pub struct Text<'a> {
+    path: &'a str,
+    text: String,
+    store: Option<Arc<Store>>,
+    /// The tree was there: the file was read before as it is now.
+    again: bool,
+}
+
+impl<'a> Text<'a> {
+    /// Reads a pipeline file.
+    ///
+    /// # Errors
+    /// As [`pipeline::read_text`].
+    pub fn read(path: &'a str, store: Option<Arc<Store>>) -> Result<Self, Vec<Diagnostic>> {
+        Ok(Self { path, text: pipeline::read_text(path)?, store, again: false })
     }
-    let document = pipeline::document(path, &text)?;
-    if let Some(bytes) = document.to_bytes() {
-        store.keep_derived(&name, &key, &bytes);
+
+    /// Its tree.
+    ///
+    /// # Errors
+    /// As [`pipeline::document`].
+    pub fn document(&mut self) -> Result<Document, Vec<Diagnostic>> {
+        let key = derived::key(pipeline::TREE_FORMAT, self.text.as_bytes());
+        let (Some(store), Some(key)) = (&self.store, key) else {
+            return pipeline::document(self.path, &self.text);
+        };
+        let name = name("tree", self.path);
+        let bytes = store.derived(&name, &key);
+        if let Some(document) = bytes.and_then(|b| Document::from_bytes(self.path, &self.text, &b))
+        {
+            self.again = true;
+            return Ok(document);
+        }
+        let document = pipeline::document(self.path, &self.text)?;
+        if let Some(bytes) = document.to_bytes() {
+            store.keep_derived(&name, &key, &bytes);
+        }
+        Ok(document)
     }
-    Ok(document)
+
+    /// The graph that it came to. `meaning`: see [`meaning`].
+    #[must_use]
+    pub fn graph(&self, meaning: &str) -> Option<Graph> {
+        let key = self.graph_key(meaning)?;
+        let bytes = self.store.as_ref()?.derived(&name("graph", self.path), &key)?;
+        Graph::from_bytes(self.path, &self.text, &bytes)
+    }
+
+    /// Keeps the graph that it came to, when it is not read for the first time: most texts that
+    /// are run once are changed next. Trees are kept only of files that include no others, so the
+    /// text is all that the graph came from.
+    pub fn keep_graph(&self, meaning: &str, graph: &Graph) {
+        if !self.again {
+            return;
+        }
+        if let (Some(store), Some(key)) = (&self.store, self.graph_key(meaning))
+            && let Some(bytes) = graph.to_bytes()
+        {
+            store.keep_derived(&name("graph", self.path), &key, &bytes);
+        }
+    }
+
+    fn graph_key(&self, meaning: &str) -> Option<Digest> {
+        let from = format!("{:?} {meaning} {}", self.path, self.text);
+        derived::key(graph::FORMAT, from.as_bytes())
+    }
+}
+
+/// What has a say in the graph besides the pipeline file and this program. `None`: more than can be
+/// told by looking: params of the command line, or workers, whose own files count.
+#[must_use]
+pub fn meaning(args: &Global, root: &Path) -> Option<String> {
+    let file = root.join(workspace::FILE);
+    // What cannot be told without parsing counts as naming workers.
+    let names_workers = |text: &str| text.contains("workers") || text.contains(['!', '\\']);
+    let around = match std::fs::read_to_string(file) {
+        Ok(text) if names_workers(&text) => return None,
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(_) => return None,
+    };
+    args.sets.is_empty().then(|| format!("{:?} {around:?}", args.profile))
 }
 
 /// One file a pipeline, whatever its text.
-fn name(path: &str) -> String {
+fn name(what: &str, path: &str) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
-    format!("tree-{}", Digest::of(whole.as_os_str().as_encoded_bytes()).short())
+    format!("{what}-{}", Digest::of(whole.as_os_str().as_encoded_bytes()).short())
 }

@@ -111,20 +111,30 @@ fn load_and(
     file: &Path,
     args: &Global,
     meanwhile: impl FnOnce(&Arc<Store>, &str),
-) -> Result<(Loaded, Pipeline), Failure> {
+) -> Result<(Loaded, Option<Pipeline>), Failure> {
     let around = whereabouts(file).and_then(|around| Ok((open_store(args, &around.1)?, around)));
     if let Ok((store, (_, _, key))) = &around {
         meanwhile(store, key);
     }
     // What is wrong with the file is told before what is wrong with the store.
-    let store = around.as_ref().ok().map(|(store, _)| &**store);
-    let document = parsed::open(&file.to_string_lossy(), store)?;
+    let store = around.as_ref().ok().map(|(store, _)| Arc::clone(store));
+    let path = file.to_string_lossy();
+    let mut text = parsed::Text::read(&path, store)?;
+    let meaning = around.as_ref().ok().and_then(|(_, (_, root, _))| parsed::meaning(args, root));
+    if let Some(graph) = meaning.as_ref().and_then(|meaning| text.graph(meaning)) {
+        let (store, (dir, root, key)) = around?;
+        return Ok((Loaded { graph, store, dir, root, key }, None));
+    }
+    let document = text.document()?;
     let profile = args.profile.as_deref();
     let overrides = pipeline::Overrides { profile, sets: &args.sets, trial: &[] };
     let pipeline = document.into_pipeline(&overrides)?;
     let (store, (dir, root, key)) = around?;
     let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
-    Ok((Loaded { graph, store, dir, root, key }, pipeline))
+    if let Some(meaning) = meaning {
+        text.keep_graph(&meaning, &graph);
+    }
+    Ok((Loaded { graph, store, dir, root, key }, Some(pipeline)))
 }
 
 /// The kinds of the built-in worker and of those that the workspace file names. What a worker says

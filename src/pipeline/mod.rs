@@ -19,7 +19,7 @@ pub use kept::FORMAT as TREE_FORMAT;
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
 pub use params::{Overrides, Param, suggest};
 pub use read::{check_name, expected, is_name, unknown_key};
-pub use yaml::Files;
+pub use yaml::{Files, without_mark};
 
 use crate::diagnostic::Diagnostic;
 

@@ -12,7 +12,7 @@
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `derived-v1/` | digests of files, trees of YAML files, entries: may be deleted at any time |
+//! | `derived-v1/` | digests of files, trees and graphs of YAML files, entries; may be deleted |
 
 mod ahead;
 pub mod arrive;
