@@ -274,6 +274,11 @@ fn finish(path: &str, result: Result<Reply, Failed>) -> Response {
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::CACHE_CONTROL, "no-store");
+    if reply.status == StatusCode::PAYLOAD_TOO_LARGE {
+        // The rest of the request is not read, so the connection ends; a client that is not told
+        // sends its next request into it.
+        set(header::CONNECTION, "close");
+    }
     for (name, value) in &reply.headers {
         set(name.clone(), value);
     }

@@ -77,6 +77,7 @@ fn what_is_too_large_is_refused() {
     let endless = head("transfer-encoding: chunked\r\n\r\n") + &chunk.repeat(4);
     let answer = raw(&address, endless.as_bytes(), patience);
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     let answer =
         raw(&address, head(&format!("x: {}\r\n\r\n", "y".repeat(300_000))).as_bytes(), patience);
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
