@@ -91,8 +91,8 @@ pub fn meaning(args: &Global, root: &Path) -> Option<String> {
     let names_workers = |text: &str| text.contains("workers") || text.contains(['!', '\\']);
     let around = match std::fs::read_to_string(file) {
         Ok(text) if names_workers(&text) => return None,
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(_) => return None,
     };
     args.sets.is_empty().then(|| format!("{:?} {around:?}", args.profile))

@@ -168,8 +168,12 @@ fn whatever_else_has_a_say_in_a_graph_is_heard_though_the_graph_is_kept() {
     assert_eq!(space.ran(&["run", "p.yaml"]), "");
     space.write("preflow.yaml", "preflow-workspace: 1\nworkers: { w: { command: [./none] } }\n");
     assert_eq!(space.preflow(&["run", "p.yaml"]).code, Some(2));
-    space.write("preflow.yaml", "no workspace file\n");
-    assert_eq!(space.preflow(&["run", "p.yaml"]).code, Some(2));
+    for wrong in ["no workspace file\n", ""] {
+        space.write("preflow.yaml", wrong);
+        for verb in ["status", "plan", "run"] {
+            assert_eq!(space.preflow(&[verb, "p.yaml"]).code, Some(2), "{verb}");
+        }
+    }
     std::fs::remove_file(space.path("preflow.yaml")).expect("remove");
     assert_eq!(space.ran(&["run", "p.yaml"]), "");
     space.write("p.yaml", &text.replace("echo ${p} >> ran.txt", "echo more >> ran.txt"));
