@@ -101,5 +101,5 @@ pub fn meaning(args: &Global, root: &Path) -> Option<String> {
 /// One file a pipeline, whatever its text.
 fn name(what: &str, path: &str) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
-    format!("{what}-{}", Digest::of(whole.as_os_str().as_encoded_bytes()).short())
+    derived::name(what, whole.as_os_str().as_encoded_bytes())
 }

@@ -19,6 +19,12 @@ pub fn key(format: &str, from: &[u8]) -> Option<Digest> {
     Some(Digest::of(&[format.as_bytes(), b" ", &program, from].concat()))
 }
 
+/// The name under which one `what` is kept for each thing of that name, whatever it comes to.
+#[must_use]
+pub fn name(what: &str, of: &[u8]) -> String {
+    format!("{what}-{}", Digest::of(of).short())
+}
+
 impl Store {
     /// What was kept as `name`, if it was worked out from what has this digest.
     #[must_use]

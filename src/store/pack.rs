@@ -97,7 +97,7 @@ impl Store {
 }
 
 fn name(pipeline: &str) -> String {
-    format!("entries-{}", Digest::of(pipeline.as_bytes()).short())
+    derived::name("entries", pipeline.as_bytes())
 }
 
 fn key() -> Option<Digest> {

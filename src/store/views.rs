@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::digest::{Signature, now};
-use super::{Store, StoreError};
+use super::{Store, StoreError, derived};
 use crate::identity::Digest;
 
 /// One link: `stage/name` → object.
@@ -31,7 +31,7 @@ impl Store {
         }
         // Reading a link takes longer than to see that nobody touched its folder since all of them
         // were right.
-        let name = format!("views-{}", Digest::of(pipeline.as_bytes()).short());
+        let name = derived::name("views", pipeline.as_bytes());
         let start = now();
         let stamps = halves(views, |part| stamp(&top, part, start));
         let stamps: Option<Vec<Vec<u8>>> = stamps.into_iter().collect();
