@@ -120,12 +120,18 @@ pub fn hash_reader(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
 /// From this size on a second thread reads what the first one hashes.
 const LARGE: u64 = 4 * 1024 * 1024;
 
+/// Bytes that are handed over at a time: threads that wake each other too often wait for it.
+const BLOCK: usize = 1024 * 1024;
+
+/// Blocks on their way between the two.
+const BLOCKS: usize = 4;
+
 fn hash_large(file: &mut fs::File) -> Result<(Digest, u64), StoreError> {
     std::thread::scope(|scope| {
-        let (full, read) = mpsc::sync_channel::<io::Result<(Vec<u8>, usize)>>(2);
-        let (empty, buffers) = mpsc::sync_channel(2);
-        for _ in 0..2 {
-            let _ = empty.send(vec![0; 256 * 1024]);
+        let (full, read) = mpsc::sync_channel::<io::Result<(Vec<u8>, usize)>>(BLOCKS);
+        let (empty, buffers) = mpsc::sync_channel(BLOCKS);
+        for _ in 0..BLOCKS {
+            let _ = empty.send(vec![0; BLOCK]);
         }
         scope.spawn(move || {
             // Either end hanging up ends both: the other one has said why.
