@@ -1,5 +1,6 @@
-//! Pipeline files that were read before: while the text and this program are the same, the tree is
-//! taken from the store, and the whole graph where nothing else has a say in it.
+//! Pipeline files that were read before: with the same program, of a text that is the same the tree
+//! is taken from the store, and the whole graph where nothing else has a say in it; of one that is
+//! much the same only what differs is parsed.
 //! Decides nothing about what a pipeline means.
 
 use std::path::Path;
@@ -36,18 +37,21 @@ impl<'a> Text<'a> {
     /// # Errors
     /// As [`pipeline::document`].
     pub fn document(&mut self) -> Result<Document, Vec<Diagnostic>> {
-        let key = derived::key(pipeline::TREE_FORMAT, self.text.as_bytes());
+        let key = derived::key(pipeline::TREE_FORMAT, &[]);
         let (Some(store), Some(key)) = (&self.store, key) else {
             return pipeline::document(self.path, &self.text);
         };
         let name = name("tree", self.path);
         let bytes = store.derived(&name, &key);
-        if let Some(document) = bytes.and_then(|b| Document::from_bytes(self.path, &self.text, &b))
-        {
-            self.again = true;
-            return Ok(document);
-        }
-        let document = pipeline::document(self.path, &self.text)?;
+        let known = bytes.and_then(|bytes| Document::from_bytes(self.path, &self.text, &bytes));
+        let document = match known {
+            Some((document, true)) => {
+                self.again = true;
+                return Ok(document);
+            }
+            Some((document, false)) => document,
+            None => pipeline::document(self.path, &self.text)?,
+        };
         if let Some(bytes) = document.to_bytes() {
             store.keep_derived(&name, &key, &bytes);
         }

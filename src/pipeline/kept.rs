@@ -1,14 +1,15 @@
-//! The tree of a file as bytes: reading them is many times faster than reading YAML.
+//! The text and tree of a file as bytes: reading them is many times faster than reading YAML.
 //! Does not know where they are kept, nor who vouches that they belong to a text.
 
 use std::sync::Arc;
 
 use super::Document;
 use super::node::{Key, Node, NodeValue};
+use super::splice::splice;
 use crate::diagnostic::{SourceText, Span};
 
 /// Goes into the key under which bytes are kept; changes with their meaning.
-pub const FORMAT: &str = "tree/1";
+pub const FORMAT: &str = "tree/2";
 
 /// Deeper than any tree of a file: broken bytes must not end the stack.
 const DEEPEST: usize = 2 * super::yaml::MAX_DEPTH;
@@ -18,19 +19,30 @@ impl Document {
     #[must_use]
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(1 << 16);
-        self.alone.then(|| write_node(&self.tree, &mut out))?;
+        self.alone.then(|| {
+            write_text(&self.tree.span.source.text, &mut out);
+            write_node(&self.tree, &mut out);
+        })?;
         Some(out)
     }
 
-    /// The document with this text, from what [`Document::to_bytes`] gave for it. `None`: the bytes
-    /// are something else.
+    /// The document with this text, from what [`Document::to_bytes`] gave for it or for another
+    /// one that is much like it, and whether it was the same one. `None`: the bytes are something
+    /// else, or do not help.
     #[must_use]
-    pub fn from_bytes(path: &str, text: &str, bytes: &[u8]) -> Option<Self> {
-        let text = super::yaml::without_mark(text).to_owned();
-        let source = Arc::new(SourceText { name: path.to_owned(), text });
-        let mut reader = Reader { rest: bytes, source };
+    pub fn from_bytes(path: &str, text: &str, bytes: &[u8]) -> Option<(Self, bool)> {
+        let source = |text: &str| Arc::new(SourceText { name: path.to_owned(), text: text.into() });
+        let text = super::yaml::without_mark(text);
+        let mut reader = Reader { rest: bytes, source: Arc::default() };
+        let old = reader.text()?;
+        reader.source = source(&old);
         let tree = reader.node(0)?;
-        reader.rest.is_empty().then(|| Self { path: path.to_owned(), tree, alone: true })
+        if !reader.rest.is_empty() {
+            return None;
+        }
+        let same = old == text;
+        let tree = if same { tree } else { splice(tree, &old, &source(text))? };
+        Some((Self { path: path.to_owned(), tree, alone: true }, same))
     }
 }
 

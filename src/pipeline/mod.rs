@@ -6,6 +6,7 @@ mod node;
 mod params;
 mod read;
 mod refusal;
+mod splice;
 #[cfg(test)]
 mod tests;
 mod yaml;

@@ -314,12 +314,17 @@ fn a_tree_is_read_back_from_its_bytes() {
     std::fs::write(path, text).unwrap();
     let document = open(path).unwrap();
     let bytes = document.to_bytes().unwrap();
-    let back = Document::from_bytes(path, text, &bytes).unwrap();
+    let (back, same) = Document::from_bytes(path, text, &bytes).unwrap();
+    assert!(same);
     assert_eq!(back.tree, document.tree);
     for end in 0..bytes.len() {
         assert!(Document::from_bytes(path, text, &bytes[..end]).is_none(), "{end}");
     }
     assert!(Document::from_bytes(path, "short", &bytes).is_none());
+    let edited = text.replace("a: -5", "a: 5000");
+    let (edited_back, same) = Document::from_bytes(path, &edited, &bytes).unwrap();
+    assert!(!same);
+    assert_eq!(edited_back.tree, super::document(path, &edited).unwrap().tree);
     std::fs::write(folder.path().join("b.yaml"), "k: 1\n").unwrap();
     std::fs::write(path, "x: !include b.yaml\n").unwrap();
     assert_eq!(open(path).unwrap().to_bytes(), None, "its text does not say what b.yaml says");
