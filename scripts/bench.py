@@ -59,6 +59,9 @@ stages:
     command: 'sleep {NAP}; echo ${{a}} > $OUT_o; echo "{{\\"score\\": ${{a}}}}" > $FIGURES; echo point >> ran'
 """
 
+# Runs of one row that takes tens of milliseconds: a scheduler alone takes or gives five of them.
+SHORT = 15
+
 SWEEP = """preflow-sweep: 1
 pipeline: p.yaml
 matrix: {{ a: {points} }}
@@ -256,7 +259,7 @@ class Bench:
     def start(self):
         if self.wants("--version"):
             tools = [self.preflow] + [t for t in self.peers if t.name == "ninja"]
-            ms = {t.name: repeated(15, [t.program, "--version"], self.top, 0) for t in tools}
+            ms = {t.name: repeated(SHORT, [t.program, "--version"], self.top, 0) for t in tools}
             self.row("--version", ms, 3)
 
     def first(self, shape, target):
@@ -283,7 +286,7 @@ class Bench:
         ms = {}
         for tool in self.tools(n):
             place = self.made(tool, n)
-            ms[tool.name] = repeated(5, tool.run(), place, 0)
+            ms[tool.name] = repeated(SHORT, tool.run(), place, 0)
         self.row(name, ms, target)
 
     def made(self, tool, n=None):
@@ -301,7 +304,7 @@ class Bench:
                 ms = {}
                 for tool in self.tools(self.n):
                     command = getattr(tool, verb)()
-                    ms[tool.name] = repeated(5, command, self.made(tool), 0)
+                    ms[tool.name] = repeated(SHORT, command, self.made(tool), 0)
                 self.row(name, ms, 25)
 
     def changes(self):
@@ -352,7 +355,7 @@ class Bench:
                 place = self.made(tool)
                 expected = 0 if tool is self.preflow else None
                 touch = lambda _: os.utime(os.path.join(place, "src.txt"))
-                ms[tool.name] = repeated(5, tool.run(), place, expected, touch)
+                ms[tool.name] = repeated(SHORT, tool.run(), place, expected, touch)
             self.row(name, ms, 25)
 
     def sweep(self):

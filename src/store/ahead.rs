@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
 
 use super::Store;
 use super::digest::{Signature, now};
@@ -17,16 +16,16 @@ use crate::identity::Fingerprint;
 const WORTHWHILE: usize = 32;
 
 /// Entries that one thread takes at a time.
-const CHUNK: usize = 16;
+const CHUNK: usize = 8;
 
 /// The pack is written anew when more than one entry in this many was not in it: reading a few
 /// files takes less time than that.
 const FEW: usize = 16;
 
-/// What was looked at, and the thread that may still be at it.
+/// What was looked at, and what the thread may still be at.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    running: Option<(Arc<Work>, JoinHandle<()>)>,
+    running: Option<Arc<Work>>,
     found: HashMap<Fingerprint, Seen>,
     /// What was found may have been damaged or removed since.
     stale: bool,
@@ -40,6 +39,7 @@ pub(super) struct Ahead {
 #[derive(Debug)]
 struct Work {
     pipeline: String,
+    /// Read by whichever thread comes first.
     wanted: OnceLock<(Vec<Fingerprint>, Pack)>,
     /// First one of `wanted` that nobody has taken.
     next: AtomicUsize,
@@ -55,7 +55,14 @@ struct Found {
 
 impl Work {
     fn help(&self, store: &Store) {
-        let Some((wanted, pack)) = self.wanted.get() else { return };
+        let (wanted, pack) = self.wanted.get_or_init(|| {
+            let wanted: Vec<Fingerprint> =
+                store.heads(&self.pipeline).stages.into_values().collect();
+            match wanted.len() {
+                ..WORTHWHILE => Default::default(),
+                _ => (wanted, store.load_pack(&self.pipeline)),
+            }
+        });
         loop {
             let start = self.next.fetch_add(CHUNK, Ordering::Relaxed).min(wanted.len());
             let chunk = &wanted[start..wanted.len().min(start + CHUNK)];
@@ -74,10 +81,10 @@ impl Work {
 
     /// All rows for the pack; `None` when nearly all of them are in it.
     fn repack(&self, found: &Found) -> Option<(String, Vec<u8>)> {
-        let (_, pack) = self.wanted.get()?;
+        let (wanted, pack) = self.wanted.get()?;
         let news = found.fresh.len() * FEW > found.seen.len();
         news.then(|| {
-            let old = found.seen.iter().filter_map(|(fingerprint, _)| pack.row(fingerprint));
+            let old = wanted.iter().filter_map(|fingerprint| pack.row(fingerprint));
             let fresh = found.fresh.iter().map(Vec::as_slice);
             // Of two rows for one entry the later one counts.
             (self.pipeline.clone(), old.chain(fresh).flatten().copied().collect())
@@ -118,16 +125,8 @@ impl Store {
             found: Mutex::default(),
         });
         let (store, shared) = (Arc::clone(self), Arc::clone(&work));
-        let thread = std::thread::spawn(move || {
-            let pipeline = &shared.pipeline;
-            let wanted: Vec<Fingerprint> = store.heads(pipeline).stages.into_values().collect();
-            if wanted.len() >= WORTHWHILE {
-                let _ = shared.wanted.set((wanted, store.load_pack(pipeline)));
-                shared.help(&store);
-            }
-        });
-        let running = Some((work, thread));
-        *self.ahead() = Ahead { running, _lease: Some(lease), ..Ahead::default() };
+        std::thread::spawn(move || shared.help(&store));
+        *self.ahead() = Ahead { running: Some(work), _lease: Some(lease), ..Ahead::default() };
     }
 
     /// What the entry of that fingerprint says, when it was looked at ahead and its objects are
@@ -135,10 +134,10 @@ impl Store {
     #[must_use]
     pub fn seen_ahead(&self, fingerprint: &Fingerprint) -> Option<Seen> {
         let mut ahead = self.ahead();
-        if let Some((work, thread)) = ahead.running.take() {
+        if let Some(work) = ahead.running.take() {
             work.help(self);
-            // It looks only at what nobody needs when it fails.
-            let _ = thread.join();
+            // The other thread may be in the middle of a chunk: a scheduler can take longer to get
+            // back to it than looking those few up.
             let found = std::mem::take(&mut *work.found.lock().unwrap_or_else(|e| e.into_inner()));
             ahead.unpacked = work.repack(&found);
             ahead.found = found.seen.into_iter().collect();
