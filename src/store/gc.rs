@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use fs_err as fs;
 
 use super::object::make_writable;
-use super::{Store, StoreError};
+use super::{Store, StoreError, memo};
 use crate::identity::{Digest, Fingerprint};
 
 /// What a collection would remove.
@@ -17,7 +17,7 @@ use crate::identity::{Digest, Fingerprint};
 pub struct Garbage {
     pub entries: Vec<Fingerprint>,
     pub objects: Vec<Digest>,
-    /// Old runs and old damaged objects.
+    /// Old runs, old damaged objects, and what was derived long ago.
     pub other: Vec<PathBuf>,
     /// Bytes of all of it.
     pub bytes: u64,
@@ -85,11 +85,15 @@ impl Store {
             garbage.bytes += size(&path)?;
             garbage.other.push(path);
         }
-        let quarantine = self.root.join("quarantine");
-        if quarantine.exists() {
-            for item in fs::read_dir(quarantine)? {
+        for folder in ["quarantine", "derived-v1"].map(|name| self.root.join(name)) {
+            if !folder.exists() {
+                continue;
+            }
+            for item in fs::read_dir(folder)? {
                 let path = item?.path();
-                if changed(&path)? < border {
+                // Whatever else is derived takes milliseconds; the memo stands for reading files.
+                let costly = path.file_name().is_some_and(|name| name == memo::NAME);
+                if !costly && changed(&path)? < border {
                     garbage.bytes += size(&path)?;
                     garbage.other.push(path);
                 }

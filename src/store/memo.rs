@@ -18,7 +18,8 @@ pub struct Memo {
     dirty: bool,
 }
 
-const NAME: &str = "memo";
+/// Where it is kept.
+pub(super) const NAME: &str = "memo";
 
 impl Memo {
     pub(super) fn get(&self, path: &Path, signature: &Signature) -> Option<Digest> {

@@ -246,6 +246,7 @@ fn gc_shows_first_keeps_what_is_needed_and_removes_the_rest() {
     let said = space.preflow(&["gc", "--days", "0", "--grace", "0", "--yes"]);
     assert!(said.out.starts_with(" removed 3 entries, 2 objects"), "{}", said.out);
     assert_eq!(entries(), 7, "those of p=one and p=three");
+    assert_eq!(space.files("cache/derived-v1"), [space.path("cache/derived-v1/memo")]);
     assert_eq!(space.preflow(&["verify"]).code, Some(0));
     assert_eq!(space.ran(&["run", "p.yaml"]), "");
 }
