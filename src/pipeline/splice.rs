@@ -24,12 +24,10 @@ pub fn splice(mut tree: Node, old: &str, new: &Arc<SourceText>) -> Option<Node> 
     }
     let changed = Changed::between(old, &new.text);
     let mut regions: Vec<Region> = Vec::new();
-    let mut map = &tree;
-    while let Some(region) = {
-        let within = regions.last().map_or(old.len(), |r| r.bytes.end);
-        Region::find(map, old, &changed, within)
-    } {
+    let (mut map, mut within) = (&tree, old.len());
+    while let Some(region) = Region::find(map, old, &changed, within) {
         let entries = map.as_map()?.get(region.entries.clone())?;
+        within = region.bytes.end;
         regions.push(region);
         map = match entries {
             [(key, value)] if is_plain(key, value, old) => value,
