@@ -160,11 +160,8 @@ fn last_line(rows: &[Row]) -> String {
     }
     let unknown = |r: &Row| ["run", "wait"].contains(&r.state) && r.seconds.is_none();
     let unknown = rows.iter().any(unknown);
-    let time = if unknown { "? + " } else { "" };
-    let mut text = format!(
-        " {run} run · {wait} wait{gated} · {reused} reused   {time}~{}",
-        words::seconds(sum(false))
-    );
+    let time = words::price(sum(false), unknown);
+    let mut text = format!(" {run} run · {wait} wait{gated} · {reused} reused   {time}");
     if reused > 0 {
         text.push_str(&format!(", saves ~{}", words::seconds(sum(true))));
     }

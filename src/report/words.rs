@@ -114,6 +114,17 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// What is estimated to take that many seconds: `~9h20m`, `? + ~10s` where part of it cannot be
+/// told, `?` where nothing can.
+#[must_use]
+pub fn price(known: f64, unknown: bool) -> String {
+    match unknown {
+        false => format!("~{}", seconds(known)),
+        true if known > 0.0 => format!("? + ~{}", seconds(known)),
+        true => "?".to_owned(),
+    }
+}
+
 /// `1 stage`, `2 stages`.
 #[must_use]
 pub fn counted(n: u64, what: &str) -> String {
@@ -187,6 +198,8 @@ mod tests {
         let shown: Vec<String> =
             [0.0, 0.0042, 0.31, 9.2, 9.97, 59.6, 70.0, 33_600.0].map(seconds).into();
         assert_eq!(shown, ["0ms", "4ms", "0.3s", "9.2s", "10s", "1m00s", "1m10s", "9h20m"]);
+        let prices = [(42.0, false), (42.0, true), (0.0, true), (0.0, false)];
+        assert_eq!(prices.map(|(s, unknown)| price(s, unknown)), ["~42s", "? + ~42s", "?", "~0ms"]);
         assert_eq!([0, 1023, 1024, 3 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
     }
 

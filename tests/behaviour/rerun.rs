@@ -188,7 +188,7 @@ fn a_chain_of_ten_thousand_stages_is_planned() {
     assert!(text.len() < 1 << 20, "a pipeline file holds a mebibyte");
     space.write("p.yaml", &text);
     let said = space.preflow(&["plan", "p.yaml"]);
-    assert!(said.out.ends_with(" 1 run · 9999 wait · 0 reused   ? + ~0ms\n"), "{}", said.err);
+    assert!(said.out.ends_with(" 1 run · 9999 wait · 0 reused   ?\n"), "{}", said.err);
 }
 
 #[test]

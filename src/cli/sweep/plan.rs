@@ -107,10 +107,10 @@ fn last_line(survey: &Survey, rows: &[Row]) -> String {
     let cached: usize = rows.iter().map(|r| r.cached).sum();
     let trials = survey.trials.len();
     let seconds: f64 = rows.iter().map(|r| r.seconds).sum();
-    let unknown = if rows.iter().all(|r| r.known) { "" } else { "? + " };
+    let unknown = rows.iter().any(|r| !r.known);
     let price = match unique - cached {
         0 => "nothing to run".to_owned(),
-        n => format!("{n} to run; {unknown}~{}", words::seconds(seconds)),
+        n => format!("{n} to run; {}", words::price(seconds, unknown)),
     };
     let per = total.checked_div(trials).unwrap_or(0);
     let noun = if trials == 1 { "trial" } else { "trials" };
