@@ -68,6 +68,9 @@ pub struct GraphStage {
     pub live: Vec<String>,
     /// Command of the worker that performs it; `None`: the built-in one.
     pub worker: Option<Vec<String>>,
+    /// The worker can be asked what is wrong with it before it runs.
+    #[serde(default)]
+    pub validates: bool,
     /// Param that holds the command line when the stage is a plain program.
     pub program: Option<String>,
     #[serde(skip)]

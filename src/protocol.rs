@@ -124,7 +124,68 @@ pub enum Event {
 pub struct CatalogDoc {
     /// Version of this document: [`PROTOCOL`].
     pub protocol: u32,
+    /// It also answers `validate`: see [`ValidateSpec`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub validates: bool,
     pub kinds: Vec<KindDoc>,
+}
+
+/// What `validate` reads on stdin: stages of one pipeline that are to run. The worker answers with
+/// a [`ValidateDoc`] on stdout; nothing is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidateSpec {
+    pub protocol: u32,
+    /// In topological order. Those that need not be looked at are there for what depends on them.
+    pub stages: Vec<StageSpec>,
+}
+
+/// One stage to be looked at before it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageSpec {
+    pub stage: String,
+    pub kind: String,
+    pub version: u32,
+    pub params: Map<String, Value>,
+    /// Input port → what is connected.
+    pub inputs: BTreeMap<String, Vec<ConnectionSpec>>,
+    /// Problems of this stage are asked for.
+    pub wanted: bool,
+}
+
+/// What an input is connected to. `paths` are those that exist: none where the artifact is not made
+/// yet, or inputs are not looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionSpec {
+    /// Name of the stage or source in the pipeline file.
+    pub name: String,
+    #[serde(rename = "type")]
+    pub port_type: String,
+    /// Place in [`ValidateSpec::stages`] of the stage that makes it; `None` for a source.
+    pub stage: Option<usize>,
+    pub paths: Vec<String>,
+}
+
+/// The answer to `validate`: what cannot work.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidateDoc {
+    pub problems: Vec<ProblemDoc>,
+}
+
+/// One thing that cannot work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemDoc {
+    /// Place in [`ValidateSpec::stages`].
+    pub stage: usize,
+    /// Param or input port it is about, `train.lr`; empty: the stage as a whole.
+    pub field: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// One stage kind, as data.

@@ -30,6 +30,8 @@ pub struct Kind {
     pub doc: KindDoc,
     /// Command of the worker that offers it; `None`: the built-in one.
     pub worker: Option<Vec<String>>,
+    /// That worker can be asked what is wrong with stages before they run.
+    pub validates: bool,
     /// Compiled when first needed: most runs use few kinds.
     validator: OnceLock<jsonschema::Validator>,
 }
@@ -111,10 +113,12 @@ impl Catalog {
         if doc.protocol != PROTOCOL {
             return Err(CatalogError::Protocol { found: doc.protocol });
         }
+        let validates = doc.validates;
         for doc in doc.kinds {
             check(&doc)?;
             let name = doc.name.clone();
-            let kind = Kind { doc, worker: worker.map(<[_]>::to_vec), validator: OnceLock::new() };
+            let (worker, validator) = (worker.map(<[_]>::to_vec), OnceLock::new());
+            let kind = Kind { doc, worker, validates, validator };
             if self.kinds.insert(name.clone(), kind).is_some() {
                 return Err(CatalogError::Twice(name));
             }

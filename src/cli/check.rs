@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::workspace::catalog_of;
-use super::{Global, complain, load, print, render};
+use super::workspace::{catalog_of, whereabouts};
+use super::{Global, ahead, complain, load, print, render};
 use crate::diagnostic::Diagnostic;
 
 #[derive(Debug, Args)]
@@ -30,7 +30,18 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     for file in &args.files {
         let catalog = catalog_of(Path::new(file), global)?;
         match load(file, global, &catalog) {
-            Ok((_, graph)) => {
+            Ok((pipeline, graph)) => {
+                let (_, root, _) = whereabouts(Path::new(file))?;
+                let problems = ahead::params(&pipeline, &graph, &root);
+                if !problems.is_empty() {
+                    exit = Exit::Usage;
+                    if !global.json {
+                        complain(&render::diagnostics(&problems, super::colour()));
+                    }
+                    let problems: Vec<_> = problems.iter().map(as_json).collect();
+                    found.push(json!({ "file": file, "problems": problems }));
+                    continue;
+                }
                 let stages = graph.stages.len();
                 let plural = if stages == 1 { "" } else { "s" };
                 let name = if args.files.len() > 1 { format!("{file}: ") } else { String::new() };

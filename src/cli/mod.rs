@@ -1,7 +1,8 @@
 //! The command line: words, colour, stdout, exit codes.
 //! Decides nothing: every verb asks the room that knows.
 
-pub mod check;
+mod ahead;
+mod check;
 pub mod completions;
 pub mod config;
 mod diff;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::ahead;
 use super::failure::Failure;
 use super::label;
 use super::remote;
@@ -106,7 +107,9 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     let loaded = workspace::load_to_judge(&file, pipeline)?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
-    let plan = loaded.plan(&selection)?;
+    let sources = loaded.digest_sources(&selection.wanted)?;
+    let plan = loaded.judge(&selection, &sources)?;
+    ahead::refuse(&loaded, &plan, &sources, pipeline)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();
     if pipeline.json {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::failure::Failure;
 use super::label::{Asking, Page};
 use super::workspace::{self, Loaded};
-use super::{Exit, Global};
+use super::{Exit, Global, ahead};
 use super::{lock, remote};
 use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
@@ -136,6 +136,7 @@ pub fn execute(
 ) -> Result<Summary, Failure> {
     let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
+    ahead::look(loaded, &selection, &sources, global)?;
     let options = Options { keep_going, ..options(loaded, means)? };
     let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
     let mut reporter = reporter(means.progress, look, global.json, watched.collect());

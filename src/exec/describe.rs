@@ -1,7 +1,7 @@
-//! Asks a worker which kinds it offers.
-//! Does not understand the answer.
+//! Asks a worker which kinds it offers, and what is wrong with stages before they run.
+//! Does not understand the answers.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,22 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// It cannot be started, fails, or takes too long; the end of what it said is in the error.
 pub fn describe(command: &[String], cwd: &Path) -> io::Result<String> {
-    let mut child = spawn(command, cwd)?;
+    ask(command, "describe", "", cwd)
+}
+
+/// What `COMMAND validate` prints when it reads `question`.
+///
+/// # Errors
+/// As [`describe`].
+pub fn validate(command: &[String], question: &str, cwd: &Path) -> io::Result<String> {
+    ask(command, "validate", question, cwd)
+}
+
+fn ask(command: &[String], word: &str, question: &str, cwd: &Path) -> io::Result<String> {
+    let mut child = spawn(command, word, cwd)?;
+    // Beside reading: a worker may answer before it has read everything.
+    let (stdin, question) = (child.stdin.take(), question.to_owned());
+    std::thread::spawn(move || stdin.map(|mut s| s.write_all(question.as_bytes())));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reader = |stream: Option<Box<dyn io::Read + Send>>| {
         std::thread::spawn(move || {
@@ -49,14 +64,14 @@ pub fn describe(command: &[String], cwd: &Path) -> io::Result<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
-fn spawn(command: &[String], cwd: &Path) -> io::Result<std::process::Child> {
+fn spawn(command: &[String], word: &str, cwd: &Path) -> io::Result<std::process::Child> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| io::Error::other("an empty command"))?;
     Command::new(program)
         .args(arguments)
-        .arg("describe")
+        .arg(word)
         .current_dir(cwd)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -10,7 +10,7 @@ use super::{Graph, GraphSource, GraphStage};
 use crate::diagnostic::{SourceText, Span};
 
 /// Goes into the key under which bytes are kept; changes with their meaning.
-pub const FORMAT: &str = "graph/1";
+pub const FORMAT: &str = "graph/2";
 
 /// Places in the text stand apart: there is one text, and thousands of places.
 #[derive(Serialize, Deserialize)]

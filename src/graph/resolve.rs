@@ -324,7 +324,7 @@ fn assemble(drafts: Vec<Draft>, edges: Vec<Vec<GraphInput>>, order: &[usize]) ->
 }
 
 fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Option<GraphStage> {
-    let worker = draft.kind?.worker.clone();
+    let (worker, validates) = (draft.kind?.worker.clone(), draft.kind?.validates);
     let kind = &draft.kind?.doc;
     for producer in inputs.iter_mut().flat_map(|i| &mut i.from) {
         if let Producer::Output { stage, .. } = producer {
@@ -345,6 +345,7 @@ fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Optio
         kind_threads: kind.threads,
         live: kind.live.clone(),
         worker,
+        validates,
         program: kind.program.as_ref().map(|p| p.command.clone()),
         span: draft.stage.name.span.clone(),
     })

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::kinds::KINDS;
+use crate::look::Look;
 
 /// Figures worth keeping beside the entry.
 pub type Summary = BTreeMap<String, f64>;
@@ -42,6 +43,11 @@ pub trait Stage: DeserializeOwned + JsonSchema {
         None
     }
 
+    /// Looks for what cannot work, before anything runs.
+    fn check(&self, look: &mut Look) {
+        let _ = look;
+    }
+
     /// Performs the stage.
     ///
     /// # Errors
@@ -56,17 +62,29 @@ pub struct Kind {
     pub version: u32,
     describe: fn() -> KindDoc,
     run: fn(Map<String, Value>, &mut Context) -> Result<Summary>,
+    check: fn(Map<String, Value>, &mut Look),
 }
 
 impl Kind {
     /// The entry of `S` in the list of kinds.
     pub const fn of<S: Stage>() -> Self {
-        Self { name: S::NAME, version: S::VERSION, describe: describe::<S>, run: run::<S> }
+        Self {
+            name: S::NAME,
+            version: S::VERSION,
+            describe: describe::<S>,
+            run: run::<S>,
+            check: check::<S>,
+        }
     }
 
     /// What the catalog says about it.
     pub fn describe(&self) -> KindDoc {
         (self.describe)()
+    }
+
+    /// Looks for what cannot work in a stage with these params.
+    pub fn check(&self, params: Map<String, Value>, look: &mut Look) {
+        (self.check)(params, look);
     }
 
     /// Performs a stage with these params.
@@ -80,7 +98,11 @@ impl Kind {
 
 /// All kinds, as data.
 pub fn catalog() -> CatalogDoc {
-    CatalogDoc { protocol: PROTOCOL, kinds: KINDS.iter().map(Kind::describe).collect() }
+    CatalogDoc {
+        protocol: PROTOCOL,
+        validates: true,
+        kinds: KINDS.iter().map(Kind::describe).collect(),
+    }
 }
 
 /// The catalog as it is committed: pretty JSON and a line feed.
@@ -130,6 +152,7 @@ fn describe<S: Stage>() -> KindDoc {
         schema.remove("title");
         schema.insert("additionalProperties".into(), false.into());
     }
+    bound(&mut params);
     KindDoc {
         name: S::NAME.into(),
         version: S::VERSION,
@@ -144,13 +167,43 @@ fn describe<S: Stage>() -> KindDoc {
     }
 }
 
+/// Gives whole numbers the largest value that their type holds, where none is given. Beyond 2^53 a
+/// number is not exact in every reader of JSON.
+fn bound(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let largest = match map.get("format").and_then(Value::as_str) {
+                Some("uint32") => Some(u64::from(u32::MAX)),
+                Some("uint64") => Some(1 << 53),
+                _ => None,
+            };
+            if let Some(largest) = largest.filter(|_| !map.contains_key("maximum")) {
+                map.insert("maximum".into(), largest.into());
+            }
+            map.values_mut().for_each(bound);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        _ => {}
+    }
+}
+
+fn check<S: Stage>(params: Map<String, Value>, look: &mut Look) {
+    if let Some(stage) = look.tell("", read::<S>(params)) {
+        stage.check(look);
+    }
+}
+
 fn run<S: Stage>(params: Map<String, Value>, cx: &mut Context) -> Result<Summary> {
+    read::<S>(params)?.run(cx)
+}
+
+/// The params as the kind knows them.
+fn read<S: Stage>(params: Map<String, Value>) -> Result<S> {
     // Not by serde: params that several kinds share are flattened, which takes any field.
     let known = describe::<S>().params;
     if let Some(unknown) = params.keys().find(|name| known["properties"].get(*name).is_none()) {
         bail!("unknown field `{unknown}` in the params of kind `{}`", S::NAME);
     }
-    let stage: S = serde_json::from_value(Value::Object(params))
-        .with_context(|| format!("the params do not fit kind `{}`", S::NAME))?;
-    stage.run(cx)
+    serde_json::from_value(Value::Object(params))
+        .with_context(|| format!("the params do not fit kind `{}`", S::NAME))
 }

@@ -11,6 +11,7 @@ pub mod context;
 pub mod data;
 pub mod kind;
 pub mod kinds;
+pub mod look;
 pub mod model;
 pub mod optim;
 pub mod resume;

@@ -13,7 +13,8 @@ use preflow_stages::{kind, worker};
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 
-const USAGE: &str = "usage: preflow-worker run TASK.json | preflow-worker describe";
+const USAGE: &str =
+    "usage: preflow-worker run TASK.json | preflow-worker describe | preflow-worker validate";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +23,16 @@ fn main() -> ExitCode {
             print!("{}", kind::catalog_json());
             ExitCode::SUCCESS
         }
+        ["validate"] => match worker::validate(std::io::stdin().lock()) {
+            Ok(answer) => {
+                println!("{answer}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("preflow-worker: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_briefly(),
         ["run", task] => match take_stdout() {
             Ok(events) => {

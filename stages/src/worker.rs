@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
-use preflow::protocol::{Event, PROTOCOL, TaskSpec};
+use preflow::protocol::{Event, PROTOCOL, TaskSpec, ValidateDoc, ValidateSpec};
 use sha2::{Digest as _, Sha256};
 
 use crate::context::{Advised, Context, Events, Waiting, parse_device};
 use crate::kind::{Kind, Summary, catalog_json};
 use crate::kinds::KINDS;
+use crate::look::Look;
 
 /// Exit code after a failure that was reported by an event.
 pub const EXIT_FAILED: i32 = 1;
@@ -43,6 +44,29 @@ pub fn run(task_file: &Path, events: &Events) -> i32 {
         Ok(()) => code,
         Err(_) => EXIT_FAILED,
     }
+}
+
+/// Answers what is wrong with stages before they run: reads a [`ValidateSpec`], writes a
+/// [`ValidateDoc`].
+///
+/// # Errors
+/// When what is read is no question of this protocol.
+pub fn validate(question: impl std::io::Read) -> Result<String> {
+    let spec: ValidateSpec = serde_json::from_reader(std::io::BufReader::new(question))
+        .context("the question does not fit the protocol")?;
+    if spec.protocol != PROTOCOL {
+        bail!("the question speaks protocol {}, this worker protocol {PROTOCOL}", spec.protocol);
+    }
+    let mut problems = Vec::new();
+    for (place, stage) in spec.stages.iter().enumerate().filter(|(_, stage)| stage.wanted) {
+        if let Some(kind) = KINDS.iter().find(|k| k.name == stage.kind) {
+            let mut look = Look::new(&spec, place);
+            look.at_inputs();
+            kind.check(stage.params.clone(), &mut look);
+            problems.extend(look.problems);
+        }
+    }
+    Ok(serde_json::to_string(&ValidateDoc { problems })?)
 }
 
 /// Ends the process as soon as standard input does: the orchestrator has died.

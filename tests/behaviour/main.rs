@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
 mod again;
+mod ahead;
 mod bad_input;
 mod damage;
 mod exchange;

@@ -4,9 +4,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, anyhow, bail};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Value, context};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -42,14 +40,11 @@ pub struct Rendered {
 /// text may contain.
 const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
 
-/// The day that templates are told it is: the same always, since equal inputs must give equal
-/// tokens. It is the one that Llama 3.1's own template falls back to.
-const TODAY: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
-
 /// A compiled template.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     /// It has `{% generation %}` blocks.
     marked: bool,
     /// Names such as `bos_token`, and the tokens.
@@ -62,22 +57,18 @@ impl ChatTemplate {
     /// # Errors
     /// When it is no template, or uses tags that are not known.
     pub fn new(source: &str, special: Vec<(String, String)>) -> Result<Self> {
+        let given = source.to_owned();
         let (source, marked) = mark_answers(source);
-        let mut environment = Environment::new();
-        // As `transformers` sets up Jinja.
-        environment
-            .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, text))
-        });
-        environment.add_function("strftime_now", |format: &str| TODAY.strftime(format).to_string());
-        environment.add_filter("tojson", to_json);
+        let mut environment = super::jinja::environment()?;
         environment
             .add_template_owned("chat", source)
             .map_err(|e| anyhow!("the chat template is not usable: {e:#}"))?;
-        Ok(Self { environment, marked, special })
+        Ok(Self { environment, source: given, marked, special })
+    }
+
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The conversation as text; `open`: followed by what starts an answer.
@@ -135,53 +126,6 @@ fn unmark(text: &str, marked: bool) -> Result<Rendered> {
         }
     }
     Ok(Rendered { text: out, answers: Some(answers) })
-}
-
-/// `tojson` as `transformers` has it: Python's separators, nothing escaped for HTML.
-fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let failed = |e| Error::new(ErrorKind::BadSerialization, format!("{e}"));
-    let mut out = Vec::new();
-    if let Some(n) = indent {
-        let blanks = " ".repeat(n);
-        let pretty = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
-        value
-            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty))
-            .map_err(failed)?;
-    } else {
-        value
-            .serialize(&mut serde_json::Serializer::with_formatter(&mut out, Python))
-            .map_err(failed)?;
-    }
-    String::from_utf8(out).map_err(|e| Error::new(ErrorKind::BadSerialization, format!("{e}")))
-}
-
-/// Writes JSON as Python's `json.dumps` does.
-struct Python;
-
-impl serde_json::ser::Formatter for Python {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-    ) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]

@@ -43,57 +43,78 @@ impl From<&Example> for Row {
     }
 }
 
+/// Room for a prompt and its completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Longest row, tokens.
+    pub context: usize,
+    /// Tokens that a prompt leaves free at least, however short the completion.
+    pub free: usize,
+}
+
+/// Fewest tokens of a prompt that are worth keeping.
+pub const LEAST_PROMPT: usize = 4;
+
+impl Room {
+    /// Rows of at most `context` tokens.
+    pub fn new(context: usize) -> Self {
+        Self { context, free: 0 }
+    }
+
+    /// The rows of one prompt with each of its completions, all with the same prompt: one that is
+    /// too long for the longest of them loses its beginning. `true`: it had to be cut. `None`: a
+    /// completion is empty or does not fit.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn rows(
+        self,
+        vocabulary: &Vocabulary,
+        prompt: &str,
+        completions: &[(&str, bool)],
+    ) -> Result<Option<(Vec<Example>, bool)>> {
+        let whole = |(text, finished): &(&str, bool)| vocabulary.example(prompt, text, *finished);
+        let mut rows = completions.iter().map(whole).collect::<Result<Vec<_>>>()?;
+        let longest = rows.iter().map(|r| r.completion.len()).max().unwrap_or_default();
+        let most = self.context.saturating_sub(longest.max(self.free));
+        if most < LEAST_PROMPT || rows.iter().any(|r| r.completion.is_empty()) {
+            return Ok(None);
+        }
+        let mut cut = false;
+        for row in &mut rows {
+            let (fitted, was_cut) =
+                vocabulary.fit(prompt, std::mem::take(&mut row.prompt), most)?;
+            if fitted.len() > most {
+                return Ok(None);
+            }
+            row.prompt = fitted;
+            cut |= was_cut;
+        }
+        Ok(Some((rows, cut)))
+    }
+}
+
 /// Token rows that fit, and what had to be done to make them fit.
 #[derive(Debug, Default)]
 pub struct Examples {
     pub rows: Vec<Example>,
     /// Index in the dataset of each row.
     pub sources: Vec<usize>,
+    pub left: LeftOut,
+}
+
+/// What had to be done to make rows fit.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut {
     /// Prompts cut from the left.
     pub truncated: usize,
-    /// Rows left out because the completion alone does not fit.
+    /// Rows left out because a completion is empty or does not fit.
     pub skipped: usize,
 }
 
-impl Examples {
-    /// Makes rows of at most `context` tokens. A prompt that is too long loses its beginning; a
-    /// completion is never cut: a row whose completion does not fit is left out and counted.
-    ///
-    /// # Errors
-    /// When the tokenizer fails or no row is left.
-    pub fn new<'a>(
-        vocabulary: &Vocabulary,
-        context: usize,
-        rows: impl IntoIterator<Item = (&'a str, &'a str, bool)>,
-    ) -> Result<Self> {
-        let mut out = Self::default();
-        for (source, (prompt, completion, finished)) in rows.into_iter().enumerate() {
-            let completion = vocabulary.completion(completion, finished)?;
-            if completion.is_empty() {
-                out.skipped += 1;
-                continue;
-            }
-            let Some(room) = context.checked_sub(completion.len()).filter(|r| *r >= 4) else {
-                out.skipped += 1;
-                continue;
-            };
-            let (prompt, cut) = vocabulary.prompt_within(prompt, room)?;
-            if prompt.len() > room {
-                out.skipped += 1;
-                continue;
-            }
-            out.truncated += usize::from(cut);
-            out.rows.push(Example { prompt, completion });
-            out.sources.push(source);
-        }
-        if out.rows.is_empty() {
-            bail!("no row is left: all {} completions are empty or too long", out.skipped);
-        }
-        Ok(out)
-    }
-
-    /// One line about what was cut or left out; `None` when nothing was.
-    pub fn warning(&self, context: usize) -> Option<String> {
+impl LeftOut {
+    /// One line about it; `None` when nothing was done.
+    pub fn warning(self, context: usize) -> Option<String> {
         (self.truncated + self.skipped > 0).then(|| {
             format!(
                 "{} prompts were cut from the left and {} rows left out to fit the context of \
@@ -104,13 +125,47 @@ impl Examples {
     }
 }
 
-/// Cuts a prompt to `room` tokens: the two first (`<bos><user>`) and the last ones stay.
+impl Examples {
+    /// Makes rows that fit. A prompt that is too long loses its beginning; a completion is never
+    /// cut: a row whose completion does not fit is left out and counted.
+    ///
+    /// # Errors
+    /// When the tokenizer fails or no row is left.
+    pub fn new<'a>(
+        vocabulary: &Vocabulary,
+        room: Room,
+        rows: impl IntoIterator<Item = (&'a str, &'a str, bool)>,
+    ) -> Result<Self> {
+        let mut out = Self::default();
+        for (source, (prompt, completion, finished)) in rows.into_iter().enumerate() {
+            let Some((rows, cut)) = room.rows(vocabulary, prompt, &[(completion, finished)])?
+            else {
+                out.left.skipped += 1;
+                continue;
+            };
+            out.left.truncated += usize::from(cut);
+            out.rows.extend(rows);
+            out.sources.push(source);
+        }
+        if out.rows.is_empty() {
+            bail!("no row is left: all {} completions are empty or too long", out.left.skipped);
+        }
+        Ok(out)
+    }
+
+    /// One line about what was cut or left out; `None` when nothing was.
+    pub fn warning(&self, context: usize) -> Option<String> {
+        self.left.warning(context)
+    }
+}
+
+/// Cuts a prompt to `room` tokens: the first `start` (`<bos><user>`) and the last ones stay.
 /// Returns whether it had to.
-pub fn fit_prompt(mut prompt: Vec<i64>, room: usize) -> (Vec<i64>, bool) {
+pub fn fit_prompt(mut prompt: Vec<i64>, room: usize, start: usize) -> (Vec<i64>, bool) {
     let cut = prompt.len() > room;
     if cut {
         let surplus = prompt.len() - room;
-        prompt.drain(2..(2 + surplus).min(prompt.len()));
+        prompt.drain(start..(start + surplus).min(prompt.len()));
     }
     (prompt, cut)
 }

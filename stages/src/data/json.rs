@@ -17,13 +17,12 @@ pub type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
 
 type Row = BTreeMap<String, Box<RawValue>>;
 
-/// The objects of a file, one a line. Rows are numbered by their lines.
+/// The objects in the bytes of a file, one a line. Rows are numbered by their lines.
 ///
 /// # Errors
-/// When the file cannot be read, or `fail` says so.
-pub fn read_lines(path: &Path, fail: Fail) -> Result<Table> {
-    let bytes = fs_err::read(path)?;
-    let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+/// When `fail` says so.
+pub fn read_lines(path: &Path, bytes: &[u8], fail: Fail) -> Result<Table> {
+    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
     let (mut rows, mut numbers) = (Vec::new(), Vec::new());
     for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -40,14 +39,13 @@ pub fn read_lines(path: &Path, fail: Fail) -> Result<Table> {
     table(path, &rows, numbers)
 }
 
-/// The objects of a file that is one list.
+/// The objects in the bytes of a file that is one list.
 ///
 /// # Errors
-/// When the file cannot be read or is no list, or `fail` says so.
-pub fn read_list(path: &Path, fail: Fail) -> Result<Table> {
-    let bytes = fs_err::read(path)?;
+/// When it is no list, or `fail` says so.
+pub fn read_list(path: &Path, bytes: &[u8], fail: Fail) -> Result<Table> {
     let list: Vec<&RawValue> =
-        match serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(&bytes)) {
+        match serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(bytes)) {
             Ok(list) => list,
             Err(e) => bail!("{} is no list of JSON objects: {e}", path.display()),
         };

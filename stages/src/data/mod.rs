@@ -5,6 +5,7 @@ mod chat;
 mod column;
 mod examples;
 mod form;
+mod jinja;
 mod json;
 mod parquet_file;
 mod read;
@@ -18,10 +19,12 @@ mod write;
 
 pub use chat::{ChatTemplate, Message, Rendered};
 pub use column::Column;
-pub use examples::{Example, Examples, Row, fit_prompt, part_of_prompt};
+pub use examples::{
+    Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, fit_prompt, part_of_prompt,
+};
 pub use form::{Wanted, files_of, refuse_others};
-pub use parquet_file::{Batches, read_parquet};
-pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
+pub use parquet_file::{Batches, parquet_rows, read_parquet};
+pub use read::{BadRow, BadRows, TextUnit, read_head, read_table, read_tables, split_text};
 pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use stream::read_texts;

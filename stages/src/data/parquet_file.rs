@@ -106,6 +106,25 @@ fn guarded<T>(path: &Path, f: impl FnOnce() -> T) -> Result<T> {
 /// # Errors
 /// When the file is damaged or not Parquet.
 pub fn read_parquet(path: &Path) -> Result<Table> {
+    read_rows(path, usize::MAX)
+}
+
+/// The first rows of a file, `most` or some more.
+///
+/// # Errors
+/// As [`read_parquet`].
+pub fn parquet_head(path: &Path, most: usize) -> Result<Table> {
+    read_rows(path, most)
+}
+
+/// Number of rows of a file; `None` where it is no sound Parquet file.
+pub fn parquet_rows(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let reader = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file)).ok()?.ok()?;
+    u64::try_from(reader.metadata().file_metadata().num_rows()).ok()
+}
+
+fn read_rows(path: &Path, most: usize) -> Result<Table> {
     let file = path.display().to_string();
     let batches = Batches::open(path, &[])?;
     let fields: Vec<Arc<Field>> = batches.schema.fields().iter().cloned().collect();
@@ -113,6 +132,9 @@ pub fn read_parquet(path: &Path) -> Result<Table> {
         fields.iter().map(|field| convert(field, &empty(field))).collect();
     let mut rows = 0;
     for batch in batches {
+        if rows >= most {
+            break;
+        }
         let batch = batch?;
         rows += batch.num_rows();
         for ((column, array), field) in columns.iter_mut().zip(batch.columns()).zip(&fields) {

@@ -1,6 +1,7 @@
 //! Reads files of every form into tables, and names the rows it cannot read.
 //! Knows nothing of what the columns mean.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::form::{Form, MARK, Wanted, files_of};
 use super::json::{Fail, read_lines, read_list};
-use super::parquet_file::read_parquet;
+use super::parquet_file::{parquet_head, read_parquet};
 use super::{Column, Table};
 
 /// What to do with a row that cannot be read.
@@ -95,9 +96,9 @@ pub fn read_table(
         Form::Parquet => {
             read_parquet(path).with_context(|| format!("cannot read {}", path.display()))
         }
-        Form::JsonLines => read_lines(path, &mut fail),
-        Form::JsonList => read_list(path, &mut fail),
-        Form::Delimited(delimiter) => read_delimited(path, delimiter, &mut fail),
+        Form::JsonLines => read_lines(path, &fs_err::read(path)?, &mut fail),
+        Form::JsonList => read_list(path, &fs_err::read(path)?, &mut fail),
+        Form::Delimited(delimiter) => read_delimited(path, delimiter, usize::MAX, &mut fail),
         Form::Text => {
             let bytes = fs_err::read(path)?;
             let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
@@ -105,6 +106,44 @@ pub fn read_table(
                 .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
             Table::new(vec![("text", Column::text(split_text(text, unit)))])
         }
+    }
+}
+
+/// Rows that a look at a file takes in, and the most bytes.
+const HEAD_ROWS: usize = 100;
+const HEAD_BYTES: u64 = 4 << 20;
+
+/// The first rows of a file, or of the first file of a folder; an empty table where that would
+/// mean reading much.
+///
+/// # Errors
+/// As [`read_table`] for those rows.
+pub fn read_head(path: &Path, wanted: &Wanted) -> Result<Table> {
+    let files = files_of(&[path.to_string_lossy().into_owned()])?;
+    let path = &files[0];
+    let mut fail = |row: usize, reason: String| bail!("row {row} of {}: {reason}", path.display());
+    match Form::of(path, wanted)? {
+        Form::Parquet => {
+            parquet_head(path, HEAD_ROWS).with_context(|| format!("cannot read {}", path.display()))
+        }
+        Form::JsonLines => {
+            let mut reader = BufReader::new(fs_err::File::open(path)?).take(HEAD_BYTES);
+            let mut bytes = Vec::new();
+            for _ in 0..HEAD_ROWS {
+                let before = bytes.len();
+                let read = reader.read_until(b'\n', &mut bytes)?;
+                if read > 0 && reader.limit() == 0 && bytes.last() != Some(&b'\n') {
+                    bytes.truncate(before);
+                    break;
+                }
+            }
+            read_lines(path, &bytes, &mut fail)
+        }
+        Form::JsonList if fs_err::metadata(path)?.len() > HEAD_BYTES => Ok(Table::default()),
+        Form::JsonList => read_list(path, &fs_err::read(path)?, &mut fail),
+        Form::Delimited(delimiter) => read_delimited(path, delimiter, HEAD_ROWS, &mut fail),
+        // Any line will do.
+        Form::Text => Table::new(vec![("text", Column::text(["text"]))]),
     }
 }
 
@@ -134,15 +173,15 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
     rows.into_iter().filter(|r| !r.trim().is_empty()).collect()
 }
 
-fn read_delimited(path: &Path, delimiter: u8, fail: Fail) -> Result<Table> {
-    let bytes = fs_err::read(path)?;
-    let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
+/// The first `most` rows of a table as text. The reader passes over a mark at the beginning.
+fn read_delimited(path: &Path, delimiter: u8, most: usize, fail: Fail) -> Result<Table> {
+    let file = fs_err::File::open(path)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
     let at = || format!("the first row of {}", path.display());
     let names: Vec<String> = reader.headers().with_context(at)?.iter().map(str::to_owned).collect();
     let mut columns: Vec<Vec<Option<String>>> = vec![Vec::new(); names.len()];
     let mut numbers = Vec::new();
-    for (i, record) in reader.records().enumerate() {
+    for (i, record) in reader.records().take(most).enumerate() {
         match record {
             Ok(record) => {
                 numbers.push(i + 1);

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::{Column, Examples, Message, Row, Table, Vocabulary};
+use super::{Column, Examples, Message, Room, Row, Table, Vocabulary};
 use crate::advice::advise;
 
 /// Token rows that fit a context.
@@ -32,7 +32,7 @@ impl Rows {
         let prompts = table.texts("prompt")?;
         let completions = table.texts("completion")?;
         let rows = prompts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-        let examples = Examples::new(vocabulary, context, rows)?;
+        let examples = Examples::new(vocabulary, Room::new(context), rows)?;
         Ok(Self {
             warning: examples.warning(context),
             prompts: examples.sources.iter().map(|i| prompts[*i].to_owned()).collect(),

@@ -18,6 +18,7 @@ pub struct Rule {
     #[schemars(length(min = 1))]
     pub name: String,
     /// Points that an answer gets when the rule holds; 0 only counts how often it holds.
+    #[schemars(range(min = -1e9, max = 1e9))]
     pub score: f64,
     /// Condition: the answer matches this regular expression. `{column}` stands for the value of
     /// that column of the prompt's row, taken literally; `\{` is a brace. Empty: not used.

@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+mod turns;
+
 use super::chat::{ChatTemplate, Message};
-use super::examples::{Row, fit_prompt};
+use super::examples::{Example, Row, fit_prompt};
 
 /// Fills a row up; never seen by attention or loss.
 pub const PAD: i64 = 0;
@@ -45,6 +47,8 @@ pub struct Vocabulary {
     companions: Vec<(&'static str, Vec<u8>)>,
     turns: Turns,
     special: Special,
+    /// A text has other tokens when it stands after another one.
+    glues: bool,
 }
 
 /// The special tokens of a model.
@@ -110,7 +114,8 @@ impl Vocabulary {
             }
         }
         let special = Special { bos: Some(BOS), eos: vec![EOS], pad: PAD };
-        Ok(Self { tokenizer, bytes, companions: Vec::new(), turns: Turns::Own, special })
+        let (turns, glues) = (Turns::Own, false);
+        Ok(Self { tokenizer, bytes, companions: Vec::new(), turns, special, glues })
     }
 
     /// The tokenizer in a folder of Hugging Face, for a model with these special tokens.
@@ -158,7 +163,8 @@ impl Vocabulary {
             None => Turns::Plain,
         };
         let end = special_names(&settings).into_iter().find(|(name, _)| name == "eos_token");
-        let mut made = Self { tokenizer, bytes, companions, turns, special };
+        let mut made = Self { tokenizer, bytes, companions, turns, special, glues: false };
+        made.glues = made.puts_blanks_before();
         made.end_first(end.and_then(|(_, token)| made.id(&token)));
         made.end_of_turn_first()?;
         Ok(made)
@@ -182,6 +188,58 @@ impl Vocabulary {
         if let Some(place) = self.special.eos.iter().position(|e| Some(*e) == token) {
             self.special.eos.swap(0, place);
         }
+    }
+
+    /// What is wrong with the chat template, if anything is.
+    pub fn trouble_with_template(&self) -> Option<String> {
+        let Turns::Template(_) = &self.turns else { return None };
+        let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
+        let row = match self.conversation(&probe) {
+            Ok(row) => row,
+            Err(e) => return Some(format!("a question and its answer cannot be rendered: {e:#}")),
+        };
+        let mut learned = row.tokens.iter().zip(&row.mask).filter(|(_, learned)| **learned);
+        let ends = learned.next_back().is_some_and(|(token, _)| self.special.eos.contains(token));
+        (!ends).then(|| {
+            "the chat template ends no answer with an end token: what is learned from \
+             conversations never stops by itself"
+                .to_owned()
+        })
+    }
+
+    /// Special tokens that the chat template does not use, in the order of their ids.
+    pub fn idle_special(&self) -> Vec<i64> {
+        let template = match &self.turns {
+            Turns::Template(template) => template.source(),
+            _ => "",
+        };
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let idle = added.iter().filter(|(_, t)| t.special && !template.contains(&t.content));
+        let mut ids: Vec<i64> = idle.map(|(id, _)| i64::from(*id)).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Fills rows with `id`, and says so in the settings of the tokenizer.
+    ///
+    /// # Errors
+    /// When the settings are no JSON.
+    pub fn fill_with(&mut self, id: i64) -> Result<()> {
+        self.special.pad = id;
+        let token = self.token(id);
+        for (name, bytes) in &mut self.companions {
+            if *name != SETTINGS {
+                continue;
+            }
+            let mut settings: Value = serde_json::from_slice(bytes)?;
+            let named =
+                settings["pad_token"].as_str().or(settings["pad_token"]["content"].as_str());
+            if let Some(token) = token.as_deref().filter(|token| named != Some(token)) {
+                settings["pad_token"] = token.into();
+                *bytes = (serde_json::to_string_pretty(&settings)? + "\n").into_bytes();
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of the file, to compare two.
@@ -280,9 +338,22 @@ impl Vocabulary {
     /// # Errors
     /// As [`Vocabulary::encode`].
     pub fn prompt_within(&self, prompt: &str, room: usize) -> Result<(Vec<i64>, bool)> {
-        let mut ids = self.prompt(prompt)?;
-        if ids.len() <= room || matches!(self.turns, Turns::Own | Turns::Plain) {
-            return Ok(fit_prompt(ids, room));
+        self.fit(prompt, self.prompt(prompt)?, room)
+    }
+
+    /// Cuts `ids`, those of `prompt`, as [`Vocabulary::prompt_within`] does.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn fit(&self, prompt: &str, mut ids: Vec<i64>, room: usize) -> Result<(Vec<i64>, bool)> {
+        match self.turns {
+            Turns::Own => return Ok(fit_prompt(ids, room, 2)),
+            Turns::Plain => {
+                let start = usize::from(self.start().is_some());
+                return Ok(fit_prompt(ids, room, start));
+            }
+            Turns::Template(_) if ids.len() <= room => return Ok((ids, false)),
+            Turns::Template(_) => {}
         }
         let mut text = prompt;
         while ids.len() > room && !text.is_empty() {
@@ -306,6 +377,51 @@ impl Vocabulary {
         Ok(ids)
     }
 
+    /// A prompt and its completion as tokens, those that the two have together.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn example(&self, prompt: &str, completion: &str, finished: bool) -> Result<Example> {
+        let before = match &self.turns {
+            _ if !self.glues => None,
+            Turns::Own => None,
+            Turns::Template(t) => Some(t.render(&[Message::new("user", prompt)], true)?.text),
+            Turns::Plain => Some(prompt.to_owned()),
+        };
+        let Some(before) = before else {
+            let (prompt, completion) =
+                (self.prompt(prompt)?, self.completion(completion, finished)?);
+            return Ok(Example { prompt, completion });
+        };
+        let (mut ids, mut completion) = self.continued(&before, completion)?;
+        if matches!(self.turns, Turns::Plain) {
+            ids.splice(0..0, self.start());
+        }
+        if finished {
+            completion.extend(self.special.eos.first());
+        }
+        Ok(Example { prompt: ids, completion })
+    }
+
+    /// The tokens of two texts one after the other, parted where the second begins. A token that
+    /// belongs to both goes to the second.
+    fn continued(&self, before: &str, text: &str) -> Result<(Vec<i64>, Vec<i64>)> {
+        let (alone, mut whole) = (self.encode(before)?, self.encode(&format!("{before}{text}"))?);
+        let shared = alone.iter().zip(&whole).take_while(|(a, b)| a == b).count();
+        let rest = whole.split_off(shared);
+        Ok((whole, rest))
+    }
+
+    /// Whether a text has other tokens after a line feed than alone: tokenizers of the Llama 2 and
+    /// Mistral kind put a blank before every text that they are given.
+    fn puts_blanks_before(&self) -> bool {
+        let apart = |word: &str| {
+            let (alone, after) = (self.encode(word), self.continued("\n", word));
+            matches!((alone, after), (Ok(alone), Ok((_, after))) if alone != after)
+        };
+        ["a", "The", "0"].into_iter().all(apart)
+    }
+
     /// `<bos>{text}<eos>`.
     ///
     /// # Errors
@@ -326,86 +442,6 @@ impl Vocabulary {
         let empty = self.tokenizer.encode_fast("", true).ok()?;
         let bos = self.special.bos?;
         (empty.get_ids().first().copied().map(i64::from) == Some(bos)).then_some(bos)
-    }
-
-    /// A conversation as one row. What the assistant writes is learned, the token that ends each
-    /// of its turns included.
-    ///
-    /// # Errors
-    /// When a role is unknown, nothing is to be learned, or the template refuses.
-    pub fn conversation(&self, messages: &[Message]) -> Result<Row> {
-        for message in messages {
-            if !["system", "user", "assistant"].contains(&message.role.as_str()) {
-                bail!("unknown role `{}`; one of system, user, assistant", message.role);
-            }
-        }
-        if !messages.iter().any(Message::is_answer) {
-            bail!("no turn of the assistant");
-        }
-        match &self.turns {
-            Turns::Template(template) => self.templated(template, messages),
-            Turns::Own | Turns::Plain => self.laid_out(messages),
-        }
-    }
-
-    /// A conversation without a template: each turn after its mark, each answer with its end.
-    fn laid_out(&self, messages: &[Message]) -> Result<Row> {
-        let mut row = Row::default();
-        row.extend(self.start(), false);
-        let mark = |id: i64| self.is_own().then_some(id);
-        for message in messages {
-            let ids = self.encode(&message.content)?;
-            match message.role.as_str() {
-                "assistant" => {
-                    row.extend(mark(BOT), false);
-                    row.extend(ids, true);
-                    row.extend(self.special.eos.first().copied(), true);
-                }
-                role => {
-                    row.extend(mark(USER).filter(|_| role == "user"), false);
-                    row.extend(ids, false);
-                }
-            }
-        }
-        Ok(row)
-    }
-
-    fn templated(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Row> {
-        let rendered = template.render(messages, false)?;
-        let encoding =
-            self.tokenizer.encode(rendered.text.as_str(), false).map_err(|e| anyhow!("{e}"))?;
-        let tokens: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
-        let offsets = encoding.get_offsets();
-        let mut mask = vec![false; tokens.len()];
-        if let Some(answers) = rendered.answers {
-            for span in answers.iter().filter(|s| !s.is_empty()) {
-                // The first and the last token that touch the stretch, and all between.
-                let first = offsets.iter().position(|(_, end)| *end > span.start);
-                let last = offsets.iter().rposition(|(start, _)| *start < span.end);
-                if let (Some(first), Some(last)) = (first, last) {
-                    mask[first..=last].fill(true);
-                }
-            }
-            return Ok(Row { tokens, mask });
-        }
-        for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.is_answer()) {
-            let before = template.render(&messages[..i], true)?.text;
-            if !rendered.text.starts_with(&before) {
-                bail!(
-                    "the chat template renders what stands before turn {} in another way once it \
-                     is answered: mark what the assistant writes by {{% generation %}} in it",
-                    i + 1
-                );
-            }
-            let to = |text: &str| offsets.iter().position(|(start, _)| *start >= text.len());
-            let first = to(&before).unwrap_or(tokens.len());
-            let after = template.render(&messages[..=i], false)?.text;
-            let limit = if rendered.text.starts_with(&after) { to(&after) } else { None };
-            let limit = limit.unwrap_or(tokens.len());
-            let end = (first..limit).find(|t| self.special.eos.contains(&tokens[*t]));
-            mask[first..end.map_or(limit, |e| e + 1)].fill(true);
-        }
-        Ok(Row { tokens, mask })
     }
 }
 

@@ -13,6 +13,7 @@ use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
 use crate::kind::{Stage, Summary, output};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::sampling::{Sampler, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
@@ -28,9 +29,10 @@ pub struct BestOfN {
     #[schemars(range(min = 1))]
     samples: u32,
     /// Divides the logits.
+    #[schemars(range(min = 1e-06, max = 100.0))]
     temperature: f64,
     /// Longest response, tokens.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     max_tokens: u32,
     /// What a response is worth.
     rewards: Rewards,
@@ -63,7 +65,7 @@ struct Kept {
 
 impl Stage for BestOfN {
     const NAME: &'static str = "best_of_n";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "draw n responses to each prompt and keep the one with the best reward";
 
@@ -78,6 +80,11 @@ impl Stage for BestOfN {
         ]
     }
 
+    fn check(&self, look: &mut Look) {
+        look.room_to_answer("policy", self.max_tokens.into());
+        self.rewards.check(look);
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         within("temperature", self.temperature, 1e-6, 100.0)?;
         if self.n == 0 || self.samples == 0 {
@@ -85,7 +92,8 @@ impl Stage for BestOfN {
         }
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = Policy::open(&folder)?.to(cx.device());
+        let mut policy = Policy::open(&folder)?.to(cx.device());
+        policy.draw_only_known(&vocabulary);
         let table = cx.table("prompts")?;
         let texts = table.texts("prompt")?;
         let tokens = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Context, advise};
 use crate::data::Table;
 use crate::kind::{Stage, Summary, optional, output};
+use crate::look::Look;
 
 /// Params of `collect_labels`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -65,7 +66,7 @@ impl Default for ReadyWhen {
 
 impl Stage for CollectLabels {
     const NAME: &'static str = "collect_labels";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "collect preferences over pairs of answers";
     const THREADS: u32 = 1;
 
@@ -81,6 +82,31 @@ impl Stage for CollectLabels {
         vec![output("labels", "dataset/labels", "parquet", "prompt, chosen, rejected and more")]
     }
 
+    fn check(&self, look: &mut Look) {
+        match &self.labeler {
+            Labeler::Simulated(annotator) => annotator.look(look),
+            Labeler::Model(_) if look.inputs("reward").is_empty() => {
+                let message = "input `reward` is not connected: labeler `model` is one";
+                look.refuse("reward", message, Some("connect it: `reward: STAGE`".into()));
+            }
+            _ => {}
+        }
+        let most = match (&self.labeler, pairs_known(look)) {
+            (_, None) => None,
+            (Labeler::People(people), Some(pairs)) => people.most_votes(pairs),
+            (_, Some(pairs)) => Some(pairs),
+        };
+        if let Some(most) = most.filter(|most| self.ready_when.votes > *most) {
+            let message = format!(
+                "`ready_when` asks for {} votes, but the pairs can give {most} at most",
+                self.ready_when.votes
+            );
+            let help = "sample more pairs, show them to more annotators (`overlap`), or ask for \
+                        fewer votes";
+            look.refuse("ready_when.votes", message, Some(help.into()));
+        }
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         match &self.labeler {
             Labeler::People(people) => people.collect(cx, &self.ready_when),
@@ -89,6 +115,12 @@ impl Stage for CollectLabels {
             Labeler::Judge(judge) => judge.collect(cx, &self.ready_when),
         }
     }
+}
+
+/// How many pairs there are or will be at most, where that is known.
+fn pairs_known(look: &Look) -> Option<u64> {
+    let drawn = || look.of_origin("pairs", "sample_pairs", "/pairs")?.as_u64();
+    look.rows("pairs").or_else(drawn)
 }
 
 /// The pairs that are connected.

@@ -13,7 +13,7 @@ use super::compute::{Computation, check_memory};
 use super::preferences::{Preference, both_sides, preferences};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
-use crate::data::{Example, Vocabulary, part_of_prompt};
+use crate::data::{Example, Room, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
@@ -28,6 +28,7 @@ const LOOK: usize = 64;
 #[serde(deny_unknown_fields, default)]
 pub struct Dpo {
     /// How strongly the policy is held near its start; smaller lets it go further.
+    #[schemars(range(min = 1e-09, max = 1e6))]
     beta: f64,
     /// What the margin becomes: sigmoid (DPO) or ipo.
     loss: DpoLoss,
@@ -43,6 +44,7 @@ pub struct Dpo {
     #[schemars(range(min = 1))]
     batch: u32,
     /// Learning rate at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     lr: f64,
     /// How it falls: constant, linear or cosine.
     schedule: Schedule,
@@ -128,7 +130,7 @@ struct Look {
 
 impl Stage for Dpo {
     const NAME: &'static str = "dpo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
@@ -177,7 +179,7 @@ impl Dpo {
         let context = policy.0.config.context as usize;
         let labels = cx.table("labels")?;
         let prompts = labels.texts("prompt")?;
-        let all = preferences(cx, vocabulary, context, &labels)?;
+        let all = preferences(cx, vocabulary, Room::new(context), &labels)?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         let connected = !cx.inputs("eval_labels").is_empty();
         for pair in all {
@@ -186,7 +188,7 @@ impl Dpo {
         }
         if connected {
             let eval = cx.table("eval_labels")?;
-            held_out = preferences(cx, vocabulary, context, &eval)?;
+            held_out = preferences(cx, vocabulary, Room::new(context), &eval)?;
             let seen: std::collections::BTreeSet<&str> = prompts.iter().copied().collect();
             let both = eval.texts("prompt")?.iter().filter(|p| seen.contains(*p)).count();
             cx.warn_if(

@@ -23,6 +23,7 @@ use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
 use crate::data::{Column, Rule, RuleBook, Table};
 use crate::kind::{Stage, Summary, input, many, optional, output};
+use crate::look::Look;
 use crate::model::{Policy, Scorer};
 use crate::sampling::Sampler;
 use crate::stats::best_of_kl;
@@ -53,9 +54,10 @@ pub struct Evaluate {
     #[schemars(range(min = 1))]
     samples: u32,
     /// Longest answer, tokens.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     max_tokens: u32,
     /// Divides the logits; 0 takes the most likely token.
+    #[schemars(range(min = 0.0, max = 100.0))]
     temperature: f64,
     /// Draws of the bootstrap.
     #[schemars(extend("x-unit" = "count"))]
@@ -142,7 +144,7 @@ struct Gathered {
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "compare policies on the same prompts, with confidence intervals";
 
     fn inputs() -> Vec<InputDoc> {
@@ -174,6 +176,14 @@ impl Stage for Evaluate {
             ),
             output("metrics", "dataset/metrics", "parquet", "the headline figures"),
         ]
+    }
+
+    fn check(&self, look: &mut Look) {
+        look.room_to_answer("policies", self.max_tokens.into());
+        look.rules("rules", &self.rules, "prompts");
+        let policies = look.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::new()));
+        look.tell("policies", self.field_of(policies.collect()));
+        look.tell("judge_by", self.check_judge(!look.inputs("reward").is_empty()));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
@@ -278,8 +288,10 @@ impl Evaluate {
     /// Who takes part, and in which part.
     fn field(&self, cx: &Context) -> Result<Field> {
         let inputs = cx.inputs("policies").iter();
-        let policies: Vec<(String, PathBuf)> =
-            inputs.map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect();
+        self.field_of(inputs.map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect())
+    }
+
+    fn field_of(&self, policies: Vec<(String, PathBuf)>) -> Result<Field> {
         let names: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
         let find = |what: &str, name: &str| match names.iter().position(|n| *n == name) {
             None if !name.is_empty() => {
@@ -291,6 +303,18 @@ impl Evaluate {
         let reference = find("reference", &self.reference)?.or(baseline).unwrap_or(0);
         let drawer = find("best_of policy", &self.best_of.policy)?.unwrap_or(reference);
         Ok(Field { policies, baseline, reference, drawer })
+    }
+
+    /// Who judges must be there.
+    fn check_judge(&self, has_reward: bool) -> Result<()> {
+        if !has_reward && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
+            let message = "`best_of` and `judge_by: reward` need a reward model";
+            return Err(advise(message, "connect one to `reward`"));
+        }
+        if self.rules.is_empty() && self.judge_by == JudgeBy::Gold {
+            return Err(advise("`judge_by: gold` needs rules", "add `rules`, or judge by reward"));
+        }
+        Ok(())
     }
 
     fn panel(&self, cx: &Context, field: &Field, train: Option<&Table>) -> Result<Panel> {
@@ -306,13 +330,7 @@ impl Evaluate {
             same_tokenizer(("policies", &vocabulary), ("reward", &cx.vocabulary(folder)?))?;
             Some(Scorer::open(folder)?.to(cx.device()))
         };
-        if reward.is_none() && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
-            let message = "`best_of` and `judge_by: reward` need a reward model";
-            return Err(advise(message, "connect one to `reward`"));
-        }
-        if self.rules.is_empty() && self.judge_by == JudgeBy::Gold {
-            return Err(advise("`judge_by: gold` needs rules", "add `rules`, or judge by reward"));
-        }
+        self.check_judge(reward.is_some())?;
         let trained = train.map(|t| Ok::<_, anyhow::Error>(Trained::new(&t.texts("completion")?)));
         let trained = trained.transpose()?;
         let sampler = Sampler {
@@ -337,9 +355,16 @@ impl Evaluate {
     ) -> Result<Gathered> {
         let samples = self.samples.max(1) as usize;
         let mut out = Gathered { main: Vec::new(), draws: None, seen: Vec::new() };
-        let reference = Policy::open(&field.policies[field.reference].1)?.to(cx.device());
+        let mut reference = Policy::open(&field.policies[field.reference].1)?.to(cx.device());
+        reference.draw_only_known(&panel.vocabulary);
         for (i, (name, folder)) in field.policies.iter().enumerate() {
-            let policy = Policy::open(folder)?.to(cx.device());
+            let mut policy = Policy::open(folder)?.to(cx.device());
+            // Of texts that are given, not drawn.
+            let losses = completion_losses(&policy, &panel.vocabulary, prompts)?;
+            let seen_losses = seen
+                .map(|table| completion_losses(&policy, &panel.vocabulary, table))
+                .transpose()?;
+            policy.draw_only_known(&panel.vocabulary);
             let baseline = field.baseline.or(i.checked_sub(1)).filter(|b| *b != i);
             let answers = |judged, samples, completion_loss| Answers {
                 name: name.clone(),
@@ -354,13 +379,11 @@ impl Evaluate {
             let distance = if itself { Distance::None } else { Distance::From(&reference) };
             let draw = Draw { prompts, samples, stream: MAIN, ruled: true };
             let judged = panel.answer(cx, &draw, &policy, distance)?;
-            let losses = completion_losses(&policy, &panel.vocabulary, prompts)?;
             out.main.push(answers(judged, samples, losses));
             if let Some(table) = seen {
                 let draw = Draw { prompts: table, samples, stream: SEEN, ruled: false };
                 let judged = panel.answer(cx, &draw, &policy, distance)?;
-                let losses = completion_losses(&policy, &panel.vocabulary, table)?;
-                out.seen.push(answers(judged, samples, losses));
+                out.seen.push(answers(judged, samples, seen_losses.unwrap_or_default()));
             }
             if self.best_of.n > 0 && i == field.drawer {
                 let samples = self.best_of.n as usize;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::evaluate_text::{distinct_ngrams, self_overlap};
-use crate::data::{Column, Example, Examples, Table, Vocabulary};
+use crate::data::{Column, Example, Examples, Room, Table, Vocabulary};
 use crate::model::{Packed, Policy, Scorer};
 use crate::stats::{Estimate, bootstrap, correlation, mean, quantile, wilson};
 
@@ -367,7 +367,7 @@ pub fn completion_losses(
     }
     let (texts, completions) = (prompts.texts("prompt")?, prompts.texts("completion")?);
     let rows = texts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-    let examples = Examples::new(vocabulary, policy.0.config.context as usize, rows)?;
+    let examples = Examples::new(vocabulary, Room::new(policy.0.config.context as usize), rows)?;
     // A row that does not fit the context has none.
     let mut losses = vec![f64::NAN; texts.len()];
     let device = policy.0.params.flat.device();

@@ -17,6 +17,7 @@ use super::rollout::Rollout;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
 
@@ -40,6 +41,7 @@ pub struct Grpo {
     /// Tokens at the end of max_tokens that cost up to overlong_penalty, rising; 0: none do.
     overlong_buffer: u32,
     /// What a response that fills max_tokens loses when overlong_buffer is set.
+    #[schemars(range(min = 0.0, max = 1e6))]
     overlong_penalty: f64,
 }
 
@@ -59,7 +61,7 @@ impl Default for Grpo {
 
 impl Stage for Grpo {
     const NAME: &'static str = "grpo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by group relative advantages, without a critic";
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
@@ -70,6 +72,11 @@ impl Stage for Grpo {
 
     fn outputs() -> Vec<OutputDoc> {
         on_policy_outputs()
+    }
+
+    fn check(&self, look: &mut Look) {
+        self.on_policy.check_ahead(look);
+        look.tell("group", self.on_policy.check_group(self.group, 2));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::context::{Context, advise};
 use crate::data::{Special, Vocabulary, refuse_others, token_ids};
 use crate::kind::{Stage, Summary, input, output};
+use crate::look::Look;
 use crate::model::config::Positions;
 use crate::model::{ModelConfig, Policy, Trunk, read_folder};
 
@@ -32,7 +33,7 @@ const FILLING: [&str; 6] =
 
 impl Stage for ImportModel {
     const NAME: &'static str = "import_model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "read a language model in the format of transformers";
 
     fn inputs() -> Vec<InputDoc> {
@@ -47,11 +48,16 @@ impl Stage for ImportModel {
         vec![output("model", "model/policy", "", "the same model, f32")]
     }
 
+    fn check(&self, look: &mut Look) {
+        let [source] = look.inputs("source") else { return };
+        if let Some(folder) = source.paths.first().map(Path::new) {
+            look.tell("source", self.look_at(folder));
+        }
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("source")?.to_owned();
-        refuse_pointers(&folder)?;
-        check_tokenizer(&folder)?;
-        let mut config = self.shape(&folder)?;
+        let mut config = self.look_at(&folder)?;
         let vocabulary = self.special_tokens(cx, &folder, &mut config)?;
         config.check()?;
         if vocabulary.size() > config.vocab as usize {
@@ -63,6 +69,7 @@ impl Stage for ImportModel {
             let help = "resize_token_embeddings of transformers makes room for added tokens";
             return Err(advise(message, help));
         }
+        cx.warn_if(vocabulary.trouble_with_template())?;
         let params = read_folder(&folder, &config)
             .with_context(|| format!("cannot import {}", folder.display()))?;
         let parameters = params.numel() as f64;
@@ -74,6 +81,14 @@ impl Stage for ImportModel {
 }
 
 impl ImportModel {
+    /// What can be told of a folder without its weights.
+    fn look_at(&self, folder: &Path) -> Result<ModelConfig> {
+        refuse_pointers(folder)?;
+        check_tokenizer(folder)?;
+        refuse_other_heads(folder)?;
+        self.shape(folder)
+    }
+
     /// The config, with the context that is asked for.
     fn shape(&self, folder: &Path) -> Result<ModelConfig> {
         let path = folder.join("config.json");
@@ -147,12 +162,21 @@ impl ImportModel {
                 .with_context(|| format!("`pad_token`: the tokenizer has no token `{token}`"))?,
         };
         let special = Special { bos: config.bos, eos: config.eos.clone(), pad: config.pad };
-        let vocabulary = Vocabulary::imported(folder, special)?;
+        let mut vocabulary = Vocabulary::imported(folder, special)?;
         let end = vocabulary.special().eos[0];
         if config.pad == end {
             let token = vocabulary.token(end).unwrap_or_default();
-            let other = filling(&vocabulary, config);
-            let other = vocabulary.token(other).unwrap_or_default();
+            let id = filling(&vocabulary, config);
+            let other = vocabulary.token(id).unwrap_or_else(|| "unused".into());
+            if self.pad_token.is_empty() {
+                cx.note(format!(
+                    "`{token}` is both the filling (pad) and the end of an answer (eos), which a \
+                     model must learn: token {id} ({other}) fills rows instead"
+                ))?;
+                config.pad = id;
+                vocabulary.fill_with(id)?;
+                return Ok(vocabulary);
+            }
             return Err(advise(
                 format!(
                     "`{token}` is both the filling (pad) and the end of an answer (eos): a model \
@@ -161,18 +185,20 @@ impl ImportModel {
                 format!("name another token, which ends nothing, as in pad_token: \"{other}\""),
             ));
         }
+        vocabulary.fill_with(config.pad)?;
         Ok(vocabulary)
     }
 }
 
-/// A token to fill rows with: one made for it, else one that no text has, else the first that ends
-/// nothing. It is masked in any case.
+/// A token to fill rows with: one made for it, else a special one that the chat template does not
+/// use, else one that no text has, else the first that ends nothing. It is masked in any case.
 fn filling(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
     let free = |id: &i64| !config.ends(*id) && Some(*id) != config.bos;
     let meant = FILLING.iter().filter_map(|token| vocabulary.id(token)).find(free);
+    let special = || vocabulary.idle_special().into_iter().find(free);
     let unused =
         || (vocabulary.size() as i64..config.vocab).find(|id| vocabulary.token(*id).is_none());
-    meant.or_else(unused).or_else(|| (0..config.vocab).find(free)).unwrap_or(0)
+    meant.or_else(special).or_else(unused).or_else(|| (0..config.vocab).find(free)).unwrap_or(0)
 }
 
 /// Refuses files that stand for others: what a clone without Git LFS leaves.
@@ -185,6 +211,22 @@ fn refuse_pointers(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses reward models and others that are no language models.
+fn refuse_other_heads(folder: &Path) -> Result<()> {
+    let config = json_file(&folder.join("config.json"))?;
+    let Some(architecture) = config["architectures"][0].as_str() else { return Ok(()) };
+    let what = match architecture {
+        a if a.ends_with("ForCausalLM") || a.ends_with("LMHeadModel") => return Ok(()),
+        a if a.ends_with("ForSequenceClassification") => "a reward model or another classifier",
+        _ => "no language model",
+    };
+    Err(advise(
+        format!("{} is {what} ({architecture})", folder.display()),
+        "only language models (…ForCausalLM, …LMHeadModel) are imported; `train_reward` makes a \
+         reward model of one",
+    ))
 }
 
 /// Refuses tokenizers in formats that are not read.

@@ -15,6 +15,7 @@ use super::train::{Defaults, Optimizer, encode_prompts, to_f32, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary};
 use crate::kind::Summary;
+use crate::look::Look;
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
 use crate::optim::Schedule;
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
@@ -27,10 +28,13 @@ use crate::stats::mean;
 #[serde(default)]
 pub struct OnPolicy {
     /// Weight β of the KL to the starting policy.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub kl_coef: f64,
     /// KL that β is moved towards, nats a response; 0: β stays.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub kl_target: f64,
     /// Episodes over which β may double when kl_target is set.
+    #[schemars(range(min = 1.0, max = 1e12))]
     pub kl_horizon: f64,
     /// Times that fresh responses are drawn.
     #[schemars(range(min = 1))]
@@ -45,6 +49,7 @@ pub struct OnPolicy {
     #[schemars(range(min = 1))]
     pub epochs: u32,
     /// Learning rate of the policy at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub lr: f64,
     /// How it falls over the updates: constant, linear or cosine.
     pub schedule: Schedule,
@@ -52,26 +57,33 @@ pub struct OnPolicy {
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
     pub warmup: f64,
     /// The policy's probabilities count while they stay within 1 ± clip of those it drew with.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub clip: f64,
     /// Another bound upwards; 0: the same as clip.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub clip_high: f64,
     /// Largest loss of a negative advantage, in multiples of it; 0: no bound.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub dual_clip: f64,
     /// Ends the epochs of an update when the policy has moved this far from where it drew, nats a
     /// token; 0: never.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub target_kl: f64,
     /// What the losses of tokens become: token_mean, seq_mean or seq_sum_const.
     pub aggregation: Aggregation,
     /// Weight of the entropy, which is raised.
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub ent_coef: f64,
     /// Divides the logits, in drawing and in every log-probability.
+    #[schemars(range(min = 1e-06, max = 100.0))]
     pub temperature: f64,
     /// Longest response, tokens.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     pub max_tokens: u32,
     /// What a response that does not end by itself is worth.
     pub eos: EosPenalty,
     /// Bounds the score on both sides; 0: not bounded.
+    #[schemars(range(min = 0.0, max = 1e12))]
     pub score_clip: f64,
     /// What a response is worth.
     pub rewards: Rewards,
@@ -101,6 +113,7 @@ pub struct EosPenalty {
     /// replace: the penalty is the score; subtract: it is added to the score; keep: nothing.
     mode: EosMode,
     /// The penalty, a negative number.
+    #[schemars(range(min = -1e6, max = 0.0))]
     penalty: f64,
 }
 
@@ -194,6 +207,13 @@ impl OnPolicy {
         Ok(())
     }
 
+    /// Looks for what cannot work before anything runs.
+    pub fn check_ahead(&self, look: &mut Look) {
+        look.tell("", self.check());
+        look.room_to_answer("policy", self.max_tokens.into());
+        self.rewards.check(look);
+    }
+
     /// Bounds of the ratio.
     pub fn bounds(&self) -> Clip {
         let high = if self.clip_high > 0.0 { self.clip_high } else { self.clip };
@@ -204,8 +224,14 @@ impl OnPolicy {
     ///
     /// # Errors
     /// When the folder cannot be used.
-    pub fn open(&self, cx: &mut Context, folder: &std::path::Path) -> Result<Policy> {
+    pub fn open(
+        &self,
+        cx: &mut Context,
+        folder: &std::path::Path,
+        vocabulary: &Vocabulary,
+    ) -> Result<Policy> {
         let mut policy = Policy::open(folder)?.to(cx.device());
+        policy.draw_only_known(vocabulary);
         policy.0.compute = self.compute.resolve(cx)?;
         policy.0.adapt(&self.lora, self.seed);
         Ok(policy)
@@ -263,7 +289,7 @@ impl OnPolicy {
         self.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.open(cx, &folder)?;
+        let policy = self.open(cx, &folder, &vocabulary)?;
         let prompts = self.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
         self.check_memory(cx, &policy, None, judge.weights(), &prompts)?;

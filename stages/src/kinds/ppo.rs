@@ -20,6 +20,7 @@ use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::{Stage, Summary, input, many, optional, output};
+use crate::look::Look;
 use crate::model::{Gradient, Packed, Policy, Scorer};
 use crate::rl::{KlEstimator, gae, value_loss, whiten};
 use crate::stats::std;
@@ -33,12 +34,15 @@ pub struct Ppo {
     /// Estimator of the KL in the reward of each token: k1, k2 or k3.
     kl_estimator: KlEstimator,
     /// Learning rate of the critic at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     critic_lr: f64,
     /// Updates at the start in which only the critic learns.
     critic_warmup: u32,
     /// The critic's values count while they stay this close to those before; 0: not clipped.
+    #[schemars(range(min = 0.0, max = 1e6))]
     vf_clip: f64,
     /// Weight of the value loss.
+    #[schemars(range(min = 0.0, max = 1e6))]
     vf_coef: f64,
     /// Discount of later rewards.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -79,7 +83,7 @@ pub struct Targets {
 
 impl Stage for Ppo {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
@@ -91,11 +95,16 @@ impl Stage for Ppo {
         on_policy_outputs()
     }
 
+    fn check(&self, look: &mut Look) {
+        look.tell("", self.check_params());
+        self.on_policy.check_ahead(look);
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.check()?;
+        self.check_params()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder)?;
+        let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
         let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
         let mut critic = match judge.model() {
@@ -109,7 +118,7 @@ impl Stage for Ppo {
 }
 
 impl Ppo {
-    fn check(&self) -> Result<()> {
+    fn check_params(&self) -> Result<()> {
         self.on_policy.check()?;
         within("gamma", self.gamma, 0.0, 1.0)?;
         within("lam", self.lam, 0.0, 1.0)

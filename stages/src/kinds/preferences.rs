@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use tch::Device;
 
 use crate::context::Context;
-use crate::data::{Example, Examples, Table, Vocabulary};
+use crate::data::{Example, LeftOut, Room, Table, Vocabulary};
 use crate::model::Packed;
 
 /// One comparison as tokens. A tie keeps both answers in either order.
@@ -36,31 +36,32 @@ pub fn both_sides<'a>(
 pub fn preferences(
     cx: &mut Context,
     vocabulary: &Vocabulary,
-    context: usize,
+    room: Room,
     labels: &Table,
 ) -> Result<Vec<Preference>> {
     let prompts = labels.texts("prompt")?;
     let (chosen, rejected) = (labels.texts("chosen")?, labels.texts("rejected")?);
     let choices = choices(labels)?;
     let ends = [labels.bools("finished_a", true)?, labels.bools("finished_b", true)?];
-    let both = (0..labels.rows()).flat_map(|i| {
+    let mut left = LeftOut::default();
+    let mut out = Vec::new();
+    for i in 0..labels.rows() {
         // Which answer was chosen decides which of the two flags is whose.
         let (c, r) = if choices[i] == Chosen::Second { (1, 0) } else { (0, 1) };
-        [(prompts[i], chosen[i], ends[c][i]), (prompts[i], rejected[i], ends[r][i])]
-    });
-    let examples = Examples::new(vocabulary, context, both)?;
-    cx.warn_if(examples.warning(context))?;
-    let mut by_source: Vec<Option<Example>> = vec![None; 2 * labels.rows()];
-    for (row, source) in examples.rows.into_iter().zip(examples.sources) {
-        by_source[source] = Some(row);
+        let both = [(chosen[i], ends[c][i]), (rejected[i], ends[r][i])];
+        let Some((mut rows, cut)) = room.rows(vocabulary, prompts[i], &both)? else {
+            left.skipped += 1;
+            continue;
+        };
+        left.truncated += usize::from(cut);
+        let (rejected, chosen) = (rows.pop(), rows.pop());
+        let (Some(chosen), Some(rejected)) = (chosen, rejected) else { continue };
+        out.push(Preference { row: i, chosen, rejected, tie: choices[i] == Chosen::Neither });
     }
-    let mut out = Vec::new();
-    for row in 0..labels.rows() {
-        let (chosen, rejected) = (by_source[2 * row].take(), by_source[2 * row + 1].take());
-        if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
-            out.push(Preference { row, chosen, rejected, tie: choices[row] == Chosen::Neither });
-        }
+    if out.is_empty() {
+        bail!("no pair is left: in all {} an answer is empty or too long", left.skipped);
     }
+    cx.warn_if(left.warning(room.context))?;
     Ok(out)
 }
 

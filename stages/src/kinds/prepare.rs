@@ -11,8 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, advise};
-use crate::data::{BadRow, BadRows, Column, Table, Wanted, files_of, part_of_prompt, read_table};
+use crate::data::{
+    BadRow, BadRows, Column, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
+    read_table,
+};
 use crate::kind::{Stage, Summary, input, output};
+use crate::look::Look;
 
 /// Rows named one by one before the rest is only counted.
 const NAMED_ROWS: usize = 5;
@@ -114,6 +118,33 @@ impl Stage for Prepare {
         vec![output("data", "dataset/{as}", "parquet", "the rows, further columns untouched")]
     }
 
+    fn check(&self, look: &mut Look) {
+        look.tell("unit", self.unit.parse::<TextUnit>());
+        let Some(input) = look.inputs("data").first().filter(|input| !input.paths.is_empty())
+        else {
+            return;
+        };
+        let wanted = self.wanted(input.stage.is_none());
+        let columns = || self.target.columns().iter().map(|c| (*c, self.source(c)));
+        match read_head(Path::new(&input.paths[0]), &wanted) {
+            Err(e) if self.on_bad_row == OnBadRow::Fail => {
+                look.refuse("data", format!("source `{}`: {e:#}", input.name), None);
+            }
+            Err(_) => {}
+            Ok(head) if head.names().is_empty() => {}
+            Ok(head) => {
+                for (to, from) in columns() {
+                    if let Err(e) = head.require(from) {
+                        let help = format!("name it under `columns: {{ {to}: … }}`");
+                        let field = if to == from { "as" } else { "columns" };
+                        look.refuse(field, format!("source `{}`: {e:#}", input.name), Some(help));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let input = cx.input("data")?.clone();
         let files = files_of(&input.paths)?;
@@ -197,10 +228,15 @@ impl Prepare {
         Ok(table.take(&rows))
     }
 
+    /// What the source calls a canonical column.
+    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        self.columns.get(name).map_or(name, String::as_str)
+    }
+
     /// The columns to look for, by their names in the source.
     fn wanted(&self, named: bool) -> Wanted<'_> {
-        let source = |name: &&'static str| self.columns.get(*name).map_or(*name, String::as_str);
-        let mut columns: Vec<&str> = self.target.columns().iter().map(source).collect();
+        let mut columns: Vec<&str> =
+            self.target.columns().iter().map(|name| self.source(name)).collect();
         columns.extend(self.columns.values().map(String::as_str));
         let plain = columns.contains(&"text");
         Wanted { columns, plain, named }

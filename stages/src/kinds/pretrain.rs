@@ -15,8 +15,9 @@ use tch::{Kind, no_grad};
 use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
-use crate::data::{TokenRows, TokenWriter, Vocabulary, part_of_prompt};
+use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
+use crate::look::Look;
 use crate::model::config::Positions;
 use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
@@ -40,10 +41,13 @@ struct ModelShape {
     /// Architecture; llama is the only one so far.
     arch: Arch,
     /// Number of blocks.
+    #[schemars(range(min = 1))]
     layers: u32,
     /// Width of the residual stream.
+    #[schemars(range(min = 1))]
     hidden: u32,
     /// Attention heads.
+    #[schemars(range(min = 1))]
     heads: u32,
     /// Heads of keys and values, each shared by heads/kv_heads queries; 0: as many as heads.
     kv_heads: u32,
@@ -55,8 +59,10 @@ struct ModelShape {
     /// Use the embedding as the output layer.
     tie_embeddings: bool,
     /// Base of the rotary positions.
+    #[schemars(range(min = 1.0, max = 1e12))]
     rope_theta: f64,
     /// Epsilon of the norms.
+    #[schemars(range(min = 0.0, max = 1.0))]
     norm_eps: f64,
 }
 
@@ -92,9 +98,10 @@ struct PretrainLoop {
     #[schemars(extend("x-unit" = "count"))]
     tokens: u64,
     /// Tokens of one step.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     batch_tokens: u64,
     /// Learning rate at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     lr: f64,
     /// How it falls: constant, linear or cosine.
     schedule: Schedule,
@@ -139,7 +146,7 @@ impl Default for PretrainLoop {
 
 impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "train a language model from scratch on text";
     const LIVE: &'static [&'static str] = &["train/loss", "eval/loss"];
 
@@ -156,6 +163,11 @@ impl Stage for Pretrain {
             output("model", "model/policy", "", "opens as LlamaForCausalLM"),
             output("metrics", "dataset/metrics", "parquet", "losses by step"),
         ]
+    }
+
+    fn check(&self, look: &mut Look) {
+        // Any vocabulary will do.
+        look.tell("model", self.model.config(SPECIAL.len()));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

@@ -20,8 +20,9 @@ use super::rewards::{Candidate, Judge, Prompts};
 use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
-use crate::data::{Example, Examples, Table, Vocabulary};
+use crate::data::{Example, Examples, Room, Table, Vocabulary};
 use crate::kind::{Stage, Summary, optional};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::rl::rloo_advantages;
 use crate::sampling::Response;
@@ -45,6 +46,7 @@ pub struct Reinforce {
     /// Count a score as +1 when it is above verdict_at and as −1 when it is not.
     as_verdicts: bool,
     /// Where a good score begins.
+    #[schemars(range(min = -1e12, max = 1e12))]
     verdict_at: f64,
 }
 
@@ -80,7 +82,7 @@ struct Given {
 
 impl Stage for Reinforce {
     const NAME: &'static str = "reinforce";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
@@ -98,31 +100,29 @@ impl Stage for Reinforce {
         on_policy_outputs()
     }
 
+    fn check(&self, look: &mut Look) {
+        let fresh = look.inputs("verdicts").is_empty();
+        look.tell("verdicts", self.check_ports(fresh, !look.inputs("prompts").is_empty()));
+        look.tell("group", self.on_policy.check_group(self.group, 1));
+        if fresh {
+            self.on_policy.check_ahead(look);
+        } else {
+            look.tell("", self.on_policy.check());
+        }
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        if cx.inputs("verdicts").is_empty() {
-            if cx.inputs("prompts").is_empty() {
-                let help = "connect prompts to draw responses to, or verdicts on earlier ones";
-                return Err(advise("there is nothing to learn from", help));
-            }
+        let fresh = cx.inputs("verdicts").is_empty();
+        self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
+        if fresh {
             return self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
                 self.optimize(cx, policy, vocabulary, judge, prompts, None)
             });
         }
         self.on_policy.check()?;
-        if !cx.inputs("prompts").is_empty() {
-            let help = "leave one of the two ports open";
-            return Err(advise("both prompts and verdicts are connected", help));
-        }
-        if self.on_policy.eval_fraction > 0.0 {
-            let help = "set eval_fraction: 0, and let a stage of kind evaluate look at the result";
-            return Err(advise(
-                "verdicts say nothing about fresh responses to held-out prompts",
-                help,
-            ));
-        }
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder)?;
+        let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
         let given = self.given(cx, &vocabulary, &policy)?;
         self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
         let known = given.verdicts.clone();
@@ -132,6 +132,26 @@ impl Stage for Reinforce {
 }
 
 impl Reinforce {
+    /// `fresh`: no verdicts are connected.
+    fn check_ports(&self, fresh: bool, prompts: bool) -> Result<()> {
+        if fresh && !prompts {
+            let help = "connect prompts to draw responses to, or verdicts on earlier ones";
+            return Err(advise("there is nothing to learn from", help));
+        }
+        if !fresh && prompts {
+            let help = "leave one of the two ports open";
+            return Err(advise("both prompts and verdicts are connected", help));
+        }
+        if !fresh && self.on_policy.eval_fraction > 0.0 {
+            let help = "set eval_fraction: 0, and let a stage of kind evaluate look at the result";
+            return Err(advise(
+                "verdicts say nothing about fresh responses to held-out prompts",
+                help,
+            ));
+        }
+        Ok(())
+    }
+
     /// The loop. `given`: the responses to learn from, by row of the prompts; absent: fresh ones.
     ///
     /// # Errors
@@ -198,7 +218,8 @@ impl Reinforce {
     fn given(&self, cx: &mut Context, vocabulary: &Vocabulary, policy: &Policy) -> Result<Given> {
         let table = cx.table("verdicts")?;
         let context = policy.0.config.context as usize;
-        let longest = self.on_policy.max_tokens as usize;
+        // Room for the response itself, and for the fresh ones that are shown.
+        let room = Room { context, free: self.on_policy.max_tokens as usize };
         let (mut rows, mut examples, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         let mut add = |row: usize, example: Example, verdict: f64| {
             rows.push(row);
@@ -206,7 +227,7 @@ impl Reinforce {
             verdicts.push(verdict);
         };
         if table.column("chosen").is_some() {
-            for pair in preferences(cx, vocabulary, context, &table)? {
+            for pair in preferences(cx, vocabulary, room, &table)? {
                 if !pair.tie {
                     add(pair.row, pair.chosen, 1.0);
                     add(pair.row, pair.rejected, -1.0);
@@ -217,7 +238,7 @@ impl Reinforce {
             let ends = table.bools("finished", true)?;
             let all = verdicts_of(&table)?;
             let triples = (0..table.rows()).map(|i| (prompts[i], texts[i], ends[i]));
-            let found = Examples::new(vocabulary, context, triples)?;
+            let found = Examples::new(vocabulary, room, triples)?;
             cx.warn_if(found.warning(context))?;
             for (example, source) in found.rows.into_iter().zip(found.sources) {
                 add(source, example, all[source]);
@@ -227,11 +248,7 @@ impl Reinforce {
             let help = "collect labels that are no ties, or verdicts of +1 and −1";
             return Err(advise("there is no verdict to learn from", help));
         }
-        // Room for the response itself, and for the fresh ones that are shown.
-        let tokens = examples.iter().map(|e| {
-            let room = context.saturating_sub(e.completion.len().max(longest)).max(4);
-            crate::data::fit_prompt(e.prompt.clone(), room).0
-        });
+        let tokens = examples.iter().map(|e| e.prompt.clone());
         let responses = examples.iter().map(|e| Response {
             finished: e.completion.last().is_some_and(|t| vocabulary.special().eos.contains(t)),
             tokens: e.completion.clone(),

@@ -12,7 +12,8 @@ use tch::no_grad;
 
 use super::train::{same_tokenizer, to_f64};
 use crate::context::{Context, advise};
-use crate::data::{Answer, Column, Example, Examples, Rule, RuleBook, Table, Vocabulary};
+use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Table, Vocabulary};
+use crate::look::Look;
 use crate::model::{Packed, Scorer};
 
 /// Responses that a reward model scores at once.
@@ -23,6 +24,7 @@ const BATCH: usize = 64;
 #[serde(deny_unknown_fields, default)]
 pub struct Rewards {
     /// Weight of the reward model's score, when one is connected.
+    #[schemars(range(min = -1e6, max = 1e6))]
     model: f64,
     /// Score by the text of a response when the reward model has another tokenizer, which is an
     /// error otherwise.
@@ -30,12 +32,14 @@ pub struct Rewards {
     /// Rules whose scores add up; usually `!include rules.yaml`.
     rules: Vec<Rule>,
     /// Weight of the rules' sum.
+    #[schemars(range(min = -1e6, max = 1e6))]
     rules_weight: f64,
     /// A shell command that reads one JSON object a line (prompt, response, finished, and the
     /// prompt row's other columns) and writes one number a line. Files that it reads belong to port
     /// `files`, or their changes go unseen. Empty: not used.
     command: String,
     /// Weight of the command's number.
+    #[schemars(range(min = -1e6, max = 1e6))]
     command_weight: f64,
 }
 
@@ -49,6 +53,23 @@ impl Default for Rewards {
             command: String::new(),
             command_weight: 1.0,
         }
+    }
+}
+
+impl Rewards {
+    /// Looks for what cannot work before anything runs.
+    pub fn check(&self, look: &mut Look) {
+        look.rules("rewards.rules", &self.rules, "prompts");
+        let connected = !look.inputs("reward").is_empty();
+        look.tell("rewards", self.check_sources(connected));
+    }
+
+    fn check_sources(&self, connected: bool) -> Result<()> {
+        if !connected && self.rules.is_empty() && self.command.is_empty() {
+            let help = "connect a reward model, or give rewards.rules or rewards.command";
+            return Err(advise("nothing says what a response is worth", help));
+        }
+        Ok(())
     }
 }
 
@@ -122,10 +143,7 @@ impl<'a> Mix<'a> {
     ) -> Result<Self> {
         let rules = RuleBook::new(&settings.rules)?;
         let connected = !cx.inputs("reward").is_empty();
-        if !connected && rules.is_empty() && settings.command.is_empty() {
-            let help = "connect a reward model, or give rewards.rules or rewards.command";
-            return Err(advise("nothing says what a response is worth", help));
-        }
+        settings.check_sources(connected)?;
         let (mut model, mut other) = (None, None);
         if connected {
             let folder = cx.path("reward")?.to_owned();
@@ -172,12 +190,12 @@ impl<'a> Mix<'a> {
             triples.push((prompts.text(response.row)?, text.as_str(), response.finished));
         }
         let context = model.0.config.context as usize;
-        let examples = Examples::new(other, context, triples)?;
+        let examples = Examples::new(other, Room::new(context), triples)?;
         if examples.rows.len() != responses.len() {
             let help = "use a reward model with a longer context, or smaller max_tokens";
             let message = format!(
                 "{} responses are empty or too long for the reward model's context of {context}",
-                examples.skipped
+                examples.left.skipped
             );
             return Err(advise(message, help));
         }

@@ -16,6 +16,7 @@ use super::rewards::{Judge, Prompts};
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::rl::rloo_advantages;
 
@@ -38,7 +39,7 @@ impl Default for Rloo {
 
 impl Stage for Rloo {
     const NAME: &'static str = "rloo";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
@@ -49,6 +50,11 @@ impl Stage for Rloo {
 
     fn outputs() -> Vec<OutputDoc> {
         on_policy_outputs()
+    }
+
+    fn check(&self, look: &mut Look) {
+        self.on_policy.check_ahead(look);
+        look.tell("group", self.on_policy.check_group(self.group, 2));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

@@ -10,6 +10,7 @@ use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::Column;
 use crate::kind::{Stage, Summary, input, output};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::sampling::{Sampler, generate};
 
@@ -43,7 +44,7 @@ impl Default for Sample {
 
 impl Stage for Sample {
     const NAME: &'static str = "sample";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "answer prompts";
 
     fn inputs() -> Vec<InputDoc> {
@@ -63,12 +64,17 @@ impl Stage for Sample {
         )]
     }
 
+    fn check(&self, look: &mut Look) {
+        look.room_to_answer("model", self.max_tokens.into());
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         within("temperature", self.temperature, 0.0, 100.0)?;
         within("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("model")?.to_owned();
-        let policy = Policy::open(&folder)?.to(cx.device());
+        let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
+        policy.draw_only_known(&vocabulary);
         let prompts = cx.table("prompts")?;
         let texts = prompts.texts("prompt")?;
         let encoded = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;

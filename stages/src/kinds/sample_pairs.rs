@@ -11,6 +11,7 @@ use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, optional, output};
+use crate::look::Look;
 use crate::model::Policy;
 use crate::rng::Stream;
 use crate::sampling::{Sampler, generate};
@@ -23,6 +24,7 @@ pub struct SamplePairs {
     #[schemars(range(min = 1), extend("x-unit" = "count"))]
     pairs: u64,
     /// Divides the logits; 1 draws from the model as it is.
+    #[schemars(range(min = 1e-06, max = 100.0))]
     temperature: f64,
     /// Draw from the k most likely tokens only; 0: from all.
     top_k: u32,
@@ -30,7 +32,7 @@ pub struct SamplePairs {
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
     top_p: f64,
     /// Longest answer, tokens.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     max_tokens: u32,
     /// Fresh draws of the second answer while it equals the first; 0 keeps such pairs.
     resample: u32,
@@ -63,7 +65,7 @@ struct Drawn {
 
 impl Stage for SamplePairs {
     const NAME: &'static str = "sample_pairs";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "draw two different answers to each prompt, to be compared";
 
     fn inputs() -> Vec<InputDoc> {
@@ -79,18 +81,25 @@ impl Stage for SamplePairs {
         vec![output("pairs", "dataset/pairs", "parquet", "two answers a row")]
     }
 
+    fn check(&self, look: &mut Look) {
+        look.room_to_answer("policy", self.max_tokens.into());
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         within("temperature", self.temperature, 1e-6, 100.0)?;
         within("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("policy")?.to_owned();
-        let policy = Policy::open(&folder)?.to(cx.device());
+        let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
+        policy.draw_only_known(&vocabulary);
         let against = if cx.inputs("against").is_empty() {
             None
         } else {
             let folder = cx.path("against")?.to_owned();
             same_tokenizer(("policy", &vocabulary), ("against", &cx.vocabulary(&folder)?))?;
-            Some(Policy::open(&folder)?.to(cx.device()))
+            let mut against = Policy::open(&folder)?.to(cx.device());
+            against.draw_only_known(&vocabulary);
+            Some(against)
         };
         let prompts = cx.table("prompts")?;
         let texts = prompts.texts("prompt")?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
 use crate::context::Context;
-use crate::data::{Column, Examples};
+use crate::data::{Column, Examples, Room};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::{Packed, Scorer};
 use crate::stats::{mean, std};
@@ -30,7 +30,7 @@ impl Default for Score {
 
 impl Stage for Score {
     const NAME: &'static str = "score";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "give every answer its reward";
 
     fn inputs() -> Vec<InputDoc> {
@@ -58,7 +58,7 @@ impl Stage for Score {
         let finished = table.bools("finished", true)?;
         let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
         let context = model.0.config.context as usize;
-        let examples = Examples::new(&vocabulary, context, rows)?;
+        let examples = Examples::new(&vocabulary, Room::new(context), rows)?;
         cx.warn_if(examples.warning(context))?;
         let mut scores = Vec::with_capacity(examples.rows.len());
         for chunk in examples.rows.chunks(self.batch.max(1) as usize) {

@@ -42,6 +42,7 @@ struct SftLoop {
     #[schemars(range(min = 1))]
     batch: u32,
     /// Learning rate at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     lr: f64,
     /// How it falls: constant, linear or cosine.
     schedule: Schedule,
@@ -88,7 +89,7 @@ impl Default for SftLoop {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
 

@@ -18,6 +18,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::context::{Context, advise};
 use crate::data::{SPECIAL, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
+use crate::look::Look;
 
 /// Params of `tokenizer`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +29,7 @@ pub struct TrainTokenizer {
     algorithm: Algorithm,
     /// Size of the vocabulary, the five special tokens included. `byte` always has 261; for
     /// `char` it is the most that is allowed.
-    #[schemars(extend("x-unit" = "count"))]
+    #[schemars(range(min = 1), extend("x-unit" = "count"))]
     vocab_size: u64,
 }
 
@@ -51,7 +52,7 @@ const BASE: usize = SPECIAL.len() + 256;
 
 impl Stage for TrainTokenizer {
     const NAME: &'static str = "tokenizer";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "learn a vocabulary from text";
     const THREADS: u32 = 1;
 
@@ -63,18 +64,14 @@ impl Stage for TrainTokenizer {
         vec![output("tokenizer", "tokenizer", "json", "opens in Hugging Face tokenizers")]
     }
 
+    fn check(&self, look: &mut Look) {
+        look.tell("vocab_size", self.limit());
+    }
+
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let texts = cx.texts("text")?.collect::<Result<Vec<String>>>()?;
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let limit = self.vocab_size as usize;
-        if limit < BASE {
-            let help = format!("set vocab_size to {BASE} or more");
-            let message = format!(
-                "a vocabulary of {limit} is too small: {} special tokens and 256 bytes need {BASE}",
-                SPECIAL.len()
-            );
-            return Err(advise(message, help));
-        }
+        let limit = self.limit()?;
         let tokenizer = match self.algorithm {
             Algorithm::Byte => byte_pairs(&[], BASE)?,
             Algorithm::Bpe => byte_pairs(&texts, limit)?,
@@ -99,6 +96,22 @@ impl Stage for TrainTokenizer {
             ("tokenizer/vocab".into(), size as f64),
             ("tokenizer/bytes_per_token".into(), bytes as f64 / tokens.max(1) as f64),
         ]))
+    }
+}
+
+impl TrainTokenizer {
+    /// Largest vocabulary, tokens.
+    fn limit(&self) -> Result<usize> {
+        let limit = self.vocab_size as usize;
+        if limit < BASE {
+            let help = format!("set vocab_size to {BASE} or more");
+            let message = format!(
+                "a vocabulary of {limit} is too small: {} special tokens and 256 bytes need {BASE}",
+                SPECIAL.len()
+            );
+            return Err(advise(message, help));
+        }
+        Ok(limit)
     }
 }
 

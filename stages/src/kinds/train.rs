@@ -29,14 +29,18 @@ pub trait Defaults: Clone + std::fmt::Debug {
 #[schemars(bound = "D: Defaults", rename = "Optimizer")]
 pub struct Optimizer<D: Defaults> {
     /// Decay rates of AdamW's two moments.
+    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
     betas: [f64; 2],
     /// AdamW's epsilon.
+    #[schemars(range(min = 0.0, max = 1.0))]
     eps: f64,
     /// Where epsilon is added: torch (to the corrected root) or tf1 (to the uncorrected one).
     eps_form: EpsForm,
     /// Decoupled weight decay of the matrices.
+    #[schemars(range(min = 0.0, max = 100.0))]
     weight_decay: f64,
     /// Largest norm of a gradient; 0: not clipped.
+    #[schemars(range(min = 0.0, max = 1e9))]
     grad_clip: f64,
     #[serde(skip)]
     defaults: PhantomData<D>,

@@ -19,7 +19,7 @@ use super::reward_fit::{
 use super::reward_report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use super::train::{Defaults, Optimizer};
 use crate::context::{Context, advise};
-use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
+use crate::data::{Column, Examples, Room, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, Scorer, forecast};
 use crate::optim::Schedule;
@@ -35,6 +35,7 @@ pub struct TrainReward {
     /// Times that every pair is seen.
     pub(super) epochs: u32,
     /// Learning rate at its highest.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub(super) lr: f64,
     /// How it falls: constant, linear or cosine.
     pub(super) schedule: Schedule,
@@ -49,11 +50,11 @@ pub struct TrainReward {
     pub(super) ties: Ties,
     /// Reward by which the chosen answer must be ahead for each unit of the label's strength: the
     /// loss is −ln σ(Δ − margin·strength). 0: any lead will do.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub(super) margin: f64,
     /// Weight of (r(chosen) + r(rejected))² in the loss, which keeps rewards near 0; 0: none, as
     /// `center` does it at the end.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub(super) center_coef: f64,
     /// Move the bias at the end so that the answers of `references`, or without them those of the
     /// labels, have mean reward 0.
@@ -127,7 +128,7 @@ struct Split {
 
 impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
     const LIVE: &'static [&'static str] = &["eval/accuracy", "train/loss"];
 
@@ -168,13 +169,19 @@ impl Stage for TrainReward {
         ]
     }
 
-    fn run(self, cx: &mut Context) -> Result<Summary> {
+    fn run(mut self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("base")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.0.compute = self.compute.resolve(cx)?;
         let vocabulary = cx.vocabulary(&folder)?;
         let context = policy.0.config.context as usize;
-        let split = self.split(cx, &vocabulary, context)?;
+        let mut split = self.split(cx, &vocabulary, context)?;
+        if self.ties == Ties::Model && !split.train.iter().any(Pair::is_tie) {
+            // A threshold that no tie holds in place is no model of ties.
+            cx.note("no label is a tie: the loss is that of Bradley and Terry")?;
+            self.ties = Ties::Drop;
+            split.held_out.retain(|p| !p.is_tie());
+        }
         self.check_memory(cx, &policy, &split.train)?;
         let references = references(cx, &vocabulary, context)?;
         let fits = self.fits(cx, &split)?;
@@ -484,7 +491,7 @@ fn pairs(
     labels: &Table,
 ) -> Result<Vec<Pair>> {
     let strengths = labels.floats("strength", 1.0)?;
-    let all = preferences(cx, vocabulary, context, labels)?;
+    let all = preferences(cx, vocabulary, Room::new(context), labels)?;
     let before = all.len();
     let pair = |p: super::preferences::Preference| {
         let strength = if p.tie { 0.0 } else { strengths[p.row] };
@@ -514,7 +521,7 @@ fn references(
     let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
     let finished = table.bools("finished", true)?;
     let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
-    let examples = Examples::new(vocabulary, context, rows)?;
+    let examples = Examples::new(vocabulary, Room::new(context), rows)?;
     cx.warn_if(examples.warning(context))?;
     Ok(Some(examples))
 }

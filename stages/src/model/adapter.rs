@@ -18,8 +18,10 @@ pub struct Lora {
     #[schemars(range(max = 1024))]
     pub rank: u32,
     /// Scale of what they add, times the rank.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub alpha: f64,
     /// Matrices that get one: q, k, v and o of attention, gate, up and down of the MLP.
+    #[schemars(length(min = 1))]
     pub targets: Vec<Target>,
 }
 

@@ -300,7 +300,7 @@ impl Fields<'_> {
             head_dim: self.int_or("head_dim", hidden / heads.max(1))?,
             intermediate: self.int("intermediate_size")?,
             context,
-            positions: self.rotary("rope_theta", "partial_rotary_factor", 1.0)?,
+            positions: self.whole_rotary()?,
             norm_eps: self.number_or("rms_norm_eps", 1e-6)?,
             activation: self.activation("hidden_act", "silu")?,
             biases,
@@ -374,20 +374,41 @@ impl Fields<'_> {
     }
 
     /// Rotary positions: from `rope_parameters` (transformers 5), or from `rope_scaling` and the
-    /// keys of this architecture (transformers 4), which win where both are there.
+    /// keys of this architecture (transformers 4); where both are there they must agree.
     fn rotary(&self, theta: &str, fraction: &str, whole: f64) -> Result<Positions> {
         let nested = ["rope_scaling", "rope_parameters"].map(|key| Fields(&self.0[key]));
         let within = nested.iter().find(|f| f.0.is_object());
         let inner = |key: &str| within.map_or(&Value::Null, |f| &f.0[key]);
         let either = |old: &str, new: &str, default: f64| -> Result<f64> {
-            let new = inner(new).as_f64().unwrap_or(default);
-            self.number_or(old, new)
+            match (self.0[old].as_f64(), inner(new).as_f64()) {
+                (Some(a), Some(b)) if a != b => {
+                    bail!("`{old}` is {a}, but `{new}` of the rotary positions is {b}")
+                }
+                (_, new) => self.number_or(old, new.unwrap_or(default)),
+            }
         };
         Ok(Positions::Rotary {
             theta: either(theta, "rope_theta", 10_000.0)?,
             fraction: either(fraction, "partial_rotary_factor", whole)?,
             scaling: within.map_or(Ok(RopeScaling::None), Fields::scaling)?,
         })
+    }
+
+    /// Rotary positions on all of a head: these architectures rotate no part of it, whatever
+    /// `partial_rotary_factor` says.
+    fn whole_rotary(&self) -> Result<Positions> {
+        let found = self.rotary("rope_theta", "partial_rotary_factor", 1.0)?;
+        match found {
+            Positions::Rotary { fraction, scaling, .. }
+                if fraction < 1.0 && scaling != RopeScaling::None =>
+            {
+                bail!("`partial_rotary_factor` {fraction} with scaled positions is not supported")
+            }
+            Positions::Rotary { theta, scaling, .. } => {
+                Ok(Positions::Rotary { theta, fraction: 1.0, scaling })
+            }
+            other => Ok(other),
+        }
     }
 
     fn scaling(&self) -> Result<RopeScaling> {

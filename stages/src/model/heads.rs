@@ -40,6 +40,10 @@ impl Gradient {
     }
 }
 
+/// What is added to the logit of a token that is never drawn. Finite, so that an entropy with it is
+/// a number.
+const NEVER: f32 = -1e30;
+
 /// A language model.
 #[derive(Debug)]
 pub struct Policy(pub Trunk);
@@ -52,7 +56,25 @@ impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         let trunk = &self.0;
-        trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>)
+        let logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
+        match &trunk.absent {
+            Some(absent) => logits + absent.to_kind(trunk.compute.kind),
+            None => logits,
+        }
+    }
+
+    /// From here on ids that the tokenizer does not have get no probability: many published models
+    /// have more rows in their output layer than tokens. Copies of this policy do likewise.
+    ///
+    /// A model that learns to continue texts needs no such thing, and its losses are those of all
+    /// rows.
+    pub fn draw_only_known(&mut self, vocabulary: &Vocabulary) {
+        let known = |id: i64| vocabulary.token(id).is_some();
+        let add: Vec<f32> =
+            (0..self.0.config.vocab).map(|id| if known(id) { 0.0 } else { NEVER }).collect();
+        let any = add.iter().any(|x| *x != 0.0);
+        let device = self.0.params.flat.device();
+        self.0.absent = any.then(|| Tensor::from_slice(&add).to_device(device));
     }
 
     /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.

@@ -23,6 +23,8 @@ pub struct Trunk {
     rotary: Option<Rotary>,
     /// Matrices ready for use by the place of their weight: see [`Trunk::prepared`].
     ready: BTreeMap<usize, Tensor>,
+    /// Added to the logits, `[vocab]`: see [`Policy::draw_only_known`](super::Policy).
+    pub(super) absent: Option<Tensor>,
 }
 
 /// How the passes are computed: what they cost, not what they mean.
@@ -103,7 +105,7 @@ impl Trunk {
         let rotary = Rotary::new(&config, params.flat.device());
         let layout = parameters(&config, reward).1;
         let (compute, adapter, ready) = (Compute::default(), None, BTreeMap::new());
-        Self { config, params, compute, layout, adapter, rotary, ready }
+        Self { config, params, compute, layout, adapter, rotary, ready, absent: None }
     }
 
     /// Fresh weights.
@@ -119,7 +121,8 @@ impl Trunk {
             return self;
         }
         let params = Params::from_flat(self.params.specs, self.params.flat.to_device(device));
-        Self { compute: self.compute, ..Self::new(self.config, params) }
+        let absent = self.absent.map(|a| a.to_device(device));
+        Self { compute: self.compute, absent, ..Self::new(self.config, params) }
     }
 
     /// The weights that training moves.
@@ -173,6 +176,7 @@ impl Trunk {
             adapter: None,
             rotary: self.rotary.as_ref().map(Rotary::share),
             ready: BTreeMap::new(),
+            absent: self.absent.as_ref().map(Tensor::shallow_clone),
         }
     }
 

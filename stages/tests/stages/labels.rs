@@ -125,7 +125,8 @@ fn two_bad_answers_keep_their_own_ends() {
     shop.run("l", "collect_labels", params, &inputs).summary();
     let table = shop.table("l.labels.parquet");
     let mut cx = context(&shop, "r", "train_reward");
-    let read = preferences(&mut cx, &vocabulary, 64, &table).expect("a preference");
+    let read = preferences(&mut cx, &vocabulary, preflow_stages::data::Room::new(64), &table)
+        .expect("a preference");
     // `x` was finished, `y` was not.
     assert_eq!(table.texts("choice").expect("text"), ["both_bad"]);
     assert_eq!((read[0].chosen.completion.len(), read[0].rejected.completion.len()), (2, 1));

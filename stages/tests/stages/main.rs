@@ -1,5 +1,6 @@
 //! All tests that need libtorch, in one program.
 
+mod ahead;
 mod algorithms;
 mod compute;
 mod data;
@@ -20,3 +21,4 @@ mod reward;
 mod rewards;
 mod sample;
 mod tables;
+mod tokens;

@@ -104,3 +104,37 @@ fn every_kind_but_the_general_ones_is_used_by_a_committed_pipeline() {
         assert!(text.contains(&format!("kind: {}", kind.name)), "no pipeline uses {}", kind.name);
     }
 }
+
+/// Numbers without a least or a largest value, at any depth.
+fn unbounded(schema: &Value, place: &str, found: &mut Vec<String>) {
+    let is = |name: &str| match &schema["type"] {
+        Value::Array(types) => types.iter().any(|t| t == name),
+        one => one == name,
+    };
+    let has = |ends: [&str; 2]| ends.iter().any(|end| schema[*end].is_number());
+    if (is("integer") || is("number"))
+        && !(has(["minimum", "exclusiveMinimum"]) && has(["maximum", "exclusiveMaximum"]))
+    {
+        found.push(place.to_owned());
+    }
+    for key in ["oneOf", "anyOf"] {
+        for some in schema[key].as_array().into_iter().flatten() {
+            unbounded(some, place, found);
+        }
+    }
+    if let Some(items) = schema.get("items") {
+        unbounded(items, place, found);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        unbounded(property, &format!("{place}.{name}"), found);
+    }
+}
+
+#[test]
+fn every_number_has_a_least_and_a_largest_value() {
+    let mut found = Vec::new();
+    for kind in KINDS {
+        unbounded(&kind.describe().params, kind.name, &mut found);
+    }
+    assert!(found.is_empty(), "{found:?}");
+}

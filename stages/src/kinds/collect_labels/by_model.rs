@@ -9,7 +9,7 @@ use tch::no_grad;
 use super::rows::{Label, Labeler, is_tie, table};
 use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
-use crate::data::{Examples, Table};
+use crate::data::{LeftOut, Room, Table};
 use crate::kind::Summary;
 use crate::kinds::train::within;
 use crate::model::{Packed, Scorer};
@@ -20,7 +20,7 @@ use crate::stats::mean;
 #[serde(deny_unknown_fields, default)]
 pub struct ByModel {
     /// Rewards closer than this are a tie.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e6))]
     tie_below: f64,
     /// Answers that are scored together.
     #[schemars(range(min = 1))]
@@ -34,7 +34,7 @@ impl Default for ByModel {
 }
 
 impl ByModel {
-    /// Labels of all pairs whose answers fit the model.
+    /// Labels of all pairs whose answers room the model.
     ///
     /// # Errors
     /// When no model is connected, or there are too few pairs.
@@ -75,34 +75,39 @@ impl ByModel {
         let (prompts, a, b) =
             (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
         let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
-        let both = (0..pairs.rows())
-            .flat_map(|i| [(prompts[i], a[i], ends[0][i]), (prompts[i], b[i], ends[1][i])]);
-        let context = model.0.config.context as usize;
-        let examples = Examples::new(&vocabulary, context, both)?;
-        cx.warn_if(examples.warning(context))?;
-        let mut rewards = vec![None; 2 * pairs.rows()];
-        let chunk = self.batch.max(1) as usize;
-        let sources = examples.sources.chunks(chunk);
-        for (rows, sources) in examples.rows.chunks(chunk).zip(sources) {
+        let room = Room::new(model.0.config.context as usize);
+        let mut left = LeftOut::default();
+        let (mut examples, mut used) = (Vec::new(), Vec::new());
+        for i in 0..pairs.rows() {
+            let both = [(a[i], ends[0][i]), (b[i], ends[1][i])];
+            let Some((rows, cut)) = room.rows(&vocabulary, prompts[i], &both)? else {
+                left.skipped += 1;
+                continue;
+            };
+            left.truncated += usize::from(cut);
+            examples.extend(rows);
+            used.push(i);
+        }
+        cx.warn_if(left.warning(room.context))?;
+        let mut rewards = Vec::with_capacity(examples.len());
+        for rows in examples.chunks(self.batch.max(1) as usize) {
             let device = model.0.params.flat.device();
             let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
             let scores = no_grad(|| model.rewards(&packed));
-            for (i, source) in sources.iter().enumerate() {
-                rewards[*source] = Some(scores.double_value(&[i as i64]));
-            }
-            let done = sources.last().map_or(0, |s| s / 2 + 1);
+            rewards.extend((0..rows.len()).map(|i| scores.double_value(&[i as i64])));
+            let done = used.get(rewards.len() / 2).copied().unwrap_or(pairs.rows());
             cx.progress(done as u64, pairs.rows() as u64, "pairs")?;
         }
-        let label = |row: usize| {
-            let delta = rewards[2 * row]? - rewards[2 * row + 1]?;
+        let label = |(row, rewards): (&usize, &[f64])| {
+            let delta = rewards[0] - rewards[1];
             let choice = match delta {
                 d if d == 0.0 || d.abs() < self.tie_below => "tie",
                 d if d > 0.0 => "a",
                 _ => "b",
             };
             let certainty = Some(1.0 / (1.0 + (-delta.abs()).exp()));
-            Some(Label { certainty, ..Label::single(row, choice) })
+            Label { certainty, ..Label::single(*row, choice) }
         };
-        Ok((0..pairs.rows()).filter_map(label).collect())
+        Ok(used.iter().zip(rewards.chunks(2)).map(label).collect())
     }
 }

@@ -50,7 +50,7 @@ pub struct Judge {
     concurrency: u32,
     /// Time after which a request is given up.
     #[serde(default = "timeout")]
-    #[schemars(range(min = 0.001), extend("x-unit" = "seconds"))]
+    #[schemars(range(min = 0.001, max = 86400.0), extend("x-unit" = "seconds"))]
     timeout: f64,
     /// Further tries of a request after a timeout, 429 or 5xx, with growing waits between them.
     #[serde(default = "retries")]

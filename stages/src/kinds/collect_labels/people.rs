@@ -90,6 +90,15 @@ struct Overlap {
     annotators: u32,
 }
 
+impl People {
+    /// Most votes that so many pairs can get; `None` where earlier votes count too.
+    pub fn most_votes(&self, pairs: u64) -> Option<u64> {
+        let shared = (pairs as f64 * self.overlap.fraction).ceil() as u64;
+        let most = pairs + shared * u64::from(self.overlap.annotators - 1);
+        (self.reuse == Reuse::Sampled).then_some(most)
+    }
+}
+
 impl Default for Overlap {
     fn default() -> Self {
         Self { fraction: 0.0, annotators: 2 }
@@ -122,7 +131,7 @@ struct Quality {
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     repeats: f64,
     /// Votes faster than this are flagged.
-    #[schemars(range(min = 0.0), extend("x-unit" = "seconds"))]
+    #[schemars(range(min = 0.0, max = 3600.0), extend("x-unit" = "seconds"))]
     min_seconds: f64,
 }
 

@@ -11,6 +11,7 @@ use crate::context::{Context, advise};
 use crate::data::{Answer, Rule, RuleBook, Table};
 use crate::kind::Summary;
 use crate::kinds::train::within;
+use crate::look::Look;
 use crate::rng::{Stream, hash};
 use crate::stats::mean;
 
@@ -21,11 +22,13 @@ pub struct Simulated {
     /// What makes an answer good: the scores of the rules that hold are added up.
     rules: Vec<Rule>,
     /// How unsure the annotator is; 0: the better score always wins.
+    #[schemars(range(min = 0.0, max = 1e6))]
     temperature: f64,
     /// Share of choices that come out the wrong way round.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     flip: f64,
     /// Scores closer than this are a tie.
+    #[schemars(range(min = 0.0, max = 1e6))]
     tie_below: f64,
 }
 
@@ -36,6 +39,21 @@ impl Default for Simulated {
 }
 
 impl Simulated {
+    /// Looks for what cannot work before anything runs.
+    pub fn look(&self, look: &mut Look) {
+        if look.tell("labeler.simulated.rules", self.book()).is_some() {
+            look.rules("labeler.simulated.rules", &self.rules, "pairs");
+        }
+    }
+
+    fn book(&self) -> Result<RuleBook> {
+        if self.rules.is_empty() {
+            let help = "list what makes an answer good under labeler.simulated.rules";
+            return Err(advise("a simulated annotator without rules finds every pair a tie", help));
+        }
+        RuleBook::new(&self.rules)
+    }
+
     /// Labels of all pairs.
     ///
     /// # Errors
@@ -43,11 +61,7 @@ impl Simulated {
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen, seed: u64) -> Result<Summary> {
         within("labeler.simulated.flip", self.flip, 0.0, 0.5)?;
         within("labeler.simulated.temperature", self.temperature, 0.0, 1e6)?;
-        let mut rules = RuleBook::new(&self.rules)?;
-        if rules.is_empty() {
-            let help = "list what makes an answer good under labeler.simulated.rules";
-            return Err(advise("a simulated annotator without rules finds every pair a tie", help));
-        }
+        let mut rules = self.book()?;
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;
         cx.warn(format!(

@@ -1,0 +1,232 @@
+//! What can be known of stages before they run: workers are asked for what cannot work, params and
+//! the first rows of inputs that exist.
+//! Does not know what any problem means.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::failure::Failure;
+use super::workspace::Loaded;
+use super::{Global, complain, run};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::exec::describe::validate;
+use crate::graph::{Graph, GraphStage, Producer};
+use crate::pipeline::{self, Node, NodeValue, Pipeline};
+use crate::plan::{Plan, Selection, Verdict};
+use crate::protocol::{ConnectionSpec, PROTOCOL, StageSpec, ValidateDoc, ValidateSpec};
+use crate::store::{SourceDigest, Store, derived};
+
+/// Goes into the key under which answers are kept.
+const FORMAT: &str = "ahead/1";
+
+/// A problem of a stage, as a worker told it.
+struct Found {
+    stage: usize,
+    field: String,
+    message: String,
+    help: Option<String>,
+}
+
+/// Whether some stage can be asked about.
+fn any(graph: &Graph) -> bool {
+    graph.stages.iter().any(|s| s.validates && s.program.is_none())
+}
+
+/// Problems with the params of all stages.
+#[must_use]
+pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path) -> Vec<Diagnostic> {
+    if !any(graph) {
+        return Vec::new();
+    }
+    let found = ask(graph, cwd, None, "", &|_| true, &|_| Vec::new());
+    found.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
+}
+
+/// Refuses what would run and cannot: stages whose params or inputs do not fit.
+///
+/// # Errors
+/// Names every problem that was found.
+pub fn refuse(
+    loaded: &Loaded,
+    plan: &Plan,
+    sources: &[Option<SourceDigest>],
+    global: &Global,
+) -> Result<(), Failure> {
+    let graph = &loaded.graph;
+    let runs = |stage: usize| !matches!(plan.verdicts[stage], None | Some(Verdict::Hit(_)));
+    if !any(graph) || !(0..graph.stages.len()).any(runs) {
+        return Ok(());
+    }
+    let paths = |producer: Producer| match producer {
+        Producer::Source(source) => {
+            let source = sources[source].as_ref().filter(|s| s.content.is_none());
+            source.map(|s| s.paths.clone()).unwrap_or_default()
+        }
+        Producer::Output { stage, port } => match &plan.verdicts[stage] {
+            Some(Verdict::Hit(entry)) => {
+                let output = entry.outputs.get(&graph.stages[stage].outputs[port].name);
+                output.map(|o| loaded.store.object_path(&o.digest)).into_iter().collect()
+            }
+            _ => Vec::new(),
+        },
+    };
+    let text = |producer| {
+        paths(producer).iter().map(|p| p.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let digests: Vec<_> = sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect();
+    let kept = Some((loaded.store.as_ref(), loaded.key.as_str()));
+    let found = ask(graph, &loaded.root, kept, &format!("{digests:?}"), &runs, &text);
+    if found.is_empty() {
+        return Ok(());
+    }
+    // Its places were not kept.
+    let profile = global.profile.as_deref();
+    let pipeline = pipeline::load(&graph.path, profile, &global.sets).ok();
+    let problem = |f: &Found| diagnostic(pipeline.as_ref(), &graph.stages[f.stage], f);
+    let mut problems: Vec<Diagnostic> = found.iter().map(problem).collect();
+    crate::diagnostic::sort(&mut problems);
+    problems.dedup();
+    Err(Failure::Diagnostics(problems))
+}
+
+/// The same before a run, whose plan nobody made yet.
+///
+/// # Errors
+/// As [`refuse`], and when the store cannot be read.
+pub fn look(
+    loaded: &Loaded,
+    selection: &Selection,
+    sources: &[Option<SourceDigest>],
+    global: &Global,
+) -> Result<(), Failure> {
+    if !any(&loaded.graph) {
+        return Ok(());
+    }
+    refuse(loaded, &loaded.judge(selection, sources)?, sources, global)
+}
+
+/// Asks each worker once about its stages. A worker that does not answer is told of; its stages
+/// will say themselves what is wrong.
+fn ask(
+    graph: &Graph,
+    cwd: &Path,
+    kept: Option<(&Store, &str)>,
+    sources: &str,
+    wanted: &dyn Fn(usize) -> bool,
+    paths: &dyn Fn(Producer) -> Vec<String>,
+) -> Vec<Found> {
+    let mut workers: BTreeMap<Option<&Vec<String>>, Vec<usize>> = BTreeMap::new();
+    for (i, stage) in graph.stages.iter().enumerate() {
+        if stage.validates && stage.program.is_none() && wanted(i) {
+            workers.entry(stage.worker.as_ref()).or_default().push(i);
+        }
+    }
+    let mut found = Vec::new();
+    for (worker, stages) in workers {
+        let spec = |(i, stage)| of_stage(graph, stage, stages.contains(&i), paths);
+        let stages = graph.stages.iter().enumerate().map(spec).collect();
+        let question = ValidateSpec { protocol: PROTOCOL, stages };
+        let question = serde_json::to_string(&question).expect("invariant: plain data");
+        let command = worker.cloned().unwrap_or_else(run::worker_command);
+        match answer(&command, &question, cwd, kept, sources) {
+            Ok(doc) => found.extend(doc.problems.into_iter().map(|p| Found {
+                stage: p.stage.min(graph.stages.len() - 1),
+                field: p.field,
+                message: p.message,
+                help: p.help,
+            })),
+            Err(e) => complain(&format!(
+                "warning: `{}` could not be asked what is wrong before anything runs: {e}\n",
+                command.join(" ")
+            )),
+        }
+    }
+    found
+}
+
+fn of_stage(
+    graph: &Graph,
+    stage: &GraphStage,
+    wanted: bool,
+    paths: &dyn Fn(Producer) -> Vec<String>,
+) -> StageSpec {
+    let connection = |producer: &Producer| ConnectionSpec {
+        name: graph.producer_name(*producer).to_owned(),
+        port_type: graph.producer_type(*producer).to_owned(),
+        stage: match producer {
+            Producer::Source(_) => None,
+            Producer::Output { stage, .. } => Some(*stage),
+        },
+        paths: paths(*producer),
+    };
+    let inputs = stage.inputs.iter();
+    StageSpec {
+        stage: stage.name.clone(),
+        kind: stage.kind.clone(),
+        version: stage.version,
+        params: stage.portable_params(),
+        inputs: inputs.map(|i| (i.port.clone(), i.from.iter().map(connection).collect())).collect(),
+        wanted,
+    }
+}
+
+/// The answer of a worker, from the store where it was asked the same about the same sources.
+fn answer(
+    command: &[String],
+    question: &str,
+    cwd: &Path,
+    kept: Option<(&Store, &str)>,
+    sources: &str,
+) -> std::io::Result<ValidateDoc> {
+    let program = command.first().and_then(|p| std::fs::metadata(p).ok());
+    let program = program.map(|m| (m.len(), m.modified().ok()));
+    let from = format!("{command:?} {program:?} {sources} {question}");
+    let key = kept.and_then(|_| derived::key(FORMAT, from.as_bytes()));
+    let name = kept
+        .map(|(_, pipeline)| derived::name("ahead", format!("{command:?} {pipeline}").as_bytes()));
+    let known = || kept?.0.derived(name.as_ref()?, key.as_ref()?);
+    if let Some(doc) = known().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(doc);
+    }
+    let text = validate(command, question, cwd)?;
+    let doc = serde_json::from_str(&text)
+        .map_err(|e| std::io::Error::other(format!("its answer is not readable: {e}")))?;
+    if let (Some((store, _)), Some(name), Some(key)) = (kept, &name, &key) {
+        store.keep_derived(name, key, text.as_bytes());
+    }
+    Ok(doc)
+}
+
+fn diagnostic(pipeline: Option<&Pipeline>, stage: &GraphStage, found: &Found) -> Diagnostic {
+    let place = pipeline.and_then(|p| place(p, stage, &found.field));
+    let span = place.unwrap_or_else(|| stage.span.clone());
+    let message = format!("stage `{}`: {}", stage.name, found.message);
+    let problem = Diagnostic::new(message, Some(span));
+    match &found.help {
+        Some(help) => problem.help(help.clone()),
+        None => problem,
+    }
+}
+
+/// Where the file says `train.lr` of a stage, or as much of it as it says.
+fn place(pipeline: &Pipeline, stage: &GraphStage, field: &str) -> Option<Span> {
+    let stage = pipeline.stages.iter().find(|s| s.name.name == stage.word)?;
+    let mut parts = field.split('.');
+    let first = parts.next()?;
+    let mut node = stage.fields.iter().find(|(key, _)| key.name == first).map(|(_, n)| n)?;
+    for part in parts {
+        match inner(node, part) {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    Some(node.span.clone())
+}
+
+fn inner<'a>(node: &'a Node, part: &str) -> Option<&'a Node> {
+    match &node.value {
+        NodeValue::Map(entries) => entries.iter().find(|(k, _)| k.name == part).map(|(_, n)| n),
+        NodeValue::List(items) => items.get(part.parse::<usize>().ok()?),
+        _ => None,
+    }
+}

@@ -1,0 +1,177 @@
+//! What a kind may know of a stage before it runs: params, what is connected, and the first rows
+//! of inputs that exist. Nothing is changed.
+//! Knows nothing of what any kind looks for.
+
+use std::path::Path;
+
+use anyhow::Result;
+use preflow::protocol::{ConnectionSpec, ProblemDoc, StageSpec, ValidateSpec};
+use serde_json::Value;
+
+use crate::advice::Advised;
+use crate::data::{Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head};
+
+/// One stage that is looked at, and what was found.
+pub struct Look<'a> {
+    spec: &'a ValidateSpec,
+    place: usize,
+    pub problems: Vec<ProblemDoc>,
+}
+
+/// Columns that rows of a type must have: one of these lists, whole.
+fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
+    match port_type {
+        "dataset/text" => &[&["text"]],
+        "dataset/prompt" => &[&["prompt"]],
+        "dataset/prompt_completion" => &[&["prompt", "completion"]],
+        "dataset/pairs" => &[&["prompt", "response_a", "response_b"]],
+        "dataset/labels" => &[&["prompt", "chosen", "rejected"]],
+        "dataset/messages" => &[&["messages"]],
+        _ => &[],
+    }
+}
+
+impl<'a> Look<'a> {
+    /// A look at stage `place` of `spec`.
+    pub fn new(spec: &'a ValidateSpec, place: usize) -> Self {
+        Self { spec, place, problems: Vec::new() }
+    }
+
+    fn stage(&self) -> &'a StageSpec {
+        &self.spec.stages[self.place]
+    }
+
+    /// Notes a problem with a param or an input, `train.lr`; empty: with the stage as a whole.
+    pub fn refuse(&mut self, field: &str, message: impl Into<String>, help: Option<String>) {
+        let (field, message) = (field.to_owned(), message.into());
+        self.problems.push(ProblemDoc { stage: self.place, field, message, help });
+    }
+
+    /// The value, or `None` after its error was noted.
+    pub fn tell<T>(&mut self, field: &str, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let help = error.downcast_ref::<Advised>().map(|a| a.help.clone());
+                self.refuse(field, format!("{error:#}"), help);
+                None
+            }
+        }
+    }
+
+    /// What is connected to a port.
+    pub fn inputs(&self, port: &str) -> &'a [ConnectionSpec] {
+        self.stage().inputs.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The first rows of what is connected to a port, where it exists and can be read.
+    pub fn head(&self, port: &str) -> Option<Table> {
+        let [input] = self.inputs(port) else { return None };
+        head_of(input).ok().flatten()
+    }
+
+    /// Looks at the first rows of every input that exists: are the columns of its type there, and
+    /// do they hold text?
+    pub fn at_inputs(&mut self) {
+        let stage = self.stage();
+        // It says itself which columns it reads.
+        if stage.kind == "prepare" {
+            return;
+        }
+        for (port, connected) in &stage.inputs {
+            for input in connected {
+                // What another stage made was looked at when it was made.
+                if input.stage.is_none() {
+                    self.at_rows(port, input);
+                }
+            }
+        }
+    }
+
+    fn at_rows(&mut self, port: &str, input: &ConnectionSpec) {
+        let forms = columns_of(&input.port_type);
+        if forms.is_empty() || input.paths.is_empty() {
+            return;
+        }
+        let name = &input.name;
+        let head = match head_of(input) {
+            Ok(head) => head,
+            Err(e) => return self.refuse(port, format!("source `{name}`: {e:#}"), None),
+        };
+        let Some(head) = head.filter(|h| !h.names().is_empty()) else { return };
+        let columns = forms[0];
+        for column in columns {
+            let wrong = match head.require(column) {
+                Err(e) => Some(e),
+                Ok(_) if *column == "messages" => None,
+                Ok(_) => head.texts(column).err(),
+            };
+            if let Some(error) = wrong {
+                let help = format!(
+                    "a stage of kind `prepare` maps columns: `columns: {{ {column}: … }}`; see \
+                     docs/your-data.md"
+                );
+                self.refuse(port, format!("source `{name}`: {error:#}"), Some(help));
+                return;
+            }
+        }
+    }
+
+    /// Number of rows of what is connected to a port, where it exists and says so.
+    pub fn rows(&self, port: &str) -> Option<u64> {
+        let [input] = self.inputs(port) else { return None };
+        let rows = |path: &String| parquet_rows(Path::new(path));
+        input.paths.iter().map(rows).sum::<Option<u64>>().filter(|_| !input.paths.is_empty())
+    }
+
+    /// Refuses answers so long that the model at `port` has no room for a prompt.
+    pub fn room_to_answer(&mut self, port: &str, max_tokens: u64) {
+        let Some(context) = self.context(port) else { return };
+        if max_tokens + LEAST_PROMPT as u64 > context {
+            let message = format!(
+                "max_tokens {max_tokens} leaves no room for a prompt in a context of {context} tokens"
+            );
+            let help = "give the model a longer context, or answer in fewer tokens";
+            self.refuse("max_tokens", message, Some(help.into()));
+        }
+    }
+
+    /// Refuses rules that cannot be used, or that name columns which the rows of `port` lack.
+    pub fn rules(&mut self, field: &str, rules: &[Rule], port: &str) {
+        let Some(mut book) = self.tell(field, RuleBook::new(rules)) else { return };
+        let Some(head) = self.head(port).filter(|head| head.rows() > 0) else { return };
+        let answer = Answer { text: "", finished: true };
+        self.tell(field, book.judge(answer, &head, 0));
+    }
+
+    /// A param of the stage that made what is connected to `port`, by its JSON pointer; stages that
+    /// go on from another model are followed to the one that has it.
+    pub fn of_origin(&self, port: &str, kind: &str, pointer: &str) -> Option<Value> {
+        let [input] = self.inputs(port) else { return None };
+        let mut at = input.stage?;
+        // An origin lies further up; a chain has no more steps than there are stages.
+        for _ in 0..=self.spec.stages.len() {
+            let stage = &self.spec.stages[at];
+            if stage.kind == kind {
+                return Value::Object(stage.params.clone()).pointer(pointer).cloned();
+            }
+            let from = ["model", "policy", "base", "pairs"];
+            let next = from.iter().find_map(|port| stage.inputs.get(*port)?.first());
+            at = next?.stage?;
+        }
+        None
+    }
+
+    /// Longest row of the model at `port`, tokens, as far as it is known.
+    pub fn context(&self, port: &str) -> Option<u64> {
+        self.of_origin(port, "pretrain", "/model/context")?.as_u64()
+    }
+}
+
+fn head_of(input: &ConnectionSpec) -> Result<Option<Table>> {
+    let plain = input.port_type == "dataset/text";
+    let columns = columns_of(&input.port_type).concat();
+    let wanted = Wanted { columns, plain, named: input.stage.is_none() };
+    let Some(first) = input.paths.first() else { return Ok(None) };
+    read_head(Path::new(first), &wanted).map(Some)
+}

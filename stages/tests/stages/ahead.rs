@@ -1,0 +1,227 @@
+//! What the worker says of stages before they run, and that it says nothing of sound ones.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use preflow::protocol::{
+    ConnectionSpec, PROTOCOL, ProblemDoc, StageSpec, ValidateDoc, ValidateSpec,
+};
+use preflow_stages::kinds::KINDS;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+/// A pipeline under question.
+struct Asked(Vec<StageSpec>);
+
+/// What an input is connected to.
+enum From<'a> {
+    Source(&'a str, Vec<String>),
+    Stage(&'a str),
+}
+
+impl Asked {
+    fn add(&mut self, name: &str, kind: &str, params: Value, inputs: Vec<(&str, From)>) {
+        let entry = KINDS.iter().find(|k| k.name == kind).expect("a kind");
+        let Value::Object(params) = params else { panic!("params are a map") };
+        let connection = |from: From| match from {
+            From::Source(port_type, paths) => ConnectionSpec {
+                name: "source".into(),
+                port_type: port_type.into(),
+                stage: None,
+                paths,
+            },
+            From::Stage(name) => ConnectionSpec {
+                name: name.into(),
+                port_type: "any".into(),
+                stage: self.0.iter().position(|s| s.stage == name),
+                paths: Vec::new(),
+            },
+        };
+        let mut connected = std::collections::BTreeMap::<String, Vec<ConnectionSpec>>::new();
+        for (port, from) in inputs {
+            connected.entry(port.into()).or_default().push(connection(from));
+        }
+        self.0.push(StageSpec {
+            stage: name.into(),
+            kind: kind.into(),
+            version: entry.version,
+            params: complete(params, &entry.describe().params),
+            inputs: connected,
+            wanted: true,
+        });
+    }
+
+    /// Asks the real worker about the last stage; `field: message` a line.
+    fn problems(&mut self) -> String {
+        let last = self.0.len() - 1;
+        for (i, stage) in self.0.iter_mut().enumerate() {
+            stage.wanted = i == last;
+        }
+        let question = ValidateSpec { protocol: PROTOCOL, stages: self.0.clone() };
+        let mut child = Command::new(WORKER)
+            .arg("validate")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the worker starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&serde_json::to_vec(&question).expect("JSON")).expect("written");
+        drop(stdin);
+        let out = child.wait_with_output().expect("ended");
+        let doc: ValidateDoc = serde_json::from_slice(&out.stdout).expect("an answer");
+        assert!(doc.problems.iter().all(|p| p.stage == last));
+        let line = |p: &ProblemDoc| format!("{}: {}\n", p.field, p.message);
+        self.0.pop();
+        doc.problems.iter().map(line).collect()
+    }
+
+    fn of(&mut self, kind: &str, params: Value, inputs: Vec<(&str, From)>) -> String {
+        self.add("stage", kind, params, inputs);
+        self.problems()
+    }
+}
+
+fn base() -> Asked {
+    let mut asked = Asked(Vec::new());
+    let shape = json!({"layers": 1, "hidden": 16, "heads": 2, "context": 32});
+    asked.add("base", "pretrain", json!({"model": shape}), vec![]);
+    asked.add("sft", "sft", json!({}), vec![("model", From::Stage("base"))]);
+    asked
+}
+
+#[test]
+fn relations_between_params_are_known_before_anything_runs() {
+    let mut asked = base();
+    let policy = || vec![("policy", From::Stage("sft"))];
+    let rules = |pattern: &str| json!([{"name": "r", "score": 1.0, "match": pattern}]);
+    let model = |heads: u32| json!({"model": {"hidden": 64, "heads": heads}});
+    for (kind, params, inputs, says) in [
+        (
+            "pretrain",
+            model(5),
+            vec![],
+            "model: model.hidden 64 must be an even multiple of heads 5",
+        ),
+        ("pretrain", model(4), vec![], ""),
+        ("tokenizer", json!({"vocab_size": 100}), vec![], "vocab_size: a vocabulary of 100 is too"),
+        (
+            "sample_pairs",
+            json!({"max_tokens": 29}),
+            policy(),
+            "max_tokens: max_tokens 29 leaves no",
+        ),
+        ("sample_pairs", json!({"max_tokens": 28}), policy(), ""),
+        (
+            "grpo",
+            json!({"batch": 32, "group": 5, "rewards": {"rules": rules("a")}}),
+            policy(),
+            "group: batch 32 must be a multiple of group 5",
+        ),
+        ("grpo", json!({"batch": 32, "group": 4, "rewards": {"rules": rules("a")}}), policy(), ""),
+        (
+            "rloo",
+            json!({"rewards": {"rules": rules("^[A-Z")}}),
+            policy(),
+            "rewards.rules: rule `r`: bad match",
+        ),
+        ("ppo", json!({}), policy(), "rewards: nothing says what a response is worth"),
+        (
+            "evaluate",
+            json!({"rules": rules("a"), "baseline": "stf"}),
+            vec![("policies", From::Stage("sft"))],
+            "baseline `stf` is not one of the policies sft",
+        ),
+        (
+            "evaluate",
+            json!({"rules": rules("a"), "baseline": "sft"}),
+            vec![("policies", From::Stage("sft"))],
+            "",
+        ),
+        ("prepare", json!({"as": "text", "unit": "pages"}), vec![], "unit: `pages` is not one of"),
+        ("reinforce", json!({}), policy(), "verdicts: there is nothing to learn from"),
+        (
+            "collect_labels",
+            json!({"labeler": {"simulated": {"rules": []}}}),
+            vec![],
+            "without rules finds every pair a tie",
+        ),
+    ] {
+        let found = asked.of(kind, params.clone(), inputs);
+        let as_expected = if says.is_empty() { found.is_empty() } else { found.contains(says) };
+        assert!(as_expected, "{kind} {params}: {found}");
+    }
+}
+
+#[test]
+fn votes_that_can_never_come_are_not_waited_for() {
+    let mut asked = base();
+    asked.add("pairs", "sample_pairs", json!({"pairs": 30}), vec![("policy", From::Stage("sft"))]);
+    let people = |votes: u64, overlap: Value| json!({"labeler": {"people": {"votes": "votes", "overlap": overlap, "question": "?", "aggregate": "majority", "reuse": "sampled", "order": "random"}}, "ready_when": {"votes": votes}});
+    let half = json!({"fraction": 0.5, "annotators": 3});
+    for (params, says) in [
+        (
+            people(31, json!({})),
+            "ready_when.votes: `ready_when` asks for 31 votes, but the pairs can give 30",
+        ),
+        (people(30, json!({})), ""),
+        // Fifteen pairs are seen three times.
+        (people(61, half.clone()), "can give 60 at most"),
+        (people(60, half), ""),
+    ] {
+        let found =
+            asked.of("collect_labels", params.clone(), vec![("pairs", From::Stage("pairs"))]);
+        let as_expected = if says.is_empty() { found.is_empty() } else { found.contains(says) };
+        assert!(as_expected, "{params}: {found}");
+    }
+}
+
+#[test]
+fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
+    let shop = Workshop::new();
+    let file =
+        |name: &str, text: &str| vec![shop.write(name, text).to_str().expect("UTF-8").to_owned()];
+    let mut asked = base();
+    let demos = |paths: Vec<String>| {
+        vec![
+            ("model", From::Stage("base")),
+            ("demos", From::Source("dataset/prompt_completion", paths)),
+        ]
+    };
+    let wrong = file("a.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n");
+    let found = asked.of("sft", json!({}), demos(wrong.clone()));
+    let says =
+        "demos: source `source`: no column `prompt`; the columns are `instruction`, `output`";
+    assert!(found.contains(says), "{found}");
+    let nested = file("b.jsonl", "{\"prompt\": \"a\", \"completion\": [\"b\"]}\n");
+    let found = asked.of("sft", json!({}), demos(nested));
+    assert!(found.contains("column `completion` holds a list"), "{found}");
+    let sound = file("c.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
+    assert_eq!(asked.of("sft", json!({}), demos(sound)), "");
+    // Far down in a large file nobody looks.
+    let rows = "{\"prompt\": \"a\", \"completion\": \"b\"}\n".repeat(150);
+    let late = file("d.jsonl", &format!("{rows}[]\n"));
+    assert_eq!(asked.of("sft", json!({}), demos(late)), "");
+    let data = |paths: Vec<String>| vec![("data", From::Source("file", paths))];
+    let mapped = json!({"as": "prompt", "columns": {"prompt": "question"}});
+    let found = asked.of("prepare", mapped, data(wrong.clone()));
+    assert!(found.starts_with("columns: source `source`: no column `question`"), "{found}");
+    let mapped = json!({"as": "prompt", "columns": {"prompt": "instruction"}});
+    assert_eq!(asked.of("prepare", mapped, data(wrong)), "");
+    // Rules name columns of the prompts.
+    let prompts = file("p.jsonl", "{\"prompt\": \"a\", \"colour\": \"red\"}\n");
+    let rules = |pattern: &str| json!({"rules": [{"name": "r", "score": 1.0, "match": pattern}]});
+    let inputs = |prompts: &Vec<String>| {
+        vec![
+            ("policies", From::Stage("sft")),
+            ("prompts", From::Source("dataset/prompt", prompts.clone())),
+        ]
+    };
+    assert_eq!(asked.of("evaluate", rules("{colour}"), inputs(&prompts)), "");
+    let found = asked.of("evaluate", rules("{color}"), inputs(&prompts));
+    assert!(found.contains("rules: rule `r`: the prompts have no column `color`"), "{found}");
+    let pointer = file("e.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    let text = vec![("text", From::Source("dataset/text", pointer))];
+    let found = asked.of("tokenizer", json!({}), text);
+    assert!(found.contains("is a pointer of Git LFS"), "{found}");
+}
