@@ -13,6 +13,8 @@ use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -32,6 +34,20 @@ pub enum ReadError {
     Batch { path: PathBuf, source: arrow_schema::ArrowError },
     #[error("{path} is damaged: its Parquet reader gave up")]
     Damaged { path: PathBuf },
+    #[error("{path} is compressed by {codec}, which this build cannot read")]
+    Codec { path: PathBuf, codec: String },
+}
+
+impl ReadError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "see the error above",
+            Self::Codec { .. } => "write it again, compressed by zstd, snappy or gzip",
+            _ => "is it whole? download or write it again",
+        }
+    }
 }
 
 /// This thread is inside the Parquet reader, whose panics are errors of the file: a panic hook
@@ -58,13 +74,25 @@ pub fn each_batch(path: &Path, most: usize, mut f: impl FnMut(&Columns)) -> Resu
     let open = |source| ReadError::Open { path: path.to_owned(), source };
     let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(open)?;
-    let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.with_limit(most).build();
+    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let builder = builder.map_err(broken)?;
+    if let Some(codec) = foreign_codec(builder.metadata()) {
+        return Err(ReadError::Codec { path: path.to_owned(), codec });
+    }
+    let build = || builder.with_limit(most).build();
     let mut reader = guarded(path, build)?.map_err(broken)?;
     while let Some(batch) = guarded(path, || reader.next())? {
         let batch = batch.map_err(|source| ReadError::Batch { path: path.to_owned(), source })?;
         f(&Columns { batch });
     }
     Ok(())
+}
+
+/// How a column is compressed that this build cannot read.
+fn foreign_codec(metadata: &ParquetMetaData) -> Option<String> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let foreign = |codec: &Compression| matches!(codec, Compression::LZO);
+    columns.map(ColumnChunkMetaData::compression).find(foreign).map(|codec| codec.to_string())
 }
 
 /// The first place where two files differ, in their own order of rows.
@@ -292,5 +320,62 @@ impl Columns {
             texts.map(|t| t.map(ToOwned::to_owned).collect()).unwrap_or_default()
         };
         (0..list.len()).map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::basic::{GzipLevel, ZstdLevel};
+    use parquet::file::metadata::FileMetaData;
+    use parquet::file::properties::WriterProperties;
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    #[test]
+    fn every_codec_is_read() {
+        let texts: Vec<String> = (0..500).map(|i| format!("row {i}, row {i}")).collect();
+        let column = Arc::new(arrow_array::StringArray::from(texts.clone())) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("text", column)]).expect("a batch");
+        for codec in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::ZSTD(ZstdLevel::default()),
+            Compression::BROTLI(Default::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("temp");
+            let settings = WriterProperties::builder().set_compression(codec).build();
+            let mut writer = parquet::arrow::ArrowWriter::try_new(
+                file.reopen().expect("open"),
+                batch.schema(),
+                Some(settings),
+            )
+            .expect("a writer");
+            writer.write(&batch).expect("written");
+            writer.close().expect("written");
+            let mut found = Vec::new();
+            each_batch(file.path(), usize::MAX, |c| found.extend(c.texts("text"))).expect("read");
+            assert_eq!(found, texts, "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_codec_that_is_not_read_is_named() {
+        let message = "message m { REQUIRED BYTE_ARRAY text (UTF8); }";
+        let schema = Arc::new(parse_message_type(message).expect("a schema"));
+        let schema = Arc::new(SchemaDescriptor::new(schema));
+        let column = ColumnChunkMetaData::builder(schema.column(0));
+        let column = column.set_compression(Compression::LZO).build().expect("a column");
+        let group = RowGroupMetaData::builder(Arc::clone(&schema)).add_column_metadata(column);
+        let group = group.build().expect("a row group");
+        let file = FileMetaData::new(1, 0, None, None, schema, None);
+        let found = foreign_codec(&ParquetMetaData::new(file, vec![group]));
+        assert_eq!(found.as_deref(), Some("LZO"));
     }
 }

@@ -106,7 +106,7 @@ impl ExchangeError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Open { .. } | Self::Write { .. } => "see the error above",
-            Self::Parquet(_) => "is it whole? download or write it again",
+            Self::Parquet(error) => error.help(),
             Self::Unreadable { .. } => {
                 "JSON, JSON lines, CSV and Parquet are read; CSV by its ending"
             }
