@@ -210,6 +210,16 @@ fn guarded<T>(path: &Path, f: impl FnOnce() -> T) -> Result<T, ReadError> {
     result.map_err(|_| ReadError::Damaged { path: path.to_owned() })
 }
 
+/// Rows as JSON objects, and columns that are not among their values, with the reason.
+pub type Objects = (Vec<Map<String, Value>>, Vec<(String, String)>);
+
+fn as_objects(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError> {
+    let mut writer = arrow_json::ArrayWriter::new(Vec::new());
+    writer.write(batch)?;
+    writer.finish()?;
+    serde_json::from_slice(&writer.into_inner()).map_err(|e| ArrowError::JsonError(e.to_string()))
+}
+
 /// One batch of rows.
 #[derive(Debug)]
 pub struct Columns {
@@ -217,6 +227,12 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Of rows at hand.
+    #[must_use]
+    pub fn of(batch: RecordBatch) -> Self {
+        Self { batch }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -260,21 +276,35 @@ impl Columns {
         self.batch.schema().fields().iter().map(|f| f.name().clone()).collect()
     }
 
-    /// The rows as JSON objects, lists and structs included; a missing value is not there.
+    /// The rows as JSON objects, lists and structs included; a missing value is not there. Columns
+    /// of types that JSON cannot hold are left out and named, each with the reason.
     ///
     /// # Errors
-    /// A column is of a type that JSON cannot hold.
-    pub fn objects(&self) -> Result<Vec<Map<String, Value>>, ArrowError> {
-        let mut writer = arrow_json::ArrayWriter::new(Vec::new());
-        if self.rows() > 0 {
-            writer.write(&self.batch)?;
+    /// The batch is broken.
+    pub fn objects(&self) -> Result<Objects, ArrowError> {
+        if self.rows() == 0 {
+            return Ok(Objects::default());
         }
-        writer.finish()?;
-        let bytes = writer.into_inner();
-        if bytes.is_empty() {
-            return Ok(Vec::new());
+        if let Ok(objects) = as_objects(&self.batch) {
+            return Ok((objects, Vec::new()));
         }
-        serde_json::from_slice(&bytes).map_err(|e| ArrowError::JsonError(e.to_string()))
+        let (mut kept, mut unread) = (Vec::new(), Vec::new());
+        for i in 0..self.batch.num_columns() {
+            match self.batch.project(&[i]).and_then(|column| as_objects(&column)) {
+                Ok(_) => kept.push(i),
+                Err(e) => unread.push((self.batch.schema().field(i).name().clone(), e.to_string())),
+            }
+        }
+        Ok((as_objects(&self.batch.project(&kept)?)?, unread))
+    }
+
+    /// The type of a column that holds something else than text; `None` where there is none.
+    #[must_use]
+    pub fn other_than_text(&self, name: &str) -> Option<String> {
+        let of = self.batch.column_by_name(name)?.data_type();
+        let is_text = |of: &DataType| of.is_string() || *of == DataType::Null;
+        let value = if let DataType::Dictionary(_, value) = of { value } else { of };
+        (!is_text(value)).then(|| of.to_string())
     }
 
     /// The texts of a column; empty where there is none.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::desk::Desk;
+use super::exchange::plain;
 use super::figures::{count, figures, people};
 use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
@@ -136,7 +137,7 @@ fn settle_one(dispute: &Dispute) -> Markup {
     };
     html! {
         article.dispute data-pair=(dispute.pair) data-left=(if left == Side::A { "a" } else { "b" }) {
-            div.said.prompt-text dir="auto" { (visible(&prompt)) }
+            div.said.prompt-text dir="auto" { (visible(&plain(&prompt))) }
             div.two { (answer("1", &one, left)) (answer("2", &other, left.other())) }
             @if !neither.is_empty() { p.dim { "Neither: " (neither.join(", ")) } }
             div.picks role="group" aria-label="Settle this pair" {

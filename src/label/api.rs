@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::DeskError;
+use super::exchange::plain;
 use super::guard::Refused;
 use super::question::Submission;
 use super::routes::{App, Call, Failed, Reply};
@@ -143,10 +144,10 @@ pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
 pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
     let texts = app.desk.texts(&call.params["pair"])?;
     let text = match call.params["part"].as_str() {
-        "prompt" => &texts.prompt,
-        "a" => &texts.a,
-        "b" => &texts.b,
+        "prompt" => plain(&texts.prompt),
+        "a" => texts.a.as_str().into(),
+        "b" => texts.b.as_str().into(),
         _ => return Err(DeskError::UnknownPair.into()),
     };
-    Ok(Reply::json(&json!({ "text": Shown::of(text, usize::MAX) })))
+    Ok(Reply::json(&json!({ "text": Shown::of(&text, usize::MAX) })))
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::assignment::Assignment;
 use super::books::Books;
 use super::error::DeskError;
+use super::exchange::plain;
 use super::leases::{Lease, LeaseFile};
 use super::quality::{QualityReport, quality};
 use super::question::{Item, Past, Progress, Submission};
@@ -159,7 +160,7 @@ impl Desk {
         };
         let (mut one, mut other) = (Shown::of(one, LONGEST), Shown::of(other, LONGEST));
         mark_changes(&mut one, &mut other);
-        let prompt = Shown::of(&text.prompt, LONGEST);
+        let prompt = Shown::of(&plain(&text.prompt), LONGEST);
         Ok(Item { pair: pair.to_owned(), repeat, left, prompt, one, other })
     }
 

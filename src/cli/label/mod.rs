@@ -82,7 +82,7 @@ pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
             "`{ADJUDICATOR}` is whoever settles disputes, on the admin page"
         ))
         .help("choose another name")),
-        Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
+        Some(name) if votes::is_annotator(&votes::composed(name)) => Ok(votes::composed(name)),
         Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
             .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
     }
