@@ -11,6 +11,7 @@ use serde_json::json;
 use super::desk::Desk;
 use super::exchange::plain;
 use super::figures::{count, figures, people};
+use super::outlook::Outlook;
 use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
@@ -39,6 +40,9 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
     let report = app.desk.quality(call.now)?;
     let progress = app.desk.progress(ADJUDICATOR, call.now)?;
     let of = app.desk.assignment();
+    let alpha = report.overall.alpha_ordinal.map(|e| e.value);
+    let agreed = of.ready.alpha <= -1.0 || alpha.is_some_and(|a| a >= of.ready.alpha);
+    let outlook = Outlook { disagree: !agreed, ..app.desk.outlook(call.now)? };
     let people = people(&report).len();
     let body = html! {
         body.admin data-pairs=(app.desk.digest()) {
@@ -52,6 +56,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 }
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
                     aria-label="Votes so far" {}
+                @if let Some(why) = outlook.why() { p.stands { "It stands still: " (why) "." } }
                 p { a href="/admin" { "Look again" } }
             }
             main {
@@ -160,6 +165,7 @@ fn visible(text: &str) -> Markup {
             span.sign { (&shown.text[mark]) }
         }
         (&shown.text[at..])
+        @if shown.text.is_empty() { span.nothing { "(nothing: the text is empty)" } }
         @if shown.cut { " […]" }
     }
 }

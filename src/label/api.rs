@@ -74,7 +74,13 @@ fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, DeskError> {
     let items: Result<Vec<_>, _> =
         new.map(|(pair, repeat)| app.desk.item(call.name(), pair, *repeat)).collect();
     let progress = app.desk.progress(call.name(), call.now)?;
-    Ok(json!({ "order": order, "items": items?, "progress": progress }))
+    let mut hand = json!({ "order": order, "items": items?, "progress": progress });
+    if order.is_empty() {
+        // Looks at every pair, so only where somebody would ask why.
+        hand["why"] = json!(app.desk.outlook(call.now)?.why());
+        hand["skipped"] = json!(app.desk.skipped(call.name(), call.now)?);
+    }
+    Ok(hand)
 }
 
 /// `POST /api/next`
@@ -87,6 +93,20 @@ pub fn next(app: &App, call: &Call) -> Result<Reply, Failed> {
     if asked.pairs != app.desk.digest() {
         return Err(DeskError::OtherPairs.into());
     }
+    Ok(Reply::json(&hand(app, call, &asked.knows)?))
+}
+
+/// `POST /api/again`: what was skipped is asked once more.
+///
+/// # Errors
+/// See [`DeskError`].
+pub fn again(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let asked: Next = call.read()?;
+    asked.knows.check(call)?;
+    if asked.pairs != app.desk.digest() {
+        return Err(DeskError::OtherPairs.into());
+    }
+    app.desk.ask_again(call.name(), call.now)?;
     Ok(Reply::json(&hand(app, call, &asked.knows)?))
 }
 
