@@ -78,7 +78,8 @@ impl Outlook {
             true => last.to_owned(),
             false => format!("{} or {last}", remedies.join(", ")),
         };
-        Some(format!("at most {} of {goal}: {}; {remedies}", self.most(), causes.join(", ")))
+        let (most, causes) = (self.most(), causes.join(", "));
+        Some(format!("at most {most} of the {goal} votes can come: {causes}; {remedies}"))
     }
 }
 
@@ -101,21 +102,22 @@ mod tests {
     fn what_holds_it_up_is_named_with_what_helps() {
         assert_eq!(
             why(37, 40, 0, 4, 4),
-            "at most 37 of 40: 4 pairs were skipped; ask for skipped pairs again, add an annotator \
+            "at most 37 of the 40 votes can come: 4 pairs were skipped; ask for skipped pairs again, add an annotator \
              or lower `votes`"
         );
         assert_eq!(
             why(30, 40, 0, 0, 12),
-            "at most 30 of 40: 12 votes need another annotator; add an annotator or lower `votes`"
+            "at most 30 of the 40 votes can come: 12 votes need another annotator; add an annotator or lower `votes`"
         );
         assert_eq!(
             why(30, 400, 0, 0, 0),
-            "at most 30 of 400: all pairs together take 30; sample more pairs, raise `overlap` or \
+            "at most 30 of the 400 votes can come: all pairs together take 30; sample more pairs, raise `overlap` or \
              lower `votes`"
         );
         // What no people could mend is told at once, the rest only when nothing is left to do.
         assert!(
-            why(3, 400, 27, 27, 27).starts_with("at most 30 of 400: all pairs together take 30")
+            why(3, 400, 27, 27, 27)
+                .starts_with("at most 30 of the 400 votes can come: all pairs together take 30")
         );
         assert_eq!(why(3, 40, 1, 5, 60), "");
         assert_eq!(why(40, 40, 0, 4, 4), "");

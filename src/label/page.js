@@ -167,7 +167,7 @@ document.addEventListener('DOMContentLoaded', () => {
         ? ['One moment', '']
         : ['Thank you', [
           enough ? 'There are enough votes.' : 'Nothing is left for you now.',
-          why ? `Of the votes there can be ${why}.` : '',
+          why ? `${why[0].toUpperCase()}${why.slice(1).replaceAll('`', '')}.` : '',
           !enough && !why ? 'Should others leave something over, it appears here.' : '',
         ].filter(Boolean).join(' ')];
     const again = reached && progress !== null && skipped > 0;

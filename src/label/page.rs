@@ -113,7 +113,7 @@ pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
                         div.said id="prompt" dir="auto" {}
                     }
                     button.more id="more" type="button" hidden aria-keyshortcuts="p" {
-                        "More of the prompt" kbd aria-hidden="true" { "p" }
+                        "More" span.unseen { " of the prompt" } kbd aria-hidden="true" { "p" }
                     }
                 }
                 (answer("1", "one"))

@@ -327,7 +327,7 @@ fn skips_are_taken_back_once_and_their_pairs_asked_again() {
     }
     assert_eq!(desk.next("ann", 1, now(1)).expect("asked"), []);
     let why = desk.outlook(now(1)).expect("known").why().expect("it stands still");
-    assert!(why.starts_with("at most 1 of 3: 2 pairs were skipped"), "{why}");
+    assert!(why.starts_with("at most 1 of the 3 votes can come: 2 pairs were skipped"), "{why}");
     assert_eq!(desk.ask_again("ann", now(2)).expect("taken back"), 2);
     assert_eq!(desk.ask_again("ann", now(2)).expect("nothing is left"), 0);
     assert_eq!(lines(dir.path()), 5);

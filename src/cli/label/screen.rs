@@ -139,11 +139,7 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
     let Some(item) = view.item else {
         let mut lines = vec![String::new(), "Nothing is left for you.".to_owned(), String::new()];
         if let Some(why) = view.why {
-            lines.extend(
-                wrap(&format!("Of the votes there can be {why}."), width)
-                    .into_iter()
-                    .map(Into::into),
-            );
+            lines.extend(wrap(&format!("Why: {why}."), width).into_iter().map(Into::into));
             lines.push(String::new());
         }
         lines.push(match view.skipped {
