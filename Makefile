@@ -1,4 +1,4 @@
-.PHONY: demo test bench check catalog interop libtorch browser moto remote-check
+.PHONY: demo test capabilities bench check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo: libtorch
@@ -7,6 +7,9 @@ demo: libtorch
 
 test: libtorch browser moto
 	cargo test --workspace --locked --quiet
+
+capabilities: libtorch
+	./scripts/capabilities.sh
 
 bench: libtorch
 	cargo build --release --locked

@@ -47,6 +47,9 @@ pub struct InputSpec {
     pub port_type: String,
     /// Files or directories to read. More than one only for a source with a glob.
     pub paths: Vec<String>,
+    /// A source: people named its files. What stages make has names of preflow's own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub source: bool,
 }
 
 /// How a stage is run. Never part of the identity: the keys under `run:` in a pipeline file.

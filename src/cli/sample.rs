@@ -224,7 +224,12 @@ fn task(
     let (input, output) = (dir.join("rows.jsonl"), dir.join("out.parquet"));
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
     let spec = |name: &str, port_type: &str, path: &Path| {
-        vec![InputSpec { name: name.into(), port_type: port_type.into(), paths: vec![text(path)] }]
+        vec![InputSpec {
+            name: name.into(),
+            port_type: port_type.into(),
+            paths: vec![text(path)],
+            source: false,
+        }]
     };
     let inputs = kind.inputs.iter().map(|i| {
         let connected = match i.name.as_str() {

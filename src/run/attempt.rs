@@ -122,6 +122,7 @@ pub(super) fn input_specs(
                 name: graph.producer_name(producer).to_owned(),
                 port_type: graph.producer_type(producer).to_owned(),
                 paths: paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
+                source: matches!(producer, Producer::Source(_)),
             });
         }
         all.insert(input.port.clone(), specs);

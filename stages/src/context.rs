@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
-use crate::data::{Column, Table, Vocabulary, read_tables, read_texts, write_parquet};
+pub use crate::advice::{Advised, advise};
+use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
 use crate::resume::{Checkpoints, Metrics, Named};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
@@ -23,28 +24,21 @@ pub const TIME: &str = "time/";
 /// Exit code of a worker that was asked to end and has left a checkpoint.
 const EXIT_TERMINATED: i32 = 143;
 
+/// Columns by which a table as text is known when a kind reads rows.
+const COLUMNS: [&str; 9] = [
+    "prompt",
+    "completion",
+    "messages",
+    "chosen",
+    "rejected",
+    "response_a",
+    "response_b",
+    "pair",
+    "text",
+];
+
 /// Least time between two progress lines, seconds.
 const PROGRESS_EVERY: f64 = 0.1;
-
-/// A failure that comes with advice.
-#[derive(Debug)]
-pub struct Advised {
-    pub message: String,
-    pub help: String,
-}
-
-impl std::fmt::Display for Advised {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Advised {}
-
-/// An error with advice on what to do about it.
-pub fn advise(message: impl Into<String>, help: impl Into<String>) -> anyhow::Error {
-    anyhow::Error::new(Advised { message: message.into(), help: help.into() })
-}
 
 /// Not a failure: people must act first.
 #[derive(Debug)]
@@ -156,7 +150,16 @@ impl Context {
     /// When a file cannot be read or there is no row; the message names the port.
     pub fn table(&self, port: &str) -> Result<Table> {
         let input = self.input(port)?;
-        read_tables(&input.paths).with_context(|| format!("input `{port}` ({})", input.name))
+        self.table_of(input).with_context(|| format!("input `{port}` ({})", input.name))
+    }
+
+    /// The rows of one artifact of a port that takes several.
+    ///
+    /// # Errors
+    /// When a file cannot be read or there is no row.
+    pub fn table_of(&self, input: &InputSpec) -> Result<Table> {
+        let wanted = Wanted { columns: COLUMNS.to_vec(), plain: false, named: input.source };
+        read_tables(&input.paths, &wanted)
     }
 
     /// The column `text` of a port, one after the other, without holding them all.
@@ -167,7 +170,7 @@ impl Context {
     pub fn texts(&self, port: &str) -> Result<impl Iterator<Item = Result<String>> + use<>> {
         let input = self.input(port)?;
         let (mut any, name) = (false, format!("input `{port}` ({})", input.name));
-        let mut texts = read_texts(&input.paths).fuse();
+        let mut texts = read_texts(&input.paths, input.source).fuse();
         Ok(std::iter::from_fn(move || match texts.next() {
             None if any => None,
             None => {

@@ -6,6 +6,7 @@
 //! checkpoints inside a stage; [`rng`] the random streams; [`stats`] the intervals; [`data`] the tables, tokens and rules. Nothing here knows of
 //! caching, pipelines or the clock of a run.
 
+pub mod advice;
 pub mod context;
 pub mod data;
 pub mod kind;

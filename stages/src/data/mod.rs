@@ -2,8 +2,11 @@
 //! Knows nothing of models, stages or events.
 
 mod chat;
+mod column;
 mod examples;
-mod nested;
+mod form;
+mod json;
+mod parquet_file;
 mod read;
 mod rows;
 mod rules;
@@ -14,12 +17,15 @@ mod tokens;
 mod write;
 
 pub use chat::{ChatTemplate, Message, Rendered};
+pub use column::Column;
 pub use examples::{Example, Examples, Row, fit_prompt, part_of_prompt};
+pub use form::{Wanted, files_of, refuse_others};
+pub use parquet_file::{Batches, read_parquet};
 pub use read::{BadRow, BadRows, TextUnit, read_table, read_tables, split_text};
 pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};
-pub use stream::{Batches, read_texts};
-pub use table::{Column, Table};
+pub use stream::read_texts;
+pub use table::Table;
 pub use token_file::{TokenRows, TokenWriter};
 pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
 pub use write::write_parquet;

@@ -1,19 +1,15 @@
-//! Reads JSONL, CSV, Parquet and plain text into tables, and names the rows it cannot read.
+//! Reads files of every form into tables, and names the rows it cannot read.
 //! Knows nothing of what the columns mean.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use arrow_array::Array;
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use arrow_cast::cast;
-use arrow_schema::DataType;
-use serde_json::{Map, Value};
 
-use super::{Batches, Column, Table};
+use super::form::{Form, MARK, Wanted, files_of};
+use super::json::{Fail, read_lines, read_list};
+use super::parquet_file::read_parquet;
+use super::{Column, Table};
 
 /// What to do with a row that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +21,7 @@ pub enum BadRows {
 /// A row that was left out. `row` counts from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BadRow {
+    pub file: String,
     pub row: usize,
     pub reason: String,
 }
@@ -60,63 +57,53 @@ impl FromStr for TextUnit {
     }
 }
 
-/// Reads one file of a stage's input; a bad row is an error.
+/// Reads the files of a stage's input, folders of parts included; a bad row is an error.
 ///
 /// # Errors
 /// When a file cannot be read, a row is broken, or there is no row at all.
-pub fn read_tables(paths: &[String]) -> Result<Table> {
-    let mut bad = Vec::new();
-    let mut all: Option<Table> = None;
-    for path in paths {
-        let table = read_table(Path::new(path), TextUnit::Lines, BadRows::Fail, &mut bad)?;
-        all = Some(match all {
-            None => table,
-            Some(before) => before.stack(&table)?,
-        });
+pub fn read_tables(paths: &[String], wanted: &Wanted) -> Result<Table> {
+    let mut all = Table::default();
+    for path in files_of(paths)? {
+        let table = read_table(&path, wanted, TextUnit::Lines, BadRows::Fail, &mut Vec::new())?;
+        all = all.stack(table)?;
     }
-    let table = all.ok_or_else(|| anyhow!("no file is connected"))?;
-    if table.rows() == 0 {
+    if all.rows() == 0 {
         bail!("the dataset is empty: {}", paths.join(", "));
     }
-    Ok(table)
+    Ok(all)
 }
 
-/// Reads one file. Parquet is known by its first bytes, the rest by the file ending; without one,
-/// what begins with `{` is JSON lines.
+/// Reads one file, whose form is found from its content.
 ///
 /// # Errors
 /// When the file cannot be read, or a row is broken and `bad_rows` is [`BadRows::Fail`].
 pub fn read_table(
     path: &Path,
+    wanted: &Wanted,
     unit: TextUnit,
     bad_rows: BadRows,
     bad: &mut Vec<BadRow>,
 ) -> Result<Table> {
-    let mut magic = [0; 4];
-    let read = fs_err::File::open(path)?.read(&mut magic)?;
-    let is_parquet = read == 4 && &magic == b"PAR1";
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let mut fail = |row: usize, reason: String| {
         if bad_rows == BadRows::Fail {
             bail!("row {row} of {}: {reason}", path.display());
         }
-        bad.push(BadRow { row, reason });
+        bad.push(BadRow { file: path.display().to_string(), row, reason });
         Ok(())
     };
-    if is_parquet {
-        return read_parquet(path).with_context(|| format!("cannot read {}", path.display()));
-    }
-    // What another stage made has no ending.
-    let is_json = magic.trim_ascii_start().starts_with(b"{");
-    match ending {
-        "" if is_json => read_jsonl(path, &mut fail),
-        "jsonl" | "ndjson" | "json" => read_jsonl(path, &mut fail),
-        "csv" => read_csv(path, &mut fail),
-        "parquet" => bail!("{} is not a Parquet file: it does not start with PAR1", path.display()),
-        _ => {
-            let text = String::from_utf8(fs_err::read(path)?)
+    match Form::of(path, wanted)? {
+        Form::Parquet => {
+            read_parquet(path).with_context(|| format!("cannot read {}", path.display()))
+        }
+        Form::JsonLines => read_lines(path, &mut fail),
+        Form::JsonList => read_list(path, &mut fail),
+        Form::Delimited(delimiter) => read_delimited(path, delimiter, &mut fail),
+        Form::Text => {
+            let bytes = fs_err::read(path)?;
+            let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+            let text = std::str::from_utf8(bytes)
                 .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-            Table::new(vec![("text", Column::text(split_text(&text, unit)))])
+            Table::new(vec![("text", Column::text(split_text(text, unit)))])
         }
     }
 }
@@ -147,59 +134,18 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
     rows.into_iter().filter(|r| !r.trim().is_empty()).collect()
 }
 
-type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
-
-fn read_jsonl(path: &Path, fail: Fail) -> Result<Table> {
+fn read_delimited(path: &Path, delimiter: u8, fail: Fail) -> Result<Table> {
     let bytes = fs_err::read(path)?;
-    let mut rows: Vec<Map<String, Value>> = Vec::new();
-    for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        match serde_json::from_slice::<Value>(line) {
-            Ok(Value::Object(row)) => rows.push(row),
-            Ok(_) => fail(i + 1, "not a JSON object".into())?,
-            Err(e) => fail(i + 1, format!("not JSON: {e}"))?,
-        }
-    }
-    let mut names: Vec<String> = Vec::new();
-    for name in rows.iter().flat_map(Map::keys) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    let column = |name: String| {
-        let values: Vec<Option<&Value>> =
-            rows.iter().map(|r| r.get(&name).filter(|v| !v.is_null())).collect();
-        let column = json_column(&values);
-        (name, column)
-    };
-    Table::new(names.into_iter().map(column).collect())
-}
-
-/// The narrowest column type that holds all values; mixed and nested values become text.
-fn json_column(values: &[Option<&Value>]) -> Column {
-    let all = |test: fn(&Value) -> bool| values.iter().flatten().all(|v| test(v));
-    if all(Value::is_boolean) && values.iter().any(Option::is_some) {
-        Column::Bool(values.iter().map(|v| v.and_then(Value::as_bool)).collect())
-    } else if all(Value::is_i64) && values.iter().any(Option::is_some) {
-        Column::Int(values.iter().map(|v| v.and_then(Value::as_i64)).collect())
-    } else if all(Value::is_number) && values.iter().any(Option::is_some) {
-        Column::Float(values.iter().map(|v| v.and_then(Value::as_f64)).collect())
-    } else {
-        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-        Column::Text(values.iter().map(|v| v.map(text)).collect())
-    }
-}
-
-fn read_csv(path: &Path, fail: Fail) -> Result<Table> {
-    let bytes = fs_err::read(path)?;
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
-    let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
+    let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
+    let at = || format!("the first row of {}", path.display());
+    let names: Vec<String> = reader.headers().with_context(at)?.iter().map(str::to_owned).collect();
     let mut columns: Vec<Vec<Option<String>>> = vec![Vec::new(); names.len()];
+    let mut numbers = Vec::new();
     for (i, record) in reader.records().enumerate() {
         match record {
             Ok(record) => {
+                numbers.push(i + 1);
                 for (column, value) in columns.iter_mut().zip(record.iter()) {
                     column.push(Some(value.to_owned()));
                 }
@@ -207,50 +153,6 @@ fn read_csv(path: &Path, fail: Fail) -> Result<Table> {
             Err(e) => fail(i + 1, e.to_string())?,
         }
     }
-    Table::new(names.into_iter().zip(columns.into_iter().map(Column::Text)).collect())
-}
-
-fn read_parquet(path: &Path) -> Result<Table> {
-    let batches = Batches::open(path, &[])?;
-    let schema = batches.schema.clone();
-    let mut columns: Vec<Column> =
-        schema.fields().iter().map(|f| empty_column(f.data_type())).collect();
-    for batch in batches {
-        let batch = batch?;
-        for ((column, array), field) in columns.iter_mut().zip(batch.columns()).zip(schema.fields())
-        {
-            append(column, array).with_context(|| format!("column `{}`", field.name()))?;
-        }
-    }
-    let names = schema.fields().iter().map(|f| f.name().clone());
-    Table::new(names.zip(columns).collect())
-}
-
-fn empty_column(kind: &DataType) -> Column {
-    match kind {
-        k if k.is_integer() => Column::Int(Vec::new()),
-        k if k.is_floating() => Column::Float(Vec::new()),
-        DataType::Boolean => Column::Bool(Vec::new()),
-        _ => Column::Text(Vec::new()),
-    }
-}
-
-fn append(column: &mut Column, array: &dyn Array) -> Result<()> {
-    match column {
-        Column::Text(out) if array.data_type().is_nested() => super::nested::append(out, array)?,
-        Column::Text(out) => {
-            let array = cast(array, &DataType::Utf8)?;
-            out.extend(array.as_string::<i32>().iter().map(|v| v.map(str::to_owned)));
-        }
-        Column::Float(out) => {
-            let array = cast(array, &DataType::Float64)?;
-            out.extend(array.as_primitive::<Float64Type>().iter());
-        }
-        Column::Int(out) => {
-            let array = cast(array, &DataType::Int64)?;
-            out.extend(array.as_primitive::<Int64Type>().iter());
-        }
-        Column::Bool(out) => out.extend(array.as_boolean().iter()),
-    }
-    Ok(())
+    let table = Table::new(names.into_iter().zip(columns.into_iter().map(Column::Text)).collect());
+    Ok(table.with_context(at)?.from_file(&path.display().to_string(), numbers))
 }

@@ -1,9 +1,11 @@
 //! The rows of a dataset that a model learns to continue: prompts with completions, or whole
 //! conversations. Knows nothing of losses.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use serde_json::Value;
 
-use super::{Examples, Message, Row, Table, Vocabulary};
+use super::{Column, Examples, Message, Row, Table, Vocabulary};
+use crate::advice::advise;
 
 /// Token rows that fit a context.
 #[derive(Debug, Default)]
@@ -16,16 +18,17 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads column `messages`, a JSON list of `{"role", "content"}` a row, or else the columns
-    /// `prompt` and `completion`.
+    /// Reads column `messages`, a list of `{"role", "content"}` a row, or else the columns `prompt`
+    /// and `completion`.
     ///
     /// # Errors
-    /// When neither is there, a conversation cannot be read (names the row, counted from 1), or no
-    /// row is left.
+    /// When neither is there, a cell is not understood (names file, row and column), or no row is
+    /// left.
     pub fn read(vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Self> {
-        if table.column("messages").is_some() {
-            return Self::conversations(vocabulary, context, &table.texts("messages")?);
+        if let Some(column) = table.column("messages") {
+            return Self::conversations(vocabulary, context, table, column);
         }
+        refuse_verdicts(table)?;
         let prompts = table.texts("prompt")?;
         let completions = table.texts("completion")?;
         let rows = prompts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
@@ -37,14 +40,17 @@ impl Rows {
         })
     }
 
-    fn conversations(vocabulary: &Vocabulary, context: usize, texts: &[&str]) -> Result<Self> {
+    fn conversations(
+        vocabulary: &Vocabulary,
+        context: usize,
+        table: &Table,
+        column: &Column,
+    ) -> Result<Self> {
         let (mut out, mut skipped) = (Self::default(), 0);
-        for (i, text) in texts.iter().enumerate() {
-            let at = || format!("row {}: column `messages`", i + 1);
-            let messages: Vec<Message> = serde_json::from_str(text)
-                .context("no JSON list of {\"role\", \"content\"}")
-                .with_context(at)?;
-            let row = vocabulary.conversation(&messages).with_context(at)?;
+        for i in 0..table.rows() {
+            let wrong = |what: String| table.bad_cell(i, "messages", &what);
+            let messages = conversation(column, i).map_err(wrong)?;
+            let row = vocabulary.conversation(&messages).map_err(|e| wrong(format!(": {e:#}")))?;
             if row.tokens.len() > context || row.learned() == 0 {
                 skipped += 1;
                 continue;
@@ -61,4 +67,75 @@ impl Rows {
         });
         Ok(out)
     }
+}
+
+/// Keys of a turn that templates and trainers give a meaning which is not understood here.
+const MEANINGFUL: [&str; 7] = [
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "weight",
+];
+
+/// The turns of one cell.
+///
+/// # Errors
+/// What is wrong with it.
+fn conversation(column: &Column, row: usize) -> Result<Vec<Message>, String> {
+    // A column of text is what older versions wrote.
+    let text = match column {
+        Column::Text(v) | Column::Json(v) => v[row].as_deref(),
+        _ => return Err(format!("holds {}, no list of {{role, content}}", column.describe(row))),
+    };
+    let Some(text) = text else { return Err("is missing".into()) };
+    let Ok(Value::Array(turns)) = serde_json::from_str(text) else {
+        return Err(format!("holds {}, no list of {{role, content}}", column.describe(row)));
+    };
+    let turn = |(i, turn): (usize, &Value)| {
+        message(turn).map_err(|reason| format!("is not understood: turn {}: {reason}", i + 1))
+    };
+    turns.iter().enumerate().map(turn).collect()
+}
+
+fn message(turn: &Value) -> Result<Message, String> {
+    let Value::Object(fields) = turn else { return Err("it is no {role, content}".into()) };
+    let idle = |v: &Value| {
+        v.is_null() || v.as_array().is_some_and(Vec::is_empty) || v.as_str() == Some("")
+    };
+    if let Some(key) = MEANINGFUL.iter().find(|k| fields.get(**k).is_some_and(|v| !idle(v))) {
+        return Err(format!("`{key}` is not supported"));
+    }
+    let Some(role) = fields.get("role").and_then(Value::as_str) else {
+        return Err("it has no `role`".into());
+    };
+    match fields.get("content") {
+        Some(Value::String(content)) => Ok(Message::new(role, content)),
+        Some(Value::Null) => Err("its `content` is null".into()),
+        Some(Value::Array(_)) => {
+            Err("its `content` is a list of parts, only text is supported".into())
+        }
+        Some(_) => Err("its `content` is no text".into()),
+        None => Err("it has no `content`".into()),
+    }
+}
+
+/// Column `label` of unpaired preferences says which completions are good; learning them all would
+/// teach the bad ones.
+fn refuse_verdicts(table: &Table) -> Result<()> {
+    let Some(column @ (Column::Bool(_) | Column::Json(_))) = table.column("label") else {
+        return Ok(());
+    };
+    let bad = (0..table.rows()).find(|row| column.bool_at(*row) == Ok(Some(false)));
+    let Some(row) = bad else { return Ok(()) };
+    Err(advise(
+        format!(
+            "{}: column `label` is false: bad answers would be learned like good ones",
+            table.place(row)
+        ),
+        "keep the good rows only, or give them to `reinforce` as column `verdict`; if `label` \
+         means something else, rename it: `prepare` with `columns: { note: label }`",
+    ))
 }

@@ -1,82 +1,37 @@
-//! A table in memory: named columns of one type each.
-//! Knows nothing of files.
+//! A table in memory: named columns of equal length, and where its rows come from.
+//! Knows nothing of how files are read.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow, bail};
 
-/// The values of one column; `None` is a missing value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Column {
-    Text(Vec<Option<String>>),
-    Float(Vec<Option<f64>>),
-    Int(Vec<Option<i64>>),
-    Bool(Vec<Option<bool>>),
-}
+use super::Column;
 
-impl Column {
-    /// A column of text without gaps.
-    pub fn text(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::Text(values.into_iter().map(|v| Some(v.into())).collect())
-    }
-
-    /// A column of numbers; one that is not finite becomes a gap.
-    pub fn floats(values: impl IntoIterator<Item = f64>) -> Self {
-        Self::Float(values.into_iter().map(|v| v.is_finite().then_some(v)).collect())
-    }
-
-    /// A column of whole numbers without gaps.
-    pub fn ints(values: impl IntoIterator<Item = i64>) -> Self {
-        Self::Int(values.into_iter().map(Some).collect())
-    }
-
-    /// A column of truth values without gaps.
-    pub fn bools(values: impl IntoIterator<Item = bool>) -> Self {
-        Self::Bool(values.into_iter().map(Some).collect())
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Text(v) => v.len(),
-            Self::Float(v) => v.len(),
-            Self::Int(v) => v.len(),
-            Self::Bool(v) => v.len(),
-        }
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows at `indices`, in that order.
-    #[must_use]
-    pub fn take(&self, indices: &[usize]) -> Self {
-        fn pick<T: Clone>(values: &[Option<T>], indices: &[usize]) -> Vec<Option<T>> {
-            indices.iter().map(|i| values[*i].clone()).collect()
-        }
-        match self {
-            Self::Text(v) => Self::Text(pick(v, indices)),
-            Self::Float(v) => Self::Float(pick(v, indices)),
-            Self::Int(v) => Self::Int(pick(v, indices)),
-            Self::Bool(v) => Self::Bool(pick(v, indices)),
-        }
-    }
-
-    /// One value as text; `None` when it is missing.
-    pub fn display(&self, row: usize) -> Option<String> {
-        match self {
-            Self::Text(v) => v[row].clone(),
-            Self::Float(v) => v[row].map(|x| x.to_string()),
-            Self::Int(v) => v[row].map(|x| x.to_string()),
-            Self::Bool(v) => v[row].map(|x| x.to_string()),
-        }
-    }
-}
+/// Where forms of data that people bring are described.
+const GUIDE: &str = "see docs/your-data.md";
 
 /// Named columns of equal length, in order.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     columns: Vec<(String, Column)>,
+    /// Columns of the files that could not be read, and why.
+    unreadable: BTreeMap<String, String>,
+    origin: Origin,
+}
+
+/// The files that the rows of a table were read from.
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    files: Vec<String>,
+    /// Index of the file, and row in it counted from 1; empty when the rows come from no file.
+    rows: Vec<(u32, u32)>,
+}
+
+/// Two tables are equal when their columns are, wherever they come from.
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.columns == other.columns
+    }
 }
 
 impl Table {
@@ -94,6 +49,24 @@ impl Table {
             table.set(&name, column)?;
         }
         Ok(table)
+    }
+
+    /// Says that the rows come from a file; `rows` are their numbers in it, counted from 1.
+    #[must_use]
+    pub fn from_file(mut self, file: &str, rows: impl IntoIterator<Item = usize>) -> Self {
+        let rows = rows.into_iter().map(|row| (0, u32::try_from(row).unwrap_or(u32::MAX)));
+        self.origin = Origin { files: vec![file.to_owned()], rows: rows.collect() };
+        self
+    }
+
+    /// Says that the file has a column whose values cannot be read.
+    pub fn note_unreadable(&mut self, name: &str, reason: String) {
+        self.unreadable.insert(name.to_owned(), reason);
+    }
+
+    /// Columns of the files that could not be read, and why.
+    pub fn unreadable(&self) -> &BTreeMap<String, String> {
+        &self.unreadable
     }
 
     /// Number of rows.
@@ -116,6 +89,25 @@ impl Table {
         self.columns.iter().find(|(n, _)| n == name).map(|(_, c)| c)
     }
 
+    /// The column of that name, to be changed.
+    pub fn column_mut(&mut self, name: &str) -> Option<&mut Column> {
+        self.columns.iter_mut().find(|(n, _)| n == name).map(|(_, c)| c)
+    }
+
+    /// The column of that name.
+    ///
+    /// # Errors
+    /// When it is not there: names those that are, or says why it could not be read.
+    pub fn require(&self, name: &str) -> Result<&Column> {
+        if let Some(column) = self.column(name) {
+            return Ok(column);
+        }
+        match self.unreadable.get(name) {
+            Some(reason) => bail!("column `{name}` cannot be read: {reason}"),
+            None => bail!("no column `{name}`; the columns are {}", self.have()),
+        }
+    }
+
     /// Adds a column at the end, or replaces the one of that name.
     ///
     /// # Errors
@@ -131,7 +123,7 @@ impl Table {
         Ok(())
     }
 
-    /// Renames a column.
+    /// Renames a column; one that has the new name already is replaced.
     ///
     /// # Errors
     /// When there is none of that name; the message names those there are.
@@ -139,10 +131,10 @@ impl Table {
         if from == to {
             return Ok(());
         }
-        self.columns.retain(|(n, _)| n != to || n == from);
-        let have = self.have();
+        self.require(from)?;
+        self.columns.retain(|(n, _)| n != to);
         let place = self.columns.iter_mut().find(|(n, _)| n == from);
-        place.ok_or_else(|| anyhow!("no column `{from}`; the columns are {have}"))?.0 = to.into();
+        place.expect("invariant: it was there").0 = to.into();
         Ok(())
     }
 
@@ -150,74 +142,192 @@ impl Table {
     #[must_use]
     pub fn take(&self, indices: &[usize]) -> Self {
         let take = |(n, c): &(String, Column)| (n.clone(), c.take(indices));
-        Self { columns: self.columns.iter().map(take).collect() }
+        let rows = match self.origin.rows.as_slice() {
+            [] => Vec::new(),
+            rows => indices.iter().map(|i| rows[*i]).collect(),
+        };
+        Self {
+            columns: self.columns.iter().map(take).collect(),
+            unreadable: self.unreadable.clone(),
+            origin: Origin { files: self.origin.files.clone(), rows },
+        }
+    }
+
+    /// Where a row stands, for messages: "row 3 of rows.jsonl".
+    pub fn place(&self, row: usize) -> String {
+        match self.origin.rows.get(row) {
+            Some((file, number)) => {
+                format!("row {number} of {}", self.origin.files[*file as usize])
+            }
+            None => format!("row {}", row + 1),
+        }
+    }
+
+    /// The number of a row in its file, counted from 1.
+    pub fn row_number(&self, row: usize) -> usize {
+        self.origin.rows.get(row).map_or(row + 1, |(_, number)| *number as usize)
+    }
+
+    /// An error about one cell, by file, row and column.
+    pub fn bad_cell(&self, row: usize, name: &str, what: &str) -> anyhow::Error {
+        anyhow!("{}: column `{name}` {what}", self.place(row))
     }
 
     /// The texts of a column.
     ///
     /// # Errors
-    /// When the column is not there (names those that are), not text, or has a gap (names the
-    /// row, counted from 1).
+    /// When the column is not there (names those that are), or a cell is missing or holds something
+    /// else: names file, row, column and form.
     pub fn texts(&self, name: &str) -> Result<Vec<&str>> {
-        let Some(column) = self.column(name) else {
-            bail!("no column `{name}`; the columns are {}", self.have());
-        };
+        let column = self.require(name)?;
         let Column::Text(values) = column else {
-            bail!("column `{name}` holds no text");
+            let text = |row| self.cell_text(column, name, row);
+            let first = (0..column.len()).map(text).find_map(Result::err);
+            return Err(first.unwrap_or_else(|| anyhow!("column `{name}` holds no text")));
         };
-        let text = |(i, v): (usize, &'_ Option<String>)| match v {
-            Some(_) => Ok(()),
-            None => Err(anyhow!("row {}: `{name}` is missing", i + 1)),
-        };
-        values.iter().enumerate().try_for_each(text)?;
+        if let Some(row) = values.iter().position(Option::is_none) {
+            return Err(self.bad_cell(row, name, "is missing"));
+        }
         Ok(values.iter().map(|v| v.as_deref().unwrap_or_default()).collect())
     }
 
-    /// The truth values of a column; a gap counts as `absent`, a missing column as all gaps.
-    pub fn bools(&self, name: &str, absent: bool) -> Vec<bool> {
-        match self.column(name) {
-            Some(Column::Bool(v)) => v.iter().map(|x| x.unwrap_or(absent)).collect(),
-            _ => vec![absent; self.rows()],
+    fn cell_text(&self, column: &Column, name: &str, row: usize) -> Result<()> {
+        match column.text_at(row) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.bad_cell(row, name, "is missing")),
+            Err(found) => {
+                Err(self.bad_cell(row, name, &format!("holds {found}, not text: {GUIDE}")))
+            }
         }
+    }
+
+    /// The truth values of a column; a gap counts as `absent`, a missing column as all gaps.
+    ///
+    /// # Errors
+    /// When a cell is neither true nor false: names file, row, column and form.
+    pub fn bools(&self, name: &str, absent: bool) -> Result<Vec<bool>> {
+        let Some(column) = self.optional(name)? else { return Ok(vec![absent; self.rows()]) };
+        let value = |row| match column.bool_at(row) {
+            Ok(value) => Ok(value.unwrap_or(absent)),
+            Err(found) => {
+                let what = format!("holds {found}, neither true nor false (nor 1 and 0)");
+                Err(self.bad_cell(row, name, &what))
+            }
+        };
+        (0..self.rows()).map(value).collect()
     }
 
     /// The numbers of a column; a gap counts as `absent`, a missing column as all gaps.
-    pub fn floats(&self, name: &str, absent: f64) -> Vec<f64> {
-        match self.column(name) {
-            Some(Column::Float(v)) => v.iter().map(|x| x.unwrap_or(absent)).collect(),
-            Some(Column::Int(v)) => v.iter().map(|x| x.map_or(absent, |i| i as f64)).collect(),
-            _ => vec![absent; self.rows()],
+    ///
+    /// # Errors
+    /// When a cell is no number: names file, row, column and form.
+    pub fn floats(&self, name: &str, absent: f64) -> Result<Vec<f64>> {
+        let Some(column) = self.optional(name)? else { return Ok(vec![absent; self.rows()]) };
+        let value = |row| match column.float_at(row) {
+            Ok(value) => Ok(value.unwrap_or(absent)),
+            Err(found) => Err(self.bad_cell(row, name, &format!("holds {found}, not a number"))),
+        };
+        (0..self.rows()).map(value).collect()
+    }
+
+    /// A column that may be left out, but not be there and unreadable.
+    fn optional(&self, name: &str) -> Result<Option<&Column>> {
+        match self.unreadable.contains_key(name) {
+            true => self.require(name).map(Some),
+            false => Ok(self.column(name)),
         }
     }
 
-    /// The rows of `below` under these; a column that only one of the two has is left out, one of
-    /// two types becomes text.
+    /// The rows of `below` under these. A column that only one of the two has is missing in the
+    /// rows of the other; one of two types becomes one that holds both.
     ///
     /// # Errors
     /// Never, as the columns of a table are of one length.
-    pub fn stack(&self, below: &Self) -> Result<Self> {
-        let mut columns = Vec::new();
-        for (name, left) in &self.columns {
-            let column = match (left, below.column(name)) {
-                (_, None) => continue,
-                (Column::Text(x), Some(Column::Text(y))) => Column::Text([&x[..], y].concat()),
-                (Column::Float(x), Some(Column::Float(y))) => Column::Float([&x[..], y].concat()),
-                (Column::Int(x), Some(Column::Int(y))) => Column::Int([&x[..], y].concat()),
-                (Column::Bool(x), Some(Column::Bool(y))) => Column::Bool([&x[..], y].concat()),
-                (x, Some(y)) => {
-                    let text = |c: &Column| (0..c.len()).map(|i| c.display(i)).collect::<Vec<_>>();
-                    Column::Text([text(x), text(y)].concat())
-                }
-            };
-            columns.push((name.clone(), column));
+    pub fn stack(self, below: Self) -> Result<Self> {
+        if self.columns.is_empty() || below.columns.is_empty() {
+            let mut kept = if self.columns.is_empty() { below } else { self.clone() };
+            kept.unreadable.extend(self.unreadable);
+            return Ok(kept);
         }
-        Self::new(columns)
+        let (above_rows, below_rows) = (self.rows(), below.rows());
+        let mut rest: Vec<(String, Column)> = below.columns;
+        let mut columns = Vec::new();
+        for (name, mut column) in self.columns {
+            match rest.iter().position(|(n, _)| *n == name) {
+                Some(place) => column = column.stack(rest.remove(place).1),
+                None => column.extend_gaps(below_rows),
+            }
+            columns.push((name, column));
+        }
+        for (name, column) in rest {
+            let mut gaps = column.take(&[]);
+            gaps.extend_gaps(above_rows);
+            columns.push((name, gaps.stack(column)));
+        }
+        let mut table = Self::new(columns)?;
+        table.unreadable = self.unreadable;
+        table.unreadable.extend(below.unreadable);
+        table.origin = self.origin.stack(below.origin);
+        Ok(table)
     }
 
-    fn have(&self) -> String {
+    /// Names of the columns, for messages.
+    pub fn have(&self) -> String {
         if self.columns.is_empty() {
             return "none".into();
         }
         self.names().iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Origin {
+    fn stack(mut self, below: Self) -> Self {
+        if self.rows.is_empty() || below.rows.is_empty() {
+            return Self::default();
+        }
+        let shift = self.files.len() as u32;
+        self.files.extend(below.files);
+        self.rows.extend(below.rows.into_iter().map(|(file, row)| (file + shift, row)));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacked_tables_keep_all_columns_and_know_their_rows() {
+        let table = |file: &str, columns: Vec<(&str, Column)>| {
+            let rows = columns[0].1.len();
+            Table::new(columns).expect("a table").from_file(file, 1..=rows)
+        };
+        let a =
+            table("a", vec![("p", Column::text(["x", "y"])), ("tie", Column::bools([true; 2]))]);
+        let b = table("b", vec![("p", Column::text(["z"])), ("n", Column::ints([1]))]);
+        let both = a.stack(b).expect("stacked");
+        assert_eq!(both.names(), ["p", "tie", "n"]);
+        assert_eq!(both.bools("tie", false).expect("truth"), [true, true, false]);
+        assert_eq!(both.column("n"), Some(&Column::Int(vec![None, None, Some(1)])));
+        assert_eq!(both.take(&[2, 0]).place(0), "row 1 of b");
+        assert_eq!(both.place(1), "row 2 of a");
+    }
+
+    #[test]
+    fn a_cell_of_another_type_is_named() {
+        let mut table =
+            Table::new(vec![("p", Column::Json(vec![Some("\"a\"".into()), Some("[]".into())]))])
+                .expect("a table")
+                .from_file("rows.jsonl", [1, 3]);
+        let error = format!("{:#}", table.texts("p").expect_err("refused"));
+        assert_eq!(
+            error,
+            "row 3 of rows.jsonl: column `p` holds a list (`[]`), not text: see docs/your-data.md"
+        );
+        table.set("tie", Column::text(["true", "half"])).expect("set");
+        let error = format!("{:#}", table.bools("tie", false).expect_err("refused"));
+        assert!(error.starts_with("row 3 of rows.jsonl: column `tie` holds the text (`half`)"));
+        table.note_unreadable("x", "of a type nobody knows".into());
+        assert!(table.floats("x", 1.0).is_err() && table.floats("y", 1.0).is_ok());
     }
 }

@@ -1,17 +1,21 @@
 //! Parquet files whose bytes depend on the rows alone.
 //! Knows nothing of what the columns mean.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 
+use super::parquet_file::{EXTENSION, JSON};
 use super::{Column, Table};
 
 /// Rows in a row group.
@@ -47,17 +51,24 @@ pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
 
 fn field(name: &str, column: &Column) -> Field {
     let kind = match column {
-        Column::Text(_) => DataType::Utf8,
+        Column::Text(_) | Column::Json(_) => DataType::Utf8,
+        Column::Bytes(_) => DataType::Binary,
         Column::Float(_) => DataType::Float64,
         Column::Int(_) => DataType::Int64,
         Column::Bool(_) => DataType::Boolean,
     };
-    Field::new(name, kind, true)
+    let field = Field::new(name, kind, true);
+    match column {
+        // Read again, it is told from text.
+        Column::Json(_) => field.with_metadata(HashMap::from([(EXTENSION.into(), JSON.into())])),
+        _ => field,
+    }
 }
 
 fn array(column: &Column, rows: Range<usize>) -> ArrayRef {
     match column {
-        Column::Text(v) => Arc::new(StringArray::from_iter(&v[rows])),
+        Column::Text(v) | Column::Json(v) => Arc::new(StringArray::from_iter(&v[rows])),
+        Column::Bytes(v) => Arc::new(BinaryArray::from_iter(&v[rows])),
         Column::Float(v) => Arc::new(Float64Array::from(v[rows].to_vec())),
         Column::Int(v) => Arc::new(Int64Array::from(v[rows].to_vec())),
         Column::Bool(v) => Arc::new(BooleanArray::from(v[rows].to_vec())),

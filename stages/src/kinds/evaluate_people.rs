@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::evaluate_measures::Figure;
+use super::preferences::{Chosen, choices};
 use crate::context::{Context, advise};
-use crate::data::{Column, Table, read_tables};
+use crate::data::Table;
 use crate::stats::{Estimate, wilson};
 
 /// `win_rate_people` of each policy that `people` names, in `bucket`: the share of labels in which
@@ -35,7 +36,7 @@ pub fn people_figures(
             return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
         };
         let context = || format!("input `labels` ({labels})");
-        let table = read_tables(&input.paths).with_context(context)?;
+        let table = cx.table_of(input).with_context(context)?;
         let estimate = first_wins(&table).with_context(context)?;
         let (policy, bucket) = (policy.clone(), bucket.to_owned());
         figures.push(Figure { policy, bucket, name: "win_rate_people".into(), estimate });
@@ -45,26 +46,20 @@ pub fn people_figures(
 
 /// Share of labels that chose the first answer.
 fn first_wins(labels: &Table) -> Result<Estimate> {
-    let Some(Column::Text(choices)) = labels.column("choice") else {
-        bail!("the labels have no column `choice`");
+    labels.require("choice")?;
+    let choices = choices(labels)?;
+    let points = |chosen: &Chosen| match chosen {
+        Chosen::First => 1.0,
+        Chosen::Second => 0.0,
+        Chosen::Neither => 0.5,
     };
-    let ties = labels.bools("tie", false);
-    let mut wins = 0.0;
-    for (row, (choice, tie)) in choices.iter().zip(ties).enumerate() {
-        wins += match choice.as_deref() {
-            _ if tie => 0.5,
-            Some("a") => 1.0,
-            Some("b") => 0.0,
-            Some("tie") => 0.5,
-            other => bail!("row {}: choice is {other:?}, neither a, b nor tie", row + 1),
-        };
-    }
-    Ok(wilson(wins, choices.len() as u64))
+    Ok(wilson(choices.iter().map(points).sum(), choices.len() as u64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Column;
 
     #[test]
     fn ties_count_half_and_an_odd_choice_is_named() {

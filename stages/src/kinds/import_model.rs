@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::context::{Context, advise};
-use crate::data::{Special, Vocabulary, token_ids};
+use crate::data::{Special, Vocabulary, refuse_others, token_ids};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
 use crate::model::{ModelConfig, Policy, Trunk, read_folder};
@@ -49,6 +49,7 @@ impl Stage for ImportModel {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("source")?.to_owned();
+        refuse_pointers(&folder)?;
         check_tokenizer(&folder)?;
         let mut config = self.shape(&folder)?;
         let vocabulary = self.special_tokens(cx, &folder, &mut config)?;
@@ -172,6 +173,18 @@ fn filling(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
     let unused =
         || (vocabulary.size() as i64..config.vocab).find(|id| vocabulary.token(*id).is_none());
     meant.or_else(unused).or_else(|| (0..config.vocab).find(free)).unwrap_or(0)
+}
+
+/// Refuses files that stand for others: what a clone without Git LFS leaves.
+fn refuse_pointers(folder: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if path.is_file() && ["json", "safetensors", "jinja"].contains(&ending) {
+            refuse_others(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses tokenizers in formats that are not read.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, advise};
-use crate::data::{BadRow, BadRows, Column, Table, part_of_prompt, read_table};
+use crate::data::{BadRow, BadRows, Column, Table, Wanted, files_of, part_of_prompt, read_table};
 use crate::kind::{Stage, Summary, input, output};
 
 /// Rows named one by one before the rest is only counted.
@@ -102,8 +102,8 @@ fn lines() -> String {
 
 impl Stage for Prepare {
     const NAME: &'static str = "prepare";
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "turn JSONL, CSV, Parquet or text into a canonical dataset";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "turn JSON, CSV, TSV, Parquet or text into a canonical dataset";
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {
@@ -115,19 +115,24 @@ impl Stage for Prepare {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        let paths = cx.input("data")?.paths.clone();
+        let input = cx.input("data")?.clone();
+        let files = files_of(&input.paths)?;
         let mut bad = Vec::new();
-        let mut kept = Vec::new();
-        for path in &paths {
-            kept.push(self.read(Path::new(path), &mut bad)?);
+        let mut table = Table::default();
+        let mut read = 0;
+        for path in &files {
+            let kept = self.read(path, input.source, &mut bad)?;
+            read += kept.rows();
+            table = table.stack(kept)?;
         }
-        let read: usize = kept.iter().map(Table::rows).sum::<usize>() + bad.len();
+        read += bad.len();
         if read == 0 {
             let help = "check the path, and that the file is not empty";
-            return Err(advise(format!("the source is empty: {}", paths.join(", ")), help));
+            return Err(advise(format!("the source is empty: {}", input.paths.join(", ")), help));
         }
-        cx.warn_if(name_bad_rows(&bad))?;
-        let table = self.choose(&join(kept, self.target)?)?;
+        cx.warn_if(name_bad_rows(&bad, files.len() > 1))?;
+        cx.warn_if(name_unreadable(&table))?;
+        let table = self.choose(&table)?;
         if table.rows() == 0 {
             bail!("no row is left of {read}: see `split`, `dedupe` and `on_bad_row`");
         }
@@ -143,40 +148,62 @@ impl Stage for Prepare {
 
 impl Prepare {
     /// One file with its columns renamed; rows without text in a canonical column are bad.
-    fn read(&self, path: &Path, bad: &mut Vec<BadRow>) -> Result<Table> {
+    fn read(&self, path: &Path, named: bool, bad: &mut Vec<BadRow>) -> Result<Table> {
         let policy = match self.on_bad_row {
             OnBadRow::Fail => BadRows::Fail,
             OnBadRow::Skip => BadRows::Skip,
         };
-        let mut table = read_table(path, self.unit.parse()?, policy, bad)?;
+        let wanted = self.wanted(named);
+        let mut table = read_table(path, &wanted, self.unit.parse()?, policy, bad)?;
         if table.rows() == 0 {
-            return Ok(table);
+            return Ok(Table::default());
         }
         for (to, from) in &self.columns {
             table.rename(from, to).with_context(|| path.display().to_string())?;
         }
         let mut good = vec![true; table.rows()];
         for name in self.target.columns() {
-            let Some(column) = table.column(name) else {
-                let message = table.texts(name).err().map_or(String::new(), |e| e.to_string());
+            let column = table.require(name).map_err(|e| {
                 let help = format!("name it under `columns: {{ {name}: … }}`");
-                return Err(advise(format!("{}: {message}", path.display()), help));
-            };
-            let text: Vec<Option<String>> = (0..column.len()).map(|i| column.display(i)).collect();
-            for (i, value) in text.iter().enumerate() {
-                if value.as_deref().is_none_or(str::is_empty) {
-                    good[i] = false;
-                    let reason = format!("`{name}` is empty");
-                    if policy == BadRows::Fail {
-                        bail!("row {} of {}: {reason}", i + 1, path.display());
+                advise(format!("{}: {e}", path.display()), help)
+            })?;
+            let mut texts = Vec::with_capacity(column.len());
+            for (i, good) in good.iter_mut().enumerate() {
+                let (text, reason) = match column.text_at(i) {
+                    Ok(text) if text.as_deref().is_none_or(str::is_empty) => {
+                        (None, format!("column `{name}` is empty"))
                     }
-                    bad.push(BadRow { row: i + 1, reason });
+                    Ok(text) => (text, String::new()),
+                    Err(found) => {
+                        let guide = "see docs/your-data.md";
+                        (None, format!("column `{name}` holds {found}, not text: {guide}"))
+                    }
+                };
+                texts.push(text.map(std::borrow::Cow::into_owned));
+                if texts[i].is_some() {
+                    continue;
+                }
+                if policy == BadRows::Fail {
+                    bail!("{}: {reason}", table.place(i));
+                }
+                if std::mem::replace(good, false) {
+                    let file = path.display().to_string();
+                    bad.push(BadRow { file, row: table.row_number(i), reason });
                 }
             }
-            table.set(name, Column::Text(text))?;
+            table.set(name, Column::Text(texts))?;
         }
         let rows: Vec<usize> = (0..table.rows()).filter(|i| good[*i]).collect();
         Ok(table.take(&rows))
+    }
+
+    /// The columns to look for, by their names in the source.
+    fn wanted(&self, named: bool) -> Wanted<'_> {
+        let source = |name: &&'static str| self.columns.get(*name).map_or(*name, String::as_str);
+        let mut columns: Vec<&str> = self.target.columns().iter().map(source).collect();
+        columns.extend(self.columns.values().map(String::as_str));
+        let plain = columns.contains(&"text");
+        Wanted { columns, plain, named }
     }
 
     /// The rows of the part asked for, without repetitions if so asked.
@@ -212,20 +239,22 @@ fn named(mut table: Table) -> Result<Table> {
     Ok(table)
 }
 
-/// The tables one under the other, with the columns of the first.
-fn join(tables: Vec<Table>, target: Target) -> Result<Table> {
-    let mut tables = tables.into_iter().filter(|t| t.rows() > 0);
-    let first = tables.next().unwrap_or_else(|| {
-        let empty = target.columns().iter().map(|c| (*c, Column::Text(Vec::new())));
-        Table::new(empty.collect()).expect("invariant: canonical columns have distinct names")
-    });
-    tables.try_fold(first, |above, below| above.stack(&below))
-}
-
-fn name_bad_rows(bad: &[BadRow]) -> Option<String> {
-    let named: Vec<String> =
-        bad.iter().take(NAMED_ROWS).map(|b| format!("row {}: {}", b.row, b.reason)).collect();
+/// One line about rows that were left out.
+fn name_bad_rows(bad: &[BadRow], several: bool) -> Option<String> {
+    let name = |b: &BadRow| match several {
+        true => format!("row {} of {}: {}", b.row, b.file, b.reason),
+        false => format!("row {}: {}", b.row, b.reason),
+    };
+    let named: Vec<String> = bad.iter().take(NAMED_ROWS).map(name).collect();
     let more = bad.len().saturating_sub(NAMED_ROWS);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     (!bad.is_empty()).then(|| format!("skipped {} rows: {}{more}", bad.len(), named.join("; ")))
+}
+
+/// One line about columns that cannot be carried along.
+fn name_unreadable(table: &Table) -> Option<String> {
+    let names: Vec<String> =
+        table.unreadable().iter().map(|(name, why)| format!("`{name}` ({why})")).collect();
+    (!names.is_empty())
+        .then(|| format!("left out columns that cannot be read: {}", names.join("; ")))
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use super::rewards::{Candidate, Judge, Prompts};
 use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
-use crate::data::{Column, Example, Examples, Table, Vocabulary};
+use crate::data::{Example, Examples, Table, Vocabulary};
 use crate::kind::{Stage, Summary, optional};
 use crate::model::Policy;
 use crate::rl::rloo_advantages;
@@ -214,7 +214,7 @@ impl Reinforce {
             }
         } else {
             let (prompts, texts) = (table.texts("prompt")?, table.texts("completion")?);
-            let ends = table.bools("finished", true);
+            let ends = table.bools("finished", true)?;
             let all = verdicts_of(&table)?;
             let triples = (0..table.rows()).map(|i| (prompts[i], texts[i], ends[i]));
             let found = Examples::new(vocabulary, context, triples)?;
@@ -263,22 +263,43 @@ fn by_tokens(given: &Given) -> BTreeMap<(usize, Vec<i64>), usize> {
 
 /// Column `verdict` as ±1: truth values, or numbers above and not above 0.
 fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
+    let Some(column) = table.column("verdict") else {
+        bail!("the rows have neither `chosen` nor a column `verdict` of +1 and −1");
+    };
     let sign = |good: bool| if good { 1.0 } else { -1.0 };
-    let missing = |i: usize| format!("row {}: `verdict` is missing", i + 1);
-    match table.column("verdict") {
-        Some(Column::Bool(v)) => {
-            v.iter().enumerate().map(|(i, x)| Ok(sign(x.with_context(|| missing(i))?))).collect()
+    let verdict = |row: usize| {
+        let number = column.float_at(row).map(|x| x.map(|x| x > 0.0));
+        match number.or_else(|_| column.bool_at(row)) {
+            Ok(Some(good)) => Ok(sign(good)),
+            Ok(None) => Err(table.bad_cell(row, "verdict", "is missing")),
+            Err(found) => {
+                let what = format!("holds {found}, neither a number nor true or false");
+                Err(table.bad_cell(row, "verdict", &what))
+            }
         }
-        Some(Column::Int(v)) => v
-            .iter()
-            .enumerate()
-            .map(|(i, x)| Ok(sign(x.with_context(|| missing(i))? > 0)))
-            .collect(),
-        Some(Column::Float(v)) => v
-            .iter()
-            .enumerate()
-            .map(|(i, x)| Ok(sign(x.with_context(|| missing(i))? > 0.0)))
-            .collect(),
-        _ => bail!("the rows have neither `chosen` nor a column `verdict` of +1 and −1"),
+    };
+    (0..table.rows()).map(verdict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Column;
+
+    #[test]
+    fn verdicts_are_signs_in_every_spelling() {
+        let signs =
+            |column: Column| verdicts_of(&Table::new(vec![("verdict", column)]).expect("a table"));
+        for column in [
+            Column::bools([true, false]),
+            Column::ints([1, -1]),
+            Column::floats([0.5, 0.0]),
+            Column::text(["1", "-1"]),
+            Column::text(["true", "false"]),
+        ] {
+            assert_eq!(signs(column).expect("signs"), [1.0, -1.0]);
+        }
+        let error = format!("{:#}", signs(Column::text(["1", "good"])).expect_err("refused"));
+        assert!(error.contains("row 2: column `verdict` holds the text (`good`)"), "{error}");
     }
 }

@@ -54,29 +54,29 @@ pub fn calibration(deltas: &[f64]) -> Result<(Table, f64)> {
 /// Of simulated labels it is known (`certainty`). Of people's it follows from how often two votes
 /// on one pair agree, A: a single vote is then predicted right at most (1 + √(2A − 1)) / 2 of the
 /// time, the bound reached when all pairs are equally hard.
-pub fn ceiling(labels: &Table, rows: &[usize]) -> Vec<(&'static str, f64)> {
-    let pick = |name: &str| -> Vec<f64> {
-        let all = labels.floats(name, f64::NAN);
-        rows.iter().map(|r| all[*r]).collect()
+pub fn ceiling(labels: &Table, rows: &[usize]) -> Result<Vec<(&'static str, f64)>> {
+    let pick = |name: &str| -> Result<Vec<f64>> {
+        let all = labels.floats(name, f64::NAN)?;
+        Ok(rows.iter().map(|r| all[*r]).collect())
     };
-    let certainty: Vec<f64> = pick("certainty").into_iter().filter(|c| c.is_finite()).collect();
+    let certainty: Vec<f64> = pick("certainty")?.into_iter().filter(|c| c.is_finite()).collect();
     if !certainty.is_empty() {
-        return vec![("eval/ceiling", mean(&certainty))];
+        return Ok(vec![("eval/ceiling", mean(&certainty))]);
     }
-    let votes = pick("votes").into_iter().zip(pick("agreement"));
+    let votes = pick("votes")?.into_iter().zip(pick("agreement")?);
     let agree = votes.filter(|(n, share)| *n >= 2.0 && share.is_finite()).map(|(n, share)| {
         let (a, b) = (share * n, (1.0 - share) * n);
         (a * (a - 1.0) + b * (b - 1.0)) / (n * (n - 1.0))
     });
     let agree: Vec<f64> = agree.collect();
     if agree.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let a = mean(&agree);
-    vec![
+    Ok(vec![
         ("eval/agreement", a),
         ("eval/ceiling", f64::midpoint(1.0, (2.0 * a - 1.0).max(0.0).sqrt())),
-    ]
+    ])
 }
 
 /// Standard deviation of a few numbers around their mean (n − 1); 0 of one.
@@ -122,7 +122,7 @@ mod tests {
             Table::new(vec![("votes", Column::ints(votes)), ("agreement", Column::floats(shares))])
                 .expect("a table")
         };
-        let get = |t: &Table| ceiling(t, &[0, 1, 2]);
+        let get = |t: &Table| ceiling(t, &[0, 1, 2]).expect("numbers");
         // Three votes each, 3:0, 3:0 and 2:1: two votes agree 1, 1 and 1/3 of the time.
         let said = get(&labels(vec![3, 3, 3], vec![1.0, 1.0, 2.0 / 3.0]));
         let a: f64 = 7.0 / 9.0;
@@ -151,8 +151,8 @@ mod tests {
         let texts = [["p", "a", "b"], ["q", "c", "d"]];
         let table = disagreement(&texts, &[vec![1.0, 2.0], vec![1.0, -2.0]]).expect("a table");
         assert_eq!(table.texts("prompt").expect("text"), ["q", "p"]);
-        assert_eq!(table.floats("disagreement", 0.0), [8.0_f64.sqrt(), 0.0]);
-        assert_eq!(table.floats("minority", 1.0), [0.5, 0.0]);
+        assert_eq!(table.floats("disagreement", 0.0).expect("numbers"), [8.0_f64.sqrt(), 0.0]);
+        assert_eq!(table.floats("minority", 1.0).expect("numbers"), [0.5, 0.0]);
         assert_eq!(disagreement(&texts, &[vec![1.0, 2.0]]).expect("a table").rows(), 0);
     }
 }

@@ -66,11 +66,11 @@ impl Prompts {
     /// # Errors
     /// When the table has no prompts.
     pub fn text(&self, row: usize) -> Result<&str> {
-        match self.table.column("prompt") {
-            Some(Column::Text(texts)) => {
+        match self.table.require("prompt")? {
+            Column::Text(texts) => {
                 Ok(texts.get(row).and_then(Option::as_deref).unwrap_or_default())
             }
-            _ => bail!("no column `prompt`"),
+            other => bail!("column `prompt` holds {}, not text", other.describe(row)),
         }
     }
 }
@@ -272,12 +272,8 @@ fn score_rows(model: &Scorer, rows: &[&Example]) -> Vec<f64> {
 }
 
 fn value(column: &Column, row: usize) -> Value {
-    match column {
-        Column::Text(v) => v[row].clone().map_or(Value::Null, Value::String),
-        Column::Float(v) => v[row].map_or(Value::Null, Value::from),
-        Column::Int(v) => v[row].map_or(Value::Null, Value::from),
-        Column::Bool(v) => v[row].map_or(Value::Null, Value::Bool),
-    }
+    let json = column.json(row);
+    json.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// Gives `input` to a shell command and returns the lines it writes.

@@ -55,7 +55,7 @@ impl Stage for Score {
         let vocabulary = cx.vocabulary(&folder)?;
         let table = cx.table("answers")?;
         let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
-        let finished = table.bools("finished", true);
+        let finished = table.bools("finished", true)?;
         let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
         let context = model.0.config.context as usize;
         let examples = Examples::new(&vocabulary, context, rows)?;

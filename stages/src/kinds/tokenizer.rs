@@ -64,8 +64,8 @@ impl Stage for TrainTokenizer {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        let table = cx.table("text")?;
-        let texts = table.texts("text")?;
+        let texts = cx.texts("text")?.collect::<Result<Vec<String>>>()?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let limit = self.vocab_size as usize;
         if limit < BASE {
             let help = format!("set vocab_size to {BASE} or more");

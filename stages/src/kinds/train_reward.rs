@@ -355,7 +355,7 @@ impl TrainReward {
         ];
         let rows: Vec<usize> =
             held_out.iter().filter(|p| !p.is_tie()).map(|p| p.labelled.row).collect();
-        values.extend(ceiling(&split.eval, &rows));
+        values.extend(ceiling(&split.eval, &rows)?);
         if members.len() > 1 {
             values.push(("eval/accuracy_first", accuracy(&members[0].deltas, held_out).value));
         }
@@ -443,8 +443,8 @@ impl TrainReward {
                 ("prompt", Column::text(prompts.iter().copied())),
                 ("chosen", Column::text(a.iter().copied())),
                 ("rejected", Column::text(b.iter().copied())),
-                ("finished_a", Column::bools(pool.bools("finished_a", true))),
-                ("finished_b", Column::bools(pool.bools("finished_b", true))),
+                ("finished_a", Column::bools(pool.bools("finished_a", true)?)),
+                ("finished_b", Column::bools(pool.bools("finished_b", true)?)),
             ])?;
             let context = models[0].0.config.context as usize;
             let pairs = pairs(cx, vocabulary, context, &as_labels)?;
@@ -483,7 +483,7 @@ fn pairs(
     context: usize,
     labels: &Table,
 ) -> Result<Vec<Pair>> {
-    let strengths = labels.floats("strength", 1.0);
+    let strengths = labels.floats("strength", 1.0)?;
     let all = preferences(cx, vocabulary, context, labels)?;
     let before = all.len();
     let pair = |p: super::preferences::Preference| {
@@ -512,7 +512,7 @@ fn references(
     }
     let table = cx.table("references")?;
     let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
-    let finished = table.bools("finished", true);
+    let finished = table.bools("finished", true)?;
     let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
     let examples = Examples::new(vocabulary, context, rows)?;
     cx.warn_if(examples.warning(context))?;

@@ -112,7 +112,7 @@ fn text_is_cut_as_asked() {
     assert!("chars:0".parse::<TextUnit>().is_err() && "pages".parse::<TextUnit>().is_err());
     let shop = Workshop::new();
     let bytes = shop.write("x.txt", [0xff, 0xfe, 0x00]);
-    assert!(read_table(&bytes, TextUnit::Lines, BadRows::Fail, &mut Vec::new()).is_err());
+    assert!(read_table(&bytes, &rows(), TextUnit::Lines, BadRows::Fail, &mut Vec::new()).is_err());
 }
 
 #[test]

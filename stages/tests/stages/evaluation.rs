@@ -27,7 +27,7 @@ fn figures(table: &Table) -> Figures {
         column.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let (policies, buckets, names) = (text("policy"), text("bucket"), text("name"));
-    let number = |name: &str| table.floats(name, f64::NAN);
+    let number = |name: &str| table.floats(name, f64::NAN).expect("a column");
     let (values, lows, highs) = (number("value"), number("low"), number("high"));
     (0..table.rows())
         .map(|i| {

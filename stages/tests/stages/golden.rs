@@ -208,7 +208,7 @@ fn what_the_tiny_pipeline_leaves(shop: &Workshop) {
     let first = ["prompt", "chosen", "rejected", "tie", "strength", "votes", "annotators", "pair"];
     assert_eq!(labels.names()[..8], first);
     assert!(labels.names().contains(&"colour"), "further columns travel along");
-    assert!(labels.bools("simulated", false).iter().all(|s| *s));
+    assert!(labels.bools("simulated", false).expect("a column").iter().all(|s| *s));
     assert_eq!(
         shop.table("eval.evaluation.parquet").names(),
         ["policy", "bucket", "name", "value", "low", "high", "n"]

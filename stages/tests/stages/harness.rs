@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use preflow::protocol::{Event, Execution, InputSpec, PROTOCOL, TaskSpec};
 use preflow_stages::context::{Context, Events};
-use preflow_stages::data::{Column, Example, Table, Vocabulary, read_tables};
+use preflow_stages::data::{Column, Example, Table, Vocabulary, Wanted, read_tables};
 use preflow_stages::kinds::KINDS;
 use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
 use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
@@ -17,6 +17,11 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 pub const WORKER: &str = env!("CARGO_BIN_EXE_preflow-worker");
+
+/// What a reader of rows looks for.
+pub fn rows() -> Wanted<'static> {
+    Wanted { columns: vec!["prompt", "text"], plain: true, named: true }
+}
 
 /// A folder in which stages leave their outputs under their names.
 pub struct Workshop {
@@ -100,6 +105,7 @@ impl Workshop {
             name: n.split('.').next().unwrap_or(n).into(),
             port_type: "any".into(),
             paths: vec![text(self.path(n))],
+            source: true,
         };
         let inputs = inputs
             .iter()
@@ -133,7 +139,8 @@ impl Workshop {
     }
 
     pub fn table(&self, name: &str) -> Table {
-        read_tables(&[self.path(name).to_str().expect("UTF-8").to_owned()]).expect("a table")
+        read_tables(&[self.path(name).to_str().expect("UTF-8").to_owned()], &rows())
+            .expect("a table")
     }
 }
 

@@ -195,7 +195,7 @@ fn a_flaky_and_biased_judge_is_asked_in_both_orders_and_remembered() {
     let notes = ran.notes();
     assert!(notes.contains("warn: the judge prefers the first answer"), "{notes}");
     assert!(notes.contains("LABELS BY A MODEL: no person compared these 40 pairs"), "{notes}");
-    assert!(table.bools("simulated", false).iter().all(|s| *s));
+    assert!(table.bools("simulated", false).expect("a column").iter().all(|s| *s));
     assert_eq!(table.texts("labeler").expect("text")[0], "judge tiny-judge");
     // Equal questions are asked once each: 40 prompts in two orders, some more than once.
     let sent = server.requests();
@@ -333,11 +333,11 @@ fn a_reward_model_labels_by_its_rewards() {
         let inputs: [(&str, &[&str]); 2] =
             [("model", &["reward.reward"]), ("answers", &["side.parquet"])];
         shop.run("s", "score", json!({}), &inputs).summary();
-        shop.table("s.answers.parquet").floats("score", f64::NAN)
+        shop.table("s.answers.parquet").floats("score", f64::NAN).expect("a column")
     };
     let (a, b) = (column("response_a", "finished_a"), column("response_b", "finished_b"));
     assert_eq!(ran.summary()["labels"] as usize, a.len());
-    let certainty = table.floats("certainty", f64::NAN);
+    let certainty = table.floats("certainty", f64::NAN).expect("a column");
     for (i, choice) in table.texts("choice").expect("text").into_iter().enumerate() {
         let delta = a[i] - b[i];
         let expected = if delta > 0.0 {

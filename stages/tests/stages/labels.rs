@@ -83,14 +83,14 @@ fn votes_become_labels_of_the_sampled_sides() {
     assert_eq!(table.texts("choice").expect("text"), ["b", "a", "both_bad", "tie"]);
     assert_eq!(table.texts("chosen").expect("text"), ["q", "good", "x", "bad"]);
     assert_eq!(table.texts("rejected").expect("text"), ["p", "bad", "y", "good"]);
-    assert_eq!(table.bools("tie", false), [false, false, true, true]);
-    assert_eq!(table.floats("strength", -1.0), [1.0, 1.5, 0.0, 0.0]);
-    assert_eq!(table.floats("votes", -1.0), [2.0, 2.0, 1.0, 2.0]);
-    assert_eq!(table.floats("agreement", -1.0), [0.0, 1.0, 1.0, 0.5]);
+    assert_eq!(table.bools("tie", false).expect("a column"), [false, false, true, true]);
+    assert_eq!(table.floats("strength", -1.0).expect("a column"), [1.0, 1.5, 0.0, 0.0]);
+    assert_eq!(table.floats("votes", -1.0).expect("a column"), [2.0, 2.0, 1.0, 2.0]);
+    assert_eq!(table.floats("agreement", -1.0).expect("a column"), [0.0, 1.0, 1.0, 0.5]);
     assert_eq!(table.texts("voters").expect("text")[0], "ann ben adjudicator");
     assert_eq!(table.texts("bucket").expect("text"), ["seen"; 4]);
-    assert_eq!(table.bools("finished_b", true), [false, true, true, false]);
-    assert_eq!(table.bools("simulated", true), [false; 4]);
+    assert_eq!(table.bools("finished_b", true).expect("a column"), [false, true, true, false]);
+    assert_eq!(table.bools("simulated", true).expect("a column"), [false; 4]);
     for (name, expected) in [
         ("labels", 4.0),
         ("labels/ties", 2.0),

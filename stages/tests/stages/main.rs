@@ -4,6 +4,7 @@ mod algorithms;
 mod compute;
 mod data;
 mod evaluation;
+mod forms;
 mod formulas;
 mod golden;
 mod harness;

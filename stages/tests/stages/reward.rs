@@ -135,7 +135,7 @@ fn references_lie_at_zero_and_the_scale_is_one() {
     let scores = |name: &str, answers: &str| {
         let inputs: &[(&str, &[&str])] = &[("model", &["scaled.reward"]), ("answers", &[answers])];
         shop.run(name, "score", json!({}), inputs).summary();
-        shop.table(&format!("{name}.answers.parquet")).floats("score", f64::NAN)
+        shop.table(&format!("{name}.answers.parquet")).floats("score", f64::NAN).expect("a column")
     };
     assert!(mean(&scores("a", "references.jsonl")).abs() < 1e-5);
     let side = |row: &Value, side: &str| json!({"prompt": row["prompt"], "completion": row[side]});
@@ -167,12 +167,14 @@ fn an_ensemble_ranks_what_it_disputes_and_resumes_like_one_model() {
     train(&shop, "alone", json!({"epochs": 2}), inputs).summary();
     assert!(bytes(&shop, "many") == bytes(&shop, "alone"));
     assert_eq!(shop.table("many.disagreement.parquet").rows(), 3);
-    let disputed = shop.table("many.disagreement.parquet").floats("disagreement", f64::NAN);
+    let disputed =
+        shop.table("many.disagreement.parquet").floats("disagreement", f64::NAN).expect("a column");
     assert!(disputed.is_sorted_by(|a, b| a >= b), "{disputed:?}");
     // The curve: nested subsets, the whole at its end with the accuracy of the first member.
     let metrics = shop.table("many.metrics.parquet");
-    let (names, steps) = (metrics.texts("name").expect("text"), metrics.floats("step", 0.0));
-    let values = metrics.floats("value", f64::NAN);
+    let (names, steps) =
+        (metrics.texts("name").expect("text"), metrics.floats("step", 0.0).expect("a column"));
+    let values = metrics.floats("value", f64::NAN).expect("a column");
     let curve: Vec<(f64, f64)> = (0..metrics.rows())
         .filter(|i| names[*i] == "curve/accuracy")
         .map(|i| (steps[i], values[i]))

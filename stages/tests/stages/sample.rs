@@ -32,7 +32,11 @@ fn answers_depend_on_the_seed_and_the_place_alone() {
     let params = json!({"n": 3, "max_tokens": 12, "seed": 5});
     let two = answers("two", params.clone(), "two.jsonl");
     assert_eq!(two.rows(), 6);
-    assert_eq!(two.floats("id", 0.0), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0], "columns travel along");
+    assert_eq!(
+        two.floats("id", 0.0).expect("a column"),
+        [1.0, 1.0, 1.0, 2.0, 2.0, 2.0],
+        "columns travel along"
+    );
     let one = answers("one", params, "one.jsonl");
     let texts = two.texts("completion").expect("text");
     assert_eq!(one.texts("completion").expect("text"), texts[..3]);
@@ -60,7 +64,7 @@ fn scores_are_those_of_the_model_and_ends_count() {
     let ran = shop.run("scores", "score", json!({"batch": 2}), inputs);
     assert!(ran.notes().contains("1 rows left out"), "{}", ran.notes());
     assert_eq!(ran.summary()["answers"], 3.0);
-    let scores = shop.table("scores.answers.parquet").floats("score", f64::NAN);
+    let scores = shop.table("scores.answers.parquet").floats("score", f64::NAN).expect("a column");
     let model = Scorer::open(&shop.path("reward")).expect("opens");
     for ((prompt, answer, finished), score) in rows.iter().zip(&scores) {
         let example = Example {

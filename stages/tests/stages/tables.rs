@@ -25,7 +25,7 @@ fn table(rows: usize) -> Table {
 }
 
 fn read(path: &Path) -> anyhow::Result<Table> {
-    read_table(path, TextUnit::Lines, BadRows::Fail, &mut Vec::new())
+    read_table(path, &rows(), TextUnit::Lines, BadRows::Fail, &mut Vec::new())
 }
 
 fn name(path: &Path) -> String {
@@ -47,7 +47,7 @@ fn a_large_table_has_pinned_row_groups_and_streams() {
     assert_eq!(groups, [65_536, 65_536, 8_928]);
     assert!(read(&one).expect("reads") == table);
     let texts: Vec<String> =
-        read_texts(&[name(&one)]).collect::<anyhow::Result<_>>().expect("texts");
+        read_texts(&[name(&one)], true).collect::<anyhow::Result<_>>().expect("texts");
     assert!(texts == table.texts("text").expect("texts"));
     // No rows are a table too.
     let none = table.take(&[]);
@@ -71,22 +71,22 @@ fn texts_stream_alike_from_every_kind_of_file() {
     ];
     for path in &paths {
         let found: Vec<String> =
-            read_texts(&[name(path)]).collect::<anyhow::Result<_>>().expect("texts");
+            read_texts(&[name(path)], true).collect::<anyhow::Result<_>>().expect("texts");
         assert_eq!(found, texts, "{}", path.display());
     }
     let all: Vec<String> = paths.iter().map(|p| name(p)).collect();
-    assert_eq!(read_texts(&all).count(), 12);
+    assert_eq!(read_texts(&all, true).count(), 12);
     let failure = |file: &str, text: &str| {
         let path = shop.write(file, text);
-        let found: anyhow::Result<Vec<String>> = read_texts(&[name(&path)]).collect();
+        let found: anyhow::Result<Vec<String>> = read_texts(&[name(&path)], true).collect();
         format!("{:#}", found.expect_err("it fails"))
     };
     assert!(failure("e.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n").contains("row 2"));
     assert!(failure("f.jsonl", "{\"text\": \"a\"}\n\n{\"id\": 3}\n").contains("row 3"));
     assert!(failure("g.csv", "id\n1\n").contains("the columns are `id`"));
-    assert!(failure("h.parquet", "text\n").contains("PAR1"));
+    assert!(failure("h.parquet", "textual\n").contains("PAR1"));
     let empty = shop.write("i.txt", "\n\n");
-    assert_eq!(read_texts(&[name(&empty)]).count(), 0);
+    assert_eq!(read_texts(&[name(&empty)], true).count(), 0);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn damaged_parquet_is_an_error_and_never_a_crash() {
             assert!(format!("{e:#}").contains("bad.parquet"), "{e:#}");
         }
         // The stream ends after its error.
-        let texts: Vec<anyhow::Result<String>> = read_texts(&[name(&bad)]).collect();
+        let texts: Vec<anyhow::Result<String>> = read_texts(&[name(&bad)], true).collect();
         assert!(texts.iter().rev().skip(1).filter(|t| t.is_err()).count() <= 1);
     };
     for length in (0..good.len()).step_by(97) {

@@ -74,7 +74,7 @@ impl ByModel {
         let vocabulary = cx.vocabulary(&folder)?;
         let (prompts, a, b) =
             (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
-        let ends = [pairs.bools("finished_a", true), pairs.bools("finished_b", true)];
+        let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
         let both = (0..pairs.rows())
             .flat_map(|i| [(prompts[i], a[i], ends[0][i]), (prompts[i], b[i], ends[1][i])]);
         let context = model.0.config.context as usize;

@@ -237,12 +237,13 @@ fn with_kept(sampled: &Table, names: &[String], kept: &[(&str, &[String; 3])]) -
             });
             Column::Text(v.iter().cloned().chain(more).collect())
         };
-        let n = kept.len();
         let column = match column {
             Column::Text(v) => text(v),
-            Column::Float(v) => Column::Float([&v[..], &vec![None; n]].concat()),
-            Column::Int(v) => Column::Int([&v[..], &vec![None; n]].concat()),
-            Column::Bool(v) => Column::Bool([&v[..], &vec![None; n]].concat()),
+            other => {
+                let mut longer = other.clone();
+                longer.extend_gaps(kept.len());
+                longer
+            }
         };
         out.push((name.clone(), column));
     }

@@ -76,7 +76,7 @@ impl Simulated {
     fn judge(&self, rules: &mut RuleBook, pairs: &Table, seed: u64) -> Result<Vec<Label>> {
         let names = pairs.texts("pair")?;
         let (a, b) = (pairs.texts("response_a")?, pairs.texts("response_b")?);
-        let ends = [pairs.bools("finished_a", true), pairs.bools("finished_b", true)];
+        let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
         let mut labels = Vec::with_capacity(names.len());
         for row in 0..names.len() {
             let (_, score_a) =

@@ -1,0 +1,268 @@
+//! What a file is: found from its content and from the columns that its reader wants, never from
+//! its name, which differs between the place where a stage writes and the place where it is kept.
+//! Knows nothing of how rows are read.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// Bytes at the start of a file that are looked at.
+const HEAD: usize = 1 << 16;
+
+/// Characters between the columns of a table as text.
+const DELIMITERS: [u8; 3] = *b",\t;";
+
+/// A mark that some programs put before UTF-8 text.
+pub const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// How the rows of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Parquet,
+    /// One JSON object a line.
+    JsonLines,
+    /// One list of JSON objects.
+    JsonList,
+    /// A table as text: the names of the columns in the first row, this byte between columns.
+    Delimited(u8),
+    /// Plain text.
+    Text,
+}
+
+/// What a reader looks for.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Columns by which the first row of a table as text is known.
+    pub columns: Vec<&'a str>,
+    /// Plain text will do: it becomes column `text`.
+    pub plain: bool,
+    /// A person named the file: an ending that its content contradicts is a mistake.
+    pub named: bool,
+}
+
+impl Wanted<'_> {
+    /// Texts to learn from.
+    pub fn text(named: bool) -> Self {
+        Self { columns: vec!["text"], plain: true, named }
+    }
+}
+
+/// Beginnings of files that are no rows: bytes, what they are, and what helps.
+const OTHERS: &[(&[u8], &str, &str)] = &[
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a pointer of Git LFS",
+        "`git lfs pull` fetches the file",
+    ),
+    (&[0x1f, 0x8b], "compressed by gzip", "unpack it first"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "compressed by zstd", "unpack it first"),
+    (b"BZh", "compressed by bzip2", "unpack it first"),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "compressed by xz", "unpack it first"),
+    (
+        b"PK\x03\x04",
+        "a zip archive or a spreadsheet",
+        "save the rows as CSV, JSON lines or Parquet",
+    ),
+    (b"ARROW1", "an Arrow file", "write it with `to_parquet`"),
+    (&[0xff, 0xff, 0xff, 0xff], "an Arrow stream", "write it with `to_parquet`"),
+    (&[0xff, 0xfe], "text in UTF-16", "save it as UTF-8"),
+    (&[0xfe, 0xff], "text in UTF-16", "save it as UTF-8"),
+    (b"SQLite format 3\0", "a database of SQLite", "save the rows as CSV, JSON lines or Parquet"),
+    (b"Obj\x01", "an Avro file", "save the rows as CSV, JSON lines or Parquet"),
+    (b"ORC", "an ORC file", "save the rows as CSV, JSON lines or Parquet"),
+];
+
+/// Refuses a file that is none of ours, by name.
+///
+/// # Errors
+/// It is a pointer of Git LFS, compressed, or of another known format; or it cannot be read.
+pub fn refuse_others(path: &Path) -> Result<()> {
+    refuse(path, &head_of(path)?)
+}
+
+fn refuse(path: &Path, head: &[u8]) -> Result<()> {
+    match OTHERS.iter().find(|(start, ..)| head.starts_with(start)) {
+        // Some words begin so.
+        Some((b"ORC" | b"BZh", ..)) if std::str::from_utf8(head).is_ok() => Ok(()),
+        Some((_, what, help)) => bail!("{} is {what}: {help}", path.display()),
+        None => Ok(()),
+    }
+}
+
+fn head_of(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    fs_err::File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+impl Form {
+    /// The form of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is of a format that is not read, or is not what its name says.
+    pub fn of(path: &Path, wanted: &Wanted) -> Result<Self> {
+        let head = head_of(path)?;
+        if head.starts_with(b"PAR1") {
+            return Ok(Self::Parquet);
+        }
+        refuse(path, &head)?;
+        let form = Self::of_text(head.strip_prefix(MARK).unwrap_or(&head), wanted);
+        if form == Self::Text && wanted.named {
+            check_ending(path, &head)?;
+        }
+        Ok(form)
+    }
+
+    fn of_text(head: &[u8], wanted: &Wanted) -> Self {
+        let mut marks = head.iter().filter(|b| !b.is_ascii_whitespace());
+        match (marks.next(), marks.next()) {
+            (Some(b'{'), Some(b'"' | b'}')) => return Self::JsonLines,
+            (Some(b'['), Some(b'{')) => return Self::JsonList,
+            (Some(b'{'), _) if !wanted.plain => return Self::JsonLines,
+            (Some(b'['), _) if !wanted.plain => return Self::JsonList,
+            _ => {}
+        }
+        let hits = |delimiter: &u8| {
+            let names = first_record(head, *delimiter);
+            names.iter().filter(|n| wanted.columns.contains(&n.as_str())).count()
+        };
+        let most = DELIMITERS.iter().map(hits).max().unwrap_or_default();
+        let best = DELIMITERS.iter().find(|d| hits(d) == most).copied();
+        match best {
+            Some(delimiter) if most > 0 => Self::Delimited(delimiter),
+            _ if wanted.plain => Self::Text,
+            // The error that follows names the columns there are.
+            _ => Self::Delimited(
+                DELIMITERS
+                    .into_iter()
+                    .rev()
+                    .max_by_key(|d| first_record(head, *d).len())
+                    .unwrap_or(b','),
+            ),
+        }
+    }
+}
+
+/// The fields of the first row.
+fn first_record(head: &[u8], delimiter: u8) -> Vec<String> {
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(head);
+    match reader.records().next() {
+        Some(Ok(record)) => record.iter().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A file that would be read as plain text although its name says otherwise.
+fn check_ending(path: &Path, head: &[u8]) -> Result<()> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path.display();
+    match ending.as_str() {
+        "parquet" => bail!("{name} is not a Parquet file: it does not start with PAR1"),
+        "json" | "jsonl" | "ndjson" if !head.iter().all(u8::is_ascii_whitespace) => {
+            bail!("{name} holds no JSON objects: write one object a line, or one list of objects")
+        }
+        "csv" | "tsv" if !head.is_empty() => {
+            let names = first_record(head, if ending == "tsv" { b'\t' } else { b',' });
+            let names: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+            bail!(
+                "{name} has no column that is wanted here; the columns are {}: name it under \
+                 `columns` of a stage of kind `prepare`",
+                names.join(", ")
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The files of some paths: a folder stands for the files in it, in order of their names.
+///
+/// # Errors
+/// A folder cannot be read, has no files, or is a data set in a form that is not read.
+pub fn files_of(paths: &[String]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths.iter().map(PathBuf::from) {
+        if path.is_dir() {
+            parts(&path, &mut files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn parts(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let name = folder.display();
+    if folder.join("dataset_info.json").is_file() || folder.join("dataset_dict.json").is_file() {
+        bail!("{name} is a folder of `datasets.save_to_disk`: write it with `to_parquet`");
+    }
+    let before = files.len();
+    collect(folder, files)?;
+    files[before..].sort();
+    if files.len() == before {
+        bail!("the folder {name} holds no files");
+    }
+    Ok(())
+}
+
+/// Names that begin with `.` or `_` are notes of the programs that write parts.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(['.', '_']) || name.eq_ignore_ascii_case("readme.md") {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(head: &str, columns: &[&str], plain: bool) -> Form {
+        Form::of_text(head.as_bytes(), &Wanted { columns: columns.to_vec(), plain, named: false })
+    }
+
+    #[test]
+    fn content_and_wanted_columns_decide() {
+        let text = |head: &str| of(head, &["text"], true);
+        assert_eq!(text("{\"text\": \"a\"}\n"), Form::JsonLines);
+        assert_eq!(text(" [\n {\"text\": \"a\"}]"), Form::JsonList);
+        assert_eq!(text("id,text\n1,a\n"), Form::Delimited(b','));
+        assert_eq!(text("\"text\"\tid\n"), Form::Delimited(b'\t'));
+        // Plain text, whatever it looks like.
+        for plain in ["", "{\\bf TeX}", "[1] A note", "the text, of this", "a;b", "textual"] {
+            assert_eq!(text(plain), Form::Text, "{plain}");
+        }
+        let rows = |head: &str| of(head, &["prompt", "completion"], false);
+        assert_eq!(rows("prompt;completion\na,b;c\n"), Form::Delimited(b';'));
+        assert_eq!(rows("prompt,completion;x\n"), Form::Delimited(b','));
+        assert_eq!(rows("question\tanswer\n"), Form::Delimited(b'\t'));
+        assert_eq!(rows("[]"), Form::JsonList);
+        assert_eq!(rows("{prompt: 1}"), Form::JsonLines);
+    }
+
+    #[test]
+    fn what_is_no_data_is_named_and_a_word_is_none() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let refused = |bytes: &[u8]| {
+            let path = folder.path().join("x");
+            fs_err::write(&path, bytes).expect("written");
+            refuse_others(&path).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        for (start, what, help) in OTHERS {
+            let error = refused(&[start, &[0xfe, 0, 0xff][..]].concat());
+            assert!(error.contains(what) && error.ends_with(help), "{what}: {error}");
+        }
+        assert_eq!(refused(b"ORCs are no elves"), "");
+        assert_eq!(refused("BZh\u{e9}".as_bytes()), "");
+    }
+}

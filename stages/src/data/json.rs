@@ -1,0 +1,162 @@
+//! JSON objects as rows of a table. Values keep their spelling: a number that no column type holds
+//! exactly stays as it is written.
+//! Knows nothing of what the columns mean.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::value::RawValue;
+
+use super::column::is_exact;
+use super::form::MARK;
+use super::{Column, Table};
+
+/// Told of each bad row by its number; an error ends the reading.
+pub type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
+
+type Row = BTreeMap<String, Box<RawValue>>;
+
+/// The objects of a file, one a line. Rows are numbered by their lines.
+///
+/// # Errors
+/// When the file cannot be read, or `fail` says so.
+pub fn read_lines(path: &Path, fail: Fail) -> Result<Table> {
+    let bytes = fs_err::read(path)?;
+    let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for (i, line) in bytes.split(|b| *b == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match object(line) {
+            Ok(row) => {
+                rows.push(row);
+                numbers.push(i + 1);
+            }
+            Err(reason) => fail(i + 1, reason)?,
+        }
+    }
+    table(path, &rows, numbers)
+}
+
+/// The objects of a file that is one list.
+///
+/// # Errors
+/// When the file cannot be read or is no list, or `fail` says so.
+pub fn read_list(path: &Path, fail: Fail) -> Result<Table> {
+    let bytes = fs_err::read(path)?;
+    let list: Vec<&RawValue> =
+        match serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(&bytes)) {
+            Ok(list) => list,
+            Err(e) => bail!("{} is no list of JSON objects: {e}", path.display()),
+        };
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for (i, value) in list.iter().enumerate() {
+        match object(value.get().as_bytes()) {
+            Ok(row) => {
+                rows.push(row);
+                numbers.push(i + 1);
+            }
+            Err(reason) => fail(i + 1, reason)?,
+        }
+    }
+    table(path, &rows, numbers)
+}
+
+/// One row.
+///
+/// # Errors
+/// What is wrong with it.
+fn object(text: &[u8]) -> Result<Row, String> {
+    serde_json::from_slice(text).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data => "not a JSON object".to_owned(),
+        _ => format!("not JSON: {e} (write one object a line, or one list of objects)"),
+    })
+}
+
+/// The value of one field of a row; `None` when it is missing or null.
+///
+/// # Errors
+/// What is wrong with the row.
+pub fn field(text: &[u8], name: &str) -> Result<Option<Column>, String> {
+    let row = object(text)?;
+    let value = row.get(name).map(|v| v.get()).filter(|v| *v != "null");
+    value.map(|v| column(&[Some(v)])).transpose()
+}
+
+fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
+    let mut names: Vec<&String> = Vec::new();
+    for name in rows.iter().flat_map(Row::keys) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let file = path.display().to_string();
+    let mut columns = Vec::new();
+    for name in names {
+        let cells: Vec<Option<&str>> =
+            rows.iter().map(|r| r.get(name).map(|v| v.get()).filter(|v| *v != "null")).collect();
+        let bad = |reason: String| anyhow::anyhow!("{file}: column `{name}`: {reason}");
+        columns.push((name.clone(), column(&cells).map_err(bad)?));
+    }
+    Ok(Table::new(columns)?.from_file(&file, numbers))
+}
+
+/// The narrowest column type that holds all values without loss. `cells` are JSON.
+fn column(cells: &[Option<&str>]) -> Result<Column, String> {
+    let values = || cells.iter().flatten();
+    let starts = |with: &[char]| values().all(|v| v.starts_with(with));
+    if starts(&['"']) {
+        // Also a column without any value.
+        let text = |cell: &Option<&str>| cell.map(serde_json::from_str::<String>).transpose();
+        let texts: Result<Vec<_>, _> = cells.iter().map(text).collect();
+        return texts.map(Column::Text).map_err(|e| format!("a text that is not Unicode: {e}"));
+    }
+    if starts(&['t', 'f']) {
+        return Ok(Column::Bool(cells.iter().map(|c| c.map(|v| v == "true")).collect()));
+    }
+    let whole = |v: &str| v.parse::<i64>().ok();
+    if values().all(|v| whole(v).is_some()) {
+        return Ok(Column::Int(cells.iter().map(|c| c.and_then(whole)).collect()));
+    }
+    let number = |v: &str| -> Option<f64> {
+        let x: f64 = serde_json::from_str(v).ok()?;
+        let written_whole = v.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        (!written_whole || whole(v).is_some_and(is_exact)).then_some(x)
+    };
+    if values().all(|v| number(v).is_some()) {
+        return Ok(Column::Float(cells.iter().map(|c| c.and_then(number)).collect()));
+    }
+    Ok(Column::Json(cells.iter().map(|c| c.map(str::to_owned)).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(cells: &[&str]) -> Column {
+        column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>()).expect("a column")
+    }
+
+    #[test]
+    fn a_column_is_as_narrow_as_its_values_allow() {
+        assert_eq!(of(&["\"a\"", "\"\\u00e9\""]), Column::text(["a", "é"]));
+        assert_eq!(of(&["true", "false"]), Column::bools([true, false]));
+        assert_eq!(of(&["-3", "9223372036854775807"]), Column::ints([-3, i64::MAX]));
+        assert_eq!(of(&["1", "0.5", "1e3"]), Column::floats([1.0, 0.5, 1000.0]));
+        // What no type holds keeps its spelling.
+        for cells in [
+            ["18446744073709551615", "1"],
+            ["9007199254740993", "1.5"],
+            ["123456789012345678901234567890", "2"],
+            ["\"a\"", "3"],
+            ["[1, 2]", "{\"b\": 1, \"a\": null}"],
+            ["true", "1"],
+        ] {
+            let kept = cells.map(|c| Some(c.to_owned())).to_vec();
+            assert_eq!(of(&cells), Column::Json(kept), "{cells:?}");
+        }
+        assert!(column(&[Some("\"\\ud800\"")]).is_err());
+    }
+}
