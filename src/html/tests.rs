@@ -466,3 +466,20 @@ fn tables_are_read_as_far_as_they_go() {
     assert_eq!(data.evaluation[0].bucket, "");
     assert_self_contained(&render(&data));
 }
+
+#[test]
+fn what_is_bought_is_drawn_from_the_reference_on_and_points_have_names() {
+    let page = render(&example());
+    let section = page.split("id=\"frontier\"").nth(1).unwrap().split("<section").next().unwrap();
+    let drawn: Vec<&str> =
+        section.split("<svg").filter(|s| s.contains("Gain over the reference by √KL")).collect();
+    assert_eq!(drawn.len(), 2, "for screens and for phones");
+    for (svg, width) in drawn.into_iter().zip(["440", "340"]) {
+        let size = format!("style=\"max-width:{width}px\" role=\"img\" viewBox=\"0 0 {width} ");
+        assert!(svg.contains(&size), "shown at the size it is drawn");
+        for name in ["sft", "dpo", "rloo", "grpo", "reinforce", "ppo", "0"] {
+            assert!(svg.contains(&format!(">\n{name}\n</text>")), "{width}: {name}");
+        }
+        assert!(!svg.contains(">\nbase\n</text>"), "it comes before the reference");
+    }
+}
