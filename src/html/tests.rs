@@ -483,3 +483,23 @@ fn what_is_bought_is_drawn_from_the_reference_on_and_points_have_names() {
         assert!(!svg.contains(">\nbase\n</text>"), "it comes before the reference");
     }
 }
+
+#[test]
+fn the_headline_names_whom_it_compares_with() {
+    let mut data = example();
+    let said = |data: &ReportData| -> String {
+        let page = render(data);
+        let claim = page.split("Answer by answer, ppo against ").nth(1).unwrap();
+        claim.split(':').next().unwrap().to_owned()
+    };
+    assert_eq!(said(&data), "reinforce", "the policy before it, not what was picked from many");
+    let eval = data.stages.iter_mut().find(|s| s.name == "eval").unwrap();
+    eval.params = vec![
+        ("baseline".to_owned(), "\"\"".to_owned()),
+        ("reference".to_owned(), "\"sft\"".to_owned()),
+    ];
+    assert_eq!(said(&data), "sft");
+    let eval = data.stages.iter_mut().find(|s| s.name == "eval").unwrap();
+    eval.params[0].1 = "\"dpo\"".to_owned();
+    assert_eq!(said(&data), "dpo");
+}
