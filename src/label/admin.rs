@@ -56,8 +56,8 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 }
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
                     aria-label="Votes so far" {}
-                @if let Some(why) = outlook.why() { p.stands { "It stands still: " (why) "." } }
-                p { a href="/admin" { "Look again" } }
+                @if let Some(why) = outlook.why() { p.stands { "Not enough: " (why) "." } }
+                p.dim { "This page follows the votes by itself." }
             }
             main {
                 (figures(&report, of.people.quality.min_seconds, ""))
@@ -98,6 +98,7 @@ fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
     html! {
         section aria-labelledby="disputes" {
             h2 id="disputes" { "To settle" }
+            p id="more" hidden { a href="/admin" { "Show new pairs to settle" } }
             @if open.is_empty() { p.lead { "No votes contradict each other." } } @else {
                 p.lead {
                     (count(open.len(), "pair")) " with votes that contradict each other. "
@@ -135,7 +136,10 @@ fn settle_one(dispute: &Dispute) -> Markup {
     let answer = |n: &str, text: &str, side: Side| {
         html! {
             div.one {
-                p.dim { "Answer " (n) ": " (voters(side)) }
+                p.dim {
+                    "Answer " (n) ": "
+                    @match voters(side) { names if names.is_empty() => { "nobody" } names => { (names) } }
+                }
                 div.said dir="auto" { (visible(text)) }
             }
         }

@@ -57,8 +57,13 @@ pub fn enter(app: &App, call: &Call) -> Result<Reply, Failed> {
 
 /// A page that says why there is none.
 pub fn sorry(status: StatusCode, why: &str) -> Reply {
+    let title = match status {
+        StatusCode::UNAUTHORIZED => "Link not valid",
+        StatusCode::NOT_FOUND => "Page not found",
+        _ => "Not possible",
+    };
     let body = html! {
-        body.plain { main { h1 { "Not this way" } p { (why) "." } } }
+        body.plain { main { h1 { (title) } p { (why) "." } } }
     };
     html_reply(status, &shell("preflow", None, &body))
 }

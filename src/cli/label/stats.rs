@@ -74,7 +74,8 @@ fn percent(estimate: Option<Estimate>) -> String {
 }
 
 fn number(estimate: Option<Estimate>) -> String {
-    estimate.map_or("–".to_owned(), |e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high))
+    let text = estimate.map(|e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high));
+    text.map_or("–".to_owned(), |text| text.replace('-', "−"))
 }
 
 fn table(report: &QualityReport, look: Look) -> String {
@@ -141,7 +142,8 @@ fn summary(report: &QualityReport, look: Look) -> String {
         return out + " agreement cannot be told: no pair was seen by two annotators\n";
     }
     let overall = &report.overall;
-    let kappa = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}"));
+    let kappa =
+        |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"));
     let mut lines = vec![
         format!(" agreement             {}", percent(overall.percent)),
         format!(" Cohen's kappa         {}", kappa(overall.cohen)),

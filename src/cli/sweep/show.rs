@@ -69,7 +69,7 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
         out += &format!(" {}\n", crate::report::clean(&sweep.question));
     }
     out += &screen(&rows(sweep, &table));
-    if let Some(words) = table.words(words::figure) {
+    if let Some(words) = table.words(figure) {
         let mut letters = words.chars();
         let first = letters.next().map(char::to_lowercase).into_iter().flatten();
         out += &format!("\n\n best: {}", first.chain(letters).collect::<String>());
@@ -151,28 +151,33 @@ fn effects(table: &Table) -> Vec<Vec<String>> {
 
 /// Mean, spread, range.
 fn cells(cell: &Cell) -> [String; 3] {
-    let figure = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), words::figure);
+    let mean = cell.mean.map_or_else(|| "–".to_owned(), figure);
     let range = match (cell.low, cell.high) {
         (Some(low), Some(high)) if cell.n > 1 => {
-            format!("{} … {}", words::figure(low), words::figure(high))
+            format!("{} … {}", figure(low), figure(high))
         }
         _ => String::new(),
     };
-    [figure(cell.mean), cell.spread.map_or_else(String::new, words::figure), range]
+    [mean, cell.spread.map_or_else(String::new, figure), range]
 }
 
 /// Half of the 95 % interval.
 fn around(cell: &Cell) -> String {
-    cell.half.map_or_else(|| "–".to_owned(), |half| format!("± {}", words::figure(half)))
+    cell.half.map_or_else(|| "–".to_owned(), |half| format!("± {}", figure(half)))
 }
 
 fn difference(cell: &Cell) -> String {
     let mean = cell.mean.map_or_else(String::new, signed);
-    cell.half.map_or(mean.clone(), |half| format!("{mean} ± {}", words::figure(half)))
+    cell.half.map_or(mean.clone(), |half| format!("{mean} ± {}", figure(half)))
+}
+
+/// A figure with a minus as wide as the plus of others.
+fn figure(x: f64) -> String {
+    words::figure(x).replace('-', "−")
 }
 
 fn signed(x: f64) -> String {
-    format!("{}{}", if x >= 0.0 { "+" } else { "−" }, words::figure(x.abs()))
+    format!("{}{}", if x >= 0.0 { "+" } else { "−" }, figure(x.abs()))
 }
 
 fn screen(rows: &[Vec<String>]) -> String {

@@ -46,7 +46,7 @@ pub fn turns(value: &Value) -> Result<Option<Vec<Turn>>, String> {
 /// The text of a turn, also where it is a list of parts that are all text.
 fn content(turn: &Value) -> Result<String, String> {
     let calls = |name: &&str| turn.get(*name).is_some_and(|calls| !calls.is_null());
-    if ["tool_calls", "function_call"].iter().any(|name| calls(&name)) {
+    if ["tool_calls", "function_call"].iter().any(calls) {
         return Err("calls tools, which are not read".to_owned());
     }
     match turn.get("content") {
