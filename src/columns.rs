@@ -11,7 +11,7 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader as _};
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, Fields};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -220,6 +220,23 @@ fn as_objects(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError
     serde_json::from_slice(&writer.into_inner()).map_err(|e| ArrowError::JsonError(e.to_string()))
 }
 
+/// What values of a type are, for people.
+fn in_words(of: &DataType) -> String {
+    let keys =
+        |fields: &Fields| fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+    match of {
+        DataType::Struct(fields) => format!("a map of {{{}}}", keys(fields)),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            match item.data_type() {
+                DataType::Struct(fields) => format!("a list of {{{}}}", keys(fields)),
+                _ => "a list".to_owned(),
+            }
+        }
+        _ if of.is_numeric() => "a number".to_owned(),
+        other => format!("of type {other}"),
+    }
+}
+
 /// One batch of rows.
 #[derive(Debug)]
 pub struct Columns {
@@ -298,13 +315,13 @@ impl Columns {
         Ok((as_objects(&self.batch.project(&kept)?)?, unread))
     }
 
-    /// The type of a column that holds something else than text; `None` where there is none.
+    /// What a column holds that is no text, in words; `None` where it is text, or is not there.
     #[must_use]
     pub fn other_than_text(&self, name: &str) -> Option<String> {
         let of = self.batch.column_by_name(name)?.data_type();
         let is_text = |of: &DataType| of.is_string() || *of == DataType::Null;
         let value = if let DataType::Dictionary(_, value) = of { value } else { of };
-        (!is_text(value)).then(|| of.to_string())
+        (!is_text(value)).then(|| in_words(of))
     }
 
     /// The texts of a column; empty where there is none.

@@ -49,7 +49,7 @@ const WORDS: RGBColor = RGBColor(1, 1, 252);
 
 /// Height of letters as plotters counts it, 1.24 times that of the font: where a chart is shown as
 /// wide as there is room, and where at the size it is drawn.
-const SCALED: i32 = 12;
+const SCALED: i32 = 14;
 const EXACT: i32 = 15;
 
 /// More points than this cannot be seen.

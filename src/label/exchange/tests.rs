@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
@@ -467,7 +468,7 @@ fn what_is_not_read_is_named_with_what_to_do() {
 #[test]
 fn columns_that_nobody_reads_stop_nothing() {
     use arrow_array::{DurationNanosecondArray, TimestampMicrosecondArray, UnionArray};
-    use arrow_schema::{DataType, Field, UnionFields};
+    use arrow_schema::UnionFields;
     let dir = tempfile::tempdir().expect("temp");
     let text = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
     let times = TimestampMicrosecondArray::from(vec![0, 1]).with_timezone("Europe/Berlin");
@@ -602,6 +603,24 @@ fn what_is_no_text_is_named_by_column_and_form() {
     let pair = json!({"prompt": turn(json!("p")), "response_a": "x", "response_b": "y"});
     let error = read_pairs(&file(dir.path(), "x", &pair.to_string())).expect_err("refused");
     assert!(error.to_string().contains("x:1: `prompt` is a list of {content, role}"), "{error}");
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let turn = DataType::Struct(vec![text("role"), text("content")].into());
+    let turns = DataType::List(Arc::new(Field::new("item", turn, true)));
+    let fields = vec![Field::new("prompt", turns, true), text("response_a"), text("response_b")];
+    let mut rows = arrow_json::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+        .build(std::io::Cursor::new(pair.to_string()))
+        .expect("a reader");
+    let batch = rows.next().expect("a batch").expect("rows");
+    let path = dir.path().join("x.parquet");
+    let file = std::fs::File::create(&path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    let error = read_pairs(&path).expect_err("refused");
+    assert!(
+        error.to_string().contains("`prompt` is a list of {role, content}, not text"),
+        "{error}"
+    );
 }
 
 #[test]
