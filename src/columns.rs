@@ -71,21 +71,32 @@ pub fn is_parquet(path: &Path) -> bool {
 /// # Errors
 /// The file cannot be opened, or is no sound Parquet.
 pub fn each_batch(path: &Path, most: usize, mut f: impl FnMut(&Columns)) -> Result<(), ReadError> {
-    let open = |source| ReadError::Open { path: path.to_owned(), source };
-    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(open)?;
-    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
-    let builder = builder.map_err(broken)?;
-    if let Some(codec) = foreign_codec(builder.metadata()) {
-        return Err(ReadError::Codec { path: path.to_owned(), codec });
-    }
-    let build = || builder.with_limit(most).build();
-    let mut reader = guarded(path, build)?.map_err(broken)?;
+    let builder = open(path)?.with_limit(most);
+    let mut reader = built(path, builder)?;
     while let Some(batch) = guarded(path, || reader.next())? {
         let batch = batch.map_err(|source| ReadError::Batch { path: path.to_owned(), source })?;
         f(&Columns { batch });
     }
     Ok(())
+}
+
+type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
+
+fn open(path: &Path) -> Result<Builder, ReadError> {
+    let file = std::fs::File::open(path)
+        .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
+    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
+    let builder = builder.map_err(broken)?;
+    match foreign_codec(builder.metadata()) {
+        Some(codec) => Err(ReadError::Codec { path: path.to_owned(), codec }),
+        None => Ok(builder),
+    }
+}
+
+fn built(path: &Path, builder: Builder) -> Result<ParquetRecordBatchReader, ReadError> {
+    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
+    guarded(path, || builder.build())?.map_err(broken)
 }
 
 /// How a column is compressed that this build cannot read.
@@ -162,11 +173,7 @@ struct Cursor {
 
 impl Cursor {
     fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = std::fs::File::open(path)
-            .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
-        let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.build();
-        let reader = guarded(path, build)?
-            .map_err(|source| ReadError::Parquet { path: path.to_owned(), source })?;
+        let reader = built(path, open(path)?)?;
         let fields = reader.schema();
         let fields = fields.fields().iter();
         let columns = fields.map(|f| format!("{}: {}", f.name(), f.data_type())).collect();

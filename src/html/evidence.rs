@@ -47,11 +47,11 @@ fn labels_of(labels: &LabelsReport) -> Markup {
                     div.answers style="--columns:2" {
                         div.answer {
                             p.who { @if example.tie { "tie" } @else { "preferred" } }
-                            p.said dir="auto" { (text::visible(&example.chosen)) }
+                            (text::said(&example.chosen))
                         }
                         div.answer.other {
                             p.who { @if example.tie { "tie" } @else { "other" } }
-                            p.said dir="auto" { (text::visible(&example.rejected)) }
+                            (text::said(&example.rejected))
                         }
                     }
                 }

@@ -16,7 +16,7 @@ pub(super) struct Figures<'a> {
     pub(super) rows: Vec<&'a EvaluationRow>,
     unseen: Vec<String>,
     /// Whom its stage compares all policies with; `None`: each with the one before it.
-    baseline: Option<String>,
+    pub(super) baseline: Option<String>,
 }
 
 /// How the numbers of a figure read.

@@ -169,7 +169,7 @@ fn visible(text: &str) -> Markup {
             span.sign { (&shown.text[mark]) }
         }
         (&shown.text[at..])
-        @if shown.text.is_empty() { span.nothing { "(nothing: the text is empty)" } }
+        @if shown.text.trim().is_empty() { span.nothing { "(nothing)" } }
         @if shown.cut { " […]" }
     }
 }

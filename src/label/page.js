@@ -71,10 +71,10 @@ document.addEventListener('DOMContentLoaded', () => {
     const inside = (ranges, at) => ranges.some(([from, to]) => from <= at && at < to);
     const points = [...cuts].sort((a, b) => a - b);
     const nodes = [];
-    if (!part.text) {
+    if (!part.text.trim()) {
       const nothing = document.createElement('span');
       nothing.className = 'nothing';
-      nothing.textContent = '(nothing: the text is empty)';
+      nothing.textContent = '(nothing)';
       nodes.push(nothing);
     }
     for (let i = 0; i + 1 < points.length; i += 1) {

@@ -195,8 +195,8 @@ fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
         }
         start += line.len() + 1;
     }
-    if text.is_empty() {
-        return vec![vec![(Look::Dim, cut("(nothing: the text is empty)", width))]];
+    if text.trim().is_empty() {
+        return vec![vec![(Look::Dim, cut("(nothing)", width))]];
     }
     if shown.cut {
         rows.push(vec![(Look::Dim, cut("[there is more: see it on the label page]", width))]);
