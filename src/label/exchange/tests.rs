@@ -45,16 +45,16 @@ fn said(dir: &Path, prompt: &str, one: &str, other: &str) -> Vec<(String, Choice
 }
 
 fn labels_parquet(path: &Path) {
-    let text = |values: [&str; 4]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let text = |values: [&str; 5]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
     let batch = RecordBatch::try_from_iter([
-        ("prompt", text(["p0", "p1", "p2", "p3, \"quoted\"\nand long"])),
-        ("chosen", text(["x", "b", "a", "é"])),
-        ("rejected", text(["a", "a", "z", "e"])),
-        ("tie", Arc::new(BooleanArray::from(vec![false, false, true, false])) as ArrayRef),
-        ("strength", Arc::new(Float64Array::from(vec![2.0, 1.0, 0.0, 1.0])) as ArrayRef),
-        ("response_a", text(["x", "a", "a", "e"])),
-        ("response_b", text(["a", "b", "z", "é"])),
-        ("choice", text(["a", "b", "both_bad", "b"])),
+        ("prompt", text(["p0", "p1", "p2", "p3, \"quoted\"\nand long", "p4"])),
+        ("chosen", text(["x", "b", "a", "é", "m"])),
+        ("rejected", text(["a", "a", "z", "e", ""])),
+        ("tie", Arc::new(BooleanArray::from(vec![false, false, true, false, true])) as ArrayRef),
+        ("strength", Arc::new(Float64Array::from(vec![2.0, 1.0, 0.0, 1.0, 0.0])) as ArrayRef),
+        ("response_a", text(["x", "a", "a", "e", "m"])),
+        ("response_b", text(["a", "b", "z", "é", ""])),
+        ("choice", text(["a", "b", "both_bad", "b", "tie"])),
     ])
     .expect("a batch");
     let file = std::fs::File::create(path).expect("created");
@@ -70,7 +70,7 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     labels_parquet(&parquet);
     let whole = |shape| {
         let labels = super::export(&parquet, shape).expect("exported");
-        assert_eq!((labels.rows, labels.left_out), (4, 0));
+        assert_eq!((labels.rows, labels.left_out), (5, 0));
         labels.text
     };
     let jsonl = file(dir.path(), "labels.jsonl", &whole(Shape::JsonLines));
@@ -78,10 +78,10 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     let mut forms = Vec::new();
     for (name, path) in [("1", &parquet), ("2", &jsonl), ("3", &csv)] {
         let votes = dir.path().join(name);
-        assert_eq!(import(&votes, path, Some("ann")).added["ann"], 4);
+        assert_eq!(import(&votes, path, Some("ann")).added["ann"], 5);
         // Again: nothing new.
         let again = import(&votes, path, Some("ann"));
-        assert_eq!((again.added["ann"], again.known), (0, 4));
+        assert_eq!((again.added["ann"], again.known), (0, 5));
         forms.push(effective(&votes));
     }
     assert_eq!(forms[0], forms[1]);
@@ -91,6 +91,7 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     assert_eq!(said(&votes, "p0", "x", "a"), [("ann".to_owned(), Choice::BMuch)]);
     assert_eq!(said(&votes, "p1", "a", "b"), [("ann".to_owned(), Choice::B)]);
     assert_eq!(said(&votes, "p2", "z", "a"), [("ann".to_owned(), Choice::BothBad)]);
+    assert_eq!(said(&votes, "p4", "m", ""), [("ann".to_owned(), Choice::Tie)]);
     assert_eq!(said(&votes, "p3, \"quoted\"\nand long", "e", "é")[0].1, Choice::B);
 }
 
@@ -101,7 +102,7 @@ fn trl_gets_its_columns_and_no_ties() {
     labels_parquet(&parquet);
     let rows = |shape| {
         let labels = super::export(&parquet, shape).expect("exported");
-        assert_eq!((labels.rows, labels.left_out), (3, 1));
+        assert_eq!((labels.rows, labels.left_out), (3, 2));
         let rows = labels.text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
         rows.collect::<Vec<_>>()
     };
@@ -406,7 +407,7 @@ fn a_file_is_what_it_holds_not_what_it_is_called() {
     let row = r#"{"prompt": "p", "chosen": "x", "rejected": "y"}"#;
     let parquet = dir.path().join("labels.csv");
     labels_parquet(&parquet);
-    assert_eq!(good(&parquet, None, &Names::default()).len(), 4);
+    assert_eq!(good(&parquet, None, &Names::default()).len(), 5);
     for (name, text) in [
         ("a.CSV", "prompt,chosen,rejected\np,x,y\n".to_owned()),
         ("b.parquet", "prompt\tchosen\trejected\np\tx\ty\n".to_owned()),
