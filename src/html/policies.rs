@@ -24,7 +24,7 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
             table.policies {
                 caption {
                     "All policies on " (text::visible(&text::spaced(bucket))) ", 95 % intervals below"
-                    @if names.iter().any(|n| *n == gain || n.starts_with("win_rate")) {
+                    @if names.iter().any(|n| *n == gain || *n == "win_rate") {
                         "; gain and wins against "
                         @match &figures.baseline {
                             Some(baseline) => { (text::visible(baseline)) }
