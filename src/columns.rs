@@ -11,8 +11,10 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader as _};
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, Fields};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -32,6 +34,20 @@ pub enum ReadError {
     Batch { path: PathBuf, source: arrow_schema::ArrowError },
     #[error("{path} is damaged: its Parquet reader gave up")]
     Damaged { path: PathBuf },
+    #[error("{path} is compressed by {codec}, which this build cannot read")]
+    Codec { path: PathBuf, codec: String },
+}
+
+impl ReadError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "see the error above",
+            Self::Codec { .. } => "write it again, compressed by zstd, snappy or gzip",
+            _ => "is it whole? download or write it again",
+        }
+    }
 }
 
 /// This thread is inside the Parquet reader, whose panics are errors of the file: a panic hook
@@ -55,16 +71,39 @@ pub fn is_parquet(path: &Path) -> bool {
 /// # Errors
 /// The file cannot be opened, or is no sound Parquet.
 pub fn each_batch(path: &Path, most: usize, mut f: impl FnMut(&Columns)) -> Result<(), ReadError> {
-    let open = |source| ReadError::Open { path: path.to_owned(), source };
-    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(open)?;
-    let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.with_limit(most).build();
-    let mut reader = guarded(path, build)?.map_err(broken)?;
+    let builder = open(path)?.with_limit(most);
+    let mut reader = built(path, builder)?;
     while let Some(batch) = guarded(path, || reader.next())? {
         let batch = batch.map_err(|source| ReadError::Batch { path: path.to_owned(), source })?;
         f(&Columns { batch });
     }
     Ok(())
+}
+
+type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
+
+fn open(path: &Path) -> Result<Builder, ReadError> {
+    let file = std::fs::File::open(path)
+        .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
+    let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
+    let builder = builder.map_err(broken)?;
+    match foreign_codec(builder.metadata()) {
+        Some(codec) => Err(ReadError::Codec { path: path.to_owned(), codec }),
+        None => Ok(builder),
+    }
+}
+
+fn built(path: &Path, builder: Builder) -> Result<ParquetRecordBatchReader, ReadError> {
+    let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
+    guarded(path, || builder.build())?.map_err(broken)
+}
+
+/// How a column is compressed that this build cannot read.
+fn foreign_codec(metadata: &ParquetMetaData) -> Option<String> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let foreign = |codec: &Compression| matches!(codec, Compression::LZO);
+    columns.map(ColumnChunkMetaData::compression).find(foreign).map(|codec| codec.to_string())
 }
 
 /// The first place where two files differ, in their own order of rows.
@@ -134,11 +173,7 @@ struct Cursor {
 
 impl Cursor {
     fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = std::fs::File::open(path)
-            .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
-        let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.build();
-        let reader = guarded(path, build)?
-            .map_err(|source| ReadError::Parquet { path: path.to_owned(), source })?;
+        let reader = built(path, open(path)?)?;
         let fields = reader.schema();
         let fields = fields.fields().iter();
         let columns = fields.map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
@@ -182,6 +217,33 @@ fn guarded<T>(path: &Path, f: impl FnOnce() -> T) -> Result<T, ReadError> {
     result.map_err(|_| ReadError::Damaged { path: path.to_owned() })
 }
 
+/// Rows as JSON objects, and columns that are not among their values, with the reason.
+pub type Objects = (Vec<Map<String, Value>>, Vec<(String, String)>);
+
+fn as_objects(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>, ArrowError> {
+    let mut writer = arrow_json::ArrayWriter::new(Vec::new());
+    writer.write(batch)?;
+    writer.finish()?;
+    serde_json::from_slice(&writer.into_inner()).map_err(|e| ArrowError::JsonError(e.to_string()))
+}
+
+/// What values of a type are, for people.
+fn in_words(of: &DataType) -> String {
+    let keys =
+        |fields: &Fields| fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+    match of {
+        DataType::Struct(fields) => format!("a map of {{{}}}", keys(fields)),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            match item.data_type() {
+                DataType::Struct(fields) => format!("a list of {{{}}}", keys(fields)),
+                _ => "a list".to_owned(),
+            }
+        }
+        _ if of.is_numeric() => "a number".to_owned(),
+        other => format!("of type {other}"),
+    }
+}
+
 /// One batch of rows.
 #[derive(Debug)]
 pub struct Columns {
@@ -189,6 +251,12 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Of rows at hand.
+    #[must_use]
+    pub fn of(batch: RecordBatch) -> Self {
+        Self { batch }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -232,21 +300,35 @@ impl Columns {
         self.batch.schema().fields().iter().map(|f| f.name().clone()).collect()
     }
 
-    /// The rows as JSON objects, lists and structs included; a missing value is not there.
+    /// The rows as JSON objects, lists and structs included; a missing value is not there. Columns
+    /// of types that JSON cannot hold are left out and named, each with the reason.
     ///
     /// # Errors
-    /// A column is of a type that JSON cannot hold.
-    pub fn objects(&self) -> Result<Vec<Map<String, Value>>, ArrowError> {
-        let mut writer = arrow_json::ArrayWriter::new(Vec::new());
-        if self.rows() > 0 {
-            writer.write(&self.batch)?;
+    /// The batch is broken.
+    pub fn objects(&self) -> Result<Objects, ArrowError> {
+        if self.rows() == 0 {
+            return Ok(Objects::default());
         }
-        writer.finish()?;
-        let bytes = writer.into_inner();
-        if bytes.is_empty() {
-            return Ok(Vec::new());
+        if let Ok(objects) = as_objects(&self.batch) {
+            return Ok((objects, Vec::new()));
         }
-        serde_json::from_slice(&bytes).map_err(|e| ArrowError::JsonError(e.to_string()))
+        let (mut kept, mut unread) = (Vec::new(), Vec::new());
+        for i in 0..self.batch.num_columns() {
+            match self.batch.project(&[i]).and_then(|column| as_objects(&column)) {
+                Ok(_) => kept.push(i),
+                Err(e) => unread.push((self.batch.schema().field(i).name().clone(), e.to_string())),
+            }
+        }
+        Ok((as_objects(&self.batch.project(&kept)?)?, unread))
+    }
+
+    /// What a column holds that is no text, in words; `None` where it is text, or is not there.
+    #[must_use]
+    pub fn other_than_text(&self, name: &str) -> Option<String> {
+        let of = self.batch.column_by_name(name)?.data_type();
+        let is_text = |of: &DataType| of.is_string() || *of == DataType::Null;
+        let value = if let DataType::Dictionary(_, value) = of { value } else { of };
+        (!is_text(value)).then(|| in_words(of))
     }
 
     /// The texts of a column; empty where there is none.
@@ -292,5 +374,62 @@ impl Columns {
             texts.map(|t| t.map(ToOwned::to_owned).collect()).unwrap_or_default()
         };
         (0..list.len()).map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::basic::{GzipLevel, ZstdLevel};
+    use parquet::file::metadata::FileMetaData;
+    use parquet::file::properties::WriterProperties;
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    #[test]
+    fn every_codec_is_read() {
+        let texts: Vec<String> = (0..500).map(|i| format!("row {i}, row {i}")).collect();
+        let column = Arc::new(arrow_array::StringArray::from(texts.clone())) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("text", column)]).expect("a batch");
+        for codec in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::ZSTD(ZstdLevel::default()),
+            Compression::BROTLI(Default::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("temp");
+            let settings = WriterProperties::builder().set_compression(codec).build();
+            let mut writer = parquet::arrow::ArrowWriter::try_new(
+                file.reopen().expect("open"),
+                batch.schema(),
+                Some(settings),
+            )
+            .expect("a writer");
+            writer.write(&batch).expect("written");
+            writer.close().expect("written");
+            let mut found = Vec::new();
+            each_batch(file.path(), usize::MAX, |c| found.extend(c.texts("text"))).expect("read");
+            assert_eq!(found, texts, "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_codec_that_is_not_read_is_named() {
+        let message = "message m { REQUIRED BYTE_ARRAY text (UTF8); }";
+        let schema = Arc::new(parse_message_type(message).expect("a schema"));
+        let schema = Arc::new(SchemaDescriptor::new(schema));
+        let column = ColumnChunkMetaData::builder(schema.column(0));
+        let column = column.set_compression(Compression::LZO).build().expect("a column");
+        let group = RowGroupMetaData::builder(Arc::clone(&schema)).add_column_metadata(column);
+        let group = group.build().expect("a row group");
+        let file = FileMetaData::new(1, 0, None, None, schema, None);
+        let found = foreign_codec(&ParquetMetaData::new(file, vec![group]));
+        assert_eq!(found.as_deref(), Some("LZO"));
     }
 }

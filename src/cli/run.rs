@@ -94,6 +94,7 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let locked = args.locked.then(|| lock::read(&file)).transpose()?;
     let order = Order { selection, keep_going: args.keep_going, people, locked };
     let summary = execute(&loaded, order, &args.means, pipeline, look)?;
+    super::label::tell_what_holds_up(&loaded, &summary.waiting, look);
     if !args.locked {
         lock::keep(&file, &loaded, &summary.made, pipeline, look);
     }

@@ -71,20 +71,10 @@ fn asked(question: &Question) -> Markup {
                                 span.score { (text::figure(score)) }
                             }
                         }
-                        (said(&answer.response))
+                        (text::said(&answer.response))
                     }
                 }
             }
-        }
-    }
-}
-
-fn said(response: &str) -> Markup {
-    html! {
-        @if response.trim().is_empty() {
-            p.said.dim { "(nothing)" }
-        } @else {
-            p.said dir="auto" { (text::visible(response)) }
         }
     }
 }
@@ -146,7 +136,7 @@ fn at_step(data: &ReportData, stage: &str, step: f64) -> Markup {
                         span.said { (text::visible(&row.prompt)) }
                         @if let Some(score) = row.score { span.score { (text::figure(score)) } }
                     }
-                    (said(&row.response))
+                    (text::said(&row.response))
                 }
             }
         }

@@ -9,6 +9,7 @@ use plotters::prelude::*;
 use super::text;
 
 /// A line on a chart.
+#[derive(Default)]
 pub struct Series<'a> {
     pub name: &'a str,
     pub points: &'a [(f64, f64)],
@@ -16,9 +17,12 @@ pub struct Series<'a> {
     pub weights: Option<&'a [f64]>,
     /// Number of its colour; absent: that of its place.
     pub colour: Option<usize>,
+    /// What points are called, written beside them; empty: nothing. For few points, with weights.
+    pub names: &'a [String],
 }
 
 /// What a chart shows.
+#[derive(Default)]
 pub struct Chart<'a> {
     /// For those who cannot see it.
     pub title: String,
@@ -31,6 +35,9 @@ pub struct Chart<'a> {
     /// The line y = x: what a calibrated judge would do.
     pub diagonal: bool,
     pub size: (u32, u32),
+    /// The same drawn anew for narrow screens, so that letters stay as large; such charts are shown
+    /// at the size they are drawn. Absent: as wide as there is room.
+    pub narrow: Option<(u32, u32)>,
 }
 
 /// Stand-ins that no real colour uses; `style.css` maps each to a colour of the theme.
@@ -39,6 +46,11 @@ const LINES: [RGBColor; 4] =
 const AXIS: RGBColor = RGBColor(1, 1, 250);
 const GRID: RGBColor = RGBColor(1, 1, 251);
 const WORDS: RGBColor = RGBColor(1, 1, 252);
+
+/// Height of letters as plotters counts it, 1.24 times that of the font: where a chart is shown as
+/// wide as there is room, and where at the size it is drawn.
+const SCALED: i32 = 14;
+const EXACT: i32 = 15;
 
 /// More points than this cannot be seen.
 const MOST_POINTS: usize = 240;
@@ -49,15 +61,25 @@ pub const MOST_SERIES: usize = LINES.len();
 /// The chart, or nothing when there is nothing to draw.
 #[must_use]
 pub fn svg(chart: &Chart) -> Markup {
-    let mut out = String::new();
-    match draw(chart, &mut out) {
-        Ok(true) => PreEscaped(framed(&out, chart)),
-        // A string cannot fail to be written to; without points there is no chart.
-        Ok(false) | Err(_) => PreEscaped(String::new()),
-    }
+    let drawn = |size, class: &str| {
+        let mut out = String::new();
+        match draw(chart, size, &mut out) {
+            Ok(true) => framed(&out, chart, size, class),
+            // A string cannot fail to be written to; without points there is no chart.
+            Ok(false) | Err(_) => String::new(),
+        }
+    };
+    PreEscaped(match chart.narrow {
+        None => drawn(chart.size, "chart"),
+        Some(size) => drawn(chart.size, "chart broad") + &drawn(size, "chart narrow"),
+    })
 }
 
-fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Error>> {
+fn draw(
+    chart: &Chart,
+    size: (u32, u32),
+    out: &mut String,
+) -> Result<bool, Box<dyn std::error::Error>> {
     let lines: Vec<Vec<(f64, f64)>> = chart.series.iter().map(|s| thinned(s.points)).collect();
     let points = || lines.iter().flatten();
     if points().next().is_none() {
@@ -65,13 +87,14 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
     }
     let x = chart.x.unwrap_or_else(|| range(points().map(|p| p.0), 0.0));
     let y = chart.y.unwrap_or_else(|| range(points().map(|p| p.1), 0.06));
-    let root = SVGBackend::with_string(out, chart.size).into_drawing_area();
+    let letters = if chart.narrow.is_some() { EXACT } else { SCALED };
+    let root = SVGBackend::with_string(out, size).into_drawing_area();
     let mark = |v: f64| chart.marks.get(v.round() as usize).cloned();
     let mut plot = ChartBuilder::on(&root)
         .margin_top(8)
         .margin_right(12)
-        .x_label_area_size(20)
-        .y_label_area_size(42)
+        .x_label_area_size(letters + 8)
+        .y_label_area_size(letters * 7 / 2)
         .build_cartesian_2d(
             Axis { range: (x.0..x.1).into(), marks: chart.marks.len() },
             y.0..y.1,
@@ -81,7 +104,7 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(AXIS)
-        .label_style(("sans-serif", 12).into_font().color(&WORDS))
+        .label_style(("sans-serif", letters).into_font().color(&WORDS))
         .x_labels(4)
         .y_labels(4)
         .x_label_formatter(&|v| mark(*v).unwrap_or_else(|| text::tick(*v)))
@@ -92,6 +115,11 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         let ends = [(x.0.max(y.0), x.0.max(y.0)), (x.1.min(y.1), x.1.min(y.1))];
         plot.draw_series(DashedLineSeries::new(ends, 4, 4, AXIS.stroke_width(1)))?;
     }
+    let dots = lines.iter().zip(&chart.series).filter(|(_, series)| series.weights.is_some());
+    let around = |(x, y): (i32, i32)| [x - 6, y - 6, x + 6, y + 6];
+    let mut taken: Vec<Box2> =
+        dots.flat_map(|(line, _)| line.iter().map(|p| around(plot.backend_coord(p)))).collect();
+    let mut named_once = std::collections::HashSet::new();
     for (i, (line, series)) in lines.iter().zip(&chart.series).enumerate() {
         let colour = LINES[series.colour.unwrap_or(i) % LINES.len()];
         let inside = |p: &(f64, f64)| (p.0.clamp(x.0, x.1), p.1.clamp(y.0, y.1));
@@ -100,6 +128,17 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
         if let Some(weights) = series.weights {
             let sizes = weights.iter().map(|w| radius(*w));
             plot.draw_series(line.iter().copied().zip(sizes).map(dot))?;
+            let named = series.points.iter().zip(series.names).filter(|(p, _)| is_sane(p));
+            for (point, (_, name)) in line.iter().zip(named) {
+                let at = plot.backend_coord(point);
+                // Two measures may have one point in common: its name stands there once.
+                if !named_once.insert((at, name)) {
+                    continue;
+                }
+                let Some(place) = beside(at, name, letters, size, &mut taken) else { continue };
+                let style = ("sans-serif", letters).into_font().color(&WORDS);
+                root.draw(&Text::new(name.clone(), place, style))?;
+            }
             continue;
         }
         plot.draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(2)))?;
@@ -111,6 +150,39 @@ fn draw(chart: &Chart, out: &mut String) -> Result<bool, Box<dyn std::error::Err
     drop(plot);
     drop(root);
     Ok(true)
+}
+
+/// Left, top, right and bottom.
+type Box2 = [i32; 4];
+
+/// Where the name of a point stands: right of it, left, above or below, wherever it covers no other
+/// name, no point and no edge; `None`: there is no room.
+fn beside(
+    (x, y): (i32, i32),
+    name: &str,
+    letters: i32,
+    (width, height): (u32, u32),
+    taken: &mut Vec<Box2>,
+) -> Option<(i32, i32)> {
+    // Letters are about half as wide as they are high.
+    let long = i32::try_from(name.chars().count()).unwrap_or(0) * letters * 11 / 20;
+    let rows = [-letters / 2, -letters - 6, 6, -3 * letters / 2 - 8, letters / 2 + 8];
+    let beside = rows.iter().flat_map(|dy| [(x + 9, y + dy), (x - 9 - long, y + dy)]);
+    let over = [(x - long / 2, y - letters - 9), (x - long / 2, y + 9)];
+    let places: Vec<(i32, i32)> = beside.chain(over).collect();
+    let extent = |(x, y): (i32, i32)| [x, y, x + long, y + letters];
+    let (width, height) = (width.cast_signed(), height.cast_signed());
+    let inside = |b: &Box2| {
+        b[0] >= letters * 7 / 2 && b[1] >= 0 && b[2] <= width && b[3] <= height - letters - 8
+    };
+    let apart = |a: &Box2, b: &Box2| a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+    let free = |place: &&(i32, i32)| {
+        let own = extent(**place);
+        inside(&own) && taken.iter().all(|other| apart(&own, other))
+    };
+    let place = places.iter().find(free).copied()?;
+    taken.push(extent(place));
+    Some(place)
 }
 
 /// An axis that is marked at 0, 1, 2, … or, without marks, where plotters thinks fit.
@@ -144,12 +216,14 @@ fn radius(n: f64) -> i32 {
     if n.is_finite() { (n.max(0.0).sqrt() * 1.2).clamp(3.0, 11.0).round() as i32 } else { 3 }
 }
 
+fn is_sane((x, y): &(f64, f64)) -> bool {
+    x.abs() < 1e30 && y.abs() < 1e30
+}
+
 /// Points that can be drawn, and no more than can be seen: means of neighbours, so that peaks do
 /// not depend on which point is kept.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let sane = |v: f64| v.abs() < 1e30;
-    let kept: Vec<(f64, f64)> =
-        points.iter().copied().filter(|(x, y)| sane(*x) && sane(*y)).collect();
+    let kept: Vec<(f64, f64)> = points.iter().copied().filter(is_sane).collect();
     let size = kept.len().div_ceil(MOST_POINTS).max(1);
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
@@ -171,16 +245,19 @@ pub fn range(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
 }
 
 /// The SVG without what an inline one does not need, with words for those who cannot see it.
-fn framed(svg: &str, chart: &Chart) -> String {
+fn framed(svg: &str, chart: &Chart, (width, height): (u32, u32), class: &str) -> String {
     let body = svg.split_once('>').map_or("", |(_, body)| body);
-    let (width, height) = chart.size;
+    let most = match chart.narrow {
+        Some(_) => format!(" style=\"max-width:{width}px\""),
+        None => String::new(),
+    };
     let names: Vec<&str> = chart.series.iter().map(|s| s.name).collect();
     let title = maud::html! {
         title { (text::plain(&chart.title)) }
         desc { "Lines: " (text::plain(&names.join(", "))) }
     };
     format!(
-        "<svg class=\"chart\" role=\"img\" viewBox=\"0 0 {width} {height}\">{}{body}",
+        "<svg class=\"{class}\"{most} role=\"img\" viewBox=\"0 0 {width} {height}\">{}{body}",
         title.into_string()
     )
 }

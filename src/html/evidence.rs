@@ -47,11 +47,11 @@ fn labels_of(labels: &LabelsReport) -> Markup {
                     div.answers style="--columns:2" {
                         div.answer {
                             p.who { @if example.tie { "tie" } @else { "preferred" } }
-                            p.said dir="auto" { (text::visible(&example.chosen)) }
+                            (text::said(&example.chosen))
                         }
                         div.answer.other {
                             p.who { @if example.tie { "tie" } @else { "other" } }
-                            p.said dir="auto" { (text::visible(&example.rejected)) }
+                            (text::said(&example.rejected))
                         }
                     }
                 }
@@ -139,7 +139,7 @@ fn learning(reward: &RewardReport) -> Markup {
     let most = reward.learning.iter().map(|p| p.labels).fold(0.0, f64::max);
     let ceiling: Vec<(f64, f64)> =
         reward.ceiling.into_iter().flat_map(|c| [(0.0, c), (most, c)]).collect();
-    let series = |name, points, colour| Series { name, points, weights: None, colour };
+    let series = |name, points, colour| Series { name, points, colour, ..Series::default() };
     let all = middle.iter().chain(&low).chain(&high).chain(&ceiling).map(|p| p.1);
     let (least, top) = all.fold((0.5_f64, 0.0_f64), |(l, h), v| (l.min(v), h.max(v)));
     let chart = Chart {
@@ -153,9 +153,8 @@ fn learning(reward: &RewardReport) -> Markup {
         ],
         x: Some((0.0, most.max(1.0))),
         y: Some((least, (top + 0.02).min(1.0))),
-        marks: &[],
-        diagonal: false,
         size: (320, 240),
+        ..Chart::default()
     };
     html! {
         figure {
@@ -177,12 +176,17 @@ fn reliability(bins: &[CalibrationBin]) -> Markup {
     let chart = Chart {
         title: "Accuracy by confidence; larger dots stand for more pairs, the dashed line for a calibrated judge"
             .into(),
-        series: vec![Series { name: "accuracy", points: &points, weights: Some(&weights), colour: None }],
+        series: vec![Series {
+            name: "accuracy",
+            points: &points,
+            weights: Some(&weights),
+            ..Series::default()
+        }],
         x: Some((low, 1.0)),
         y: Some((low.max(0.0), 1.0)),
-        marks: &[],
         diagonal: true,
         size: (320, 240),
+        ..Chart::default()
     };
     html! {
         figure {

@@ -10,6 +10,10 @@ use super::{EvaluationRow, ReportData, text};
 /// The two measures that may part: what is optimised, and what is wanted.
 const MEASURES: [&str; 2] = ["gold", "reward"];
 
+/// Sizes of the drawings, for screens and for phones.
+const BROAD: (u32, u32) = (440, 280);
+const NARROW: (u32, u32) = (340, 270);
+
 /// Points (x, gain over the start) of one measure.
 type Points = Vec<(f64, f64)>;
 
@@ -81,17 +85,27 @@ impl<'a> Curves<'a> {
         rows.into_iter().map(|r| (r.policy.as_str(), r.value)).collect()
     }
 
-    /// The reference and those after it, as gain over it.
+    /// The reference and those after it, as gain over it; not a number where it is not known.
     fn policies(&self, measure: &str) -> Points {
-        let places = self.places();
-        let Some(reference) = places.iter().position(|(_, d)| *d == 0.0) else { return Vec::new() };
         let level = |policy: &str| {
             let row = self.figures.find(policy, self.bucket, measure)?;
             row.value.is_finite().then_some(row.value)
         };
-        let Some(start) = level(places[reference].0) else { return Vec::new() };
-        let after = places[reference + 1..].iter();
-        after.filter_map(|(policy, d)| Some((*d, level(policy)? - start))).collect()
+        let after = self.after();
+        let Some(start) = after.first().and_then(|(reference, _)| level(reference)) else {
+            return Vec::new();
+        };
+        // Every policy has a place, so that names go with points; what is not known is not drawn.
+        let gain = |policy: &str| level(policy).map_or(f64::NAN, |level| level - start);
+        let points: Points = after.iter().map(|(policy, d)| (*d, gain(policy))).collect();
+        if points.iter().filter(|p| p.1.is_finite()).count() > 1 { points } else { Vec::new() }
+    }
+
+    /// The reference, at 0, and the policies after it.
+    fn after(&self) -> Vec<(&'a str, f64)> {
+        let places = self.places();
+        let reference = places.iter().position(|(_, d)| *d == 0.0);
+        reference.map_or_else(Vec::new, |reference| places[reference..].to_vec())
     }
 
     /// A fitted law, drawn from 0 to `end`.
@@ -111,17 +125,15 @@ fn best_of(measures: &[(&str, Points)]) -> Markup {
     let series = measures.iter().enumerate().map(|(i, (name, points))| Series {
         name,
         points,
-        weights: None,
         colour: Some(i),
+        ..Series::default()
     });
     let chart = Chart {
         title: "Gain by the number of answers that the reward model picks from".into(),
         series: series.collect(),
-        x: None,
-        y: None,
-        marks: &[],
-        diagonal: false,
-        size: (440, 260),
+        size: BROAD,
+        narrow: Some(NARROW),
+        ..Chart::default()
     };
     html! {
         figure {
@@ -143,6 +155,7 @@ fn best_of_distance(k: f64) -> f64 {
 
 fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
     let mut lines: Vec<(String, Points, usize, bool)> = Vec::new();
+    let names: Vec<String> = curves.after().iter().map(|(name, _)| text::plain(name)).collect();
     for (i, measure) in MEASURES.iter().enumerate() {
         let dots = policies.iter().find(|(m, _)| m == measure).map(|(_, p)| p.clone());
         let dots = dots.unwrap_or_default();
@@ -155,21 +168,22 @@ fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
         lines.push((format!("{measure}, policies"), dots, i, true));
     }
     lines.retain(|(_, points, ..)| !points.is_empty());
+    let far = lines.iter().flat_map(|(_, p, ..)| p).map(|p| p.0).fold(0.0, f64::max);
     let ones: Vec<Vec<f64>> = lines.iter().map(|(_, p, ..)| vec![16.0; p.len()]).collect();
     let series = lines.iter().zip(&ones).map(|((name, points, colour, dots), ones)| Series {
         name,
         points,
         weights: dots.then_some(ones.as_slice()),
         colour: Some(*colour),
+        names: if *dots { &names } else { &[] },
     });
     let chart = Chart {
         title: "Gain over the reference by √KL from it; dots are policies".into(),
         series: series.collect(),
-        x: None,
-        y: None,
-        marks: &[],
-        diagonal: false,
-        size: (440, 260),
+        x: Some((0.0, if far > 0.0 { far * 1.08 } else { 1.0 })),
+        size: BROAD,
+        narrow: Some(NARROW),
+        ..Chart::default()
     };
     let has = |word: &str| lines.iter().any(|(name, ..)| name.ends_with(word));
     html! {

@@ -219,6 +219,16 @@ pub fn params(params: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 impl ReportData {
+    /// The policy that a stage compares all others with: its `baseline`, or else its `reference`.
+    fn baseline(&self, stage: &str) -> Option<String> {
+        let params = &self.stages.iter().find(|s| s.name == stage)?.params;
+        let named = |wanted: &str| {
+            let (_, value) = params.iter().find(|(name, _)| name == wanted)?;
+            serde_json::from_str::<String>(value).ok().filter(|name| !name.is_empty())
+        };
+        named("baseline").or_else(|| named("reference"))
+    }
+
     /// Buckets of prompts that nobody labelled, by what the evaluation calls its groups.
     fn unseen_buckets(&self, stage: &str) -> Vec<String> {
         let stages = self.stages.iter().filter(|s| s.name == stage);

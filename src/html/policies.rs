@@ -22,7 +22,16 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
     html! {
         @if policies.len() > 1 && names.len() > 2 {
             table.policies {
-                caption { "All policies on " (text::visible(&text::spaced(bucket))) ", 95 % intervals below" }
+                caption {
+                    "All policies on " (text::visible(&text::spaced(bucket))) ", 95 % intervals below"
+                    @if names.iter().any(|n| *n == gain || *n == "win_rate") {
+                        "; gain and wins against "
+                        @match &figures.baseline {
+                            Some(baseline) => { (text::visible(baseline)) }
+                            None => { "the policy before it" }
+                        }
+                    }
+                }
                 thead {
                     tr {
                         th scope="col" { "policy" }

@@ -91,8 +91,9 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
                 continue;
             }
             // A tie has no chosen response: show the two that were compared.
-            let first = if chosen[i].is_empty() { &a[i] } else { &chosen[i] };
-            let second = if rejected[i].is_empty() { &b[i] } else { &rejected[i] };
+            let none = ties[i] && chosen[i].is_empty() && rejected[i].is_empty();
+            let first = if none { &a[i] } else { &chosen[i] };
+            let second = if none { &b[i] } else { &rejected[i] };
             report.examples.push(LabelExample {
                 prompt: prompts[i].clone(),
                 chosen: first.clone(),

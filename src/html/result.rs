@@ -15,6 +15,8 @@ const WINS: &str = "win_rate";
 pub(super) struct Figures<'a> {
     pub(super) rows: Vec<&'a EvaluationRow>,
     unseen: Vec<String>,
+    /// Whom its stage compares all policies with; `None`: each with the one before it.
+    pub(super) baseline: Option<String>,
 }
 
 /// How the numbers of a figure read.
@@ -89,7 +91,21 @@ impl<'a> Figures<'a> {
     pub(super) fn of(data: &'a ReportData, stage: &str) -> Self {
         let rows = data.evaluation.iter().filter(|r| r.stage == stage);
         let rows = rows.filter(|r| !is_curve(&r.name)).collect();
-        Self { rows, unseen: data.unseen_buckets(stage) }
+        Self { rows, unseen: data.unseen_buckets(stage), baseline: data.baseline(stage) }
+    }
+
+    /// Whom gains and wins of a policy are over.
+    fn compared_with(&self, policy: &str) -> Option<String> {
+        if let Some(baseline) = &self.baseline {
+            return Some(baseline.clone()).filter(|b| b != policy);
+        }
+        // What is picked from many answers is no policy.
+        let picked = self.rows.iter().filter(|r| r.name == "kl_at_most");
+        let picked = names_of(picked.map(|r| r.policy.as_str()));
+        let mut order = names_of(self.rows.iter().copied().map(|r| r.policy.as_str()));
+        order.retain(|name| !picked.contains(name));
+        let place = order.iter().position(|name| *name == policy)?;
+        Some(order[place.checked_sub(1)?].to_owned())
     }
 
     pub(super) fn find(&self, policy: &str, bucket: &str, name: &str) -> Option<&'a EvaluationRow> {
@@ -184,7 +200,8 @@ impl<'a> Figures<'a> {
         let wins = self.find(policy, bucket, WINS).filter(|r| r.value.is_finite());
         html! {
             @if difference.is_some() || wins.is_some() {
-                " Answer by answer, " (text::visible(policy)) " against its baseline: "
+                " Answer by answer, " (text::visible(policy)) " against "
+                (text::visible(self.compared_with(policy).as_deref().unwrap_or("its baseline"))) ": "
                 @if let Some(row) = difference {
                     (shown(self.scale(&gain), row.value)) (range(self.scale(&gain), row))
                     @if wins.is_some() { ", " }

@@ -418,17 +418,19 @@ fn tables_are_read_as_far_as_they_go() {
             ("value", numbers(&[0.8, 0.5, 0.9])),
         ],
     );
-    let ties = Arc::new(BooleanArray::from(vec![false, true])) as ArrayRef;
+    let ties = Arc::new(BooleanArray::from(vec![false, true, false])) as ArrayRef;
     let labels = parquet(
         folder.path(),
         "l",
         vec![
-            ("prompt", texts(&["p", "q"])),
-            ("chosen", texts(&["a", ""])),
-            ("response_a", texts(&["a", "x"])),
+            ("prompt", texts(&["p", "q", "r"])),
+            ("chosen", texts(&["a", "", ""])),
+            ("rejected", texts(&["b", "", "y"])),
+            ("response_a", texts(&["a", "x", "y"])),
+            ("response_b", texts(&["b", "z", ""])),
             ("tie", ties),
-            ("simulated", Arc::new(BooleanArray::from(vec![true, true])) as ArrayRef),
-            ("labeler", texts(&["judge <tiny>", "judge <tiny>"])),
+            ("simulated", Arc::new(BooleanArray::from(vec![true; 3])) as ArrayRef),
+            ("labeler", texts(&["judge <tiny>"; 3])),
         ],
     );
     let bins = parquet(
@@ -460,9 +462,54 @@ fn tables_are_read_as_far_as_they_go() {
     assert_eq!(data.stages[0].curves["eval/accuracy"], [(1.0, 0.5), (2.0, 0.8)]);
     assert_eq!((data.rewards[0].accuracy, data.rewards[0].ceiling), (Some(0.8), Some(0.9)));
     assert_eq!(data.rewards[0].bins.len(), 1);
-    assert_eq!((data.labels[0].count, data.labels[0].ties, data.labels[0].simulated), (2, 1, true));
-    assert_eq!(data.labels[0].examples[1].chosen, "x");
+    assert_eq!((data.labels[0].count, data.labels[0].ties, data.labels[0].simulated), (3, 1, true));
+    // An empty answer that was preferred stays one; a tie shows what was compared.
+    let shown = |i: usize| {
+        let example = &data.labels[0].examples[i];
+        [example.chosen.as_str(), &example.rejected]
+    };
+    assert_eq!([shown(0), shown(1), shown(2)], [["a", "b"], ["", "y"], ["x", "z"]]);
+    assert!(render(&data).contains("<p class=\"said dim\">(nothing)</p>"));
     assert_eq!(data.labels[0].program(), "the language model <tiny>");
     assert_eq!(data.evaluation[0].bucket, "");
     assert_self_contained(&render(&data));
+}
+
+#[test]
+fn what_is_bought_is_drawn_from_the_reference_on_and_points_have_names() {
+    let page = render(&example());
+    let section = page.split("id=\"frontier\"").nth(1).unwrap().split("<section").next().unwrap();
+    let drawn: Vec<&str> =
+        section.split("<svg").filter(|s| s.contains("Gain over the reference by √KL")).collect();
+    assert_eq!(drawn.len(), 2, "for screens and for phones");
+    for (svg, width) in drawn.into_iter().zip(["440", "340"]) {
+        let size = format!("style=\"max-width:{width}px\" role=\"img\" viewBox=\"0 0 {width} ");
+        assert!(svg.contains(&size), "shown at the size it is drawn");
+        for name in ["sft", "dpo", "rloo", "grpo", "reinforce", "ppo", "0"] {
+            assert!(svg.contains(&format!(">\n{name}\n</text>")), "{width}: {name}");
+        }
+        assert!(!svg.contains(">\nbase\n</text>"), "it comes before the reference");
+    }
+}
+
+#[test]
+fn the_headline_names_whom_it_compares_with() {
+    let mut data = example();
+    let said = |data: &ReportData| -> String {
+        let page = render(data);
+        let claim = page.split("Answer by answer, ppo against ").nth(1).unwrap();
+        claim.split(':').next().unwrap().to_owned()
+    };
+    assert_eq!(said(&data), "reinforce", "the policy before it, not what was picked from many");
+    assert!(render(&data).contains("gain and wins against the policy before it</caption>"));
+    let eval = data.stages.iter_mut().find(|s| s.name == "eval").unwrap();
+    eval.params = vec![
+        ("baseline".to_owned(), "\"\"".to_owned()),
+        ("reference".to_owned(), "\"sft\"".to_owned()),
+    ];
+    assert_eq!(said(&data), "sft");
+    assert!(render(&data).contains("gain and wins against sft</caption>"));
+    let eval = data.stages.iter_mut().find(|s| s.name == "eval").unwrap();
+    eval.params[0].1 = "\"dpo\"".to_owned();
+    assert_eq!(said(&data), "dpo");
 }

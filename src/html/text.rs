@@ -31,6 +31,15 @@ pub fn visible(text: &str) -> Markup {
     PreEscaped(out)
 }
 
+/// What somebody said, as a paragraph; nothing says so.
+#[must_use]
+pub fn said(text: &str) -> Markup {
+    html! {
+        @if text.trim().is_empty() { p.said.dim { "(nothing)" } }
+        @else { p.said dir="auto" { (visible(text)) } }
+    }
+}
+
 /// The same where no markup can be: a title, an SVG description.
 #[must_use]
 pub fn plain(text: &str) -> String {

@@ -89,20 +89,13 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
 }
 
 fn figure(stage: &StageReport, group: &Group) -> Markup {
-    let series = group.lines.iter().map(|(name, points)| Series {
-        name,
-        points,
-        weights: None,
-        colour: None,
-    });
+    let series =
+        group.lines.iter().map(|(name, points)| Series { name, points, ..Series::default() });
     let chart = Chart {
         title: format!("{} of {} by step", text::spaced(group.name), stage.name),
         series: series.collect(),
-        x: None,
-        y: None,
-        marks: &[],
-        diagonal: false,
         size: (300, 160),
+        ..Chart::default()
     };
     html! {
         figure {

@@ -1,6 +1,8 @@
 // The figures page: sends what the adjudicator chooses. Everything on it was laid out by the server.
 'use strict';
 
+const FOLLOW = 5000;
+
 try {
   const theme = JSON.parse(localStorage.getItem('preflow.theme'));
   if (theme) document.documentElement.dataset.theme = theme;
@@ -34,6 +36,22 @@ document.addEventListener('DOMContentLoaded', () => {
     status.textContent = reply?.ok ? 'Settled. Choose again to change it.' : data?.error ?? 'The server does not answer';
     status.classList.add('on');
   }
+
+  // The figures follow the votes; what is being settled stays as it is.
+  async function follow() {
+    if (document.hidden) return;
+    const reply = await fetch('/admin').catch(() => null);
+    if (!reply?.ok) return;
+    const page = new DOMParser().parseFromString(await reply.text(), 'text/html');
+    for (const part of ['header', '[aria-labelledby=agreement]', '[aria-labelledby=annotators]']) {
+      const [old, now] = [document.querySelector(part), page.querySelector(part)];
+      if (old && now && old.outerHTML !== now.outerHTML) old.replaceWith(document.adoptNode(now));
+    }
+    const known = new Set([...document.querySelectorAll('.dispute')].map((d) => d.dataset.pair));
+    const more = [...page.querySelectorAll('.dispute')].filter((d) => !known.has(d.dataset.pair));
+    if (more.length) document.getElementById('more').hidden = false;
+  }
+  setInterval(follow, FOLLOW);
 
   for (const dispute of document.querySelectorAll('.dispute')) {
     for (const button of dispute.querySelectorAll('button')) {

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::desk::Desk;
+use super::exchange::plain;
 use super::figures::{count, figures, people};
+use super::outlook::Outlook;
 use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
@@ -38,6 +40,9 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
     let report = app.desk.quality(call.now)?;
     let progress = app.desk.progress(ADJUDICATOR, call.now)?;
     let of = app.desk.assignment();
+    let alpha = report.overall.alpha_ordinal.map(|e| e.value);
+    let agreed = of.ready.alpha <= -1.0 || alpha.is_some_and(|a| a >= of.ready.alpha);
+    let outlook = Outlook { disagree: !agreed, ..app.desk.outlook(call.now)? };
     let people = people(&report).len();
     let body = html! {
         body.admin data-pairs=(app.desk.digest()) {
@@ -51,7 +56,8 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 }
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
                     aria-label="Votes so far" {}
-                p { a href="/admin" { "Look again" } }
+                @if let Some(why) = outlook.why() { p.stands { "Not enough: " (why) "." } }
+                p.dim { "This page follows the votes by itself." }
             }
             main {
                 (figures(&report, of.people.quality.min_seconds, ""))
@@ -92,6 +98,7 @@ fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
     html! {
         section aria-labelledby="disputes" {
             h2 id="disputes" { "To settle" }
+            p id="more" hidden { a href="/admin" { "Show new pairs to settle" } }
             @if open.is_empty() { p.lead { "No votes contradict each other." } } @else {
                 p.lead {
                     (count(open.len(), "pair")) " with votes that contradict each other. "
@@ -129,14 +136,17 @@ fn settle_one(dispute: &Dispute) -> Markup {
     let answer = |n: &str, text: &str, side: Side| {
         html! {
             div.one {
-                p.dim { "Answer " (n) ": " (voters(side)) }
+                p.dim {
+                    "Answer " (n) ": "
+                    @match voters(side) { names if names.is_empty() => { "nobody" } names => { (names) } }
+                }
                 div.said dir="auto" { (visible(text)) }
             }
         }
     };
     html! {
         article.dispute data-pair=(dispute.pair) data-left=(if left == Side::A { "a" } else { "b" }) {
-            div.said.prompt-text dir="auto" { (visible(&prompt)) }
+            div.said.prompt-text dir="auto" { (visible(&plain(&prompt))) }
             div.two { (answer("1", &one, left)) (answer("2", &other, left.other())) }
             @if !neither.is_empty() { p.dim { "Neither: " (neither.join(", ")) } }
             div.picks role="group" aria-label="Settle this pair" {
@@ -159,6 +169,7 @@ fn visible(text: &str) -> Markup {
             span.sign { (&shown.text[mark]) }
         }
         (&shown.text[at..])
+        @if shown.text.trim().is_empty() { span.nothing { "(nothing)" } }
         @if shown.cut { " […]" }
     }
 }

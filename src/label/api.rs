@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::DeskError;
+use super::exchange::plain;
 use super::guard::Refused;
 use super::question::Submission;
 use super::routes::{App, Call, Failed, Reply};
@@ -73,7 +74,13 @@ fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, DeskError> {
     let items: Result<Vec<_>, _> =
         new.map(|(pair, repeat)| app.desk.item(call.name(), pair, *repeat)).collect();
     let progress = app.desk.progress(call.name(), call.now)?;
-    Ok(json!({ "order": order, "items": items?, "progress": progress }))
+    let mut hand = json!({ "order": order, "items": items?, "progress": progress });
+    if order.is_empty() {
+        // Looks at every pair, so only where somebody would ask why.
+        hand["why"] = json!(app.desk.outlook(call.now)?.why());
+        hand["skipped"] = json!(app.desk.skipped(call.name(), call.now)?);
+    }
+    Ok(hand)
 }
 
 /// `POST /api/next`
@@ -86,6 +93,20 @@ pub fn next(app: &App, call: &Call) -> Result<Reply, Failed> {
     if asked.pairs != app.desk.digest() {
         return Err(DeskError::OtherPairs.into());
     }
+    Ok(Reply::json(&hand(app, call, &asked.knows)?))
+}
+
+/// `POST /api/again`: what was skipped is asked once more.
+///
+/// # Errors
+/// See [`DeskError`].
+pub fn again(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let asked: Next = call.read()?;
+    asked.knows.check(call)?;
+    if asked.pairs != app.desk.digest() {
+        return Err(DeskError::OtherPairs.into());
+    }
+    app.desk.ask_again(call.name(), call.now)?;
     Ok(Reply::json(&hand(app, call, &asked.knows)?))
 }
 
@@ -143,10 +164,10 @@ pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
 pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
     let texts = app.desk.texts(&call.params["pair"])?;
     let text = match call.params["part"].as_str() {
-        "prompt" => &texts.prompt,
-        "a" => &texts.a,
-        "b" => &texts.b,
+        "prompt" => plain(&texts.prompt),
+        "a" => texts.a.as_str().into(),
+        "b" => texts.b.as_str().into(),
         _ => return Err(DeskError::UnknownPair.into()),
     };
-    Ok(Reply::json(&json!({ "text": Shown::of(text, usize::MAX) })))
+    Ok(Reply::json(&json!({ "text": Shown::of(&text, usize::MAX) })))
 }

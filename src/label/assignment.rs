@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::exchange::{BadRow, ExchangeError, rows};
+use super::exchange::{BadRow, ExchangeError, form_of, rows};
 use crate::columns::{ReadError, each_batch, is_parquet};
 use crate::identity::Digest;
 use crate::votes::{Choice, PairText, pair_id};
@@ -130,6 +130,7 @@ impl Assignment {
 /// # Errors
 /// The file is damaged, or holds no pairs.
 pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
+    const NAMES: [&str; 3] = ["prompt", "response_a", "response_b"];
     let mut pairs = Vec::new();
     let mut seen = std::collections::HashSet::new();
     let mut add = |prompt: &str, one: &str, other: &str| {
@@ -138,8 +139,15 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
             pairs.push(text);
         }
     };
+    let mut bad = Vec::new();
+    let no_text = |row, name: &str, form: &str| {
+        let reason = format!("`{name}` is {form}, not text");
+        BadRow { path: path.to_owned(), row, reason }
+    };
     if is_parquet(path) {
         each_batch(path, usize::MAX, |columns| {
+            let other = |name| Some(no_text(1, name, &columns.other_than_text(name)?));
+            bad.extend(NAMES.into_iter().find_map(other));
             let prompts = columns.texts("prompt");
             let (one, other) = (columns.texts("response_a"), columns.texts("response_b"));
             for ((prompt, one), other) in prompts.iter().zip(&one).zip(&other) {
@@ -147,14 +155,19 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
             }
         })?;
     } else {
-        let mut bad = Vec::new();
-        for (_, row) in rows(path, &mut bad)? {
-            let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
-            add(text("prompt"), text("response_a"), text("response_b"));
+        for (i, row) in rows(path, None, &mut bad)?.rows {
+            let text = |name: &str| match row.get(name) {
+                None | Some(Value::Null) => Ok(""),
+                Some(value) => value.as_str().ok_or_else(|| no_text(i, name, &form_of(value))),
+            };
+            match NAMES.map(text) {
+                [Ok(prompt), Ok(one), Ok(other)] => add(prompt, one, other),
+                found => bad.extend(found.into_iter().find_map(Result::err)),
+            }
         }
-        if !bad.is_empty() {
-            return Err(AssignmentError::BadRow(bad.swap_remove(0)));
-        }
+    }
+    if !bad.is_empty() {
+        return Err(AssignmentError::BadRow(bad.swap_remove(0)));
     }
     if pairs.iter().all(|p| p.a.is_empty() && p.b.is_empty()) {
         return Err(AssignmentError::NoPairs { path: path.to_owned() });

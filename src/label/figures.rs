@@ -91,8 +91,9 @@ fn annotators(people: &[&AnnotatorReport], min_seconds: f64, stage: &str) -> Mar
                     table {
                         thead { tr {
                             th scope="col" { "Annotator" }
-                            @for name in ["Votes", "An hour", "Seconds", "Ties", "Skips", "Too fast",
-                                "Left", "Longer", "Gold", "With themself", "With others"] {
+                            @for name in ["Votes", "Votes an hour", "Seconds", "Ties", "Skips",
+                                "Too fast", "Chose left", "Chose longer", "Gold right",
+                                "Same again", "Agrees with others"] {
                                 th scope="col" { (name) }
                             }
                         } }

@@ -87,7 +87,7 @@ impl Signer {
     /// The token of a link.
     #[must_use]
     pub fn sign(&self, role: Role, name: &str, until: Timestamp) -> String {
-        let head = format!("{}.{name}.{}", role.letter(), until.as_second());
+        let head = format!("{}.{}.{}", role.letter(), in_ascii(name), until.as_second());
         let mac = self.mac(&head).finalize().into_bytes();
         format!("{head}.{}", const_hex::encode(mac))
     }
@@ -102,8 +102,8 @@ impl Signer {
         let [role, name, until] = head.split('.').collect::<Vec<_>>().try_into().ok()?;
         let role = [Role::Annotator, Role::Admin].into_iter().find(|r| r.letter() == role)?;
         let until: i64 = until.parse().ok()?;
-        (now.as_second() < until && is_annotator(name))
-            .then(|| Visitor { role, name: name.to_owned() })
+        let name = from_ascii(name)?;
+        (now.as_second() < until && is_annotator(&name)).then_some(Visitor { role, name })
     }
 
     /// Tells cookies of several label pages in one browser apart.
@@ -122,6 +122,23 @@ impl Signer {
         mac.update(head.as_bytes());
         mac
     }
+}
+
+/// Addresses and cookies are ASCII: the bytes of other letters as `~` and two digits each.
+fn in_ascii(name: &str) -> String {
+    let byte = |b: u8| if b.is_ascii() { char::from(b).to_string() } else { format!("~{b:02x}") };
+    name.bytes().map(byte).collect()
+}
+
+fn from_ascii(text: &str) -> Option<String> {
+    let mut parts = text.split('~');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -149,6 +166,19 @@ mod tests {
             &std::fs::metadata(&path).expect("there").permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn names_of_any_alphabet_travel_in_ascii() {
+        let dir = tempfile::tempdir().expect("temp");
+        let signer = Signer::open(&dir.path().join("key"), &["p"]).expect("made");
+        let until = Timestamp::from_second(9999).expect("in range");
+        for name in ["josé", "анна", "日本", "a_b-1", "अनिता"] {
+            let token = signer.sign(Role::Annotator, name, until);
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b)));
+            let found = signer.check(&token, Timestamp::UNIX_EPOCH).expect("let in");
+            assert_eq!(found.name, name);
+        }
     }
 
     #[test]

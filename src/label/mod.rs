@@ -12,6 +12,7 @@ pub mod figures;
 pub mod guard;
 mod leases;
 pub mod link;
+mod outlook;
 mod page;
 mod quality;
 mod question;
@@ -30,6 +31,7 @@ pub use assignment::{
 };
 pub use desk::Desk;
 pub use error::DeskError;
+pub use outlook::{Outlook, Room};
 pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };

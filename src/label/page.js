@@ -44,6 +44,8 @@ document.addEventListener('DOMContentLoaded', () => {
   let ops = []; // votes and undos that the server has not confirmed
   let notes = stored(NOTES, {});
   let progress = null;
+  let why = null; // what keeps the votes from coming that are asked for
+  let skipped = 0; // pairs of this annotator that could be asked again
   let times = []; // when the last choices were made
   let diff = false;
   let shown = null;
@@ -69,6 +71,12 @@ document.addEventListener('DOMContentLoaded', () => {
     const inside = (ranges, at) => ranges.some(([from, to]) => from <= at && at < to);
     const points = [...cuts].sort((a, b) => a - b);
     const nodes = [];
+    if (!part.text.trim()) {
+      const nothing = document.createElement('span');
+      nothing.className = 'nothing';
+      nothing.textContent = '(nothing)';
+      nodes.push(nothing);
+    }
     for (let i = 0; i + 1 < points.length; i += 1) {
       let node = document.createTextNode(part.text.slice(points[i], points[i + 1]));
       if (inside(part.marks ?? [], points[i])) {
@@ -129,18 +137,43 @@ document.addEventListener('DOMContentLoaded', () => {
       shown = item;
     }
     $('note').classList.toggle('has', Boolean(notes[name(item)]));
+    hint();
+  }
+
+  // Where a text goes on below what is seen.
+  function hint() {
+    for (const id of ['prompt', 'one', 'other']) {
+      const view = $(id).parentElement;
+      const more = view.scrollTop + view.clientHeight < view.scrollHeight - 3;
+      view.parentElement.classList.toggle('more', more);
+    }
+    const view = $('prompt').parentElement;
+    $('more').hidden = view.scrollHeight <= view.clientHeight + 3;
+  }
+
+  // A screenful on; from the end back to the beginning.
+  function more() {
+    const view = $('prompt').parentElement;
+    const end = view.scrollTop + view.clientHeight >= view.scrollHeight - 3;
+    view.scrollTo({ top: end ? 0 : view.scrollTop + view.clientHeight * 0.85 });
+    hint();
   }
 
   function finished() {
+    const enough = progress && progress.votes >= progress.goal && !why;
     const [title, text] = !reached
       ? ['Waiting for the server', 'Your votes are kept in this browser. This page goes on by itself.']
       : progress === null
         ? ['One moment', '']
-        : progress.left > 0
-          ? ['Thank you', `Nothing is left for you. ${progress.left === 1 ? 'One vote is' : `${progress.left} votes are`} still to come from others; should any be left over, they appear here.`]
-          : ['Thank you', progress.votes < progress.goal
-            ? `Every pair has its votes, but ${progress.goal} are asked for: that takes more pairs.`
-            : 'Every pair has the votes it needs.'];
+        : ['Thank you', [
+          enough ? 'There are enough votes.' : 'Nothing is left for you now.',
+          why ? `${why[0].toUpperCase()}${why.slice(1).replaceAll('`', '')}.` : '',
+          !enough && !why ? 'Should others leave something over, it appears here.' : '',
+        ].filter(Boolean).join(' ')];
+    const again = reached && progress !== null && skipped > 0;
+    $('done-again').hidden = !again;
+    $('done-again').textContent = skipped === 1
+      ? 'Ask me again the pair that I skipped' : `Ask me again the ${skipped} pairs that I skipped`;
     $('done-title').textContent = title;
     $('done-text').textContent = text;
     $('done').hidden = false;
@@ -152,13 +185,13 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!progress) return;
     const waiting = ops.filter((o) => o.vote && o.vote.pick !== 'skip' && !o.vote.repeat).length;
     const votes = progress.votes + waiting;
-    const words = [`${votes} of ${progress.goal} votes`];
+    const words = [`${votes} of ${progress.goal} votes`, `${progress.mine + waiting} by you`];
     const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
     if (gaps.length >= 3) {
       const rate = 60000 / Math.max(gaps[gaps.length >> 1], 1);
       words.push(`${rate < 10 ? rate.toFixed(1) : Math.min(Math.round(rate), 999)} a minute`);
       const left = Math.max(progress.goal - votes, 0) / (rate * Math.max(progress.active, 1));
-      if (left > 0) words.push(left < 1 ? 'under a minute left' : left < 90 ? `${Math.round(left)} min left` : `${Math.round(left / 60)} h left`);
+      if (left > 0 && deck.length) words.push(left < 1 ? 'under a minute left' : left < 90 ? `${Math.round(left)} min left` : `${Math.round(left / 60)} h left`);
     }
     $('far').textContent = words.join(' · ');
     $('bar').max = Math.max(progress.goal, 1);
@@ -209,6 +242,8 @@ document.addEventListener('DOMContentLoaded', () => {
   function take(hand) {
     if (!hand) return;
     progress = hand.progress;
+    why = hand.why ?? null;
+    skipped = hand.skipped ?? 0;
     const known = new Map(deck.map((q) => [name(q), q]));
     for (const item of hand.items) if (!known.has(name(item))) known.set(name(item), item);
     const order = hand.order.map(([pair, repeat]) => name({ pair, repeat }));
@@ -220,7 +255,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const busy = new Set([...deck.map(name), ...ops.map((o) => name(o.vote ?? o))]);
       for (const key of order) if (!busy.has(key) && known.has(key)) deck.push(known.get(key));
     }
-    if ((deck[0] ?? null) !== shown) show();
+    if (!deck.length || deck[0] !== shown) show();
     meter();
   }
 
@@ -330,6 +365,17 @@ document.addEventListener('DOMContentLoaded', () => {
     meter();
   }
 
+  // What was skipped, and still lacks votes.
+  function askAgain() {
+    $('done-again').hidden = true;
+    inTurn(async () => {
+      if (ops.length) return;
+      const reply = await fetchJson('/api/again', { ...knows(), pairs }).catch(() => null);
+      if (reply?.ok) take(reply.data);
+      else say(reply?.data.error ?? 'The server does not answer');
+    });
+  }
+
   let undoing = false;
   async function undo() {
     const item = past.pop();
@@ -390,6 +436,22 @@ document.addEventListener('DOMContentLoaded', () => {
     $('note').classList.toggle('has', Boolean(notes[noteFor].trim()));
   });
 
+  function keepNote(text) {
+    notes[noteFor] = text;
+    store(NOTES, notes);
+    $('note').classList.toggle('has', Boolean(text.trim()));
+    $('note-box').close();
+    say(text.trim() ? 'The note is saved with your choice' : 'There is no note');
+  }
+
+  // Enter that ends the choice of a character, as in Japanese, keeps nothing.
+  $('note-text').addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    keepNote($('note-text').value);
+  });
+  $('note-drop').addEventListener('click', () => keepNote(''));
+
   function scroll(by) {
     for (const id of ['one', 'other']) $(id).parentElement.scrollBy({ top: by });
   }
@@ -397,6 +459,12 @@ document.addEventListener('DOMContentLoaded', () => {
   for (const button of picks) button.addEventListener('click', () => choose(button.dataset.pick));
   $('undo').addEventListener('click', undo);
   $('done-undo').addEventListener('click', undo);
+  $('done-again').addEventListener('click', askAgain);
+  $('more').addEventListener('click', more);
+  for (const id of ['prompt', 'one', 'other']) {
+    $(id).parentElement.addEventListener('scroll', hint, { passive: true });
+  }
+  window.addEventListener('resize', () => { if (deck[0]) hint(); });
   $('diff').addEventListener('click', toggleDiff);
   $('diff').setAttribute('aria-pressed', 'false');
   $('note').addEventListener('click', openNote);
@@ -427,7 +495,7 @@ document.addEventListener('DOMContentLoaded', () => {
     };
     const keys = {
       '=': () => choose('tie'), x: () => choose('both_bad'), s: () => choose('skip'),
-      u: undo, d: toggleDiff, '/': openNote, '?': () => $('keys-box').showModal(),
+      u: undo, d: toggleDiff, p: more, '/': openNote, '?': () => $('keys-box').showModal(),
     };
     const act = keys[event.key] ?? keys[event.key.toLowerCase()];
     if (act) act();

@@ -57,8 +57,13 @@ pub fn enter(app: &App, call: &Call) -> Result<Reply, Failed> {
 
 /// A page that says why there is none.
 pub fn sorry(status: StatusCode, why: &str) -> Reply {
+    let title = match status {
+        StatusCode::UNAUTHORIZED => "Link not valid",
+        StatusCode::NOT_FOUND => "Page not found",
+        _ => "Not possible",
+    };
     let body = html! {
-        body.plain { main { h1 { "Not this way" } p { (why) "." } } }
+        body.plain { main { h1 { (title) } p { (why) "." } } }
     };
     html_reply(status, &shell("preflow", None, &body))
 }
@@ -108,13 +113,23 @@ pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
                 }
             }
             main id="work" tabindex="-1" {
-                section.prompt aria-label="Prompt" tabindex="0" { div.said id="prompt" dir="auto" {} }
+                div.prompt-box {
+                    section.prompt aria-label="Prompt" tabindex="0" {
+                        div.said id="prompt" dir="auto" {}
+                    }
+                    button.more id="more" type="button" hidden aria-keyshortcuts="p" {
+                        "More" span.unseen { " of the prompt" } kbd aria-hidden="true" { "p" }
+                    }
+                }
                 (answer("1", "one"))
                 (answer("2", "other"))
                 section.done id="done" hidden aria-live="polite" {
                     h2 id="done-title" {}
                     p id="done-text" {}
-                    p { button type="button" id="done-undo" { "Take back the last vote" } }
+                    div.row {
+                        button type="button" id="done-again" hidden {}
+                        button type="button" id="done-undo" { "Take back the last vote" }
+                    }
                 }
             }
             div.toast id="banner" role="alert" hidden {}
@@ -190,6 +205,7 @@ fn dialogs() -> Markup {
         ("u", "take the last vote back, as often as you like"),
         ("d", "mark the words that differ"),
         ("/", "write a note on this pair"),
+        ("p", "go on in the prompt"),
         ("↑ ↓", "scroll both answers"),
         ("Esc", "close what is open"),
     ];
@@ -204,8 +220,11 @@ fn dialogs() -> Markup {
             form method="dialog" {
                 h2 id="note-title" { label for="note-text" { "Note on this pair" } }
                 textarea id="note-text" rows="5" maxlength="2000" {}
-                p { "It is saved with your choice." }
-                div.row { button.choice { "Keep the note" } }
+                p { "Enter keeps it, shift and Enter starts a line. It is saved with your choice." }
+                div.row {
+                    button.choice { "Keep the note" }
+                    button.choice type="button" id="note-drop" { "Remove it" }
+                }
             }
         }
     }

@@ -7,6 +7,8 @@ use std::ops::Bound;
 use sha2::{Digest as _, Sha256};
 
 use super::assignment::{Assignment, Order, Quality};
+use super::outlook::Room;
+use crate::agreement::ADJUDICATOR;
 use crate::votes::Side;
 
 /// How long a pair is kept for one annotator.
@@ -158,6 +160,39 @@ impl Queue {
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
         (self.counted, self.filled, self.wanted)
+    }
+
+    /// Votes that can still come. While nobody labels, nobody knows how many will.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let people: Vec<&Person> = self.people.iter().filter(|p| p.name != ADJUDICATOR).collect();
+        let mut room = Room::default();
+        for item in self.lacking() {
+            let lack = u64::from(self.need[item as usize] - self.votes[item as usize]);
+            let of = |f: fn(&Person, u32) -> bool| {
+                people.iter().filter(|person| f(person, item)).count() as u64
+            };
+            let (fresh, skipped) = (of(|p, i| !p.has_seen(i)), of(Person::has_skipped));
+            let all = if people.is_empty() { lack } else { fresh };
+            room.now += lack.min(all);
+            room.with_skipped += lack.min(all + skipped);
+            room.with_people += lack;
+            room.skipped += u64::from(skipped > 0);
+        }
+        room
+    }
+
+    /// What an annotator skipped and that still lacks votes.
+    #[must_use]
+    pub fn skipped(&self, annotator: &str) -> Vec<Key> {
+        let Some(who) = self.names.get(annotator) else { return Vec::new() };
+        let skipped = self.lacking().filter(|item| self.people[*who].has_skipped(*item));
+        skipped.map(|item| Key { item, repeat: false }).collect()
+    }
+
+    fn lacking(&self) -> impl Iterator<Item = u32> {
+        let lacks = self.need.iter().zip(&self.votes).map(|(need, votes)| votes < need);
+        (0u32..).zip(lacks).filter_map(|(item, lacks)| lacks.then_some(item))
     }
 
     /// How many people hold a question.
@@ -379,6 +414,10 @@ impl Queue {
 impl Person {
     fn has_seen(&self, item: u32) -> bool {
         self.states.get(&item).is_some_and(|s| *s != State::Retracted)
+    }
+
+    fn has_skipped(&self, item: u32) -> bool {
+        self.states.get(&item) == Some(&State::Skipped)
     }
 
     fn holds(&self, item: u32) -> bool {

@@ -94,6 +94,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/history", Who::Annotator, api::history),
     get("/api/progress", Who::Annotator, api::progress),
     post("/api/next", Who::Annotator, api::next),
+    post("/api/again", Who::Annotator, api::again),
     post("/api/vote", Who::Annotator, api::vote),
     post("/api/undo", Who::Annotator, api::undo),
     get("/admin", Who::Admin, admin::page),

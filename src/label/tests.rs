@@ -221,6 +221,34 @@ fn sides_are_even_and_depend_on_annotator_and_pair_alone() {
     assert!((910..1090).contains(&same.count()));
 }
 
+#[test]
+fn what_can_still_come_follows_from_pairs_people_and_skips() {
+    let room = |queue: &Queue| {
+        let Room { now, with_skipped, with_people, skipped } = queue.room();
+        (now, with_skipped, with_people, skipped)
+    };
+    let mut queue = queue(3, &overlap(1.0, 2));
+    assert_eq!(room(&queue), (6, 6, 6, 0), "nobody knows how many will come");
+    queue.record("ann", fresh(0), State::Voted, None);
+    assert_eq!(room(&queue), (2, 2, 5, 0), "alone, nobody gives two votes on one pair");
+    queue.next("bob", 1, 0);
+    assert_eq!(room(&queue), (5, 5, 5, 0));
+    queue.record("bob", fresh(0), State::Skipped, None);
+    queue.record("bob", fresh(1), State::Skipped, None);
+    assert_eq!(room(&queue), (3, 5, 5, 2));
+    assert_eq!(queue.skipped("bob"), [fresh(0), fresh(1)]);
+    assert_eq!(queue.skipped("ann"), []);
+    queue.record("bob", fresh(0), State::Retracted, None);
+    assert_eq!(room(&queue), (4, 5, 5, 1));
+    // Whoever settles disputes is no annotator; what has its votes holds nothing up.
+    queue.record(crate::agreement::ADJUDICATOR, fresh(2), State::Skipped, None);
+    assert_eq!(room(&queue), (4, 5, 5, 1));
+    for (who, item) in [("ann", 1), ("cid", 1), ("ann", 2), ("bob", 2), ("bob", 0)] {
+        queue.record(who, fresh(item), State::Voted, None);
+    }
+    assert_eq!(room(&queue), (0, 0, 0, 0));
+}
+
 // ---- the desk ----------------------------------------------------------------------------------
 
 fn now(seconds: i64) -> Timestamp {
@@ -286,6 +314,30 @@ fn a_submission_counts_once_also_after_a_restart() {
     assert_eq!(desk.vote("ann", &vote, now(4)).expect("known"), kept);
     assert_eq!(lines(dir.path()), 1);
     assert!(desk.next("ann", 9, now(5)).expect("asked").iter().all(|(p, _)| *p != pair));
+}
+
+#[test]
+fn skips_are_taken_back_once_and_their_pairs_asked_again() {
+    let dir = tempfile::tempdir().expect("temp");
+    let desk = open(dir.path(), 3);
+    for (i, pick) in [Pick::Skip, Pick::Left, Pick::Skip].into_iter().enumerate() {
+        let (pair, _) = desk.next("ann", 1, now(0)).expect("asked").remove(0);
+        let vote = submission(&desk, &format!("v{i}"), &pair, pick, Side::A);
+        desk.vote("ann", &vote, now(0)).expect("kept");
+    }
+    assert_eq!(desk.next("ann", 1, now(1)).expect("asked"), []);
+    let why = desk.outlook(now(1)).expect("known").why().expect("it stands still");
+    assert!(why.starts_with("at most 1 of the 3 votes can come: 2 pairs were skipped"), "{why}");
+    assert_eq!(desk.ask_again("ann", now(2)).expect("taken back"), 2);
+    assert_eq!(desk.ask_again("ann", now(2)).expect("nothing is left"), 0);
+    assert_eq!(lines(dir.path()), 5);
+    assert_eq!(desk.outlook(now(3)).expect("known").why(), None);
+    // The same after a restart, and what follows from votes never saw any of it.
+    drop(desk);
+    let desk = open(dir.path(), 3);
+    assert_eq!(desk.next("ann", 9, now(3)).expect("asked").len(), 2);
+    let folder = Folder::read(&dir.path().join("votes")).expect("readable");
+    assert_eq!(Effective::of(&folder).votes(), 1);
 }
 
 #[test]

@@ -21,6 +21,7 @@ impl Machine<'_> {
             storage: self.storage,
             mistake,
             made: self.lock(),
+            waiting: self.waiting(),
         };
         self.leave_records()?;
         if let Some(error) = self.journal.error.take() {
@@ -70,6 +71,12 @@ impl Machine<'_> {
             Err(e) if self.writable => Err(e.into()),
             _ => Ok(()),
         }
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        let stages = self.states.iter().zip(&self.inputs.graph.stages);
+        let waiting = stages.filter(|(state, _)| matches!(state, State::Waiting));
+        waiting.map(|(_, stage)| stage.name.clone()).collect()
     }
 
     fn totals(&self) -> Totals {

@@ -123,6 +123,8 @@ pub struct Summary {
     pub mistake: bool,
     /// What each stage is that was made or reused, by name.
     pub made: Lock,
+    /// Stages that wait for people.
+    pub waiting: Vec<String>,
 }
 
 impl Summary {

@@ -8,6 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod verdict;
 
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ pub use merge::{Merged, merge};
 pub use read::read;
 pub use table::{Cell, Effect, Row, Table, table};
 pub use trials::{Trial, label};
+pub use verdict::Verdict;
 
 use crate::diagnostic::Span;
 use crate::pipeline::{Key, Node, Word};

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::trials::{agrees, shown};
+use super::verdict::half;
 use super::{Goal, Sweep, Trial};
 
 /// Results by setting, in the order of the trials.
@@ -13,6 +14,8 @@ use super::{Goal, Sweep, Trial};
 pub struct Table {
     /// Params that tell rows apart.
     pub params: Vec<String>,
+    /// Params that are averaged.
+    pub over: Vec<String>,
     pub rows: Vec<Row>,
     pub effects: Vec<Effect>,
 }
@@ -24,7 +27,8 @@ pub struct Row {
     pub values: Vec<String>,
     pub trials: usize,
     pub metric: Cell,
-    /// Against the baseline, trial by trial where both have the same seed.
+    /// Against the baseline, trial by trial where both have the same seed. Its interval is
+    /// corrected for all the settings that are compared.
     pub against_baseline: Option<Cell>,
     pub is_baseline: bool,
     pub is_best: bool,
@@ -38,6 +42,8 @@ pub struct Cell {
     pub mean: Option<f64>,
     /// Standard deviation between trials (n − 1); `None` for fewer than two.
     pub spread: Option<f64>,
+    /// Half of the 95 % interval of the mean; `None` for fewer than three.
+    pub half: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
 }
@@ -63,10 +69,12 @@ impl Cell {
         let n = figures.len() as f64;
         let mean = figures.iter().sum::<f64>() / n;
         let squares: f64 = figures.iter().map(|x| (x - mean).powi(2)).sum();
+        let spread = (figures.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
         Self {
             n: figures.len(),
             mean: Some(mean),
-            spread: (figures.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+            spread,
+            half: spread.and_then(|spread| half(figures.len(), spread, 1)),
             low: figures.iter().copied().reduce(f64::min),
             high: figures.iter().copied().reduce(f64::max),
         }
@@ -127,7 +135,13 @@ pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> Table 
         rows[best].is_best = true;
     }
     let effects = params.iter().flat_map(|p| effects(p, trials, figures)).collect();
-    Table { params: params.into_iter().map(str::to_owned).collect(), rows, effects }
+    let words = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect();
+    let mut table = Table { params: words(params), over: words(over), rows, effects };
+    let comparisons = table.settings().saturating_sub(1);
+    for cell in table.rows.iter_mut().filter_map(|row| row.against_baseline.as_mut()) {
+        cell.half = cell.spread.and_then(|spread| half(cell.n, spread, comparisons));
+    }
+    table
 }
 
 fn varies(trials: &[Trial], param: &str) -> bool {

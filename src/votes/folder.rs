@@ -9,6 +9,8 @@ use fs_err as fs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 
 use super::effective::latest;
 use super::{PairText, Vote};
@@ -57,7 +59,7 @@ impl VotesError {
             Self::BadLine { .. } => "mend or delete the line; `git log -p` shows how it was",
             Self::Conflict { .. } => "keep the lines of both sides: delete only the markers",
             Self::BadName { .. } => {
-                "files are named ANNOTATOR.jsonl: lower-case letters, digits, `-` and `_`"
+                "files are named ANNOTATOR.jsonl: lower-case letters, digits, `-` and `_`, 64 at most"
             }
             Self::NotAFolder { .. } => "votes are kept in a folder, one file an annotator",
             Self::NotCanonical => "it was written by another version of preflow",
@@ -72,13 +74,35 @@ impl VotesError {
     }
 }
 
-/// Lower-case letters, digits, `-` and `_`; 64 characters at most; no `-` or `_` first.
+/// Most characters of a name, and most bytes: names of files are short.
+const LONGEST: usize = 64;
+const LONGEST_BYTES: usize = 200;
+
+/// Lower-case letters of any script and digits, `-` and `_`; 64 characters at most; a letter or
+/// digit first. As [`composed`] spells it, so that one name is one file.
 #[must_use]
 pub fn is_annotator(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= 64
-        && name.starts_with(plain)
-        && name.chars().all(|c| plain(c) || c == '-' || c == '_')
+    name.len() <= LONGEST_BYTES
+        && name.chars().count() <= LONGEST
+        && name.starts_with(|c: char| c.is_alphanumeric() && is_plain(c))
+        && name.chars().all(|c| is_plain(c) || c == '-' || c == '_')
+        && composed(name) == name
+        && name.to_lowercase() == name
+}
+
+/// A letter, a digit, or a mark that belongs to one; nothing that a reader cannot see.
+#[must_use]
+pub fn is_plain(c: char) -> bool {
+    let hidden = matches!(c as u32, 0x034F | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
+        | 0x3164 | 0xFE00..=0xFE0F | 0xFFA0 | 0xE0100..=0xE01EF);
+    (c.is_alphanumeric() || is_combining_mark(c)) && !hidden
+}
+
+/// A name in the one spelling that counts: Unicode has two for most letters with accents, and
+/// keyboards and file systems write either.
+#[must_use]
+pub fn composed(name: &str) -> String {
+    name.nfc().collect()
 }
 
 impl Folder {
@@ -90,10 +114,11 @@ impl Folder {
     pub fn read(dir: &Path) -> Result<Self, VotesError> {
         let mut folder = Self::default();
         for (annotator, path) in files(dir)? {
-            let mut votes: Vec<Vote> = read_lines(&path, &mut folder.problems)?;
+            let new: Vec<Vote> = read_lines(&path, &mut folder.problems)?;
+            let votes = folder.votes.entry(annotator).or_default();
+            votes.extend(new);
             let mut seen = std::collections::HashSet::new();
             votes.retain(|v| v.id.is_empty() || seen.insert(v.id.clone()));
-            folder.votes.insert(annotator, votes);
         }
         for (_, path) in files(&dir.join("pairs"))? {
             for text in read_lines::<PairText>(&path, &mut folder.problems)? {
@@ -137,10 +162,11 @@ fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>, VotesError> {
         let Some(annotator) = name.strip_suffix(".jsonl").filter(|_| !name.starts_with('.')) else {
             continue;
         };
-        if !is_annotator(annotator) {
+        let annotator = composed(annotator);
+        if !is_annotator(&annotator) {
             return Err(VotesError::BadName { path });
         }
-        found.push((annotator.to_owned(), path));
+        found.push((annotator, path));
     }
     found.sort();
     Ok(found)

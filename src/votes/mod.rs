@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use effective::{Ballot, Effective, Judged, VoteChange};
-pub use folder::{Folder, Ledger, Problem, VotesError, is_annotator};
+pub use folder::{Folder, Ledger, Problem, VotesError, composed, is_annotator, is_plain};
 
 /// Port type of a source that is a folder of votes.
 pub const PORT_TYPE: &str = "votes";

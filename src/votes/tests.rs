@@ -133,3 +133,48 @@ fn a_submission_that_stands_there_twice_counts_once() {
     assert_eq!(folder.votes["ann"].len(), 1);
     assert_eq!(Effective::of(&folder).votes(), 1);
 }
+
+#[test]
+fn names_are_of_any_alphabet_and_have_one_spelling() {
+    let long = "ж".repeat(64);
+    for name in ["ann", "josé", "анна", "日本", "अनिता", "o_k-1", long.as_str()] {
+        assert!(is_annotator(name), "{name}");
+    }
+    let longer = "ж".repeat(65);
+    let bytes = "𠀀".repeat(51);
+    for name in [
+        "",
+        ".",
+        "..",
+        "-a",
+        "_a",
+        "Ann",
+        "a b",
+        "a/b",
+        "a\\b",
+        "a.b",
+        "a\n",
+        "a\u{0}",
+        "a\u{202e}b",
+        "jose\u{301}",
+        "\u{301}a",
+        "a\u{3164}",
+        "a\u{200d}b",
+        longer.as_str(),
+        bytes.as_str(),
+    ] {
+        assert!(!is_annotator(name), "{name:?}");
+    }
+    // Two spellings of one name are one person, whichever file a file system made of it.
+    let dir = tempfile::tempdir().expect("temp");
+    let ledger = Ledger::new(dir.path(), "josé").expect("a name");
+    ledger.append(&[vote("p", Choice::A, 0)], &[]).expect("written");
+    let path = |name: &str| dir.path().join(format!("{name}.jsonl"));
+    std::fs::copy(path("josé"), path("jose\u{301}")).expect("copied");
+    let line = std::fs::read_to_string(path("josé")).expect("readable").replace("p-0", "p-1");
+    #[expect(clippy::disallowed_methods, reason = "the test writes a file as another system does")]
+    std::fs::write(path("jose\u{301}"), line.replace("\"p\"", "\"q\"")).expect("written");
+    let folder = Folder::read(dir.path()).expect("readable");
+    assert_eq!(folder.votes.keys().collect::<Vec<_>>(), ["josé"]);
+    assert_eq!(folder.latest("josé").keys().map(|k| k.0).collect::<Vec<_>>(), ["p", "q"]);
+}

@@ -103,3 +103,30 @@ fn what_cannot_be_read_is_named_and_nothing_is_written() {
         early.err
     );
 }
+
+#[test]
+fn what_is_not_understood_is_asked_for_and_what_nobody_answered_is_told() {
+    let space = Space::empty();
+    let row = |i: u32| {
+        let fields = format!("\"prompt\": \"q{i}\", \"a\": \"x\", \"b\": \"y\"");
+        format!("{{{fields}, \"label\": {}}}\n", i % 2)
+    };
+    space.write("given.TXT", &(0..4).map(row).collect::<String>());
+    let args = ["label", "import", "given.TXT", "--votes", "votes", "--annotator", "Анна"];
+    let said = space.preflow(&[&args[..], &["--skip-bad"]].concat());
+    assert_eq!(said.code, Some(2), "{}", said.out);
+    for part in ["are the numbers 0, 1", "--choices a=0,b=1"] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
+    assert!(!space.path("votes").exists());
+    let said = space.preflow(&[&args[..], &["--choices", "skip=0,b=1"]].concat());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("2 new votes on 2 pairs"), "{}", said.out);
+    assert!(said.out.contains("2 records without an answer"), "{}", said.out);
+    assert_eq!(space.read("votes/анна.jsonl").lines().count(), 2);
+    let said = space.preflow(&[&args[..], &["--choices", "c=0"]].concat());
+    assert!(said.code == Some(2) && said.err.contains("`c` is no choice"), "{}", said.err);
+    space.write("given.TXT", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    let said = space.preflow(&args);
+    assert!(said.code == Some(2) && said.err.contains("`git lfs pull`"), "{}", said.err);
+}

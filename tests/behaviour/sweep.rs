@@ -102,29 +102,31 @@ fn what_came_out_is_shown_for_people_papers_and_programs() {
     let show = |format: &str| space.preflow(&["sweep", "show", "s.yaml", "--format", format]).out;
     insta::assert_snapshot!(show("table"), @r#"
      How much?
-     a  n  two/score  spread    range  against baseline
-     1  3         13     ± 1  12 … 14                    baseline
-     2  3         23     ± 1  22 … 24  +10 ± 0           best
+     a  n  two/score     95 %  spread    range  against baseline
+     1  3         13  ± 2.484       1  12 … 14                    baseline
+     2  3         23  ± 2.484       1  22 … 24  +10 ± 0           best
+
+     best: +10 ± 0 against the baseline (95 %, best of 2): more than chance explains.
 
      effect of each param
      param  value  n  mean  spread    range  effect
-     a          1  3    13     ± 1  12 … 14      −5
-     a          2  3    23     ± 1  22 … 24      +5
+     a          1  3    13       1  12 … 14      −5
+     a          2  3    23       1  22 … 24      +5
 
      6 of 6 trials are done
     "#);
     insta::assert_snapshot!(show("markdown"), @r#"
     **How much?**
 
-    | a | n | two/score | spread | range | against baseline |  |
-    | --- | --- | --- | --- | --- | --- | --- |
-    | 1 | 3 | 13 | ± 1 | 12 … 14 |  | baseline |
-    | 2 | 3 | 23 | ± 1 | 22 … 24 | +10 ± 0 | best |
+    | a | n | two/score | 95 % | spread | range | against baseline |  |
+    | --- | --- | --- | --- | --- | --- | --- | --- |
+    | 1 | 3 | 13 | ± 2.484 | 1 | 12 … 14 |  | baseline |
+    | 2 | 3 | 23 | ± 2.484 | 1 | 22 … 24 | +10 ± 0 | best |
 
     | param | value | n | mean | spread | range | effect |
     | --- | --- | --- | --- | --- | --- | --- |
-    | a | 1 | 3 | 13 | ± 1 | 12 … 14 | −5 |
-    | a | 2 | 3 | 23 | ± 1 | 22 … 24 | +5 |
+    | a | 1 | 3 | 13 | 1 | 12 … 14 | −5 |
+    | a | 2 | 3 | 23 | 1 | 22 … 24 | +5 |
     "#);
     insta::assert_snapshot!(show("csv"), @r#"
     trial,a,seed,done,two/score
@@ -193,7 +195,7 @@ fn the_page_of_a_sweep_is_written_where_it_is_wanted() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     let page = space.read("out.html");
     for part in
-        ["How much?", "<strong>a 2</strong>, with two/score <strong>23</strong> ± 1.", "6 of 6"]
+        ["How much?", "<strong>a 2</strong>, with two/score <strong>23</strong> ± 2.48.", "6 of 6"]
     {
         assert!(page.contains(part), "{part}");
     }

@@ -81,6 +81,11 @@ fn figures_and_disputes() {
     browser.wait("window.__shift !== undefined && document.querySelector('.dispute')");
     let after = browser.eval("document.querySelectorAll('.dispute').length").as_u64();
     assert_eq!(after, before.map(|n| n - 1));
+    // Votes that come in show by themselves.
+    let (name, question) = ("cleo", json!([pair, false]));
+    let client = Client::enter(&server.link(name), name);
+    assert_eq!(client.post("/api/vote", &client.vote_body("late", &question, "tie")).0, 200);
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
     assert_eq!(browser.eval("window.__hits.length"), 0);
     assert_eq!(browser.eval("document.querySelectorAll('.said *:not(span.sign)').length"), 0);
     assert_eq!(browser.complaints, Vec::<String>::new());

@@ -8,5 +8,6 @@ mod cdp;
 mod hostile;
 mod limits;
 mod load;
+mod stalled;
 mod support;
 mod terminal;

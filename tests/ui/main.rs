@@ -246,7 +246,7 @@ fn the_page_of_a_sweep_is_readable_for_all() {
     let space = Space::new();
     space.write("p.yaml", TRIALS);
     let sweep = "preflow-sweep: 1\npipeline: p.yaml\nquestion: How much?\n\
-                 matrix: { a: [1, 2, 3], seed: [1, 2] }\nover: seed\nbaseline: { a: 1 }\n\
+                 matrix: { a: [1, 2, 3], seed: [1, 2, 4] }\nover: seed\nbaseline: { a: 1 }\n\
                  metric: { name: e/score, goal: maximize }\n";
     space.write("s.yaml", sweep);
     for words in
@@ -268,6 +268,19 @@ fn the_page_of_a_sweep_is_readable_for_all() {
         let wide = browser.eval("document.documentElement.scrollWidth");
         assert!(wide.as_u64().expect("a number") <= u64::from(width), "{wide}: sideways");
         browser.shoot(&format!("sweep-{width}-{dark}"));
+        // The plot of KL is drawn at the size it is shown at: its letters stay large.
+        let letters = "JSON.stringify([...document.querySelectorAll('#frontier ~ .charts text')]\
+            .filter((t) => t.checkVisibility())\
+            .map((t) => [t.textContent.trim(), t.getScreenCTM().a * parseFloat(getComputedStyle(t).fontSize)]))";
+        let letters = browser.eval(letters);
+        let letters: Vec<(String, f64)> =
+            serde_json::from_str(letters.as_str().expect("JSON")).expect("pairs");
+        let small: Vec<_> =
+            letters.iter().filter(|(_, size)| !(11.0..13.0).contains(size)).collect();
+        assert_eq!(small, Vec::<&(String, f64)>::new(), "{width} wide");
+        for name in ["1", "2", "3", "0"] {
+            assert!(letters.iter().any(|(text, _)| text == name), "{name}: {letters:?}");
+        }
     }
     assert_eq!(browser.complaints, Vec::<String>::new());
 }

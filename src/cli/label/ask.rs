@@ -37,6 +37,9 @@ pub struct AskArgs {
     /// Whose votes these are [default: the user's name]
     #[arg(long, value_name = "NAME")]
     pub annotator: Option<String>,
+    /// Ask again what was skipped, as far as it lacks votes
+    #[arg(long)]
+    pub skipped: bool,
 }
 
 /// Label in the terminal.
@@ -53,6 +56,9 @@ pub fn ask(args: &AskArgs, global: &Global, _look: Look) -> Result<Exit, Failure
     let desk = open_desk(assignment, None)?;
     let stop = signals()?;
     let mut session = Session::new(&desk, annotator);
+    if args.skipped {
+        session.ask_again().map_err(refused)?;
+    }
     let ended = {
         let _screen = Screen::take().map_err(|e| broken(&e))?;
         session.run(&stop)
@@ -134,6 +140,9 @@ struct Session<'a> {
     /// The note as it is being written.
     writing: Option<String>,
     votes: u64,
+    /// Where nothing is left: why, and how many pairs could be asked again.
+    why: Option<String>,
+    skipped: usize,
 }
 
 /// What a key leads to.
@@ -158,6 +167,8 @@ impl<'a> Session<'a> {
             note: String::new(),
             writing: None,
             votes: 0,
+            why: None,
+            skipped: 0,
         }
     }
 
@@ -208,6 +219,10 @@ impl<'a> Session<'a> {
             Some((pair, repeat)) => Some(self.desk.item(&self.annotator, pair, *repeat)?),
             None => None,
         };
+        (self.why, self.skipped) = match self.item {
+            Some(_) => (None, 0),
+            None => (self.desk.outlook(now)?.why(), self.desk.skipped(&self.annotator, now)?),
+        };
         self.votes = self.desk.progress(&self.annotator, now)?.mine;
         self.since = Instant::now();
         (self.scroll, self.was) = (0, None);
@@ -229,6 +244,12 @@ impl<'a> Session<'a> {
         };
         self.desk.vote(&self.annotator, &vote, Timestamp::now())?;
         self.status = format!("saved: {}", words(pick));
+        self.advance()
+    }
+
+    fn ask_again(&mut self) -> Result<(), DeskError> {
+        let pairs = self.desk.ask_again(&self.annotator, Timestamp::now())?;
+        self.status = format!("skipped pairs that are asked again: {pairs}");
         self.advance()
     }
 
@@ -268,6 +289,9 @@ impl<'a> Session<'a> {
                     KeyCode::Char('q' | 'Q') => return Next::End,
                     KeyCode::Esc => self.keys = false,
                     KeyCode::Char('u' | 'U') => self.attempt(Self::undo),
+                    KeyCode::Char('a' | 'A') if self.item.is_none() => {
+                        self.attempt(Self::ask_again);
+                    }
                     KeyCode::Char('d' | 'D') => self.diff = !self.diff,
                     KeyCode::Char('?') => (self.keys, self.scroll) = (!self.keys, 0),
                     KeyCode::Char('/') if self.item.is_some() => {
@@ -313,8 +337,9 @@ impl<'a> Session<'a> {
         let progress = self.desk.progress(&self.annotator, Timestamp::now());
         let view = View {
             question: &assignment.people.question,
-            progress: progress
-                .map_or(String::new(), |p| format!("{} of {} votes", p.votes, p.goal)),
+            progress: progress.map_or(String::new(), |p| {
+                format!("{} of {} votes, {} by you", p.votes, p.goal, p.mine)
+            }),
             item: self.item.as_ref(),
             was: self.was,
             diff: self.diff,
@@ -322,6 +347,8 @@ impl<'a> Session<'a> {
             scroll: self.scroll,
             status: &self.status,
             note: self.writing.as_deref(),
+            why: self.why.as_deref(),
+            skipped: self.skipped,
         };
         let (rows, furthest) = frame(&view, usize::from(width), usize::from(height));
         let mut out = io::BufWriter::new(io::stdout().lock());

@@ -1,6 +1,7 @@
 //! `preflow label import`: preferences of other tools become votes.
 //! Knows no form; needs no pipeline.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -8,8 +9,11 @@ use serde_json::json;
 
 use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, print};
-use crate::label::exchange::{self, BadRow, ExchangeError, Form, Names, Recorded};
+use crate::label::exchange::{
+    self, BadRow, Encoding, ExchangeError, Form, Names, Recorded, Wanted,
+};
 use crate::report::{Look, clean};
+use crate::votes::Choice;
 
 /// Most bad rows that are named.
 const SHOWN: usize = 10;
@@ -32,6 +36,10 @@ pub struct ImportArgs {
     /// also `chosen`, `rejected`, `annotator`
     #[arg(long, value_name = "WHAT=COLUMN", value_delimiter = ',')]
     pub map: Vec<String>,
+    /// What the choices mean where their words are not understood, such as `a=0,b=1,tie=2`; also
+    /// `a_much`, `b_much`, `both_bad`, `skip`
+    #[arg(long, value_name = "CHOICE=WORD", value_delimiter = ',')]
+    pub choices: Vec<String>,
     /// Also write the pairs as a Parquet dataset
     #[arg(long, value_name = "FILE")]
     pub pairs_out: Option<PathBuf>,
@@ -65,6 +73,15 @@ impl Format {
             Self::Arena => Some(Form::Arena),
         }
     }
+
+    fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Jsonl => Some(Encoding::Json),
+            Self::Csv => Some(Encoding::Csv),
+            Self::Parquet => Some(Encoding::Parquet),
+            _ => None,
+        }
+    }
 }
 
 /// Reads votes or preferences of other tools. All or nothing, unless bad rows may be left out.
@@ -72,12 +89,18 @@ impl Format {
 /// # Errors
 /// A file cannot be read, a row says nothing readable, or the votes cannot be written.
 pub fn import(args: &ImportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let names = names(&args.map)?;
+    let wanted = Wanted {
+        form: args.format.form(),
+        encoding: args.format.encoding(),
+        names: Names { choices: choices(&args.choices)?, ..names(&args.map)? },
+    };
+    let mut unanswered = 0;
     let mut bad = Vec::new();
     let mut opinions = Vec::new();
     for file in &args.files {
-        let found = exchange::read(file, args.format.form(), &names, &mut bad).map_err(failure)?;
-        opinions.extend(found.into_iter().map(|opinion| (file.as_path(), opinion)));
+        let found = exchange::read(file, &wanted, &mut bad).map_err(failure)?;
+        unanswered += found.unanswered;
+        opinions.extend(found.opinions.into_iter().map(|opinion| (file.as_path(), opinion)));
     }
     name(&bad);
     if !bad.is_empty() && !args.skip_bad {
@@ -94,7 +117,11 @@ pub fn import(args: &ImportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         let mark = look.paint("33", "warning:");
         complain(&format!("{mark} {}; they were left out\n", ExchangeError::BadRows(bad)));
     }
-    Ok(print(&if global.json { as_json(&recorded) } else { as_text(&recorded, args) }))
+    Ok(print(&if global.json {
+        as_json(&recorded, unanswered)
+    } else {
+        as_text(&recorded, unanswered, args)
+    }))
 }
 
 /// The first of the bad rows, a line each.
@@ -144,17 +171,46 @@ fn names(map: &[String]) -> Result<Names, Failure> {
     Ok(names)
 }
 
-fn as_json(recorded: &Recorded) -> String {
+/// Words that files use, and what they mean.
+fn choices(map: &[String]) -> Result<BTreeMap<String, Choice>, Failure> {
+    let mut choices = BTreeMap::new();
+    for entry in map {
+        let known = "a, b, a_much, b_much, tie, both_bad, skip";
+        let wrong = |what: String| {
+            Failure::usage(what).help(format!("--choices CHOICE=WORD, CHOICE one of {known}"))
+        };
+        let Some((name, word)) = entry.split_once('=') else {
+            return Err(wrong(format!("`{entry}` names no choice")));
+        };
+        let choice = match name.trim() {
+            "a" => Choice::A,
+            "b" => Choice::B,
+            "a_much" => Choice::AMuch,
+            "b_much" => Choice::BMuch,
+            "tie" => Choice::Tie,
+            "both_bad" => Choice::BothBad,
+            "skip" => Choice::Skip,
+            other => return Err(wrong(format!("`{other}` is no choice"))),
+        };
+        if choices.insert(word.trim().to_owned(), choice).is_some() {
+            return Err(wrong(format!("`{}` means two choices", word.trim())));
+        }
+    }
+    Ok(choices)
+}
+
+fn as_json(recorded: &Recorded, unanswered: usize) -> String {
     let value = json!({
         "added": recorded.added,
         "known": recorded.known,
         "replaced": recorded.replaced,
         "pairs": recorded.pairs.len(),
+        "unanswered": unanswered,
     });
     format!("{value}\n")
 }
 
-fn as_text(recorded: &Recorded, args: &ImportArgs) -> String {
+fn as_text(recorded: &Recorded, unanswered: usize, args: &ImportArgs) -> String {
     let votes: usize = recorded.added.values().sum();
     let mut out =
         format!(" {votes} new votes on {} pairs in {}", recorded.pairs.len(), args.votes.display());
@@ -163,6 +219,9 @@ fn as_text(recorded: &Recorded, args: &ImportArgs) -> String {
     }
     if recorded.replaced > 0 {
         out.push_str(&format!(", {} replaced by later rows", recorded.replaced));
+    }
+    if unanswered > 0 {
+        out.push_str(&format!(", {unanswered} records without an answer"));
     }
     out.push('\n');
     for (name, votes) in &recorded.added {

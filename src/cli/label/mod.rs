@@ -23,7 +23,7 @@ use crate::graph::Producer;
 use crate::label::{self, Assignment, Order};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::Look;
-use crate::votes;
+use crate::votes::{self, Effective, Folder};
 pub use serve::Page;
 pub use wait::Asking;
 
@@ -82,9 +82,22 @@ pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
             "`{ADJUDICATOR}` is whoever settles disputes, on the admin page"
         ))
         .help("choose another name")),
-        Some(name) if votes::is_annotator(name) => Ok(name.to_owned()),
+        Some(name) if votes::is_annotator(&votes::composed(name)) => Ok(votes::composed(name)),
         Some(name) => Err(Failure::usage(format!("`{name}` is no name for an annotator"))
             .help("names are lower-case letters, digits, `-` and `_`, 64 at most")),
+    }
+}
+
+/// Says of stages that wait for people why what they wait for does not come, where it cannot.
+pub fn tell_what_holds_up(loaded: &Loaded, waiting: &[String], look: Look) {
+    for name in waiting {
+        // The run has told already what is wrong with the stage or its votes.
+        let Ok(assignment) = assignment(loaded, name) else { continue };
+        let Ok(folder) = Folder::read(&assignment.votes) else { continue };
+        let ready = label::readiness(&assignment, &Effective::of(&folder));
+        if let Some(why) = stats::outlook(&assignment, &ready).and_then(|o| o.why()) {
+            complain(&format!(" {} {name}  {why}\n", look.paint("33", "◌")));
+        }
     }
 }
 

@@ -37,6 +37,9 @@ pub struct View<'a> {
     pub status: &'a str,
     /// A note that is being written.
     pub note: Option<&'a str>,
+    /// Where nothing is left: why, and how many pairs were skipped that could be asked again.
+    pub why: Option<&'a str>,
+    pub skipped: usize,
 }
 
 /// Keys, and what they do.
@@ -134,7 +137,16 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
         return rows.collect();
     }
     let Some(item) = view.item else {
-        let lines = ["", "Nothing is left for you.", "", "New pairs appear here by themselves."];
+        let mut lines = vec![String::new(), "Nothing is left for you.".to_owned(), String::new()];
+        if let Some(why) = view.why {
+            lines.extend(wrap(&format!("Why: {why}."), width).into_iter().map(Into::into));
+            lines.push(String::new());
+        }
+        lines.push(match view.skipped {
+            0 => "New pairs appear here by themselves.".to_owned(),
+            1 => "One pair was skipped: a asks it again.".to_owned(),
+            n => format!("{n} pairs were skipped: a asks them again."),
+        });
         return lines.iter().map(|l| vec![(Look::Plain, cut(l, width))]).collect();
     };
     let mut rows = lay(&item.prompt, width, Look::Strong, false);
@@ -182,6 +194,9 @@ fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
             rows.push(pieces(text, from..from + part.len(), &changed, look));
         }
         start += line.len() + 1;
+    }
+    if text.trim().is_empty() {
+        return vec![vec![(Look::Dim, cut("(nothing)", width))]];
     }
     if shown.cut {
         rows.push(vec![(Look::Dim, cut("[there is more: see it on the label page]", width))]);

@@ -17,7 +17,7 @@ use crate::cli::{Exit, Global, complain, print};
 use crate::label::{self, Assignment, Desk, DeskError, Links, Options, ServeError};
 use crate::report::Look;
 use crate::store::StoreError;
-use crate::votes::is_annotator;
+use crate::votes::{composed, is_annotator, is_plain};
 
 const USUAL_PORT: u16 = 8765;
 
@@ -204,9 +204,9 @@ fn time(text: &str) -> Result<SignedDuration, String> {
 
 /// A name as annotators have it, made of whatever the system calls the user.
 pub(super) fn fit(user: &str) -> String {
-    let lower = user.to_lowercase();
-    let kept: String =
-        lower.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(64).collect();
+    let lower = composed(&user.to_lowercase());
+    let kept = lower.chars().filter(|c| is_plain(*c) || "-_".contains(*c)).take(64);
+    let kept: String = kept.collect();
     let kept = kept.trim_start_matches(['-', '_']);
     if is_annotator(kept) { kept.to_owned() } else { "me".to_owned() }
 }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn users_become_annotators() {
         let names = ["Ann", "Bob Smith", "_www-data", "Ωmega", "日本", "", "root"];
-        assert_eq!(names.map(fit), ["ann", "bobsmith", "www-data", "mega", "me", "me", "root"]);
+        assert_eq!(names.map(fit), ["ann", "bobsmith", "www-data", "ωmega", "日本", "me", "root"]);
     }
 
     #[test]

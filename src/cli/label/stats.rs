@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::agreement::Estimate;
 use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, kinds, print};
-use crate::label::{self, AnnotatorReport, OverallReport, QualityReport, Readiness};
+use crate::label::{
+    self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
+};
 use crate::report::Look;
 use crate::votes::{Effective, Folder};
 
@@ -32,12 +34,18 @@ pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Fail
     }
     let report = label::quality(&assignment, &folder);
     let ready = label::readiness(&assignment, &Effective::of(&folder));
+    let outlook = outlook(&assignment, &ready);
     if global.json {
-        return Ok(print(&format!("{}\n", json!({ "quality": report, "ready": ready }))));
+        let outlook = outlook.map(|o| json!({ "room": o.room, "most": o.most(), "why": o.why() }));
+        let all = json!({ "quality": report, "ready": ready, "outlook": outlook });
+        return Ok(print(&format!("{all}\n")));
     }
     let mut out = table(&report, look);
     out.push_str(&summary(&report, look));
     out.push_str(&progress(&ready, look));
+    if let Some(why) = outlook.and_then(|o| o.why()) {
+        out.push_str(&format!("   {why}\n"));
+    }
     if !report.disputes.is_empty() {
         let n = report.disputes.len();
         out.push_str(&format!(
@@ -45,6 +53,17 @@ pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Fail
         ));
     }
     Ok(print(&out))
+}
+
+/// What can still come; `None` where the stage has no pairs yet.
+pub(super) fn outlook(assignment: &Assignment, ready: &Readiness) -> Option<Outlook> {
+    if assignment.pairs.is_empty() {
+        return None;
+    }
+    let desk = Desk::open(assignment.clone(), None).ok()?;
+    let room = desk.outlook(jiff::Timestamp::now()).ok()?.room;
+    let disagree = !ready.ready && ready.votes >= ready.need;
+    Some(Outlook { votes: ready.votes, goal: ready.need, room, disagree })
 }
 
 fn percent(estimate: Option<Estimate>) -> String {
@@ -55,7 +74,8 @@ fn percent(estimate: Option<Estimate>) -> String {
 }
 
 fn number(estimate: Option<Estimate>) -> String {
-    estimate.map_or("–".to_owned(), |e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high))
+    let text = estimate.map(|e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high));
+    text.map_or("–".to_owned(), |text| text.replace('-', "−"))
 }
 
 fn table(report: &QualityReport, look: Look) -> String {
@@ -122,7 +142,8 @@ fn summary(report: &QualityReport, look: Look) -> String {
         return out + " agreement cannot be told: no pair was seen by two annotators\n";
     }
     let overall = &report.overall;
-    let kappa = |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}"));
+    let kappa =
+        |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"));
     let mut lines = vec![
         format!(" agreement             {}", percent(overall.percent)),
         format!(" Cohen's kappa         {}", kappa(overall.cohen)),

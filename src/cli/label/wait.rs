@@ -92,12 +92,13 @@ impl People for Asking<'_> {
         // A page stays until the run is over: who labels need not stop when there is enough.
         let server = self.served.borrow_mut().insert(stage).then(|| self.server(&assignment));
         let store = Arc::clone(&self.loaded.store);
+        let look = self.look;
         Box::pin(async move {
             if let Some(server) = server {
                 tokio::task::spawn_local(server);
             }
             tokio::select! {
-                content = enough(&assignment) => {
+                content = enough(&assignment, look) => {
                     Some(vec![(source, store.digest_content(content))])
                 }
                 _ = leave.wait_for(|leave| *leave) => None,
@@ -135,8 +136,9 @@ impl Asking<'_> {
 }
 
 /// Ends when there are enough votes, with what they amount to.
-async fn enough(assignment: &Assignment) -> Vec<u8> {
+async fn enough(assignment: &Assignment, look: Look) -> Vec<u8> {
     let mut seen = None;
+    let mut told = None;
     loop {
         let stamps = Stamps::of(&assignment.votes).ok();
         if seen.as_ref() != Some(&stamps) {
@@ -144,9 +146,16 @@ async fn enough(assignment: &Assignment) -> Vec<u8> {
             // What cannot be read now is told by the page, and may be mended meanwhile.
             if let Ok(folder) = Folder::read(&assignment.votes) {
                 let effective = Effective::of(&folder);
-                if label::readiness(assignment, &effective).ready {
+                let ready = label::readiness(assignment, &effective);
+                if ready.ready {
                     return effective.to_bytes();
                 }
+                let why = super::stats::outlook(assignment, &ready).and_then(|o| o.why());
+                if let Some(why) = why.as_ref().filter(|why| told.as_ref() != Some(*why)) {
+                    let mark = look.paint("33", "◌");
+                    complain(&format!(" {mark} {}  {why}\n", assignment.stage));
+                }
+                told = why;
             }
         }
         tokio::time::sleep(LOOK_AFTER).await;

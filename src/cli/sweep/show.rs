@@ -69,6 +69,11 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
         out += &format!(" {}\n", crate::report::clean(&sweep.question));
     }
     out += &screen(&rows(sweep, &table));
+    if let Some(words) = table.words(figure) {
+        let mut letters = words.chars();
+        let first = letters.next().map(char::to_lowercase).into_iter().flatten();
+        out += &format!("\n\n best: {}", first.chain(letters).collect::<String>());
+    }
     let effects = effects(&table);
     if effects.len() > 1 {
         out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
@@ -104,7 +109,7 @@ fn rows(sweep: &Sweep, table: &Table) -> Vec<Vec<String>> {
     let metric = sweep.metric.as_ref().map_or("metric", |m| m.name.text.as_str());
     let compared = table.rows.iter().any(|r| r.against_baseline.is_some());
     let mut head: Vec<String> = table.params.clone();
-    head.extend(["n", metric, "spread", "range"].map(str::to_owned));
+    head.extend(["n", metric, "95 %", "spread", "range"].map(str::to_owned));
     head.extend(compared.then(|| "against baseline".to_owned()));
     head.push(String::new());
     let mut all = vec![head];
@@ -115,7 +120,8 @@ fn rows(sweep: &Sweep, table: &Table) -> Vec<Vec<String>> {
             n if n == row.trials => n.to_string(),
             n => format!("{n} of {}", row.trials),
         });
-        line.extend(cells(&row.metric));
+        let [mean, spread, range] = cells(&row.metric);
+        line.extend([mean, around(&row.metric), spread, range]);
         if compared {
             line.push(row.against_baseline.as_ref().map_or_else(String::new, difference));
         }
@@ -145,27 +151,33 @@ fn effects(table: &Table) -> Vec<Vec<String>> {
 
 /// Mean, spread, range.
 fn cells(cell: &Cell) -> [String; 3] {
-    let figure = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), words::figure);
+    let mean = cell.mean.map_or_else(|| "–".to_owned(), figure);
     let range = match (cell.low, cell.high) {
         (Some(low), Some(high)) if cell.n > 1 => {
-            format!("{} … {}", words::figure(low), words::figure(high))
+            format!("{} … {}", figure(low), figure(high))
         }
         _ => String::new(),
     };
-    [
-        figure(cell.mean),
-        cell.spread.map_or_else(String::new, |s| format!("± {}", words::figure(s))),
-        range,
-    ]
+    [mean, cell.spread.map_or_else(String::new, figure), range]
+}
+
+/// Half of the 95 % interval.
+fn around(cell: &Cell) -> String {
+    cell.half.map_or_else(|| "–".to_owned(), |half| format!("± {}", figure(half)))
 }
 
 fn difference(cell: &Cell) -> String {
     let mean = cell.mean.map_or_else(String::new, signed);
-    cell.spread.map_or(mean.clone(), |s| format!("{mean} ± {}", words::figure(s)))
+    cell.half.map_or(mean.clone(), |half| format!("{mean} ± {}", figure(half)))
+}
+
+/// A figure with a minus as wide as the plus of others.
+fn figure(x: f64) -> String {
+    words::figure(x).replace('-', "−")
 }
 
 fn signed(x: f64) -> String {
-    format!("{}{}", if x >= 0.0 { "+" } else { "−" }, words::figure(x.abs()))
+    format!("{}{}", if x >= 0.0 { "+" } else { "−" }, figure(x.abs()))
 }
 
 fn screen(rows: &[Vec<String>]) -> String {
@@ -234,6 +246,7 @@ fn as_json(sweep: &Sweep, survey: &Survey, table: &Table) -> String {
         "question": sweep.question,
         "metric": sweep.metric.as_ref().map(|m| json!({ "name": m.name.text, "goal": m.goal })),
         "table": table,
+        "verdict": table.verdict(),
         "trials": trials.collect::<Vec<_>>(),
     })
     .to_string()

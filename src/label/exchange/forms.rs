@@ -3,13 +3,22 @@
 
 use serde_json::{Map, Value};
 
-use super::messages::{Turn, split_transcripts, split_turns, text, turns};
+use super::messages::{Turn, form_of, split_transcripts, split_turns, text, turns};
 use super::rows::Row;
 use super::{Form, Names, Opinion};
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;
-pub type Found = Result<Vec<Opinion>, String>;
+pub type Found = Result<Vec<Given>, String>;
+
+/// What a row says; its choice is not in the opinion yet.
+#[derive(Debug, Clone)]
+pub struct Given {
+    pub opinion: Opinion,
+    pub heard: Heard,
+    /// Better means much better.
+    pub strong: bool,
+}
 
 /// Usual names, the first that is there counts.
 pub const PROMPT: &[&str] = &["prompt", "instruction", "question", "input"];
@@ -26,10 +35,10 @@ pub const ANSWERS: &[[&str; 2]] = &[
 ];
 const CHOICE: &[&str] = &["choice", "winner", "preference", "preferred", "label"];
 
-/// The form of a file, by its first row.
+/// The form of a file, by its rows: a tool leaves out what a record does not have.
 pub fn guess(rows: &[Row]) -> Form {
     let Some((_, first)) = rows.first() else { return Form::Columns };
-    let has = |name: &str| first.contains_key(name);
+    let has = |name: &str| rows.iter().any(|(_, row)| row.contains_key(name));
     let transcript = |name: &str| {
         first.get(name).and_then(Value::as_str).is_some_and(|t| t.contains("\n\nAssistant:"))
     };
@@ -46,52 +55,113 @@ pub fn guess(rows: &[Row]) -> Form {
     }
 }
 
+/// A value and the name of its field.
+#[derive(Clone, Copy)]
+pub struct Cell<'a> {
+    pub name: &'a str,
+    pub value: &'a Value,
+}
+
 /// The value of the named field, or else of the first usual name that is there.
 pub fn field<'a>(
     fields: &'a Fields,
-    named: Option<&String>,
-    usual: &[&str],
+    named: Option<&'a String>,
+    usual: &[&'a str],
     what: &str,
-) -> Result<&'a Value, String> {
-    let found = match named {
-        Some(name) => fields.get(name),
-        None => usual.iter().find_map(|name| fields.get(*name)),
-    };
-    found.filter(|v| !v.is_null()).ok_or_else(|| {
+) -> Result<Cell<'a>, String> {
+    let names = named.map_or_else(|| usual.to_vec(), |name| vec![name.as_str()]);
+    let found = names.iter().find_map(|name| Some(Cell { name, value: fields.get(*name)? }));
+    found.filter(|cell| !cell.value.is_null()).ok_or_else(|| {
         let have: Vec<&str> = fields.keys().map(String::as_str).collect();
-        let wanted = named.map_or_else(|| usual.join(" or "), Clone::clone);
-        format!("no {what} (`{wanted}`); it has {}", have.join(", "))
+        format!("no {what} (`{}`); it has {}", names.join(" or "), have.join(", "))
     })
 }
 
-/// A text, also where it is a list of turns.
-pub fn as_text(value: &Value, what: &str) -> Result<String, String> {
-    if let Some(turns) = turns(value) {
-        return Ok(text(&turns));
+impl Cell<'_> {
+    /// A text, also where it is a list of turns.
+    pub fn text(self) -> Result<String, String> {
+        match self.answer()? {
+            text if text.is_empty() => Err(format!("`{}` is empty", self.name)),
+            text => Ok(text),
+        }
     }
-    match value.as_str() {
-        Some(text) if !text.is_empty() => Ok(text.to_owned()),
-        Some(_) => Err(format!("the {what} is empty")),
-        None => Err(format!("the {what} is no text")),
+
+    /// A text that may be empty: a model may have said nothing.
+    pub fn answer(self) -> Result<String, String> {
+        if let Some(turns) = self.turns()? {
+            return Ok(text(&turns));
+        }
+        let form = || format!("`{}` is {}, not text", self.name, form_of(self.value));
+        self.value.as_str().map(str::to_owned).ok_or_else(form)
+    }
+
+    pub fn turns(self) -> Result<Option<Vec<Turn>>, String> {
+        turns(self.value).map_err(|why| format!("`{}`: {why}", self.name))
+    }
+
+    /// What a word, or a number that stands for one, says of two answers.
+    pub fn choice(self, [a, b]: [&str; 2], names: &Names) -> Result<Heard, String> {
+        let word = match self.value {
+            Value::String(word) => word.trim().to_owned(),
+            Value::Number(n) => n.to_string(),
+            Value::Bool(b) => b.to_string(),
+            other => return Err(format!("`{}` is {}, no choice", self.name, form_of(other))),
+        };
+        let unknown = || match names.choices.is_empty() {
+            true => format!("`{}`: {}", self.name, unknown_choice(&word)),
+            false => format!("`{}`: `{word}` is none of the choices that were named", self.name),
+        };
+        choice(&word, a, b, names).ok_or_else(unknown)
     }
 }
 
-/// What a word of people says; `a` and `b` are the names of the two columns.
-pub fn choice(word: &str, a: &str, b: &str) -> Option<Choice> {
-    let word = word.trim();
-    if word == a || word == b {
-        return Some(if word == a { Choice::A } else { Choice::B });
+/// What somebody chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Said(Choice),
+    /// What it means, only the whole file can tell.
+    Number(i64),
+}
+
+impl Heard {
+    /// It is known, and no opinion.
+    pub fn is_none(self) -> bool {
+        matches!(self, Self::Said(choice) if !choice.counts())
     }
-    Some(match word.to_lowercase().replace([' ', '-'], "_").as_str() {
-        "a" | "1" | "left" | "first" | "model_a" | "response_a" | "answer_a" => Choice::A,
-        "b" | "2" | "right" | "second" | "model_b" | "response_b" | "answer_b" => Choice::B,
+}
+
+/// A number as programs write it, `1` and `1.0` alike.
+fn number(word: &str) -> Option<i64> {
+    let whole = word.split_once('.').map_or(Some(word), |(whole, rest)| {
+        (!rest.is_empty() && rest.bytes().all(|b| b == b'0')).then_some(whole)
+    });
+    whole?.parse().ok()
+}
+
+/// What a word of people says; `a` and `b` are the names of the two columns.
+pub fn choice(word: &str, a: &str, b: &str, names: &Names) -> Option<Heard> {
+    let word = word.trim();
+    if !names.choices.is_empty() {
+        let same =
+            |named: &str| named == word || number(named).is_some_and(|n| number(word) == Some(n));
+        return names.choices.iter().find(|(named, _)| same(named)).map(|(_, c)| Heard::Said(*c));
+    }
+    if word == a || word == b {
+        return Some(Heard::Said(if word == a { Choice::A } else { Choice::B }));
+    }
+    if let Some(number) = number(word) {
+        return Some(Heard::Number(number));
+    }
+    Some(Heard::Said(match word.to_lowercase().replace([' ', '-'], "_").as_str() {
+        "a" | "left" | "first" | "model_a" | "response_a" | "answer_a" => Choice::A,
+        "b" | "right" | "second" | "model_b" | "response_b" | "answer_b" => Choice::B,
         "a_much" | "a_much_better" => Choice::AMuch,
         "b_much" | "b_much_better" => Choice::BMuch,
         "tie" | "equal" | "same" | "draw" | "both" => Choice::Tie,
         "both_bad" | "bothbad" | "tie_(bothbad)" | "tie_(both_bad)" | "neither" => Choice::BothBad,
         "skip" | "skipped" => Choice::Skip,
         _ => return None,
-    })
+    }))
 }
 
 /// Says which words are understood.
@@ -102,46 +172,72 @@ pub fn unknown_choice(word: &str) -> String {
 /// Two answers and a choice, or a chosen and a rejected one.
 pub fn columns(fields: &Fields, names: &Names) -> Found {
     let annotator = match &names.annotator {
-        Some(name) => Some(as_text(field(fields, Some(name), &[], "annotator")?, "annotator")?),
+        Some(name) => Some(field(fields, Some(name), &[], "annotator")?.text()?),
         None => None,
     };
-    let by_choice = names.chosen.is_none()
-        && (names.choice.is_some() || CHOICE.iter().any(|name| fields.contains_key(*name)));
+    let [a, b] = answer_names(fields, names);
+    let has_answers = names.a.is_some() || names.b.is_some() || fields.contains_key(&a);
+    let has_choice = CHOICE.iter().any(|name| fields.contains_key(*name));
+    // `choice` beside `chosen` and `rejected` alone only tells ties from the others.
+    let by_choice = names.choice.is_some()
+        || names.chosen.is_none() && has_choice && (has_answers || !fields.contains_key("chosen"));
     if !by_choice {
         return chosen_rejected(fields, names, annotator);
     }
-    let prompt = as_text(field(fields, names.prompt.as_ref(), PROMPT, "prompt")?, "prompt")?;
-    let [a, b] = answer_names(fields, names);
-    let answer =
-        |name: &str| as_text(field(fields, Some(&name.to_owned()), &[], "answer")?, "answer");
+    let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt")?.text()?;
+    let answer = |name: &String| field(fields, Some(name), &[], "answer")?.answer();
     let said = field(fields, names.choice.as_ref(), CHOICE, "choice")?;
-    let word = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
-    let found = choice(&word, &a, &b).ok_or_else(|| unknown_choice(&word))?;
-    if !found.counts() {
+    let heard = said.choice([&a, &b], names)?;
+    if heard.is_none() {
         return Ok(Vec::new());
     }
-    Ok(vec![Opinion {
+    let opinion = Opinion {
         prompt,
         answers: [answer(&a)?, answer(&b)?],
-        choice: stronger(found, fields),
+        choice: Choice::Tie,
         // Labels that were exported keep the sampled sides, not those on a screen.
         sides_known: false,
         annotator,
         at: None,
         ms: 0,
-    }])
+    };
+    let strong = strength(fields)?.is_some_and(|s| s >= STRONG);
+    Ok(vec![Given { opinion, heard, strong }])
 }
 
-/// `strength`, of labels that were exported, tells much better from better.
-fn stronger(choice: Choice, fields: &Fields) -> Choice {
-    let strength = fields.get("strength").and_then(|s| match s {
-        Value::String(text) => text.trim().parse().ok(),
-        number => number.as_f64(),
-    });
-    match (choice, strength) {
-        (Choice::A, Some(s)) if s >= 1.5 => Choice::AMuch,
-        (Choice::B, Some(s)) if s >= 1.5 => Choice::BMuch,
-        (same, _) => same,
+/// From here on `strength`, of labels that were exported, says much better.
+const STRONG: f64 = 1.5;
+
+fn strength(fields: &Fields) -> Result<Option<f64>, String> {
+    match fields.get("strength") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => Ok(number.as_f64()),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) => {
+            text.trim().parse().map(Some).map_err(|_| format!("`strength`: `{text}` is no number"))
+        }
+        Some(other) => Err(format!("`strength` is {}, not a number", form_of(other))),
+    }
+}
+
+/// Whether two answers are equally good, of labels that have a chosen one all the same.
+fn tie(fields: &Fields) -> Result<bool, String> {
+    let said = match fields.get("tie") {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(tie)) => Some(tie.to_string()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(Value::String(word)) => Some(word.trim().to_lowercase()).filter(|w| !w.is_empty()),
+        Some(other) => return Err(format!("`tie` is {}, not true or false", form_of(other))),
+    };
+    match said.as_deref().map(|word| (word, number(word))) {
+        Some(("true" | "yes", _) | (_, Some(1))) => Ok(true),
+        Some(("false" | "no", _) | (_, Some(0))) => Ok(false),
+        Some((word, _)) => Err(format!("`tie`: `{word}` is neither true nor false")),
+        // Then the choice says it, or else the strength.
+        None => match fields.get("choice").and_then(Value::as_str) {
+            Some(word) => Ok(["tie", "both_bad"].contains(&word.trim())),
+            None => Ok(strength(fields)? == Some(0.0)),
+        },
     }
 }
 
@@ -160,37 +256,44 @@ fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) ->
     let rejected = field(fields, names.rejected.as_ref(), &["rejected"], "rejected answer")?;
     let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt");
     let whole = |turns: &[Turn]| turns.len() > 1 && turns[0].role != "assistant";
-    let texts = match (prompt, turns(chosen), turns(rejected)) {
+    let texts = match (prompt, chosen.turns()?, rejected.turns()?) {
         // Whole conversations hold the prompt once more, or are the only ones that do.
         (_, Some(chosen), Some(rejected)) if whole(&chosen) => split_turns(&chosen, &rejected)?,
-        (Ok(prompt), ..) => [
-            as_text(prompt, "prompt")?,
-            as_text(chosen, "chosen answer")?,
-            as_text(rejected, "rejected answer")?,
-        ],
+        (_, Some(_), None) | (_, None, Some(_)) => {
+            let [one, other] = [chosen.name, rejected.name];
+            return Err(format!("of `{one}` and `{other}` only one is a list of turns"));
+        }
+        (Ok(prompt), ..) => [prompt.text()?, chosen.text()?, rejected.text()?],
         (Err(reason), ..) => return Err(reason),
     };
-    Ok(vec![preferred(texts, annotator)])
+    let mut given = preferred(texts, annotator);
+    if tie(fields)? {
+        given.heard = Heard::Said(Choice::Tie);
+    }
+    given.strong = strength(fields)?.is_some_and(|s| s >= STRONG);
+    Ok(vec![given])
 }
 
 /// The first answer was preferred; nobody knows on which side it was.
-fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>) -> Opinion {
-    Opinion {
-        prompt,
-        answers: [chosen, rejected],
-        choice: Choice::A,
-        sides_known: false,
-        annotator,
-        at: None,
-        ms: 0,
+fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>) -> Given {
+    Given {
+        opinion: Opinion {
+            prompt,
+            answers: [chosen, rejected],
+            choice: Choice::A,
+            sides_known: false,
+            annotator,
+            at: None,
+            ms: 0,
+        },
+        heard: Heard::Said(Choice::A),
+        strong: false,
     }
 }
 
 /// Two transcripts that share their beginning.
 pub fn helpful_harmless(fields: &Fields, names: &Names) -> Found {
-    let text = |named: Option<&String>, usual: &str| {
-        as_text(field(fields, named, &[usual], "transcript")?, "transcript")
-    };
+    let text = |named, usual| field(fields, named, &[usual], "transcript")?.text();
     let chosen = text(names.chosen.as_ref(), "chosen")?;
     let rejected = text(names.rejected.as_ref(), "rejected")?;
     let texts = split_transcripts(&chosen, &rejected)?;
@@ -198,26 +301,28 @@ pub fn helpful_harmless(fields: &Fields, names: &Names) -> Found {
 }
 
 /// Two conversations with two models, side by side, and a winner.
-pub fn arena(fields: &Fields) -> Found {
-    let get = |name: &str| field(fields, None, &[name], "column");
-    let conversation =
-        |name: &str| turns(get(name)?).ok_or_else(|| format!("`{name}` is no list of turns"));
+pub fn arena(fields: &Fields, names: &Names) -> Found {
+    let get = |name: &'static str| field(fields, None, &[name], "column");
+    let conversation = |name: &'static str| {
+        let none = || format!("`{name}` is {}, not a list of turns", form_of(&fields[name]));
+        get(name)?.turns()?.ok_or_else(none)
+    };
     let [prompt, left, right] =
         split_turns(&conversation("conversation_a")?, &conversation("conversation_b")?)?;
-    let word = as_text(get("winner")?, "winner")?;
-    let choice = choice(&word, "model_a", "model_b").ok_or_else(|| unknown_choice(&word))?;
+    let heard = get("winner")?.choice(["model_a", "model_b"], names)?;
     let at = fields.get("tstamp").and_then(Value::as_f64).and_then(|seconds| {
         #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
         let at = jiff::Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()?;
         Some(at.to_string())
     });
-    Ok(vec![Opinion {
+    let opinion = Opinion {
         prompt,
         answers: [left, right],
-        choice,
+        choice: Choice::Tie,
         sides_known: true,
         annotator: fields.get("judge").and_then(Value::as_str).map(ToOwned::to_owned),
         at,
         ms: 0,
-    }])
+    };
+    Ok(vec![Given { opinion, heard, strong: false }])
 }

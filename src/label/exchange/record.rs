@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::{ExchangeError, Opinion};
 use crate::identity::Digest;
-use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
+use crate::votes::{
+    Choice, Folder, Ledger, PairText, Side, Vote, composed, is_annotator, is_plain,
+};
 
 /// What an import did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -143,22 +145,34 @@ fn submission(annotator: &str, pair: &str, choice: Choice) -> String {
 #[derive(Default)]
 struct Names(HashMap<String, String>);
 
+/// Longer names are refused.
+const LONGEST: usize = 128;
+
 impl Names {
     fn of(&mut self, raw: &str) -> Result<String, ExchangeError> {
-        let lower = raw.to_lowercase();
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-        let name: String = lower.chars().map(plain).collect();
-        let name = name.trim_matches(['-', '_']);
-        // Longer ones keep their end, where numbers stand.
-        let name = &name[name.len().saturating_sub(64)..];
-        let name = name.trim_start_matches(['-', '_']).to_owned();
-        if !is_annotator(&name) {
-            return Err(ExchangeError::NoName { name: raw.to_owned() });
+        let raw = composed(raw.trim());
+        let refused = || ExchangeError::NoName { name: raw.chars().take(LONGEST).collect() };
+        if raw.chars().count() > LONGEST
+            || raw.contains(|c: char| c.is_control() || c == '/' || c == '\\')
+        {
+            return Err(refused());
         }
-        let first = self.0.entry(name.clone()).or_insert_with(|| raw.to_owned());
-        if first != raw {
-            let (one, other) = (first.clone(), raw.to_owned());
-            return Err(ExchangeError::Clash { one, other, name });
+        let plain = |c: char| if is_plain(c) || c == '_' { c } else { '-' };
+        let name: String = composed(&raw.to_lowercase()).chars().map(plain).collect();
+        let mut name = name.trim_matches(['-', '_']);
+        // Longer ones keep their end, where numbers stand.
+        while !name.is_empty() && !is_annotator(name) {
+            let mut rest = name.chars();
+            rest.next();
+            name = rest.as_str();
+        }
+        if name.is_empty() {
+            return Err(refused());
+        }
+        let name = name.to_owned();
+        let first = self.0.entry(name.clone()).or_insert_with(|| raw.clone());
+        if *first != raw {
+            return Err(ExchangeError::Clash { one: first.clone(), other: raw, name });
         }
         Ok(name)
     }

@@ -5,41 +5,67 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::sniff::{Encoding, delimiter, no_file, sniff};
 use super::{BadRow, ExchangeError};
 use crate::columns::{each_batch, is_parquet};
 
 /// A record and where it stands.
 pub type Row = (usize, Map<String, Value>);
 
-/// Reads all rows. Parquet is known by its first bytes, CSV by its ending, the rest is JSON.
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub rows: Vec<Row>,
+    /// Columns that no row has, since their type cannot be read, and why.
+    pub unread: Vec<(String, String)>,
+}
+
+/// Reads all rows of what a file is by its content, or must be.
 ///
 /// # Errors
-/// The file cannot be opened, or is none of these.
-pub fn read(path: &Path, bad: &mut Vec<BadRow>) -> Result<Vec<Row>, ExchangeError> {
+/// The file cannot be opened, or is nothing that is read.
+pub fn read(
+    path: &Path,
+    asked: Option<Encoding>,
+    bad: &mut Vec<BadRow>,
+) -> Result<Rows, ExchangeError> {
+    let foreign = |what: String| ExchangeError::Foreign { path: path.to_owned(), what };
+    if let Some(what) = no_file(path) {
+        return Err(foreign(what.to_owned()));
+    }
     if is_parquet(path) {
+        sniff(b"PAR1", asked).map_err(foreign)?;
         return parquet(path);
     }
     let bytes = fs_err::read(path)
         .map_err(|source| ExchangeError::Open { path: path.to_owned(), source })?;
+    let (encoding, bytes) = sniff(&bytes, asked).map_err(foreign)?;
     let unreadable = |reason: String| ExchangeError::Unreadable { path: path.to_owned(), reason };
     let mut refuse = |row, reason| bad.push(BadRow { path: path.to_owned(), row, reason });
-    let rows = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
-        csv_rows(&bytes, &mut refuse).map_err(unreadable)?
-    } else if bytes.trim_ascii_start().starts_with(b"[") {
-        let all: Vec<Value> =
-            serde_json::from_slice(&bytes).map_err(|e| unreadable(format!("not JSON: {e}")))?;
-        let all = all.into_iter().enumerate().map(|(i, value)| (i + 1, Ok(value)));
-        objects(all, &mut refuse)
-    } else {
-        let lines = bytes.split(|b| *b == b'\n').enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-        let values = lines.map(|(i, line)| (i + 1, serde_json::from_slice(line)));
-        objects(values, &mut refuse)
+    let rows = match encoding {
+        Encoding::Csv => csv_rows(bytes, &mut refuse).map_err(unreadable)?,
+        _ => json_rows(bytes, &mut refuse).map_err(unreadable)?,
     };
-    Ok(rows)
+    Ok(Rows { rows, unread: Vec::new() })
 }
 
 type Refuse<'a> = &'a mut dyn FnMut(usize, String);
+
+fn json_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let all: Vec<Value> =
+            serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}"))?;
+        let all = all.into_iter().enumerate().map(|(i, value)| (i + 1, Ok(value)));
+        return Ok(objects(all, refuse));
+    }
+    let lines = bytes.split(|b| *b == b'\n').enumerate();
+    let mut lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).peekable();
+    if lines.peek().is_some_and(|(_, first)| first.trim_ascii() == b"{") {
+        return Err("an object over several lines: write one a line, or a list of them".to_owned());
+    }
+    let values = lines.map(|(i, line)| (i + 1, serde_json::from_slice(line)));
+    Ok(objects(values, refuse))
+}
 
 fn objects(
     values: impl Iterator<Item = (usize, serde_json::Result<Value>)>,
@@ -57,8 +83,13 @@ fn objects(
 }
 
 fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
-    let mut reader = csv::Reader::from_reader(bytes);
+    let between = delimiter(bytes).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new().delimiter(between).from_reader(bytes);
     let header = reader.headers().map_err(|e| e.to_string())?.clone();
+    let names: Vec<&str> = header.iter().collect();
+    if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {
+        return Err(format!("two columns are called `{}`", names[twice]));
+    }
     let mut rows = Vec::new();
     for record in reader.records() {
         match record {
@@ -77,18 +108,21 @@ fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-fn parquet(path: &Path) -> Result<Vec<Row>, ExchangeError> {
-    let mut rows = Vec::new();
+fn parquet(path: &Path) -> Result<Rows, ExchangeError> {
+    let mut all = Rows::default();
     let mut broken = None;
     each_batch(path, usize::MAX, |columns| match columns.objects() {
-        Ok(objects) => {
-            let first = rows.len() + 1;
-            rows.extend(objects.into_iter().enumerate().map(|(i, object)| (first + i, object)));
+        Ok((objects, unread)) => {
+            let first = all.rows.len() + 1;
+            let objects = objects.into_iter().enumerate();
+            all.rows.extend(objects.map(|(i, object)| (first + i, object)));
+            all.unread.extend(unread);
         }
         Err(error) => broken = Some(error.to_string()),
     })?;
+    all.unread.dedup();
     match broken {
-        None => Ok(rows),
+        None => Ok(all),
         Some(reason) => Err(ExchangeError::Unreadable { path: path.to_owned(), reason }),
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
@@ -20,9 +21,10 @@ fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
 
 fn good(path: &Path, form: Option<Form>, names: &Names) -> Vec<Opinion> {
     let mut bad = Vec::new();
-    let found = read(path, form, names, &mut bad).expect("readable");
+    let wanted = Wanted { form, names: names.clone(), ..Wanted::default() };
+    let found = read(path, &wanted, &mut bad).expect("readable");
     assert_eq!(bad, []);
-    found
+    found.opinions
 }
 
 fn import(dir: &Path, path: &Path, annotator: Option<&str>) -> Recorded {
@@ -43,16 +45,16 @@ fn said(dir: &Path, prompt: &str, one: &str, other: &str) -> Vec<(String, Choice
 }
 
 fn labels_parquet(path: &Path) {
-    let text = |values: [&str; 4]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let text = |values: [&str; 5]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
     let batch = RecordBatch::try_from_iter([
-        ("prompt", text(["p0", "p1", "p2", "p3, \"quoted\"\nand long"])),
-        ("chosen", text(["x", "b", "a", "é"])),
-        ("rejected", text(["a", "a", "z", "e"])),
-        ("tie", Arc::new(BooleanArray::from(vec![false, false, true, false])) as ArrayRef),
-        ("strength", Arc::new(Float64Array::from(vec![2.0, 1.0, 0.0, 1.0])) as ArrayRef),
-        ("response_a", text(["x", "a", "a", "e"])),
-        ("response_b", text(["a", "b", "z", "é"])),
-        ("choice", text(["a", "b", "both_bad", "b"])),
+        ("prompt", text(["p0", "p1", "p2", "p3, \"quoted\"\nand long", "p4"])),
+        ("chosen", text(["x", "b", "a", "é", "m"])),
+        ("rejected", text(["a", "a", "z", "e", ""])),
+        ("tie", Arc::new(BooleanArray::from(vec![false, false, true, false, true])) as ArrayRef),
+        ("strength", Arc::new(Float64Array::from(vec![2.0, 1.0, 0.0, 1.0, 0.0])) as ArrayRef),
+        ("response_a", text(["x", "a", "a", "e", "m"])),
+        ("response_b", text(["a", "b", "z", "é", ""])),
+        ("choice", text(["a", "b", "both_bad", "b", "tie"])),
     ])
     .expect("a batch");
     let file = std::fs::File::create(path).expect("created");
@@ -68,7 +70,7 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     labels_parquet(&parquet);
     let whole = |shape| {
         let labels = super::export(&parquet, shape).expect("exported");
-        assert_eq!((labels.rows, labels.left_out), (4, 0));
+        assert_eq!((labels.rows, labels.left_out), (5, 0));
         labels.text
     };
     let jsonl = file(dir.path(), "labels.jsonl", &whole(Shape::JsonLines));
@@ -76,10 +78,10 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     let mut forms = Vec::new();
     for (name, path) in [("1", &parquet), ("2", &jsonl), ("3", &csv)] {
         let votes = dir.path().join(name);
-        assert_eq!(import(&votes, path, Some("ann")).added["ann"], 4);
+        assert_eq!(import(&votes, path, Some("ann")).added["ann"], 5);
         // Again: nothing new.
         let again = import(&votes, path, Some("ann"));
-        assert_eq!((again.added["ann"], again.known), (0, 4));
+        assert_eq!((again.added["ann"], again.known), (0, 5));
         forms.push(effective(&votes));
     }
     assert_eq!(forms[0], forms[1]);
@@ -89,6 +91,7 @@ fn what_is_exported_comes_back_as_the_same_votes() {
     assert_eq!(said(&votes, "p0", "x", "a"), [("ann".to_owned(), Choice::BMuch)]);
     assert_eq!(said(&votes, "p1", "a", "b"), [("ann".to_owned(), Choice::B)]);
     assert_eq!(said(&votes, "p2", "z", "a"), [("ann".to_owned(), Choice::BothBad)]);
+    assert_eq!(said(&votes, "p4", "m", ""), [("ann".to_owned(), Choice::Tie)]);
     assert_eq!(said(&votes, "p3, \"quoted\"\nand long", "e", "é")[0].1, Choice::B);
 }
 
@@ -99,7 +102,7 @@ fn trl_gets_its_columns_and_no_ties() {
     labels_parquet(&parquet);
     let rows = |shape| {
         let labels = super::export(&parquet, shape).expect("exported");
-        assert_eq!((labels.rows, labels.left_out), (3, 1));
+        assert_eq!((labels.rows, labels.left_out), (3, 2));
         let rows = labels.text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
         rows.collect::<Vec<_>>()
     };
@@ -120,6 +123,31 @@ fn trl_gets_its_columns_and_no_ties() {
         assert_eq!(import(&votes, &path, Some("ann")).added["ann"], 3);
         assert_eq!(said(&votes, "p0", "x", "a"), [("ann".to_owned(), Choice::B)]);
     }
+}
+
+#[test]
+fn prompts_that_are_conversations_leave_as_turns() {
+    let dir = tempfile::tempdir().expect("temp");
+    let talk =
+        r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]"#;
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let columns = [("prompt", text(talk)), ("chosen", text("x")), ("rejected", text("[y]"))];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    let path = dir.path().join("x.parquet");
+    let file = std::fs::File::create(&path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    let row = |shape| -> Value {
+        let labels = super::export(&path, shape).expect("exported");
+        serde_json::from_str(&labels.text).expect("JSON")
+    };
+    let turns = row(Shape::TrlConversational);
+    assert_eq!(turns["prompt"], serde_json::from_str::<Value>(talk).expect("JSON"));
+    assert_eq!(turns["rejected"], json!([{"role": "assistant", "content": "[y]"}]));
+    let plain = row(Shape::Trl);
+    assert_eq!(plain["prompt"], "System: Be brief.\n\nHuman: Hi?");
+    assert_eq!(plain["rejected"], "[y]");
 }
 
 #[test]
@@ -168,7 +196,7 @@ fn transcripts_are_cut_where_they_part() {
         "{\"chosen\": \"x\\n\\nAssistant: 1\", \"rejected\": \"y\\n\\nAssistant: 2\"}\n",
     );
     let mut bad = Vec::new();
-    read(&odd, None, &Names::default(), &mut bad).expect("readable");
+    read(&odd, &Wanted::default(), &mut bad).expect("readable");
     assert!(bad[0].reason.contains("share no beginning"), "{bad:?}");
 }
 
@@ -188,7 +216,7 @@ fn whole_conversations_are_cut_where_they_part_with_or_without_a_prompt() {
     let row = json!({"chosen": talk("y"), "rejected": other});
     let path = file(dir.path(), "odd.jsonl", &row.to_string());
     let mut bad = Vec::new();
-    read(&path, None, &Names::default(), &mut bad).expect("readable");
+    read(&path, &Wanted::default(), &mut bad).expect("readable");
     assert!(bad[0].reason.contains("do not begin with the same turn"), "{bad:?}");
 }
 
@@ -303,7 +331,8 @@ fn bad_rows_are_named_and_names_must_differ() {
                 {\"prompt\": \"p\", \"a\": \"x\", \"b\": \"y\", \"choice\": \"blue\"}\n";
     let path = file(dir.path(), "bad.jsonl", text);
     let mut bad = Vec::new();
-    let found = read(&path, None, &Names::default(), &mut bad).expect("readable");
+    let found = read(&path, &Wanted::default(), &mut bad).expect("readable");
+    let found = found.opinions;
     assert_eq!(found.len(), 1);
     let rows: Vec<usize> = bad.iter().map(|b| b.row).collect();
     assert_eq!(rows, [3, 4, 5, 6, 7]);
@@ -319,19 +348,24 @@ fn bad_rows_are_named_and_names_must_differ() {
         record(&dir.path().join("votes"), &opinions, None, "2026-01-01T00:00:00Z")
     };
     assert!(matches!(whose(&["Ann B", "ann-b"]), Err(ExchangeError::Clash { .. })));
-    assert!(matches!(whose(&["é"]), Err(ExchangeError::NoName { .. })));
+    for name in [".", "..", "a/b", "a\\b", "a\u{0}b", "a\nb", "…", &"x".repeat(129)] {
+        assert!(matches!(whose(&[name]), Err(ExchangeError::NoName { .. })), "{name:?}");
+    }
     assert!(!dir.path().join("votes").exists(), "nothing was written");
     let long = whose(&[
         "a-very-long-name-that-no-file-should-have-but-some-tools-make-up-0000000000000001",
     ]);
     assert_eq!(long.expect("shortened").added.keys().next().map(String::len), Some(64));
+    // Two spellings of one name are one person; other alphabets have names too.
+    let same = whose(&["Jos\u{e9}", "Jose\u{301}", "Анна"]).expect("written");
+    assert_eq!(same.added.keys().collect::<Vec<_>>(), ["jos\u{e9}", "анна"]);
     let nobody = record(&dir.path().join("votes"), &[(&*path, found[0].clone())], None, "");
     assert!(matches!(nobody, Err(ExchangeError::Nameless { .. })));
     let torn = file(dir.path(), "torn.parquet", "PAR1 and nothing else");
-    assert!(read(&torn, None, &Names::default(), &mut Vec::new()).is_err());
+    assert!(read(&torn, &Wanted::default(), &mut Vec::new()).is_err());
     let half = file(dir.path(), "half.csv", "prompt,chosen,rejected\np,x\np,x,y\n");
     let mut bad = Vec::new();
-    assert_eq!(read(&half, None, &Names::default(), &mut bad).expect("readable").len(), 1);
+    assert_eq!(read(&half, &Wanted::default(), &mut bad).expect("readable").opinions.len(), 1);
     assert_eq!(bad[0].row, 2);
 }
 
@@ -351,4 +385,281 @@ fn pairs_are_written_as_a_dataset_that_reads_back() {
     let bytes = std::fs::read(&path).expect("bytes");
     write_pairs(&path, &pairs).expect("written");
     assert_eq!(std::fs::read(&path).expect("bytes"), bytes);
+}
+
+fn wanted(encoding: Option<Encoding>, choices: &[(&str, Choice)]) -> Wanted {
+    let choices = choices.iter().map(|(word, choice)| ((*word).to_owned(), *choice)).collect();
+    Wanted { encoding, names: Names { choices, ..Names::default() }, ..Wanted::default() }
+}
+
+/// What is wrong with a file, all of it.
+fn trouble(path: &Path, wanted: &Wanted) -> String {
+    let mut bad = Vec::new();
+    match read(path, wanted, &mut bad) {
+        Err(error) => format!("{error}; {}", error.help()),
+        Ok(_) => bad.iter().map(|row| format!("{row}\n")).collect(),
+    }
+}
+
+#[test]
+fn a_file_is_what_it_holds_not_what_it_is_called() {
+    let dir = tempfile::tempdir().expect("temp");
+    let row = r#"{"prompt": "p", "chosen": "x", "rejected": "y"}"#;
+    let parquet = dir.path().join("labels.csv");
+    labels_parquet(&parquet);
+    assert_eq!(good(&parquet, None, &Names::default()).len(), 5);
+    for (name, text) in [
+        ("a.CSV", "prompt,chosen,rejected\np,x,y\n".to_owned()),
+        ("b.parquet", "prompt\tchosen\trejected\np\tx\ty\n".to_owned()),
+        ("c.txt", "prompt;chosen;rejected\np;x;y\n".to_owned()),
+        ("d.csv", format!("{row}\n")),
+        ("e.JSONL", format!("\u{feff}{row}\n")),
+        ("f", format!("\u{feff} [{row}]")),
+        ("g.csv", "\u{feff}\"prompt\",chosen,\"rejected\"\np,x,y\n".to_owned()),
+        ("h", "\"a, b; c\"\tprompt\tchosen\trejected\n1\tp\tx\ty\n".to_owned()),
+    ] {
+        let found = good(&file(dir.path(), name, &text), None, &Names::default());
+        assert_eq!(found.len(), 1, "{name}");
+        assert_eq!((found[0].prompt.as_str(), &found[0].answers[1]), ("p", &"y".to_owned()));
+    }
+    for (asked, text, expected) in [
+        (Encoding::Parquet, row, "does not start with PAR1"),
+        (Encoding::Csv, "prompt\np\n", "no chosen answer"),
+        (Encoding::Json, "prompt,chosen\np,x\n", "x:1: not JSON"),
+    ] {
+        let said = trouble(&file(dir.path(), "x", text), &wanted(Some(asked), &[]));
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = trouble(&parquet, &wanted(Some(Encoding::Csv), &[]));
+    assert!(said.contains("is a Parquet file, not CSV"), "{said}");
+}
+
+#[test]
+fn what_is_not_read_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("temp");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n";
+    let utf16: Vec<u8> = "prompt,a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let marked = [&b"\xff\xfe"[..], &utf16].concat();
+    for (bytes, expected) in [
+        (pointer.as_bytes(), "is a pointer of Git LFS: `git lfs pull` fetches the file"),
+        (b"\x1f\x8b\x08\x00", "is compressed by gzip: unpack it first"),
+        (b"\x28\xb5\x2f\xfd\x00", "is compressed by zstd: unpack it first"),
+        (b"PK\x03\x04", "zip archive or a spreadsheet"),
+        (&utf16, "text in UTF-16"),
+        (&marked, "text in UTF-16"),
+        (b"ARROW1\0\0", "is an Arrow file"),
+        (b"hello\nworld\n", "is neither JSON nor CSV: it begins with `hello`"),
+        (b"{\n \"prompt\": \"p\"\n}\n", "an object over several lines"),
+        (b"a,b,a\n1,2,3\n", "two columns are called `a`"),
+    ] {
+        let path = dir.path().join("x.jsonl");
+        std::fs::write(&path, bytes).expect("written");
+        let said = trouble(&path, &Wanted::default());
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = trouble(dir.path(), &Wanted::default());
+    assert!(said.contains("is a folder: name the files in it"), "{said}");
+    file(dir.path(), "state.json", "{}");
+    let said = trouble(dir.path(), &Wanted::default());
+    assert!(said.contains("`datasets.save_to_disk`") && said.contains("`to_parquet`"), "{said}");
+    let said = trouble(Path::new("/dev/null"), &Wanted::default());
+    assert!(said.contains("is no regular file"), "{said}");
+}
+
+#[test]
+fn columns_that_nobody_reads_stop_nothing() {
+    use arrow_array::{DurationNanosecondArray, TimestampMicrosecondArray, UnionArray};
+    use arrow_schema::UnionFields;
+    let dir = tempfile::tempdir().expect("temp");
+    let text = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let times = TimestampMicrosecondArray::from(vec![0, 1]).with_timezone("Europe/Berlin");
+    let fields = UnionFields::try_new([0], [Field::new("n", DataType::Utf8, true)]).expect("one");
+    let union = UnionArray::try_new(fields, vec![0, 0].into(), None, vec![text(["u", "v"])]);
+    let union = Arc::new(union.expect("a union")) as ArrayRef;
+    let columns = [
+        ("prompt", text(["p", "q"])),
+        ("chosen", text(["x", "x"])),
+        ("rejected", text(["y", "y"])),
+        ("when", Arc::new(times) as ArrayRef),
+        ("took", Arc::new(DurationNanosecondArray::from(vec![5, i64::MAX])) as ArrayRef),
+    ];
+    let batch = RecordBatch::try_from_iter(columns.clone()).expect("a batch");
+    let path = dir.path().join("x.parquet");
+    let file = std::fs::File::create(&path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    assert_eq!(good(&path, None, &Names::default()).len(), 2);
+    // A type without words is named where its column is wanted, and left out elsewhere.
+    let batch = RecordBatch::try_from_iter(columns.into_iter().chain([("odd", union)]));
+    let columns = crate::columns::Columns::of(batch.expect("a batch"));
+    let (rows, unread) = columns.objects().expect("rows");
+    assert_eq!((rows[1]["prompt"].as_str(), rows.len()), (Some("q"), 2));
+    assert_eq!(unread.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["odd"]);
+}
+
+#[test]
+fn choices_in_numbers_are_never_guessed() {
+    let dir = tempfile::tempdir().expect("temp");
+    let rows = |values: &[Value]| {
+        let row = |(i, v): (usize, &Value)| json!({"prompt": format!("p{i}"), "response_a": "x", "response_b": "y", "label": v});
+        let lines = values.iter().enumerate().map(|v| format!("{}\n", row(v)));
+        file(dir.path(), "x.jsonl", &lines.collect::<String>())
+    };
+    let choices = |path: &Path, wanted: &Wanted| -> Vec<Choice> {
+        let found = read(path, wanted, &mut Vec::new()).expect("readable").opinions;
+        found.into_iter().map(|o| o.choice).collect()
+    };
+    let clear = rows(&[json!(2), json!("1"), json!(1.0)]);
+    assert_eq!(choices(&clear, &Wanted::default()), [Choice::B, Choice::A, Choice::A]);
+    for values in [
+        &[json!(0), json!(1)][..],
+        &[json!(1), json!(1)],
+        &[json!("0"), json!("1")],
+        &[json!(0.0)],
+        &[json!(0), json!(1), json!(2)],
+        &[json!(1), json!(2), json!(3)],
+        &[json!(-1), json!(1)],
+        &[json!("a"), json!(0)],
+    ] {
+        let said = trouble(&rows(values), &Wanted::default());
+        assert!(
+            said.contains("nothing says what they mean") && said.contains("--choices"),
+            "{said}"
+        );
+    }
+    let path = rows(&[json!(0), json!(1), json!("1.0"), json!(2)]);
+    let named = wanted(None, &[("0", Choice::A), ("1", Choice::B), ("2", Choice::Tie)]);
+    assert_eq!(choices(&path, &named), [Choice::A, Choice::B, Choice::B, Choice::Tie]);
+    let named = wanted(None, &[("0", Choice::B), ("1", Choice::A)]);
+    let said = trouble(&path, &named);
+    assert!(said.contains("x.jsonl:4: `label`: `2` is none of the choices"), "{said}");
+    // Truth values are words like any other.
+    let path = rows(&[json!(true), json!(false)]);
+    let said = trouble(&path, &Wanted::default());
+    assert!(said.contains("`true` is no choice"), "{said}");
+    let named = wanted(None, &[("true", Choice::A), ("false", Choice::B)]);
+    assert_eq!(choices(&path, &named), [Choice::A, Choice::B]);
+}
+
+#[test]
+fn ties_beside_a_chosen_answer_stay_ties_however_they_are_written() {
+    let dir = tempfile::tempdir().expect("temp");
+    let choices = |name: &str, text: &str| -> Vec<Choice> {
+        let found = good(&file(dir.path(), name, text), None, &Names::default());
+        found.into_iter().map(|o| o.choice).collect()
+    };
+    for (yes, no) in [("true", "false"), ("1", "0"), ("1.0", "0.0"), ("\"true\"", "\"False\"")] {
+        let row = |tie: &str| {
+            format!(r#"{{"prompt": "p", "chosen": "x", "rejected": "y", "tie": {tie}}}"#) + "\n"
+        };
+        let text = row(yes) + &row(no);
+        assert_eq!(choices("x.jsonl", &text), [Choice::Tie, Choice::A], "{yes}");
+    }
+    let csv = "prompt,chosen,rejected,tie,strength\np,x,y,True,0.0\nq,x,y,False,2.0\nr,x,y,,1\n";
+    assert_eq!(choices("x.csv", csv), [Choice::Tie, Choice::AMuch, Choice::A]);
+    let by_choice = "prompt,chosen,rejected,choice\np,x,y,tie\nq,x,y,b\n";
+    assert_eq!(choices("x.csv", by_choice), [Choice::Tie, Choice::A]);
+    let by_strength = "prompt,chosen,rejected,strength\np,x,y,0\nq,x,y,1\n";
+    assert_eq!(choices("x.csv", by_strength), [Choice::Tie, Choice::A]);
+    for (cells, expected) in [
+        ("maybe,1", "x.csv:2: `tie`: `maybe` is neither true nor false"),
+        ("2,1", "`2` is neither true nor false"),
+        ("true,much", "`strength`: `much` is no number"),
+    ] {
+        let text = format!("prompt,chosen,rejected,tie,strength\np,x,y,{cells}\n");
+        let said = trouble(&file(dir.path(), "x.csv", &text), &Wanted::default());
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_text_is_named_by_column_and_form() {
+    let dir = tempfile::tempdir().expect("temp");
+    let row = |prompt: Value| json!({"prompt": prompt, "chosen": "x", "rejected": "y"});
+    let turn = |content: Value| json!([{"role": "user", "content": content}]);
+    for (prompt, expected) in [
+        (json!(3), "x:1: `prompt` is the number 3, not text"),
+        (json!(true), "the truth value true"),
+        (json!([{"from": "human", "value": "p"}]), "a list of {from, value}, not text"),
+        (json!({"text": "p"}), "a map of {text}, not text"),
+        (json!(["p", "q"]), "a list of texts"),
+        (json!([]), "an empty list"),
+        (turn(json!(null)), "`prompt`: turn 1 (user) has no content"),
+        (turn(json!([{"type": "image"}])), "turn 1 (user) holds parts that are no text"),
+        (json!([{"role": "assistant", "content": "", "tool_calls": [1]}]), "calls tools"),
+        (json!(""), "`prompt` is empty"),
+    ] {
+        let path = file(dir.path(), "x", &row(prompt).to_string());
+        let said = trouble(&path, &Wanted::default());
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let parts = turn(json!([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]));
+    let path = file(dir.path(), "x", &row(parts).to_string());
+    assert_eq!(good(&path, None, &Names::default())[0].prompt, "a b");
+    let mixed = json!({"prompt": "p", "chosen": turn(json!("x")), "rejected": "y"});
+    let said = trouble(&file(dir.path(), "x", &mixed.to_string()), &Wanted::default());
+    assert!(said.contains("of `chosen` and `rejected` only one is a list of turns"), "{said}");
+    // The same holds for pairs that are shown to people.
+    let pair = json!({"prompt": turn(json!("p")), "response_a": "x", "response_b": "y"});
+    let error = read_pairs(&file(dir.path(), "x", &pair.to_string())).expect_err("refused");
+    assert!(error.to_string().contains("x:1: `prompt` is a list of {content, role}"), "{error}");
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let turn = DataType::Struct(vec![text("role"), text("content")].into());
+    let turns = DataType::List(Arc::new(Field::new("item", turn, true)));
+    let fields = vec![Field::new("prompt", turns, true), text("response_a"), text("response_b")];
+    let mut rows = arrow_json::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+        .build(std::io::Cursor::new(pair.to_string()))
+        .expect("a reader");
+    let batch = rows.next().expect("a batch").expect("rows");
+    let path = dir.path().join("x.parquet");
+    let file = std::fs::File::create(&path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    let error = read_pairs(&path).expect_err("refused");
+    assert!(
+        error.to_string().contains("`prompt` is a list of {role, content}, not text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn records_that_nobody_answered_are_counted() {
+    let dir = tempfile::tempdir().expect("temp");
+    let fields = json!({"prompt": "p", "response1": "no", "response2": "yes"});
+    let said = |value: Value, status: &str| {
+        json!({"fields": fields, "responses": {"q": [
+            {"value": value, "user_id": "7", "status": status}]}})
+    };
+    let argilla = json!([
+        said(json!("response2"), "submitted"),
+        said(json!("response2"), "discarded"),
+        said(json!(null), "submitted"),
+        {"fields": fields, "responses": {}},
+        {"fields": fields},
+    ]);
+    let data = json!({"prompt": "p", "answer1": "yes", "answer2": "no"});
+    let chosen = json!([{"value": {"selected": "left"}}]);
+    let studio = json!([
+        {"data": data, "annotations": [{"completed_by": 4, "result": chosen}]},
+        {"data": data, "annotations": [{"completed_by": 4, "result": chosen, "was_cancelled": true}]},
+        {"data": data, "annotations": [{"completed_by": 4, "result": []}]},
+        {"data": data, "annotations": []},
+        {"data": data},
+    ]);
+    for all in [argilla, studio] {
+        let path = file(dir.path(), "x.json", &all.to_string());
+        let mut bad = Vec::new();
+        let found = read(&path, &Wanted::default(), &mut bad).expect("readable");
+        assert_eq!((bad.len(), found.opinions.len(), found.unanswered), (0, 1, 4));
+    }
+}
+
+#[test]
+fn an_answer_may_be_empty_on_the_way_out_and_in() {
+    let dir = tempfile::tempdir().expect("temp");
+    let row = json!({"prompt": "p", "response_a": "", "response_b": "y", "choice": "b"});
+    let path = file(dir.path(), "x.jsonl", &row.to_string());
+    assert_eq!(good(&path, None, &Names::default())[0].answers, ["", "y"]);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::forms::{Found, PROMPT, answer_names, as_text, choice, field, unknown_choice};
+use super::forms::{Cell, Found, Given, Heard, PROMPT, answer_names, choice, field};
+use super::messages::form_of;
 use super::{Names, Opinion};
 use crate::votes::Choice;
 
@@ -23,9 +24,9 @@ fn compared(fields: &Fields, names: &Names) -> Result<Compared, String> {
     if names.a.is_none() && fields.contains_key("chosen") && fields.contains_key("rejected") {
         of = ["chosen".to_owned(), "rejected".to_owned()];
     }
-    let answer = |name: &String| as_text(field(fields, Some(name), &[], "answer")?, "answer");
+    let answer = |name: &String| field(fields, Some(name), &[], "answer")?.answer();
     Ok(Compared {
-        prompt: as_text(field(fields, names.prompt.as_ref(), PROMPT, "prompt")?, "prompt")?,
+        prompt: field(fields, names.prompt.as_ref(), PROMPT, "prompt")?.text()?,
         answers: [answer(&of[0])?, answer(&of[1])?],
         names: of,
     })
@@ -38,17 +39,18 @@ pub fn argilla(record: &Fields, names: &Names) -> Found {
     let compared = compared(fields, names)?;
     let mut opinions = Vec::new();
     for (user, said) in by_user(record.get("responses").unwrap_or(&Value::Null))? {
-        let found = responded(&said, &compared.names, names.choice.as_deref())?;
-        if found.counts() {
-            opinions.push(Opinion {
+        let heard = responded(&said, &compared.names, names)?;
+        if !heard.is_none() {
+            let opinion = Opinion {
                 prompt: compared.prompt.clone(),
                 answers: compared.answers.clone(),
-                choice: found,
+                choice: Choice::Tie,
                 sides_known: true,
                 annotator: Some(user),
                 at: None,
                 ms: 0,
-            });
+            };
+            opinions.push(Given { opinion, heard, strong: false });
         }
     }
     Ok(opinions)
@@ -96,14 +98,15 @@ fn by_user(responses: &Value) -> Result<BTreeMap<String, BTreeMap<String, Value>
 fn responded(
     said: &BTreeMap<String, Value>,
     [a, b]: &[String; 2],
-    question: Option<&str>,
-) -> Result<Choice, String> {
-    let asked = || said.iter().filter(|(name, _)| question.is_none_or(|q| q == name.as_str()));
+    names: &Names,
+) -> Result<Heard, String> {
+    let asked = |name: &String| names.choice.as_ref().is_none_or(|q| q == name);
+    let asked = || said.iter().filter(|(name, value)| asked(name) && !value.is_null());
     for (_, value) in asked() {
         if let Some(found) = ranked(value, a, b) {
-            return Ok(found);
+            return Ok(Heard::Said(found));
         }
-        if let Some(found) = value.as_str().and_then(|word| choice(word, a, b)) {
+        if let Some(found) = value.as_str().and_then(|word| choice(word, a, b, names)) {
             return Ok(found);
         }
     }
@@ -113,12 +116,15 @@ fn responded(
         own.find_map(|(_, value)| value.as_f64())
     };
     if let (Some(first), Some(second)) = (rating(a), rating(b)) {
-        return Ok(by_size(first, second));
+        return Ok(Heard::Said(by_size(first, second)));
     }
     match asked().next() {
-        Some((_, Value::String(word))) => Err(unknown_choice(word)),
-        Some((name, _)) => Err(format!("`{name}` neither names, ranks nor rates the two answers")),
-        None => Ok(Choice::Skip),
+        Some((name, value @ Value::String(_))) => Cell { name, value }.choice([a, b], names),
+        Some((name, value)) => {
+            let form = form_of(value);
+            Err(format!("`{name}` is {form}: it neither names, ranks nor rates the two answers"))
+        }
+        None => Ok(Heard::Said(Choice::Skip)),
     }
 }
 
@@ -152,45 +158,49 @@ fn ranked(value: &Value, a: &str, b: &str) -> Option<Choice> {
 pub fn label_studio(task: &Fields, names: &Names) -> Found {
     let data = task.get("data").and_then(Value::as_object).ok_or("no `data`")?;
     let compared = compared(data, names)?;
-    let annotations =
-        task.get("annotations").and_then(Value::as_array).ok_or("no list `annotations`")?;
+    let annotations = match task.get("annotations") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(list) => list.as_array().ok_or("`annotations` is no list")?,
+    };
     let mut opinions = Vec::new();
     for annotation in annotations {
-        if annotation.get("was_cancelled").and_then(Value::as_bool) == Some(true) {
+        let results = annotation.get("result").and_then(Value::as_array);
+        let cancelled = annotation.get("was_cancelled").and_then(Value::as_bool) == Some(true);
+        if cancelled || results.is_none_or(Vec::is_empty) {
             continue;
         }
-        let Some(word) = selected(annotation) else {
+        let Some(value) = selected(annotation) else {
             return Err("an annotation that selects neither side".to_owned());
         };
         let [a, b] = &compared.names;
-        let found = choice(word, a, b).ok_or_else(|| unknown_choice(word))?;
-        if !found.counts() {
+        let heard = Cell { name: "result", value }.choice([a, b], names)?;
+        if heard.is_none() {
             continue;
         }
         let at = annotation.get("created_at").and_then(Value::as_str);
         let seconds = annotation.get("lead_time").and_then(Value::as_f64).unwrap_or(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
         let ms = (seconds.max(0.0) * 1000.0).round() as u64;
-        opinions.push(Opinion {
+        let opinion = Opinion {
             prompt: compared.prompt.clone(),
             answers: compared.answers.clone(),
-            choice: found,
+            choice: Choice::Tie,
             sides_known: true,
             annotator: completed_by(annotation),
             at: at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.to_string()),
             ms,
-        });
+        };
+        opinions.push(Given { opinion, heard, strong: false });
     }
     Ok(opinions)
 }
 
 /// The side in the first result that has one.
-fn selected(annotation: &Value) -> Option<&str> {
+fn selected(annotation: &Value) -> Option<&Value> {
     let results = annotation.get("result")?.as_array()?;
     results.iter().find_map(|result| {
         let value = result.get("value")?;
-        let pairwise = value.get("selected").and_then(Value::as_str);
-        pairwise.or_else(|| value.get("choices")?.as_array()?.first()?.as_str())
+        value.get("selected").or_else(|| value.get("choices")?.as_array()?.first())
     })
 }
 

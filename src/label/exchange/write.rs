@@ -11,6 +11,7 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use serde_json::{Map, Value, json};
 
 use super::ExchangeError;
+use super::messages::{as_turns, plain};
 use crate::columns::each_batch;
 use crate::store::write_atomic;
 use crate::votes::pair_id;
@@ -49,12 +50,15 @@ pub fn export(path: &Path, shape: Shape) -> Result<Labels, ExchangeError> {
     each_batch(path, usize::MAX, |columns| {
         header = columns.names();
         match columns.objects() {
-            Ok(objects) => rows.extend(objects),
-            Err(error) => broken = Some(error),
+            Ok((objects, unread)) => {
+                rows.extend(objects);
+                broken = broken.take().or_else(|| unread.into_iter().next());
+            }
+            Err(error) => broken = Some(("a batch".to_owned(), error.to_string())),
         }
     })?;
-    if let Some(error) = broken {
-        return Err(unreadable(error.to_string()));
+    if let Some((column, why)) = broken {
+        return Err(unreadable(format!("`{column}` cannot be written: {why}")));
     }
     let wants = |name: &&str| !header.iter().any(|have| have == name);
     if matches!(shape, Shape::Trl | Shape::TrlConversational)
@@ -70,13 +74,15 @@ pub fn export(path: &Path, shape: Shape) -> Result<Labels, ExchangeError> {
         Shape::Csv => csv_text(&header, &rows).map_err(|e| unreadable(e.to_string()))?,
         Shape::JsonLines => lines(rows.iter().map(|row| Value::Object(row.clone()))),
         Shape::Trl => lines(rows.iter().map(|row| {
-            let get = |name: &str| row.get(name).cloned().unwrap_or_default();
+            let get = |name: &str| match row.get(name) {
+                Some(Value::String(text)) => Value::from(plain(text)),
+                other => other.cloned().unwrap_or_default(),
+            };
             json!({"prompt": get("prompt"), "chosen": get("chosen"), "rejected": get("rejected")})
         })),
         Shape::TrlConversational => lines(rows.iter().map(|row| {
-            let turn = |role: &str, name: &str| {
-                json!([{"role": role, "content": row.get(name).cloned().unwrap_or_default()}])
-            };
+            let turn =
+                |role: &str, name: &str| as_turns(row.get(name).unwrap_or(&Value::Null), role);
             json!({
                 "prompt": turn("user", "prompt"),
                 "chosen": turn("assistant", "chosen"),

@@ -62,7 +62,8 @@ pub struct Evaluate {
     /// Draws of the bootstrap.
     #[schemars(extend("x-unit" = "count"))]
     bootstrap: u32,
-    /// Name of the policy that all others are compared with; empty: each with the one before it.
+    /// Name of the policy that all others are compared with; empty: the reference, or each with the
+    /// one before it where none is named.
     baseline: String,
     /// Name of the policy that KL is measured to, the origin of the curves over √KL; empty: the
     /// baseline, or the first policy where there is none.
@@ -299,8 +300,9 @@ impl Evaluate {
             }
             found => Ok(found),
         };
-        let baseline = find("baseline", &self.baseline)?;
-        let reference = find("reference", &self.reference)?.or(baseline).unwrap_or(0);
+        let reference = find("reference", &self.reference)?;
+        let baseline = find("baseline", &self.baseline)?.or(reference);
+        let reference = reference.or(baseline).unwrap_or(0);
         let drawer = find("best_of policy", &self.best_of.policy)?.unwrap_or(reference);
         Ok(Field { policies, baseline, reference, drawer })
     }

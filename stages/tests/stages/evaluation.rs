@@ -63,6 +63,11 @@ fn curves_copies_and_distances_are_in_the_table() {
     assert!(get(&all, "base", "all", "kl").0 > 0.0);
     let (kl, root) = (get(&all, "base", "all", "kl").0, get(&all, "base", "all", "sqrt_kl").0);
     assert!((root * root - kl).abs() < 1e-12);
+    // Without a baseline of its own, what is gained is gained on the reference.
+    let gold = |policy: &str| get(&all, policy, "all", "gold").0;
+    let gain = get(&all, "base", "all", "gold_gain").0;
+    assert!((gain - (gold("base") - gold("sft"))).abs() < 1e-9, "{gain}");
+    assert!(!all.contains_key(&("sft".into(), "all".into(), "gold_gain".into())));
     // The more to choose from, the higher the reward; and its bound of KL.
     let curve: Vec<f64> =
         [1, 2, 4, 8].map(|k| get(&all, "sft", "all", &format!("best_of_{k}/reward")).0).into();

@@ -1,6 +1,8 @@
 //! The page of a sweep: its table, what each param does, and what is bought with KL.
 //! Goes by the names of figures; does not know how they were measured.
 
+mod frontier;
+
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
@@ -8,6 +10,7 @@ use maud::{Markup, html};
 use super::chart::{self, Chart, Series};
 use super::{page, text};
 use crate::sweep::{Cell, Effect, Goal, Row, Table};
+use frontier::frontier;
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default)]
@@ -36,15 +39,6 @@ pub struct SweepTrial {
     pub metric: Option<f64>,
     /// Every figure of its finished stages, as `STAGE/FIGURE`.
     pub figures: BTreeMap<String, f64>,
-}
-
-/// A setting by what it costs and what it brings.
-struct Place<'a> {
-    row: &'a Row,
-    kl: f64,
-    metric: f64,
-    /// No other setting has as much for as little.
-    ahead: bool,
 }
 
 /// The whole page.
@@ -99,7 +93,10 @@ fn result(data: &SweepReport) -> Markup {
                         th scope="col" { "setting" }
                         th scope="col" { "n" }
                         th scope="col" { (text::visible(metric_name(data))) }
-                        @if several { th scope="col" { "spread" } th scope="col" { "range" } }
+                        @if several {
+                            th scope="col" { "95 %" }
+                            th scope="col" { "spread" } th scope="col" { "range" }
+                        }
                         @if compared { th scope="col" { "against baseline" } }
                     } }
                     tbody {
@@ -123,13 +120,20 @@ fn line(table: &Table, row: &Row, compared: bool, several: bool) -> Markup {
                 (row.metric.n)
                 @if row.metric.n < row.trials { span.dim { " of " (row.trials) } }
             }
-            (cells(&row.metric, several))
+            td { @if let Some(mean) = row.metric.mean { (text::number(mean)) } @else { "–" } }
+            @if several {
+                td {
+                    @if let Some(half) = row.metric.half { "± " (text::number(half)) }
+                    @else { "–" }
+                }
+                (spread(&row.metric))
+            }
             @if compared {
                 td {
                     @if let Some(cell) = &row.against_baseline {
                         @if let Some(mean) = cell.mean { (signed(mean)) }
-                        @if let Some(spread) = cell.spread {
-                            span.dim { " ± " (text::number(spread)) }
+                        @if let Some(half) = cell.half {
+                            span.dim { " ± " (text::number(half)) }
                         }
                     }
                 }
@@ -138,16 +142,13 @@ fn line(table: &Table, row: &Row, compared: bool, several: bool) -> Markup {
     }
 }
 
-/// Mean and, where any row has them, spread and range.
-fn cells(cell: &Cell, several: bool) -> Markup {
+/// Spread and range.
+fn spread(cell: &Cell) -> Markup {
     html! {
-        td { @if let Some(mean) = cell.mean { (text::number(mean)) } @else { "–" } }
-        @if several {
-            td { @if let Some(spread) = cell.spread { "± " (text::number(spread)) } }
-            td.range {
-                @if let (Some(low), Some(high), true) = (cell.low, cell.high, cell.n > 1) {
-                    (text::number(low)) " … " (text::number(high))
-                }
+        td { @if let Some(spread) = cell.spread { (text::number(spread)) } }
+        td.range {
+            @if let (Some(low), Some(high), true) = (cell.low, cell.high, cell.n > 1) {
+                (text::number(low)) " … " (text::number(high))
             }
         }
     }
@@ -165,33 +166,16 @@ fn claim(data: &SweepReport) -> Markup {
     };
     let Some(mean) = best.metric.mean else { return html! {} };
     let missing = table.rows.iter().filter(|r| r.metric.n < r.trials).count();
-    let doubt = match (&best.against_baseline, best.is_baseline) {
-        _ if best.metric.n < 2 => {
-            "One trial: how much chance there is in it, nobody can say.".to_owned()
-        }
-        (Some(Cell { mean: Some(mean), spread: Some(spread), .. }), _) => {
-            let (apart, spread_shown) = (signed(*mean), text::number(*spread));
-            let judged = if mean.abs() > *spread { "more" } else { "less" };
-            format!(
-                "Against the baseline {apart}, which is {judged} than the ± {spread_shown} by which \
-                 that difference varies."
-            )
-        }
-        (_, true) => "It is the baseline.".to_owned(),
-        _ => String::new(),
-    };
     html! {
         p.claim {
             "Best mean: " strong { (text::visible(&setting(table, best))) } ", with "
             (text::visible(metric_name(data))) " " strong { (text::number(mean)) }
-            @if let Some(spread) = best.metric.spread { " ± " (text::number(spread)) }
+            @if let Some(half) = best.metric.half { " ± " (text::number(half)) }
             "."
         }
-        @if !doubt.is_empty() || missing > 0 {
-            p.under {
-                (doubt)
-                @if missing > 0 { " " (text::counted(missing, "setting")) " still lack figures." }
-            }
+        p.under {
+            (table.words(text::number).unwrap_or_default())
+            @if missing > 0 { " " (text::counted(missing, "setting")) " still lack figures." }
         }
     }
 }
@@ -225,7 +209,12 @@ fn effects(data: &SweepReport) -> Markup {
                                             (text::visible(&effect.value))
                                         }
                                         td { (effect.metric.n) }
-                                        (cells(&effect.metric, true))
+                                        td {
+                                            @if let Some(mean) = effect.metric.mean {
+                                                (text::number(mean))
+                                            } @else { "–" }
+                                        }
+                                        (spread(&effect.metric))
                                         td { @if let Some(x) = effect.effect { (signed(x)) } }
                                     }
                                 }
@@ -270,14 +259,25 @@ fn effect(data: &SweepReport, param: &str) -> Markup {
     let chart = Chart {
         title: format!("{} by {param}", metric_name(data)),
         series: vec![
-            Series { name: &trial_name, points: &dots, weights: Some(&small), colour: Some(1) },
-            Series { name: &mean_name, points: &means, weights, colour: Some(0) },
+            Series {
+                name: &trial_name,
+                points: &dots,
+                weights: Some(&small),
+                colour: Some(1),
+                ..Series::default()
+            },
+            Series {
+                name: &mean_name,
+                points: &means,
+                weights,
+                colour: Some(0),
+                ..Series::default()
+            },
         ],
         x: Some((-0.4, place(marks.len()) - 0.6)),
-        y: None,
         marks: &marks,
-        diagonal: false,
         size: (340, 200),
+        ..Chart::default()
     };
     html! {
         figure {
@@ -297,128 +297,6 @@ fn short(value: &str) -> String {
     match value.char_indices().nth(12) {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value,
-    }
-}
-
-/// The figure that says how far trials went: that of the policy that the metric is about, or else
-/// of training.
-fn kl_figure(data: &SweepReport) -> Option<String> {
-    let (metric, _) = data.metric.as_ref()?;
-    let parts: Vec<&str> = metric.split('/').collect();
-    let beside = (0..parts.len()).map(|i| {
-        let mut parts = parts.clone();
-        parts[i] = "kl";
-        parts.join("/")
-    });
-    let wanted: Vec<String> = beside.filter(|name| name.contains('/')).collect();
-    let known = data.trials.iter().filter(|t| t.metric.is_some()).flat_map(|t| t.figures.keys());
-    let mut known: Vec<&String> = known.collect();
-    known.sort();
-    known.dedup();
-    let is = |name: &str, wanted: &str| {
-        name == wanted || name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with('/'))
-    };
-    let near = wanted.iter().find_map(|w| known.iter().find(|name| is(name, w)));
-    let found = near.or_else(|| known.iter().find(|name| name.rsplit('/').next() == Some("kl")));
-    found.map(|name| (*name).clone())
-}
-
-/// Settings that have both figures, each a mean over its trials; nearest first.
-fn places<'a>(data: &'a SweepReport, kl: &str) -> Vec<Place<'a>> {
-    let mut found: Vec<Place> = Vec::new();
-    for row in &data.table.rows {
-        let trials = data.trials.iter().filter(|t| t.values == row.values);
-        let both: Vec<(f64, f64)> =
-            trials.filter_map(|t| Some((*t.figures.get(kl)?, t.metric?))).collect();
-        let of = |one: fn(&(f64, f64)) -> f64| Cell::of(&both.iter().map(one).collect::<Vec<_>>());
-        if let (Some(kl), Some(metric)) = (of(|p| p.0).mean, of(|p| p.1).mean) {
-            found.push(Place { row, kl, metric, ahead: false });
-        }
-    }
-    found.sort_by(|a, b| a.kl.total_cmp(&b.kl));
-    let goal = goal(data);
-    for i in 0..found.len() {
-        let beaten = found.iter().enumerate().any(|(j, other)| {
-            let no_worse = !goal.better(found[i].metric, other.metric) && other.kl <= found[i].kl;
-            let better = goal.better(other.metric, found[i].metric) || other.kl < found[i].kl;
-            j != i && no_worse && better
-        });
-        found[i].ahead = !beaten;
-    }
-    found
-}
-
-fn frontier(data: &SweepReport) -> Markup {
-    let Some(kl) = kl_figure(data) else { return html! {} };
-    let places = places(data, &kl);
-    if places.len() < 2 {
-        return html! {};
-    }
-    let metric = metric_name(data);
-    html! {
-        section aria-labelledby="frontier" {
-            h2 id="frontier" { "What is bought with KL" }
-            p.lead {
-                (text::visible(metric)) " by " (text::visible(&kl))
-                ": no setting off the line is better at as little KL."
-            }
-            div.charts.single { (drawing(data, &kl, &places)) }
-            details {
-                summary { "As a table" }
-                div.wide tabindex="0" role="region" aria-label="Settings by KL" {
-                    table {
-                        thead { tr {
-                            th scope="col" { "setting" } th scope="col" { "KL" }
-                            th scope="col" { (text::visible(metric)) }
-                        } }
-                        tbody {
-                            @for place in &places {
-                                tr {
-                                    th scope="row" {
-                                        (text::visible(&setting(&data.table, place.row)))
-                                        @if place.ahead { " " span.tag { "frontier" } }
-                                    }
-                                    td { (text::number(place.kl)) }
-                                    td { (text::number(place.metric)) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn drawing(data: &SweepReport, kl: &str, places: &[Place]) -> Markup {
-    let trials: Vec<(f64, f64)> =
-        data.trials.iter().filter_map(|t| Some((*t.figures.get(kl)?, t.metric?))).collect();
-    let point = |place: &Place| (place.kl, place.metric);
-    let settings: Vec<(f64, f64)> = places.iter().map(point).collect();
-    let line: Vec<(f64, f64)> = places.iter().filter(|p| p.ahead).map(point).collect();
-    let (small, large) = (vec![1.0; trials.len()], vec![20.0; settings.len()]);
-    let chart = Chart {
-        title: format!("{} by {kl}", metric_name(data)),
-        series: vec![
-            Series { name: "frontier", points: &line, weights: None, colour: Some(0) },
-            Series { name: "trials", points: &trials, weights: Some(&small), colour: Some(1) },
-            Series { name: "settings", points: &settings, weights: Some(&large), colour: Some(0) },
-        ],
-        x: Some(chart::range(trials.iter().map(|p| p.0), 0.06)),
-        y: None,
-        marks: &[],
-        diagonal: false,
-        size: (640, 280),
-    };
-    html! {
-        figure {
-            figcaption {
-                span.metric { (text::visible(metric_name(data))) " by KL" }
-                span.key.c1 { "frontier" } span.key.dot.c1 { "settings" }
-                span.key.dot.c2 { "trials" }
-            }
-            (chart::svg(&chart))
-        }
     }
 }
 
@@ -456,6 +334,7 @@ fn again(data: &SweepReport) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use super::frontier::{kl_figure, places};
     use super::*;
 
     const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\" onload='x' </style></title>";
@@ -471,7 +350,8 @@ mod tests {
             ("0.2", [3.0, 3.2], [4.0, 5.0]),
             ("0.8", [1.0, 1.2], [6.0, 7.0]),
         ];
-        let mut table = Table { params: vec!["kl_coef".into()], ..Table::default() };
+        let (params, over) = (vec!["kl_coef".into()], vec!["seed".into()]);
+        let mut table = Table { params, over, ..Table::default() };
         let mut trials = Vec::new();
         for (value, metric, kl) in figures {
             let values = vec![value.to_owned()];
@@ -532,8 +412,8 @@ mod tests {
         for part in [
             "How much KL?",
             "6 of 6 trials done · averaged over seed",
-            "<strong>kl_coef 0.2</strong>, with eval/gold/ppo <strong>3.1</strong> ± 0.141.",
-            "Against the baseline +0.9, which is more than the ± 0.141",
+            "<strong>kl_coef 0.2</strong>, with eval/gold/ppo <strong>3.1</strong>.",
+            "2 seeds: cannot be told from chance",
             "<span class=\"tag\">best</span>",
             "<span class=\"tag\">baseline</span>",
             "What each param does",
@@ -542,11 +422,37 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
-        assert_eq!(page.matches("<svg").count(), 2);
+        // The frontier is drawn for wide and for narrow screens.
+        assert_eq!(page.matches("<svg").count(), 3);
         // The axis of the values is marked at each of them.
         for value in ["0.05", "0.2", "0.8"] {
             assert!(page.contains(&format!(">\n{value}\n</text>")), "{value}");
         }
+    }
+
+    #[test]
+    fn the_best_of_several_settings_has_to_be_better_than_chance() {
+        let mut data = example();
+        for (row, shift) in data.table.rows.iter_mut().zip([0.0, 1.0, -1.0]) {
+            row.metric = cell(&[2.0 + shift, 2.4 + shift, 2.1 + shift]);
+            row.trials = 3;
+            let half = |x: f64| Some(x).filter(|_| !row.is_baseline);
+            row.against_baseline =
+                half(0.3).map(|half| Cell { half: Some(half), ..cell(&[shift; 3]) });
+        }
+        let page = render(&data);
+        for part in [
+            "<strong>3.17</strong> ± 0.517.",
+            "+1 ± 0.3 against the baseline (95 %, best of 3): more than chance explains.",
+            "<td>± 0.517</td>",
+        ] {
+            assert!(page.contains(part), "{part}\n{page}");
+        }
+        data.table.rows[1].against_baseline.as_mut().unwrap().half = Some(1.1);
+        assert!(
+            render(&data)
+                .contains("± 1.1 against the baseline (95 %, best of 3): chance may explain it.")
+        );
     }
 
     #[test]
@@ -584,7 +490,7 @@ mod tests {
         // One trial a setting is no evidence.
         let mut data = example();
         data.table.rows.iter_mut().for_each(|r| r.metric = cell(&[1.0]));
-        assert!(render(&data).contains("One trial: how much chance"));
+        assert!(render(&data).contains("1 seed: cannot be told from chance"));
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks
 //! people, in a browser or in a terminal, comes here. Knows nothing of screens.
 
+mod stalled;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
-use super::assignment::Assignment;
-use super::books::Books;
-use super::error::DeskError;
-use super::leases::{Lease, LeaseFile};
-use super::quality::{QualityReport, quality};
-use super::question::{Item, Past, Progress, Submission};
-use super::queue::{self, Key, Queue, State};
-use super::stamps::Stamps;
-use super::text::{LONGEST, Shown, mark_changes};
+use crate::label::assignment::Assignment;
+use crate::label::books::Books;
+use crate::label::error::DeskError;
+use crate::label::exchange::plain;
+use crate::label::leases::{Lease, LeaseFile};
+use crate::label::quality::{QualityReport, quality};
+use crate::label::question::{Item, Past, Progress, Submission};
+use crate::label::queue::{self, Key, Queue, State};
+use crate::label::stamps::Stamps;
+use crate::label::text::{LONGEST, Shown, mark_changes};
 use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 
 /// The longest note on a vote, in characters.
@@ -57,7 +60,7 @@ impl Desk {
     /// Votes that cannot be read; another desk that has them.
     pub fn open(assignment: Assignment, cache: Option<&Path>) -> Result<Self, DeskError> {
         let mut extra = Vec::new();
-        let mut index = super::books::Index::new(&assignment.pairs);
+        let mut index = crate::label::books::Index::new(&assignment.pairs);
         let mut gold: Vec<u32> = assignment
             .gold
             .iter()
@@ -159,7 +162,7 @@ impl Desk {
         };
         let (mut one, mut other) = (Shown::of(one, LONGEST), Shown::of(other, LONGEST));
         mark_changes(&mut one, &mut other);
-        let prompt = Shown::of(&text.prompt, LONGEST);
+        let prompt = Shown::of(&plain(&text.prompt), LONGEST);
         Ok(Item { pair: pair.to_owned(), repeat, left, prompt, one, other })
     }
 
