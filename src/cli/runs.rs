@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::{Exit, Global, print, workspace};
-use crate::report::words;
+use crate::report::table::{GLUE, Table};
+use crate::report::{Look, words};
 use crate::run::journal::{self, Line};
 use crate::run::{RunEvent, Totals};
 use crate::store::Store;
@@ -69,7 +70,7 @@ impl RunState {
 ///
 /// # Errors
 /// The store cannot be opened; `--since` is no day.
-pub fn runs(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
+pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     if let Some(day) = args.since.as_deref().filter(|d| d.parse::<jiff::civil::Date>().is_err()) {
         return Err(Failure::usage(format!("--since {day}: not a day"))
             .help("as in 2026-01-31, in the time of the journal, UTC"));
@@ -95,7 +96,7 @@ pub fn runs(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
     if shown.is_empty() {
         return Ok(print(" no such run\n"));
     }
-    Ok(print(&table(&shown)))
+    Ok(print(&table(&shown, look)))
 }
 
 /// What the journal of a run says; `None` where there is none.
@@ -128,7 +129,7 @@ pub fn read(store: &Store, id: &str) -> Option<Run> {
     Some(run)
 }
 
-fn table(runs: &[Run]) -> String {
+fn table(runs: &[Run], look: Look) -> String {
     let rows: Vec<[String; 6]> = runs
         .iter()
         .map(|run| {
@@ -139,9 +140,12 @@ fn table(runs: &[Run]) -> String {
                 run.at.get(..16).unwrap_or("").replace('T', " "),
                 run.name.clone(),
                 run.state.word().to_owned(),
+                // Folded between the counts, not within them.
                 format!(
                     "{} {}",
-                    crate::report::totals(&run.totals),
+                    crate::report::totals(&run.totals)
+                        .replace(' ', &GLUE.to_string())
+                        .replace(&format!("{GLUE}·{GLUE}"), &format!("{GLUE}· ")),
                     run.seconds.map(words::seconds).unwrap_or_default()
                 ),
                 crate::report::clean(&set.join(" ")),
@@ -149,10 +153,12 @@ fn table(runs: &[Run]) -> String {
         })
         .collect();
     let head = ["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned);
-    let mut table = super::kinds::table();
-    table.add_row(head);
-    table.add_rows(rows);
-    super::kinds::text(&table)
+    let mut table = Table::new(&[4, 5]);
+    table.row(head);
+    for row in rows {
+        table.row(row);
+    }
+    table.text(look)
 }
 
 fn as_json(run: &Run) -> String {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::reaper::{MARK, Reaper};
-use super::{Executor, Outcome, Program, Running, Stop, Task, figures};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures, log};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -102,7 +102,7 @@ async fn perform(
 }
 
 fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
-    let log = std::fs::File::options().create(true).append(true).open(task.logs.join("log.txt"))?;
+    let log = log::open(&task.logs)?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
             let mut command = new_command(Path::new(&worker[0]));
@@ -240,6 +240,7 @@ struct Listener {
     protocol: bool,
     reader: Option<BufReader<ChildStdout>>,
     copy: Option<std::fs::File>,
+    log: Option<std::fs::File>,
     line: Vec<u8>,
     hello: Option<(u32, String, String, String)>,
     last: Option<Event>,
@@ -254,6 +255,7 @@ impl Listener {
             protocol,
             reader: None,
             copy: None,
+            log: None,
             line: Vec::new(),
             hello: None,
             last: None,
@@ -266,6 +268,7 @@ impl Listener {
         let Some(stdout) = stdout else { return };
         self.reader = Some(BufReader::new(stdout));
         self.copy = std::fs::File::create(logs.join("events.jsonl")).ok();
+        self.log = log::open(logs).ok();
         self.pump().await;
     }
 
@@ -321,7 +324,13 @@ impl Listener {
             self.garbage += 1;
             return;
         }
-        match serde_json::from_slice::<Event>(&line) {
+        let event = serde_json::from_slice::<Event>(&line);
+        if let (Some(log), Some(words)) = (&mut self.log, event.as_ref().ok().and_then(log::words))
+        {
+            use std::io::Write as _;
+            let _ = log.write_all(words.as_bytes());
+        }
+        match event {
             Ok(Event::Hello { protocol, worker, backend, device, .. }) => {
                 self.hello = Some((protocol, worker, backend, device));
             }
@@ -342,7 +351,7 @@ impl Listener {
 }
 
 fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
-    let tail = || tail(&task.logs.join("log.txt"));
+    let tail = || tail(&log::path(&task.logs));
     let status = match ended {
         Ended::Cancelled => return Outcome::Cancelled,
         Ended::TimedOut(limit) => {

@@ -59,7 +59,7 @@ impl Machine<'_> {
                 views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
             }
         }
-        let unchanged = self.heads == self.old_heads;
+        let unchanged = self.heads_kept.is_none() && self.heads == self.old_heads;
         let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
         let kept = heads.and_then(|()| {
             store.refresh_views(&graph.name, &views)?;

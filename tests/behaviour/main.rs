@@ -5,6 +5,7 @@ mod again;
 mod bad_input;
 mod damage;
 mod exchange;
+mod failed;
 mod gate;
 mod history;
 mod interrupt;
