@@ -273,9 +273,7 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
 fn made(entry: &Entry, bytes: u64, gate: &str) -> String {
     let at: String = entry.made.at.chars().take(16).collect();
     let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
-    let glued = |text: String| text.replace(' ', &GLUE.to_string());
-    let short = entry.fingerprint.short();
-    let text = glued(format!("{}  {took:>6}  {size:>10}", at.replace('T', " ")));
+    let (at, size) = (at.replace('T', &GLUE.to_string()), size.replace(' ', &GLUE.to_string()));
     let gate = if gate.is_empty() { String::new() } else { format!("  {gate}") };
-    format!("{text}{GLUE} {short}{gate}")
+    format!("{at}  {took:>6}  {size:>10}  {}{gate}", entry.fingerprint.short())
 }

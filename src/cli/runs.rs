@@ -66,6 +66,9 @@ impl RunState {
     }
 }
 
+/// Columns of a terminal from which on all is shown.
+const WIDE: usize = 100;
+
 /// Prints a table of runs, newest first.
 ///
 /// # Errors
@@ -130,35 +133,35 @@ pub fn read(store: &Store, id: &str) -> Option<Run> {
 }
 
 fn table(runs: &[Run], look: Look) -> String {
-    let rows: Vec<[String; 6]> = runs
-        .iter()
-        .map(|run| {
-            let set = run.command.iter().skip_while(|w| *w != "run").skip(1);
-            let set: Vec<&str> = set.map(String::as_str).filter(|w| !w.ends_with("yaml")).collect();
-            [
-                run.id.clone(),
-                run.at.get(..16).unwrap_or("").replace('T', " "),
-                run.name.clone(),
-                run.state.word().to_owned(),
-                // Folded between the counts, not within them.
-                format!(
-                    "{} {}",
-                    crate::report::totals(&run.totals)
-                        .replace(' ', &GLUE.to_string())
-                        .replace(&format!("{GLUE}·{GLUE}"), &format!("{GLUE}· ")),
-                    run.seconds.map(words::seconds).unwrap_or_default()
-                ),
-                crate::report::clean(&set.join(" ")),
-            ]
-        })
-        .collect();
-    let head = ["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned);
-    let mut table = Table::new(&[4, 5]);
-    table.row(head);
-    for row in rows {
-        table.row(row);
+    // On a narrow terminal the name of a run says when it began.
+    let narrow = look.width.is_some_and(|width| width < WIDE);
+    let mut table = Table::new(if narrow { &[3, 4] } else { &[4, 5] });
+    let mut row = |cells: [String; 6]| {
+        let cells = cells.into_iter().enumerate().filter(|(i, _)| !(narrow && *i == 1));
+        table.row(cells.map(|(_, cell)| cell));
+    };
+    row(["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned));
+    for run in runs {
+        let set = run.command.iter().skip_while(|w| *w != "run").skip(1);
+        let set: Vec<&str> = set.map(String::as_str).filter(|w| !w.ends_with("yaml")).collect();
+        row([
+            run.id.clone(),
+            run.at.get(..16).unwrap_or("").replace('T', " "),
+            run.name.clone(),
+            run.state.word().to_owned(),
+            counts(run),
+            crate::report::clean(&set.join(" ")),
+        ]);
     }
     table.text(look)
+}
+
+/// How many stages came to which end, and how long it took; folded between these only.
+fn counts(run: &Run) -> String {
+    let totals = crate::report::totals(&run.totals);
+    let counts = totals.split(" · ").map(|count| count.replace(' ', &GLUE.to_string()));
+    let counts = counts.collect::<Vec<_>>().join(&format!("{GLUE}· "));
+    format!("{counts} {}", run.seconds.map(words::seconds).unwrap_or_default())
 }
 
 fn as_json(run: &Run) -> String {

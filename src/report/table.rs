@@ -105,9 +105,10 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let of = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
         let natural = |column| of(column).map(|c| c.text.width()).max().unwrap_or(0);
-        let mut widths: Vec<usize> = (0..columns).map(natural).collect();
+        let natural: Vec<usize> = (0..columns).map(natural).collect();
+        let all: Vec<usize> = (0..columns).collect();
         let Some(room) = look.width.map(|w| w.max(NARROWEST)) else {
-            return self.block(&widths, &(0..columns).collect::<Vec<_>>(), look);
+            return self.block(&natural, &all, look);
         };
         let word = |text: &str| text.split(' ').map(|w| w.width()).max().unwrap_or(0);
         let least = |column| {
@@ -115,15 +116,19 @@ impl Table {
             longest.min(LONGEST_WORD).max(LEAST)
         };
         // The widest column of text gives way first.
-        let total = |widths: &[usize]| widths.iter().map(|w| w + GAP).sum::<usize>() + 1 - GAP;
-        while columns > 0 && total(&widths) > room {
-            let fold = self.folding.iter().filter(|c| **c < columns && widths[**c] > least(**c));
-            let Some(&widest) = fold.max_by_key(|c| widths[**c]) else { break };
-            widths[widest] -= 1;
-        }
-        let blocks = blocks(&widths, self.keys, room);
-        let shown: Vec<String> =
-            blocks.iter().map(|columns| self.block(&widths, columns, look)).collect();
+        let fitted = |columns: &[usize]| {
+            let mut widths = natural.clone();
+            let total = |widths: &[usize]| columns.iter().map(|c| widths[*c] + GAP).sum::<usize>();
+            while total(&widths) + 1 > room + GAP {
+                let folding = self.folding.iter().filter(|c| columns.contains(c));
+                let able = folding.filter(|c| widths[**c] > least(**c));
+                let Some(&widest) = able.max_by_key(|c| widths[**c]) else { break };
+                widths[widest] -= 1;
+            }
+            widths
+        };
+        let blocks = blocks(&fitted(&all), self.keys, room).into_iter();
+        let shown: Vec<String> = blocks.map(|b| self.block(&fitted(&b), &b, look)).collect();
         shown.join("\n")
     }
 

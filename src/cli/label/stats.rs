@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{self, AnnotatorReport, OverallReport, QualityReport, Readiness};
 use crate::report::Look;
-use crate::report::table::{Cell, Table};
+use crate::report::table::{Cell, Table, hang};
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -41,9 +41,9 @@ pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Fail
     out.push_str(&progress(&ready, look));
     if !report.disputes.is_empty() {
         let n = report.disputes.len();
-        out.push_str(&format!(
-            " {n} pairs have votes that disagree; those of an annotator `adjudicator` settle them\n"
-        ));
+        let text =
+            "pairs have votes that disagree; those of an annotator `adjudicator` settle them";
+        out.push_str(&format!(" {}\n", hang(&format!("{n} {text}"), 1, look)));
     }
     Ok(print(&out))
 }
