@@ -97,7 +97,7 @@ pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failur
         return Ok(print(&shown.iter().map(as_json).collect::<String>()));
     }
     if shown.is_empty() {
-        return Ok(print(" no such run\n"));
+        return Ok(print(&format!(" no such run in {}\n", store.root().display())));
     }
     Ok(print(&table(&shown, look)))
 }

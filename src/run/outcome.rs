@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::committer::Published;
 use super::event::RunEvent;
 use super::machine::{Machine, State};
-use super::{Message, RunError, task};
+use super::{Known, Message, RunError, task};
 use crate::exec::{Outcome, log};
 use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
@@ -41,7 +41,7 @@ impl Machine<'_> {
                     return Ok(());
                 }
                 let accepted = self.acceptances(stage);
-                let (commit, cpu) = self.options.surroundings.known();
+                let Known { commit, cpu, .. } = self.options.surroundings.known();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {

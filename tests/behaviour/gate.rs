@@ -63,7 +63,9 @@ fn shown(said: &Said) -> String {
         words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
     };
     let out: Vec<String> = said.out.lines().map(no_time).collect();
-    format!("exit {}\n{}{}", said.code.unwrap_or(-1), out.join("\n"), said.err)
+    let err = said.err.lines().filter(|line| !line.starts_with("note: results are kept"));
+    let err: Vec<&str> = err.collect();
+    format!("exit {}\n{}{}", said.code.unwrap_or(-1), out.join("\n"), err.join("\n"))
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod history;
 mod interrupt;
 mod lock;
 mod open;
+mod repository;
 mod rerun;
 mod shared;
 mod space;
