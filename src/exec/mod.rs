@@ -4,6 +4,7 @@
 pub mod describe;
 mod figures;
 pub mod git;
+pub mod inputs;
 pub mod log;
 pub mod open;
 pub mod process;
@@ -44,7 +45,8 @@ pub struct Task {
 pub enum Program {
     /// A worker that speaks the protocol: program and arguments; `run TASK` is added.
     Worker(Vec<String>),
-    /// A plain program: exit 0 is success. It finds its ports in `IN_<port>` and `OUT_<port>`.
+    /// A plain program: exit 0 is success. It finds its ports in `IN_<port>`, `IN_<port>_LIST` and
+    /// `OUT_<port>`.
     Direct(Vec<String>),
 }
 

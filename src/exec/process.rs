@@ -14,8 +14,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::inputs::InputError;
 use super::reaper::{MARK, Reaper};
-use super::{Executor, Outcome, Program, Running, Stop, Task, figures, log};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -73,7 +74,13 @@ async fn perform(
     reaper: &Reaper,
     grace: Duration,
 ) -> Outcome {
-    let mut child = match spawn(&task, reaper.expect()) {
+    let inputs = match tell_inputs(&task, &events) {
+        Ok(inputs) => inputs,
+        Err(e) => {
+            return Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
+        }
+    };
+    let mut child = match spawn(&task, &inputs, reaper.expect()) {
         Ok(child) => child,
         Err(e) => return cannot_start(&task, &e),
     };
@@ -101,7 +108,26 @@ async fn perform(
     conclude(&task, ended, listener)
 }
 
-fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
+/// The variables that tell a plain program where its inputs lie.
+fn tell_inputs(
+    task: &Task,
+    events: &mpsc::UnboundedSender<(usize, Event)>,
+) -> Result<Vec<(String, String)>, InputError> {
+    let Program::Direct(argv) = &task.program else { return Ok(Vec::new()) };
+    let command = argv.join(" ");
+    let mut variables = Vec::new();
+    for (port, inputs) in &task.spec.inputs {
+        let paths: Vec<String> = inputs.iter().flat_map(|i| &i.paths).cloned().collect();
+        let told = inputs::tell(port, &paths, " ", &command, &task.logs)?;
+        variables.extend(told.variables);
+        if let Some(text) = told.warning {
+            let _ = events.send((task.stage, Event::Note { level: "warn".into(), text }));
+        }
+    }
+    Ok(variables)
+}
+
+fn spawn(task: &Task, inputs: &[(String, String)], mark: &str) -> io::Result<Child> {
     let log = log::open(&task.logs)?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
@@ -113,11 +139,7 @@ fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
         Program::Direct(argv) => {
             let mut command = new_command(Path::new(&argv[0]));
             command.args(&argv[1..]);
-            for (port, inputs) in &task.spec.inputs {
-                let paths: Vec<&str> =
-                    inputs.iter().flat_map(|i| &i.paths).map(String::as_str).collect();
-                command.env(format!("IN_{}", port.replace('-', "_")), paths.join(" "));
-            }
+            command.envs(inputs.iter().map(|(name, value)| (name, value)));
             for (port, path) in &task.spec.outputs {
                 command.env(format!("OUT_{}", port.replace('-', "_")), path);
             }
@@ -185,6 +207,9 @@ fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
             "build it with `cargo build --release`, or name it in PREFLOW_WORKER"
         }
         (Program::Direct(_), io::ErrorKind::NotFound) => "is the program installed and on PATH?",
+        (_, io::ErrorKind::ArgumentListTooLong) => {
+            "its inputs have more paths in all than the system takes: give folders as sources"
+        }
         _ => "see the error above",
     };
     Outcome::Failed {
