@@ -93,7 +93,7 @@ pub struct GraphOutput {
 }
 
 /// What an input is connected to: indices into the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Producer {
     Source(usize),
     Output { stage: usize, port: usize },

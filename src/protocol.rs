@@ -52,6 +52,23 @@ pub struct InputSpec {
     pub source: bool,
 }
 
+/// Level of a note that most people need not read.
+pub const DETAIL: &str = "detail";
+
+/// How far a stage is that goes on from here: a worker that leaves a checkpoint in its scratch
+/// writes this beside it, as JSON to [`CHECKPOINT`], so that others can tell without knowing what
+/// its checkpoints hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesOnAt {
+    pub done: u64,
+    /// 0 when unknown.
+    pub total: u64,
+    pub unit: String,
+}
+
+/// Where [`GoesOnAt`] stands in a worker's scratch.
+pub const CHECKPOINT: &str = "checkpoint.json";
+
 /// How a stage is run. Never part of the identity: the keys under `run:` in a pipeline file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -91,7 +108,8 @@ pub enum Event {
     Progress { done: u64, total: u64, unit: String },
     /// Figures at one step. A value that is not finite is sent as null.
     Metric { step: u64, values: BTreeMap<String, Option<f64>> },
-    /// Something a person should read. `level` is `info` or `warn`.
+    /// Something a person should read. `level` is `info`, `warn`, or [`DETAIL`]: shown to those
+    /// only who ask for more.
     Note { level: String, text: String },
     /// An output port is complete.
     Output {

@@ -211,3 +211,35 @@ fn the_disk_is_full_at_every_call() {
 fn the_disk_fails_at_every_call() {
     sweep("error=EIO");
 }
+
+/// The pipeline on a file system that knows no such call.
+fn without(calls: &str, error: &str) -> (Option<i32>, String, tempfile::TempDir) {
+    let dir = space();
+    let expression = format!("inject={calls}:error={error}");
+    let trace = dir.path().join("trace.txt");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&trace).args(["-e", &format!("trace={calls}")]);
+    command.args(["-e", &expression, env!("CARGO_BIN_EXE_preflow"), "run", "p.yaml"]);
+    let ran = output(&mut command, dir.path());
+    let said = [ran.stdout, ran.stderr].concat();
+    (ran.status.code(), String::from_utf8_lossy(&said).into_owned(), dir)
+}
+
+#[test]
+fn a_file_system_without_symbolic_links_is_enough() {
+    let (code, said, dir) = without("symlink,symlinkat", "EPERM");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("below `views/` could not be made"), "{said}");
+    assert!(preflow(&["verify"], dir.path()).status.success());
+    let again = preflow(&["run", "p.yaml"], dir.path());
+    let again = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.contains("nothing to do: 2 reused"), "{again}");
+}
+
+#[test]
+fn a_file_system_without_locks_is_refused_before_a_stage_runs() {
+    let (code, said, _dir) = without("flock", "ENOLCK");
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("cannot be locked") && said.contains("--cache"), "{said}");
+    assert!(!said.contains("starts"), "{said}");
+}

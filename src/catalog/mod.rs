@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::pipeline::{Key, Node};
+use crate::pipeline::{Key, Node, NodeValue};
 use crate::protocol::{CatalogDoc, KindDoc, PROTOCOL};
 
 /// All kinds that pipelines may use.
@@ -137,6 +137,20 @@ impl Catalog {
         self.kinds.values()
     }
 
+    /// The port type that a word means: one of the types here, in full or by its last part.
+    #[must_use]
+    pub fn port_type(&self, word: &str) -> Option<&str> {
+        let types = self.port_types();
+        let short = |t: &&str| t.split_once('/').is_some_and(|(_, s)| s == word);
+        types.get(word).copied().or_else(|| types.iter().copied().find(short))
+    }
+
+    /// Words for the port types that are nearest to how people write them.
+    #[must_use]
+    pub fn short_types(&self) -> Vec<&str> {
+        self.port_types().iter().map(|t| t.split_once('/').map_or(*t, |(_, s)| s)).collect()
+    }
+
     /// Every port type that some kind takes or makes, without templates and `*`.
     #[must_use]
     pub fn port_types(&self) -> BTreeSet<&str> {
@@ -165,7 +179,24 @@ impl Kind {
         owner: &str,
         at: &Span,
     ) -> Result<Params, Vec<Diagnostic>> {
-        params::typed(self, fields, owner, at)
+        let short: Vec<Option<Node>> =
+            fields.iter().map(|(key, node)| self.short_type(&key.name, node)).collect();
+        let fields = fields.iter().zip(&short);
+        let fields: Vec<(&Key, &Node)> =
+            fields.map(|((key, node), short)| (*key, short.as_ref().unwrap_or(node))).collect();
+        params::typed(self, &fields, owner, at)
+    }
+
+    /// A port type written in full where the kind asks for its last part: an output of type
+    /// `dataset/{as}` makes `dataset/text` mean `text` in the param `as`.
+    fn short_type(&self, param: &str, node: &Node) -> Option<Node> {
+        let text = node.as_str()?;
+        let ending = format!("{{{param}}}");
+        let short = self.doc.outputs.iter().find_map(|output| {
+            let before = output.port_type.strip_suffix(&ending)?;
+            text.strip_prefix(before).filter(|_| !before.is_empty())
+        })?;
+        Some(Node { value: NodeValue::String(short.to_owned()), ..node.clone() })
     }
 
     /// Names of all params.

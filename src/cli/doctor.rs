@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::exec::describe::describe;
 use crate::exec::git;
 use crate::report::{Look, words};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Below this a training run will not get far.
 const LITTLE: u64 = 2 << 30;
@@ -168,6 +168,14 @@ fn disk(store: &Store) -> Finding {
 
 fn git_of(root: &Path) -> Finding {
     let commit = git::commit(root);
+    if let Some(trouble) = commit.trouble {
+        return finding("git", Health::Warning, trouble.message, &trouble.remedy);
+    }
+    if commit.id.is_empty() && root.join(".git").is_dir() && !git::is_repository(root) {
+        let text = "`.git` is there, but git finds no repository in it";
+        let remedy = "`git init` mends what is missing, a fresh clone the rest";
+        return finding("git", Health::Warning, text.to_owned(), remedy);
+    }
     if commit.id.is_empty() {
         let text = "no commit here: runs are not tied to one, and `diff` knows no commits";
         let remedy = "git init, then commit the pipelines and votes";
@@ -187,7 +195,24 @@ fn cache(store: &Store) -> Finding {
         return finding("cache", Health::Good, text, "");
     }
     match store.prepare_for_writing() {
-        Ok(()) => finding("cache", Health::Good, format!("{} can be written", root.display()), ""),
+        Ok(()) => match store.probe_views() {
+            Ok(()) => {
+                finding("cache", Health::Good, format!("{} can be written", root.display()), "")
+            }
+            Err(e) => finding(
+                "cache",
+                Health::Warning,
+                format!("{} knows no symbolic links ({e})", root.display()),
+                "all works, but nothing lies below `views/`; --cache names another place",
+            ),
+        },
+        Err(e @ StoreError::NoLocks { .. }) => {
+            let failure = Failure::Store(e);
+            let text = super::render::failure(&failure, Look::default());
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            let remedy = failure.remedy().unwrap_or_default();
+            finding("cache", Health::Bad, first.to_owned(), &remedy)
+        }
         Err(e) => finding(
             "cache",
             Health::Bad,

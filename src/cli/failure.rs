@@ -54,6 +54,11 @@ impl Failure {
                  stored there already can be used as it is"
                     .into(),
             ),
+            Self::Store(StoreError::NoLocks { .. }) => Some(
+                "choose a place on a local disk with --cache, or mount this one with locks (NFS: \
+                 without `nolock`, its lock service running)"
+                    .into(),
+            ),
             Self::Store(StoreError::Format { .. }) => {
                 Some("use the newer preflow, or another --cache".into())
             }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use super::{Exit, Global, print};
+use crate::report::words;
 use crate::store::{StoreError, write_atomic};
 
 #[derive(Debug, Args)]
@@ -78,29 +79,49 @@ impl Template {
     }
 }
 
-/// Writes the files; nothing that is there is written over.
+/// Where what git leaves out is listed.
+const IGNORE: &str = ".gitignore";
+
+/// Writes what is not there yet; what is there stays as it is. `.gitignore` gets the lines that it
+/// lacks.
 ///
 /// # Errors
-/// A file is there already, or the disk is full.
+/// A folder is needed where a file lies, or the disk is full.
 pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let files = args.template.files();
-    let there: Vec<&str> =
-        files.iter().map(|(path, _)| *path).filter(|p| args.dir.join(p).exists()).collect();
-    if !there.is_empty() {
-        let dir = args.dir.display();
-        let list = there.join(", ");
-        return Err(Failure::usage(format!("in `{dir}` there is already: {list}"))
-            .help("name an empty folder, or move these away"));
+    for (path, _) in &files {
+        let above = Path::new(path).ancestors().skip(1).map(|p| args.dir.join(p));
+        if let Some(file) = above.into_iter().find(|p| p.exists() && !p.is_dir()) {
+            return Err(Failure::usage(format!("`{}` is a file, not a folder", file.display()))
+                .help("name another folder, or move it away"));
+        }
     }
+    let (mut made, mut kept) = (0_u64, Vec::new());
     for (path, bytes) in &files {
-        write(&args.dir.join(path), bytes)?;
+        let whole = args.dir.join(path);
+        if std::fs::symlink_metadata(&whole).is_err() {
+            write(&whole, bytes)?;
+            made += 1;
+        } else if *path == IGNORE {
+            made += u64::from(append(&whole, bytes)?);
+        } else if std::fs::read(&whole).ok().as_deref() != Some(bytes) {
+            kept.push(*path);
+        }
     }
     if global.quiet {
         return Ok(Exit::Done);
     }
-    let mut text = format!(" {} files in {}\n\n", files.len(), args.dir.display());
+    let dir = args.dir.display();
+    let mut text = match made {
+        0 => format!(" nothing to add in {dir}\n"),
+        n => format!(" {} in {dir}\n", words::counted(n, "file")),
+    };
+    if !kept.is_empty() {
+        text += &format!(" there already, left as it is: {}\n", kept.join(", "));
+    }
+    text.push('\n');
     if args.dir != Path::new(".") {
-        text += &format!(" cd {}\n", args.dir.display());
+        text += &format!(" cd {dir}\n");
     }
     let readme = files.iter().find(|(path, _)| *path == "README.md").map(|(_, bytes)| *bytes);
     let readme = String::from_utf8_lossy(readme.unwrap_or_default()).into_owned();
@@ -115,4 +136,21 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         fs_err::create_dir_all(dir)?;
     }
     Ok(write_atomic(path, bytes)?)
+}
+
+/// Adds the lines that a file lacks. True: there were some.
+fn append(path: &Path, wanted: &[u8]) -> Result<bool, StoreError> {
+    use std::io::Write as _;
+    let there = fs_err::read(path)?;
+    let there = String::from_utf8_lossy(&there);
+    let wanted = String::from_utf8_lossy(wanted);
+    let lacks = wanted.lines().filter(|line| !there.lines().any(|l| l.trim() == *line));
+    let lacks: Vec<&str> = lacks.collect();
+    if lacks.is_empty() {
+        return Ok(false);
+    }
+    let before = if there.is_empty() || there.ends_with('\n') { "" } else { "\n" };
+    let mut file = fs_err::OpenOptions::new().append(true).open(path)?;
+    file.write_all(format!("{before}{}\n", lacks.join("\n")).as_bytes())?;
+    Ok(true)
 }

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::exit::Exit;
@@ -14,6 +13,8 @@ use super::{Global, complain, print};
 use crate::catalog::execution;
 use crate::diagnostic::did_you_mean;
 use crate::protocol::KindDoc;
+use crate::report::Look;
+use crate::report::table::Table;
 
 #[derive(Debug, Args)]
 pub struct KindsArgs {
@@ -29,14 +30,14 @@ pub struct KindsArgs {
 ///
 /// # Errors
 /// The workspace file, or a worker it names, is wrong.
-pub fn run(args: &KindsArgs, global: &Global) -> Result<Exit, Failure> {
+pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let catalog = catalog_of(Path::new("here.yaml"), global)?;
     if args.markdown {
         return Ok(print(&markdown(catalog.kinds().map(|k| &k.doc))));
     }
     let Some(name) = &args.name else {
         let docs: Vec<&KindDoc> = catalog.kinds().map(|k| &k.doc).collect();
-        return Ok(print(&if global.json { json(&docs) } else { list(&docs) }));
+        return Ok(print(&if global.json { json(&docs) } else { list(&docs, look) }));
     };
     let Some(kind) = catalog.kind(name) else {
         let near = did_you_mean(name, catalog.kinds().map(|k| k.doc.name.as_str()));
@@ -45,14 +46,14 @@ pub fn run(args: &KindsArgs, global: &Global) -> Result<Exit, Failure> {
         complain(&format!("error: unknown kind `{}`\n  = help: {help}\n", name.escape_debug()));
         return Ok(Exit::Usage);
     };
-    Ok(print(&if global.json { json(&kind.doc) } else { describe(&kind.doc) }))
+    Ok(print(&if global.json { json(&kind.doc) } else { describe(&kind.doc, look) }))
 }
 
 /// A page of reference: a section a kind.
 fn markdown<'a>(docs: impl Iterator<Item = &'a KindDoc>) -> String {
     let mut page = "# All kinds and their fields\n\nWritten by `make catalog`.\n".to_owned();
     for doc in docs {
-        let text = describe(doc);
+        let text = describe(doc, Look::default());
         // What every stage has stands in the help of `run:`, not here for each.
         let own = text.split("\nrun (how").next().unwrap_or(&text);
         page += &format!("\n## {}\n\n```text\n{}\n```\n", doc.name, own.trim_end());
@@ -64,21 +65,9 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).expect("invariant: the catalog came from JSON") + "\n"
 }
 
-/// A table without lines.
-pub fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table
-}
-
-/// The rows without the spaces that pad the last column.
-pub fn text(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
-}
-
-fn list(docs: &[&KindDoc]) -> String {
-    let mut table = table();
-    table.set_header(["kind", "in", "out", "what it does"]);
+fn list(docs: &[&KindDoc], look: Look) -> String {
+    let mut table = Table::new(&[1, 2, 3]);
+    table.row(["kind", "in", "out", "what it does"]);
     for doc in docs {
         let open = doc.open_ports.is_some();
         let inputs: Vec<&str> = doc.inputs.iter().map(|i| i.name.as_str()).collect();
@@ -86,42 +75,42 @@ fn list(docs: &[&KindDoc]) -> String {
         let ports = |names: Vec<&str>| {
             if open && names.is_empty() { "any".to_owned() } else { names.join(", ") }
         };
-        table.add_row([&doc.name, &ports(inputs), &ports(outputs), &doc.summary]);
+        table.row([doc.name.clone(), ports(inputs), ports(outputs), doc.summary.clone()]);
     }
-    text(&table)
+    table.text(look)
 }
 
-fn describe(doc: &KindDoc) -> String {
+fn describe(doc: &KindDoc, look: Look) -> String {
     let mut out = format!("{} (version {}): {}\n", doc.name, doc.version, doc.summary);
-    let mut ports = table();
+    let mut ports = Table::new(&[1, 2]);
     for input in &doc.inputs {
         let mut words = vec![input.accepts.join(" or ")];
         words.extend(input.many.then(|| "one or a list".to_owned()));
         words.extend(input.optional.then(|| "optional".to_owned()));
-        ports.add_row([format!("  {}", input.name), words.join(", "), input.doc.clone()]);
+        ports.row([format!("  {}", input.name), words.join(", "), input.doc.clone()]);
     }
     if let Some(open) = &doc.open_ports {
         let what = "NAME → source, stage or stage.port".to_owned();
-        ports.add_row([format!("  {}", open.inputs), what, String::new()]);
+        ports.row([format!("  {}", open.inputs), what, String::new()]);
     }
-    if ports.row_count() > 0 {
-        out.push_str(&format!("\ninputs\n{}", text(&ports)));
+    if !ports.is_empty() {
+        out.push_str(&format!("\ninputs\n{}", ports.text(look)));
     }
-    let mut ports = table();
+    let mut ports = Table::new(&[1, 2]);
     for output in &doc.outputs {
-        ports.add_row([format!("  {}", output.name), output.port_type.clone(), output.doc.clone()]);
+        ports.row([format!("  {}", output.name), output.port_type.clone(), output.doc.clone()]);
     }
     if let Some(open) = &doc.open_ports {
-        ports.add_row([format!("  {}", open.outputs), "NAME → type".to_owned(), String::new()]);
+        ports.row([format!("  {}", open.outputs), "NAME → type".to_owned(), String::new()]);
     }
-    out.push_str(&format!("\noutputs\n{}", text(&ports)));
+    out.push_str(&format!("\noutputs\n{}", ports.text(look)));
     for (title, schema) in [("params", &doc.params), ("run", execution::schema())] {
-        let mut fields = table();
+        let mut fields = Table::new(&[1, 2, 3]);
         rows(&mut fields, schema, 1, false);
-        if fields.row_count() > 0 {
+        if !fields.is_empty() {
             let note =
                 if title == "run" { " (how, never what: not part of the identity)" } else { "" };
-            out.push_str(&format!("\n{title}{note}\n{}", text(&fields)));
+            out.push_str(&format!("\n{title}{note}\n{}", fields.text(look)));
         }
     }
     out
@@ -146,7 +135,7 @@ fn rows(table: &mut Table, schema: &Value, depth: usize, branch: bool) {
         let doc = property.get("description").and_then(Value::as_str).unwrap_or_default();
         let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
         let indent = "  ".repeat(depth);
-        table.add_row([format!("{indent}{name}"), type_words(property), default, doc]);
+        table.row([format!("{indent}{name}"), type_words(property), default, doc]);
         rows(table, property, depth + 1, false);
         if let Some(items) = property.get("items") {
             rows(table, items, depth + 1, false);

@@ -1,12 +1,15 @@
 //! `preflow logs STAGE`: what a stage's last attempt said.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::workspace;
-use super::{Exit, Global};
+use super::{Exit, Global, complain};
+use crate::exec::log;
+use crate::report::{clean, words};
 use crate::run::RunEvent;
 use crate::run::journal;
 
@@ -34,27 +37,61 @@ pub fn logs(args: &LogsArgs, pipeline: &Global) -> Result<Exit, Failure> {
     };
     let loaded = workspace::load(&file, pipeline)?;
     crate::plan::Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
-    let wanted = if args.events { "events.jsonl" } else { "log.txt" };
     let runs = match &args.run {
         Some(run) => vec![run.clone()],
         None => journal::runs(&loaded.store),
     };
     for run in runs {
         let dir = loaded.store.run_path(&run);
-        let path = dir.join(name).join(wanted);
-        if path.exists() && is_of(&dir, &loaded.graph.path, &loaded.graph.name) {
-            let bytes = fs_err::read(&path).map_err(crate::store::StoreError::from)?;
-            // A reader that went away is no failure.
-            let _ = std::io::stdout().lock().write_all(&bytes);
-            return Ok(Exit::Done);
+        if !dir.join(name).is_dir() || !is_of(&dir, &loaded.graph.path, &loaded.graph.name) {
+            continue;
         }
+        let attempt = last_attempt(&dir.join(name));
+        let path = match args.events {
+            true => attempt.join("events.jsonl"),
+            false => log::path(&attempt),
+        };
+        let bytes = match fs_err::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(crate::store::StoreError::from(e).into()),
+        };
+        // A reader that went away is no failure.
+        let _ = std::io::stdout().lock().write_all(&bytes);
+        if bytes.is_empty() {
+            let what = if args.events { "sent no events" } else { "wrote nothing to its log" };
+            let ended = ended(&dir, name);
+            complain(&format!("note: `{name}` {what} in run {run}{ended}\n"));
+        }
+        return Ok(Exit::Done);
     }
     Err(Failure::usage(format!("no log of `{name}`: no run that is still kept has run it"))
         .help("`preflow why` tells when it was made"))
 }
 
-fn is_of(dir: &std::path::Path, path: &str, name: &str) -> bool {
-    let first = journal::read(&dir.join("events.jsonl")).ok().and_then(|l| l.into_iter().next());
+/// Where the newest attempt of a stage in one run left its log.
+fn last_attempt(dir: &Path) -> PathBuf {
+    let further = (2..).map(|n| dir.join(format!("attempt-{n}"))).take_while(|d| d.is_dir());
+    further.last().unwrap_or_else(|| dir.to_owned())
+}
+
+/// How the stage came to its end in that run, as far as its journal tells.
+fn ended(dir: &Path, name: &str) -> String {
+    let lines = journal::read(&dir.join("events.jsonl")).unwrap_or_default();
+    let end = lines.into_iter().rev().find_map(|line| match line.event {
+        RunEvent::StageDone { stage, seconds, .. } if stage == name => {
+            Some(format!("; it was done in {}", words::seconds(seconds)))
+        }
+        RunEvent::StageFailed { stage, outcome, .. } if stage == name => {
+            Some(format!("; it failed: {}", clean(&outcome.headline())))
+        }
+        _ => None,
+    });
+    end.unwrap_or_else(|| "; it did not come to an end".to_owned())
+}
+
+fn is_of(dir: &Path, path: &str, name: &str) -> bool {
+    let first = journal::ends(&dir.join("events.jsonl")).ok().and_then(|(first, _)| first);
     first.is_some_and(|line| {
         matches!(line.event, RunEvent::RunStarted { pipeline, name: n, .. }
             if pipeline == path || n == name)

@@ -35,6 +35,7 @@ mod sweep;
 mod tests;
 pub mod trace;
 mod ui;
+mod unfinished;
 mod why;
 pub mod workspace;
 
@@ -182,7 +183,8 @@ pub fn main() -> Exit {
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
     let global = &cli.global;
-    let look = Look { colour: colour(), quiet: global.quiet, verbose: global.verbose > 0 };
+    let (quiet, verbose) = (global.quiet, global.verbose > 0);
+    let look = Look { colour: colour(), quiet, verbose, width: width() };
     let result = match &cli.verb {
         Verb::Run(args) => run::run(args, global, look),
         Verb::Plan(args) => plan::plan(args, global, look),
@@ -192,7 +194,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
-        Verb::Runs(args) => runs::runs(args, global),
+        Verb::Runs(args) => runs::runs(args, global, look),
         Verb::Diff(args) => diff::diff(args, global, look),
         Verb::Trace(args) => trace::trace(args, global, look),
         Verb::Push(args) => push::push(args, global, look),
@@ -202,7 +204,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Check(args) => check::run(args, global),
         Verb::Config(args) => config::run(args, global),
         Verb::Schema(args) => schema::run(args, global),
-        Verb::Kinds(args) => kinds::run(args, global),
+        Verb::Kinds(args) => kinds::run(args, global, look),
         Verb::Graph(args) => graph::run(args, global),
         Verb::Report(args) => report::report(args, global, look),
         Verb::Ui(args) => ui::ui(args, global, look),
@@ -252,6 +254,12 @@ pub fn colour() -> bool {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
     wanted && able && std::io::stderr().is_terminal()
+}
+
+/// Columns of the terminal that standard output is; `None`: it is none.
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Reads and resolves a pipeline file.

@@ -1,18 +1,21 @@
 //! `preflow plan` and `preflow status`: what would run, why, and how long; what is there.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ahead;
 use super::failure::Failure;
 use super::label;
 use super::remote;
+use super::unfinished::Unfinished;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::gate;
 use crate::plan::estimate::Estimator;
 use crate::plan::{Plan, Selection, Verdict};
+use crate::report::table::{Cell, GLUE, Table};
 use crate::report::{Look, line, words};
+use crate::store::Entry;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -40,6 +43,7 @@ pub struct Row {
     pub seconds: Option<f64>,
     /// `seconds` are those of other stages like it: this one never ran.
     pub alike: bool,
+    pub unfinished: Unfinished,
 }
 
 /// Rows of a plan in graph order.
@@ -54,13 +58,22 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
         lacks.push(miss.then(|| label::lack(loaded, plan, stage)).flatten());
         let Some(verdict) = verdict else { continue };
         let name = loaded.graph.stages[stage].name.clone();
+        let unfinished = match verdict {
+            Verdict::Hit(_) => Unfinished::default(),
+            Verdict::Miss(identity, _) => Unfinished::of(loaded, &heads, &name, Some(identity)),
+            _ => Unfinished::of(loaded, &heads, &name, None),
+        };
         let (state, why) = match verdict {
             Verdict::Hit(_) => ("reuse", unmet(plan, stage)),
             Verdict::Miss(_, reason) => match &lacks[stage] {
                 Some(lack) => ("people", lack.clone()),
-                None => ("run", words::reason(reason)),
+                None => ("run", unfinished.words(Some(reason), &loaded.graph.path, &name)),
             },
-            Verdict::Wait(upstream) => ("wait", waits_for(loaded, plan, &lacks, upstream)),
+            Verdict::Wait(upstream) => {
+                let waits = waits_for(loaded, plan, &lacks, upstream);
+                let left = unfinished.words(None, &loaded.graph.path, &name);
+                ("wait", if left.is_empty() { waits } else { format!("{waits}; {left}") })
+            }
             Verdict::Barred(by) => {
                 let by = &loaded.graph.stages[*by].name;
                 ("gate", format!("gate of `{by}` not met"))
@@ -68,9 +81,11 @@ pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
         };
         let (seconds, alike) = match verdict {
             Verdict::Hit(entry) => (Some(entry.made.seconds), false),
-            _ => estimator.of(stage).map_or((None, false), |e| (Some(e.seconds), !e.own)),
+            _ => estimator.of(stage).map_or((None, false), |e| {
+                (Some(e.seconds * (1.0 - unfinished.share_done())), !e.own)
+            }),
         };
-        rows.push(Row { stage: name, state, why, seconds, alike });
+        rows.push(Row { stage: name, state, why, seconds, alike, unfinished });
     }
     rows
 }
@@ -116,26 +131,29 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
         line(&mut out, &as_json(&rows));
         return Ok(Exit::Done);
     }
-    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
-    let why = rows.iter().map(|r| r.why.chars().count()).max().unwrap_or(3).clamp(3, 60);
-    let states = rows.iter().map(|r| r.state.len()).max().unwrap_or(5).max(5);
-    let head = format!(" {:<width$}  {:<states$}  {:<why$}  {:>6}", "stage", "state", "why", "est");
-    line(&mut out, look.paint("2", &head).trim_end());
+    let mut table = Table::new(&[2]);
+    table.right(3);
+    table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled("2", head)));
     for row in &rows {
         let style = match row.state {
             "run" => "36",
             "wait" | "gate" | "people" => "33",
             _ => "2",
         };
-        let state = look.paint(style, &format!("{:<states$}", row.state));
         let est = match (row.state, row.seconds) {
             ("reuse", _) => "–".to_owned(),
             (_, Some(s)) if row.alike => format!("~{}", words::seconds(s)),
             (_, Some(s)) => words::seconds(s),
             _ => "?".to_owned(),
         };
-        line(&mut out, &format!(" {:<width$}  {state}  {:<why$}  {est:>6}", row.stage, row.why));
+        table.row([
+            Cell::from(row.stage.as_str()),
+            Cell::styled(style, row.state),
+            Cell::from(row.why.as_str()),
+            Cell::from(est),
+        ]);
     }
+    line(&mut out, table.text(look).trim_end());
     line(&mut out, &last_line(&rows));
     let runs = rows.iter().any(|r| r.state == "run");
     if let Some(config) = remote::config(pipeline, &loaded.root)?.filter(|_| runs) {
@@ -172,12 +190,24 @@ fn last_line(rows: &[Row]) -> String {
 }
 
 fn as_json(rows: &[Row]) -> String {
-    let list: Vec<_> = rows
-        .iter()
-        .map(|r| json!({ "stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds,
-                         "estimated_from": r.seconds.map(|_| if r.alike { "others" } else { "itself" }) }))
-        .collect();
+    let one = |r: &Row| {
+        let from = r.seconds.map(|_| if r.alike { "others" } else { "itself" });
+        let row = json!({ "stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds,
+                          "estimated_from": from });
+        with(row, r.unfinished.json())
+    };
+    let list: Vec<_> = rows.iter().map(one).collect();
     json!({ "stages": list }).to_string()
+}
+
+/// The same object with the fields that have a value.
+fn with(mut row: Value, fields: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+    for (name, value) in fields {
+        if let Some(value) = value {
+            row[name] = value;
+        }
+    }
+    row
 }
 
 #[derive(Debug, Args)]
@@ -198,8 +228,9 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();
-    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
     let mut list = Vec::new();
+    let mut table = Table::new(&[3]);
+    table.marked();
     let verdicts = plan.verdicts.iter().flatten();
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {
@@ -208,35 +239,44 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
             "people" => ("◌", "33", "waiting"),
             _ => ("◌", "33", "unknown"),
         };
-        let mut text = row.why.clone();
-        if let Verdict::Hit(entry) = verdict {
-            let bytes = entry.outputs.values().map(|o| o.bytes).sum();
-            let at: String = entry.made.at.chars().take(16).collect();
-            let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
-            text = format!(
-                "{}  {took:>6}  {size:>10}  {}",
-                at.replace('T', " "),
-                entry.fingerprint.short()
-            );
-            if !row.why.is_empty() {
-                text.push_str(&format!("  {}", look.paint("33", &row.why)));
+        let text = match verdict {
+            Verdict::Hit(entry) => {
+                let bytes = entry.outputs.values().map(|o| o.bytes).sum();
+                list.push(json!({
+                    "stage": row.stage, "state": state, "at": entry.made.at,
+                    "seconds": entry.made.seconds, "bytes": bytes,
+                    "fingerprint": entry.fingerprint, "outputs": crate::plan::outputs_of(entry),
+                    "gate": row.why,
+                }));
+                made(entry, bytes, &row.why)
             }
-            list.push(json!({
-                "stage": row.stage, "state": state, "at": entry.made.at,
-                "seconds": entry.made.seconds, "bytes": bytes,
-                "fingerprint": entry.fingerprint, "outputs": crate::plan::outputs_of(entry),
-                "gate": row.why,
-            }));
-        } else {
-            list.push(json!({"stage": row.stage, "state": state, "why": row.why}));
-        }
-        if !pipeline.json {
-            let mark = look.paint(style, mark);
-            line(&mut out, &format!(" {mark} {:<width$}  {state:<10}  {text}", row.stage));
-        }
+            _ => {
+                let item = json!({"stage": row.stage, "state": state, "why": row.why});
+                list.push(with(item, row.unfinished.json()));
+                row.why.clone()
+            }
+        };
+        table.row([
+            Cell::styled(style, mark),
+            Cell::from(row.stage.as_str()),
+            Cell::from(format!("{state:<10}")),
+            Cell::from(text),
+        ]);
+    }
+    if !pipeline.json {
+        line(&mut out, table.text(look).trim_end());
     }
     if pipeline.json {
         line(&mut out, &json!({ "stages": list }).to_string());
     }
     Ok(Exit::Done)
+}
+
+/// When, how long, how large, which; folded between these, not within.
+fn made(entry: &Entry, bytes: u64, gate: &str) -> String {
+    let at: String = entry.made.at.chars().take(16).collect();
+    let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
+    let (at, size) = (at.replace('T', &GLUE.to_string()), size.replace(' ', &GLUE.to_string()));
+    let gate = if gate.is_empty() { String::new() } else { format!("  {gate}") };
+    format!("{at}  {took:>6}  {size:>10}  {}{gate}", entry.fingerprint.short())
 }

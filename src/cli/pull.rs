@@ -117,6 +117,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
     for (name, (fingerprint, outcome)) in &all {
         if let (Some(fingerprint), Outcome::Fetched(_) | Outcome::Here) = (fingerprint, outcome) {
             heads.stages.entry(name.clone()).or_insert(*fingerprint);
+            heads.failed.remove(name);
         }
     }
     loaded.store.save_heads(&heads)?;

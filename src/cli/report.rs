@@ -9,9 +9,10 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, label};
 use crate::columns::ReadError;
 use crate::html::read::{self, OutputFile};
-use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState};
+use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState, Trouble};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line};
+use crate::store::heads::Heads;
 use crate::store::{Entry, StoreError, write_atomic};
 
 #[derive(Debug, Args)]
@@ -96,11 +97,12 @@ pub fn command(verb: &str, file: &str, global: &Global) -> String {
 }
 
 fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
+    let heads = loaded.heads();
     let nodes = loaded.graph.stages.iter().zip(&plan.verdicts).enumerate();
     nodes
         .map(|(index, (node, verdict))| {
             let entry = entry(verdict.as_ref());
-            StageReport {
+            let report = StageReport {
                 name: node.name.clone(),
                 kind: node.kind.clone(),
                 state: match verdict {
@@ -114,9 +116,42 @@ fn stages(loaded: &Loaded, plan: &Plan) -> Vec<StageReport> {
                 fingerprint: entry.map(|e| e.fingerprint.hex()).unwrap_or_default(),
                 params: html::params(&node.params),
                 ..StageReport::default()
+            };
+            match trouble(loaded, plan, &heads, index, verdict.as_ref()) {
+                Some((state, trouble)) => StageReport { state, trouble: Some(trouble), ..report },
+                None => report,
             }
         })
         .collect()
+}
+
+/// Why a stage is not made, where somebody can do something about it.
+fn trouble(
+    loaded: &Loaded,
+    plan: &Plan,
+    heads: &Heads,
+    stage: usize,
+    verdict: Option<&Verdict>,
+) -> Option<(StageState, Trouble)> {
+    let (name, file) = (&loaded.graph.stages[stage].name, &loaded.graph.path);
+    if !matches!(verdict, Some(Verdict::Miss(..) | Verdict::Wait(_))) {
+        return None;
+    }
+    if let Some(lack) = label::lack(loaded, plan, stage) {
+        let trouble = Trouble {
+            text: format!("waits for people: {lack}"),
+            command: format!("preflow label serve {file} {name}"),
+            ..Trouble::default()
+        };
+        return Some((StageState::Waiting, trouble));
+    }
+    let failed = heads.failed.get(name)?;
+    let trouble = Trouble {
+        text: super::unfinished::headline(failed),
+        command: format!("preflow logs {file} {name}"),
+        ..Trouble::default()
+    };
+    Some((StageState::Failed, trouble))
 }
 
 /// How people did, stage by stage. What cannot be read is `label stats`' business.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::failure::Failure;
 use super::label::{Asking, Page};
 use super::workspace::{self, Loaded};
-use super::{Exit, Global, ahead};
+use super::{Exit, Global, ahead, complain};
 use super::{lock, remote};
 use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
@@ -139,6 +139,7 @@ pub fn execute(
     let sources = loaded.digest_sources(&selection.wanted)?;
     ahead::look(loaded, &selection, &sources, global)?;
     let options = Options { keep_going, ..options(loaded, means)? };
+    let is_new = !loaded.store.root().exists();
     let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
     let mut reporter = reporter(means.progress, look, global.json, watched.collect());
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
@@ -160,7 +161,24 @@ pub fn execute(
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
     })?;
+    if is_new && !look.quiet && !global.json {
+        complain(&place_of(loaded));
+    }
     Ok(summary)
+}
+
+/// Where the store of a workspace was made, and why there.
+fn place_of(loaded: &Loaded) -> String {
+    let place = loaded.store.root().display();
+    let marked = [crate::workspace::FILE, ".git"].iter().any(|m| loaded.root.join(m).exists());
+    let why = match marked {
+        true => "",
+        false => {
+            ": nothing marks the top of the workspace, which a git repository or a file \
+             `preflow.yaml` does (`preflow init` writes one)"
+        }
+    };
+    format!("note: results are kept in {place}{why}\n")
 }
 
 /// How to run, but for what is run.

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::{Exit, Global, print, workspace};
-use crate::report::words;
+use crate::report::table::{GLUE, Table};
+use crate::report::{Look, words};
 use crate::run::journal::{self, Line};
 use crate::run::{RunEvent, Totals};
 use crate::store::Store;
@@ -65,11 +66,14 @@ impl RunState {
     }
 }
 
+/// Columns of a terminal from which on all is shown.
+const WIDE: usize = 100;
+
 /// Prints a table of runs, newest first.
 ///
 /// # Errors
 /// The store cannot be opened; `--since` is no day.
-pub fn runs(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
+pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     if let Some(day) = args.since.as_deref().filter(|d| d.parse::<jiff::civil::Date>().is_err()) {
         return Err(Failure::usage(format!("--since {day}: not a day"))
             .help("as in 2026-01-31, in the time of the journal, UTC"));
@@ -93,9 +97,9 @@ pub fn runs(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
         return Ok(print(&shown.iter().map(as_json).collect::<String>()));
     }
     if shown.is_empty() {
-        return Ok(print(" no such run\n"));
+        return Ok(print(&format!(" no such run in {}\n", store.root().display())));
     }
-    Ok(print(&table(&shown)))
+    Ok(print(&table(&shown, look)))
 }
 
 /// What the journal of a run says; `None` where there is none.
@@ -128,31 +132,36 @@ pub fn read(store: &Store, id: &str) -> Option<Run> {
     Some(run)
 }
 
-fn table(runs: &[Run]) -> String {
-    let rows: Vec<[String; 6]> = runs
-        .iter()
-        .map(|run| {
-            let set = run.command.iter().skip_while(|w| *w != "run").skip(1);
-            let set: Vec<&str> = set.map(String::as_str).filter(|w| !w.ends_with("yaml")).collect();
-            [
-                run.id.clone(),
-                run.at.get(..16).unwrap_or("").replace('T', " "),
-                run.name.clone(),
-                run.state.word().to_owned(),
-                format!(
-                    "{} {}",
-                    crate::report::totals(&run.totals),
-                    run.seconds.map(words::seconds).unwrap_or_default()
-                ),
-                crate::report::clean(&set.join(" ")),
-            ]
-        })
-        .collect();
-    let head = ["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned);
-    let mut table = super::kinds::table();
-    table.add_row(head);
-    table.add_rows(rows);
-    super::kinds::text(&table)
+fn table(runs: &[Run], look: Look) -> String {
+    // On a narrow terminal the name of a run says when it began.
+    let narrow = look.width.is_some_and(|width| width < WIDE);
+    let mut table = Table::new(if narrow { &[3, 4] } else { &[4, 5] });
+    let mut row = |cells: [String; 6]| {
+        let cells = cells.into_iter().enumerate().filter(|(i, _)| !(narrow && *i == 1));
+        table.row(cells.map(|(_, cell)| cell));
+    };
+    row(["run", "begun", "pipeline", "state", "stages", "asked for"].map(str::to_owned));
+    for run in runs {
+        let set = run.command.iter().skip_while(|w| *w != "run").skip(1);
+        let set: Vec<&str> = set.map(String::as_str).filter(|w| !w.ends_with("yaml")).collect();
+        row([
+            run.id.clone(),
+            run.at.get(..16).unwrap_or("").replace('T', " "),
+            run.name.clone(),
+            run.state.word().to_owned(),
+            counts(run),
+            crate::report::clean(&set.join(" ")),
+        ]);
+    }
+    table.text(look)
+}
+
+/// How many stages came to which end, and how long it took; folded between these only.
+fn counts(run: &Run) -> String {
+    let totals = crate::report::totals(&run.totals);
+    let counts = totals.split(" · ").map(|count| count.replace(' ', &GLUE.to_string()));
+    let counts = counts.collect::<Vec<_>>().join(&format!("{GLUE}· "));
+    format!("{counts} {}", run.seconds.map(words::seconds).unwrap_or_default())
 }
 
 fn as_json(run: &Run) -> String {

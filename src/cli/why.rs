@@ -5,11 +5,13 @@ use serde_json::json;
 
 use super::diff::Side;
 use super::failure::Failure;
+use super::unfinished::Unfinished;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::{Producer, gate};
-use crate::identity::Change;
+use crate::identity::{Change, Identity};
 use crate::plan::{Plan, Reason, Selection, Verdict};
+use crate::report::table::hang;
 use crate::report::{Look, line, words};
 
 #[derive(Debug, Args)]
@@ -28,6 +30,9 @@ struct Step {
     stage: String,
     text: String,
 }
+
+/// Columns before which a folded text goes on, at most.
+const DEEPEST: usize = 30;
 
 /// Prints the explanation.
 ///
@@ -63,7 +68,9 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
         let indent = "   ".repeat(step.depth);
         let arrow = if step.depth > 0 { "← " } else { "" };
         let stage = look.paint("1", &step.stage);
-        line(&mut out, &format!(" {indent}{arrow}{stage}  {}", step.text));
+        let before = indent.len() + arrow.chars().count() + step.stage.chars().count() + 3;
+        let text = hang(&step.text, before.min(DEEPEST), look);
+        line(&mut out, &format!(" {indent}{arrow}{stage}  {text}"));
     }
     Ok(Exit::Done)
 }
@@ -73,11 +80,16 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
 fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
     let mut seen = vec![false; loaded.graph.stages.len()];
     let mut todo = vec![(target, 0)];
+    let heads = loaded.heads();
     while let Some((stage, depth)) = todo.pop() {
         if std::mem::replace(&mut seen[stage], true) {
             continue;
         }
         let node = &loaded.graph.stages[stage];
+        let left = |identity: Option<&Identity>, reason: Option<&Reason>| {
+            let left = Unfinished::of(loaded, &heads, &node.name, identity);
+            left.words(reason, &loaded.graph.path, &node.name)
+        };
         let mut causes: Vec<usize> = Vec::new();
         let text = match &plan.verdicts[stage] {
             None => continue,
@@ -106,9 +118,12 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                     gates.concat()
                 )
             }
-            Some(Verdict::Miss(_, reason)) => {
+            Some(Verdict::Miss(identity, reason)) => {
                 causes = upstream_causes(loaded, stage, reason);
-                format!("runs: {}", long_reason(reason))
+                match reason {
+                    Reason::NeverRun => format!("runs: {}", left(Some(identity), Some(reason))),
+                    _ => and(format!("runs: {}", long_reason(reason)), &left(Some(identity), None)),
+                }
             }
             Some(Verdict::Barred(by)) => {
                 causes.push(*by);
@@ -118,12 +133,16 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                 causes.clone_from(upstream);
                 let names: Vec<&str> =
                     upstream.iter().map(|u| loaded.graph.stages[*u].name.as_str()).collect();
-                format!("waits for {}", names.join(", "))
+                and(format!("waits for {}", names.join(", ")), &left(None, None))
             }
         };
         steps.push(Step { depth, stage: node.name.clone(), text });
         todo.extend(causes.into_iter().rev().map(|c| (c, depth + 1)));
     }
+}
+
+fn and(text: String, more: &str) -> String {
+    if more.is_empty() { text } else { format!("{text}; {more}") }
 }
 
 /// Depth first from `target` upwards: how each stage differs from what it is on another side.

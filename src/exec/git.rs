@@ -5,30 +5,82 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde::{Deserialize, Serialize};
-
 /// Where a working tree stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
     /// 40 hexadecimal digits; empty where there is no git, or no commit.
     pub id: String,
     /// Tracked files differ from it.
     pub dirty: bool,
+    /// There is a repository, and git does not tell of it.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why git does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub message: String,
+    pub remedy: String,
 }
 
 /// The commit that a folder stands at; empty outside git.
 #[must_use]
 pub fn commit(folder: &Path) -> Commit {
-    let said = |arguments: &[&str]| {
-        let output = git(folder, arguments).ok().filter(|o| o.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let id = match git(folder, &["rev-parse", "--verify", "--quiet", "HEAD"]) {
+        Ok(output) if output.status.success() => said(&output.stdout),
+        Ok(output) => {
+            let trouble = refusal(folder, &said(&output.stderr));
+            return Commit { trouble, ..Commit::default() };
+        }
+        Err(e) => {
+            let trouble = repository(folder).then(|| not_started(&e));
+            return Commit { trouble, ..Commit::default() };
+        }
     };
-    let Some(id) = said(&["rev-parse", "--verify", "--quiet", "HEAD"]) else {
-        return Commit::default();
-    };
-    let changes = said(&["status", "--porcelain", "--untracked-files=no"]);
-    Commit { id, dirty: changes.is_none_or(|c| !c.is_empty()) }
+    let changes = git(folder, &["status", "--porcelain", "--untracked-files=no"]);
+    let changes = changes.ok().filter(|o| o.status.success()).map(|o| said(&o.stdout));
+    Commit { id, dirty: changes.is_none_or(|c| !c.is_empty()), trouble: None }
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// A mark of a repository in the folder or above it.
+fn repository(folder: &Path) -> bool {
+    folder.ancestors().any(|dir| dir.join(".git").exists())
+}
+
+fn not_started(error: &io::Error) -> Trouble {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    Trouble {
+        message: match missing {
+            true => "git is not installed, though this is a repository".to_owned(),
+            false => format!("git cannot be started: {error}"),
+        },
+        remedy: "install git, and see that it is on PATH".to_owned(),
+    }
+}
+
+/// What git says when it refuses a repository; `None`: there is no repository, or no commit yet.
+fn refusal(folder: &Path, stderr: &str) -> Option<Trouble> {
+    let first = stderr.lines().find(|line| line.starts_with("fatal: "))?;
+    let message = first.trim_start_matches("fatal: ").to_owned();
+    if message.starts_with("not a git repository") {
+        return None;
+    }
+    let cure = stderr.lines().map(str::trim).find(|l| l.starts_with("git config "));
+    let remedy = cure.map_or_else(
+        || format!("`git -C {} status` says more", folder.display()),
+        |cure| format!("if you trust it: {cure}"),
+    );
+    Some(Trouble { message, remedy })
+}
+
+/// Git takes the folder for part of a repository.
+#[must_use]
+pub fn is_repository(folder: &Path) -> bool {
+    git(folder, &["rev-parse", "--git-dir"]).is_ok_and(|output| output.status.success())
 }
 
 /// The commit that a word names: a branch, a tag, `HEAD~1`; `None` where it names none.
@@ -87,6 +139,8 @@ fn git(folder: &Path, arguments: &[&str]) -> io::Result<Output> {
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(folder).args(arguments).stdin(Stdio::null());
+    // What it says is read.
+    command.env("LC_ALL", "C");
     // Hooks of git set these for their own repository.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(name);

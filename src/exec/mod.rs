@@ -4,6 +4,8 @@
 pub mod describe;
 mod figures;
 pub mod git;
+pub mod inputs;
+pub mod log;
 pub mod open;
 pub mod process;
 pub mod reaper;
@@ -43,7 +45,8 @@ pub struct Task {
 pub enum Program {
     /// A worker that speaks the protocol: program and arguments; `run TASK` is added.
     Worker(Vec<String>),
-    /// A plain program: exit 0 is success. It finds its ports in `IN_<port>` and `OUT_<port>`.
+    /// A plain program: exit 0 is success. It finds its ports in `IN_<port>`, `IN_<port>_LIST` and
+    /// `OUT_<port>`.
     Direct(Vec<String>),
 }
 
@@ -80,6 +83,25 @@ pub enum Outcome {
         have: Option<u64>,
         need: Option<u64>,
     },
+}
+
+impl Outcome {
+    /// What went wrong, in one line.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        match self {
+            Self::Failed { message, chain, .. } => {
+                let mut parts = vec![message.as_str()];
+                parts.extend(chain.iter().map(String::as_str));
+                parts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+            }
+            Self::Crashed { how, .. } => how.clone(),
+            Self::TimedOut { seconds, .. } => format!("took longer than its timeout of {seconds}s"),
+            Self::Done { .. } => "done".to_owned(),
+            Self::Cancelled => "ended before it was done".to_owned(),
+            Self::Waiting { reason, .. } => format!("waiting for people: {reason}"),
+        }
+    }
 }
 
 /// What the user wants of running tasks.

@@ -14,8 +14,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::inputs::InputError;
 use super::reaper::{MARK, Reaper};
-use super::{Executor, Outcome, Program, Running, Stop, Task, figures};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -73,7 +74,13 @@ async fn perform(
     reaper: &Reaper,
     grace: Duration,
 ) -> Outcome {
-    let mut child = match spawn(&task, reaper.expect()) {
+    let inputs = match tell_inputs(&task, &events) {
+        Ok(inputs) => inputs,
+        Err(e) => {
+            return Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
+        }
+    };
+    let mut child = match spawn(&task, &inputs, reaper.expect()) {
         Ok(child) => child,
         Err(e) => return cannot_start(&task, &e),
     };
@@ -101,8 +108,27 @@ async fn perform(
     conclude(&task, ended, listener)
 }
 
-fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
-    let log = std::fs::File::options().create(true).append(true).open(task.logs.join("log.txt"))?;
+/// The variables that tell a plain program where its inputs lie.
+fn tell_inputs(
+    task: &Task,
+    events: &mpsc::UnboundedSender<(usize, Event)>,
+) -> Result<Vec<(String, String)>, InputError> {
+    let Program::Direct(argv) = &task.program else { return Ok(Vec::new()) };
+    let command = argv.join(" ");
+    let mut variables = Vec::new();
+    for (port, inputs) in &task.spec.inputs {
+        let paths: Vec<String> = inputs.iter().flat_map(|i| &i.paths).cloned().collect();
+        let told = inputs::tell(port, &paths, " ", &command, &task.logs)?;
+        variables.extend(told.variables);
+        if let Some(text) = told.warning {
+            let _ = events.send((task.stage, Event::Note { level: "warn".into(), text }));
+        }
+    }
+    Ok(variables)
+}
+
+fn spawn(task: &Task, inputs: &[(String, String)], mark: &str) -> io::Result<Child> {
+    let log = log::open(&task.logs)?;
     let mut command = match &task.program {
         Program::Worker(worker) => {
             let mut command = new_command(Path::new(&worker[0]));
@@ -113,11 +139,7 @@ fn spawn(task: &Task, mark: &str) -> io::Result<Child> {
         Program::Direct(argv) => {
             let mut command = new_command(Path::new(&argv[0]));
             command.args(&argv[1..]);
-            for (port, inputs) in &task.spec.inputs {
-                let paths: Vec<&str> =
-                    inputs.iter().flat_map(|i| &i.paths).map(String::as_str).collect();
-                command.env(format!("IN_{}", port.replace('-', "_")), paths.join(" "));
-            }
+            command.envs(inputs.iter().map(|(name, value)| (name, value)));
             for (port, path) in &task.spec.outputs {
                 command.env(format!("OUT_{}", port.replace('-', "_")), path);
             }
@@ -185,6 +207,9 @@ fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
             "build it with `cargo build --release`, or name it in PREFLOW_WORKER"
         }
         (Program::Direct(_), io::ErrorKind::NotFound) => "is the program installed and on PATH?",
+        (_, io::ErrorKind::ArgumentListTooLong) => {
+            "its inputs have more paths in all than the system takes: give folders as sources"
+        }
         _ => "see the error above",
     };
     Outcome::Failed {
@@ -240,6 +265,7 @@ struct Listener {
     protocol: bool,
     reader: Option<BufReader<ChildStdout>>,
     copy: Option<std::fs::File>,
+    log: Option<std::fs::File>,
     line: Vec<u8>,
     hello: Option<(u32, String, String, String)>,
     last: Option<Event>,
@@ -254,6 +280,7 @@ impl Listener {
             protocol,
             reader: None,
             copy: None,
+            log: None,
             line: Vec::new(),
             hello: None,
             last: None,
@@ -266,6 +293,7 @@ impl Listener {
         let Some(stdout) = stdout else { return };
         self.reader = Some(BufReader::new(stdout));
         self.copy = std::fs::File::create(logs.join("events.jsonl")).ok();
+        self.log = log::open(logs).ok();
         self.pump().await;
     }
 
@@ -321,7 +349,13 @@ impl Listener {
             self.garbage += 1;
             return;
         }
-        match serde_json::from_slice::<Event>(&line) {
+        let event = serde_json::from_slice::<Event>(&line);
+        if let (Some(log), Some(words)) = (&mut self.log, event.as_ref().ok().and_then(log::words))
+        {
+            use std::io::Write as _;
+            let _ = log.write_all(words.as_bytes());
+        }
+        match event {
             Ok(Event::Hello { protocol, worker, backend, device, .. }) => {
                 self.hello = Some((protocol, worker, backend, device));
             }
@@ -342,7 +376,7 @@ impl Listener {
 }
 
 fn conclude(task: &Task, ended: Ended, seen: Listener) -> Outcome {
-    let tail = || tail(&task.logs.join("log.txt"));
+    let tail = || tail(&log::path(&task.logs));
     let status = match ended {
         Ended::Cancelled => return Outcome::Cancelled,
         Ended::TimedOut(limit) => {

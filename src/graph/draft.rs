@@ -92,7 +92,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
             ),
         }
     }
-    let outputs = outputs(stage, kind, &params.values, open_outputs, problems);
+    let outputs = outputs(stage, kind, &params.values, open_outputs, catalog, problems);
     let execution = match &stage.run {
         Some(node) => execution::read(node, &owner).unwrap_or_else(|found| {
             problems.extend(found);
@@ -211,6 +211,7 @@ fn outputs(
     kind: &Kind,
     params: &Map<String, Value>,
     open: Option<&Node>,
+    catalog: &Catalog,
     problems: &mut Diagnostics,
 ) -> Vec<GraphOutput> {
     let fixed = kind.doc.outputs.iter().map(|output| GraphOutput {
@@ -225,11 +226,15 @@ fn outputs(
             for (key, value) in entries {
                 check_name(&key.name, "port", &key.span, problems);
                 match value.as_str().filter(|t| is_type(t)) {
-                    Some(port_type) => outputs.push(GraphOutput {
-                        name: key.name.clone(),
-                        port_type: port_type.to_owned(),
-                        extension: extension(port_type).to_owned(),
-                    }),
+                    Some(word) => {
+                        // A type of one's own is what it is.
+                        let port_type = catalog.port_type(word).unwrap_or(word);
+                        outputs.push(GraphOutput {
+                            name: key.name.clone(),
+                            port_type: port_type.to_owned(),
+                            extension: extension(port_type).to_owned(),
+                        });
+                    }
                     None => problems.push(
                         Diagnostic::new(
                             format!("output `{}` needs a type", key.name),

@@ -1,7 +1,7 @@
 //! Pipeline × catalog to graph: kinds, params, references, port types.
 //! Does not look at files; collects every problem it can find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
@@ -17,6 +17,34 @@ struct Names<'a> {
     stages: HashMap<&'a str, usize>,
 }
 
+/// What does not fit where it is read, by what makes it: one cause, however many read it.
+type Misfits = BTreeMap<Producer, Misfit>;
+
+#[derive(Default)]
+struct Misfit {
+    port_type: String,
+    /// Where it is read, and what is wrong there.
+    problems: Vec<(String, Diagnostic)>,
+}
+
+/// The first place where it does not fit, with the others named.
+fn misfit(found: Misfit, catalog: &Catalog) -> Diagnostic {
+    let mut all = found.problems.into_iter();
+    let (_, mut problem) = all.next().expect("invariant: a misfit is found somewhere");
+    let others: Vec<String> = all.map(|(place, _)| format!("`{place}`")).collect();
+    let mut helps: Vec<String> = problem.help.take().into_iter().collect();
+    if !others.is_empty() {
+        helps.push(format!("it does not fit {} either", others.join(", ")));
+    }
+    let known = catalog.port_types().contains(found.port_type.as_str());
+    let near = did_you_mean(&found.port_type, catalog.short_types());
+    if let Some(near) = near.filter(|_| !known) {
+        let shown = found.port_type.escape_debug();
+        helps.push(format!("no stage kind takes `{shown}`; did you mean `{near}`?"));
+    }
+    if helps.is_empty() { problem } else { problem.help(helps.join("; ")) }
+}
+
 /// See [`Graph::resolve`].
 pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnostics> {
     let mut problems = Vec::new();
@@ -25,11 +53,13 @@ pub fn resolve(pipeline: &Pipeline, catalog: &Catalog) -> Result<Graph, Diagnost
         pipeline.sources.iter().map(|s| source(s, catalog, &mut problems)).collect();
     let drafts = drafts(&pipeline.stages, catalog, &mut problems);
     let mut edges = Vec::with_capacity(drafts.len());
+    let mut misfits = Misfits::new();
     for i in 0..drafts.len() {
-        let mut inputs = connect(i, &drafts, &sources, &names, &mut problems);
+        let mut inputs = connect(i, &drafts, &sources, &names, &mut problems, &mut misfits);
         inputs.extend(param_files(&drafts[i], &mut sources));
         edges.push(inputs);
     }
+    problems.extend(misfits.into_values().map(|found| misfit(found, catalog)));
     let upstream: Vec<Vec<usize>> = edges.iter().map(|inputs| upstream(inputs)).collect();
     problems.extend(order::cycles(&drafts, &upstream));
     if !problems.is_empty() {
@@ -111,23 +141,19 @@ fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> Gra
     let port_type = match &source.port_type {
         None => FILE.to_owned(),
         Some(word) => {
-            let types = catalog.port_types();
-            let full = types.get(word.text.as_str()).copied().or_else(|| {
-                types
-                    .iter()
-                    .copied()
-                    .find(|t| t.split_once('/').is_some_and(|(_, s)| s == word.text))
-            });
+            let full = catalog.port_type(&word.text);
             if full.is_none() {
-                let short = types.iter().map(|t| t.split_once('/').map_or(*t, |(_, s)| s));
-                let short: Vec<&str> = short.collect();
                 problems.push(
                     Diagnostic::new(
                         format!("unknown type `{}`", word.text.escape_debug()),
                         Some(word.span.clone()),
                     )
                     .label("no stage kind takes it")
-                    .help(pipeline::suggest(&word.text, &short, "types")),
+                    .help(pipeline::suggest(
+                        &word.text,
+                        &catalog.short_types(),
+                        "types",
+                    )),
                 );
             }
             full.unwrap_or_default().to_owned()
@@ -173,6 +199,7 @@ fn connect(
     sources: &[GraphSource],
     names: &Names,
     problems: &mut Diagnostics,
+    misfits: &mut Misfits,
 ) -> Vec<GraphInput> {
     let draft = &drafts[index];
     let mut inputs = Vec::with_capacity(draft.connections.len());
@@ -203,9 +230,12 @@ fn connect(
             };
             let sound = !port_type.is_empty() && producer_sound(producer, drafts);
             if sound && !accepted(connection.accepts, port_type) {
-                problems.push(wrong_type(
-                    draft, connection, reference, span, port_type, producer, drafts,
-                ));
+                let problem =
+                    wrong_type(draft, connection, reference, span, port_type, producer, drafts);
+                let place = format!("{}.{}", draft.stage.name.name, connection.port);
+                let found = misfits.entry(producer).or_default();
+                port_type.clone_into(&mut found.port_type);
+                found.problems.push((place, problem));
                 continue;
             }
             from.push(producer);

@@ -92,6 +92,40 @@ fn programs_name_their_own_ports() {
 }
 
 #[test]
+fn a_type_may_be_written_by_its_last_part_everywhere() {
+    let graph = resolve(
+        "  a: { kind: command, command: x, outputs: { t: text, own: mine } }\n  \
+           b: { kind: cast, data: a.own, as: dataset/prompt }\n  \
+           c: { kind: compare, texts: a, hints: b }\n",
+    )
+    .unwrap();
+    let outputs = |stage: usize| &graph.stages[stage].outputs;
+    assert_eq!(
+        (outputs(0)[0].port_type.as_str(), outputs(0)[0].extension.as_str()),
+        ("dataset/text", "parquet")
+    );
+    assert_eq!((outputs(0)[1].port_type.as_str(), outputs(0)[1].extension.as_str()), ("mine", ""));
+    assert_eq!(graph.stages[1].params["as"], "prompt");
+    assert_eq!(outputs(1)[0].port_type, "dataset/prompt");
+}
+
+#[test]
+fn one_wrong_type_is_one_problem() {
+    insta::assert_snapshot!(problems(
+        "  a: { kind: command, command: x, outputs: { t: txet } }\n  \
+           b: { kind: clean, text: a }\n  c: { kind: clean, text: a }\n  \
+           d: { kind: compare, texts: a.t, hints: a }\n"
+    ), @"dir/p.yaml:7:27 [a] `a` does not fit input `text` of stage `b` | is txet, takes dataset/text or file | it does not fit `c.text`, `d.texts`, `d.hints` either; no stage kind takes `txet`; did you mean `text`?");
+    insta::assert_snapshot!(problems(
+        "  a: { kind: cast, data: raw, as: prompt }\n  b: { kind: clean, text: a }\n  \
+           c: { kind: compare, texts: [raw, a] }\n"
+    ), @r#"
+    dir/p.yaml:7:27 [a] `a` does not fit input `text` of stage `b` | is dataset/prompt, takes dataset/text or file | it does not fit `c.texts` either
+    dir/p.yaml:8:31 [raw] `raw` does not fit input `texts` of stage `c` | is file, takes dataset/text
+    "#);
+}
+
+#[test]
 fn unknown_things_are_answered_with_the_nearest() {
     insta::assert_snapshot!(problems("  a: { kind: cleen, text: corpus }\n"), @"dir/p.yaml:6:14 [cleen] unknown kind `cleen` in stage `a` | did you mean `clean`? | `preflow kinds` lists them");
     insta::assert_snapshot!(problems("  a: { kind: clean, txet: corpus }\n"), @"dir/p.yaml:6:21 [txet] unknown field `txet` in stage `a` | did you mean `text`? | `preflow kinds clean` lists all fields");

@@ -3,7 +3,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{ReportData, StageReport, text};
+use super::{ReportData, StageReport, Trouble, text};
 
 /// Height of a row, and the distance between lanes, in CSS pixels.
 const ROW: usize = 46;
@@ -32,7 +32,24 @@ pub fn section(data: &ReportData) -> Markup {
                     @for stage in &data.stages { (row(stage, longest)) }
                 }
             }
+            @for stage in &data.stages {
+                @if let Some(trouble) = &stage.trouble { (self::trouble(stage, trouble)) }
+            }
             (notes(data))
+        }
+    }
+}
+
+fn trouble(stage: &StageReport, trouble: &Trouble) -> Markup {
+    html! {
+        div.note.warning {
+            p { b { (text::visible(&stage.name)) } " " (text::visible(&trouble.text)) }
+            @if !trouble.detail.is_empty() { pre.detail { (text::visible(&trouble.detail)) } }
+            @if let Some(link) = &trouble.link {
+                p { a href=(link) rel="noopener" { "Open the label page" } }
+            } @else if !trouble.command.is_empty() {
+                p { code { (text::visible(&trouble.command)) } }
+            }
         }
     }
 }

@@ -89,7 +89,9 @@ fn runs(runs: &[RunRow]) -> Markup {
                         tbody {
                             @for run in runs {
                                 tr {
-                                    th scope="row" { span.mono { (text::visible(&run.id)) } }
+                                    th scope="row" {
+                                        a.mono href={ "/runs/" (run.id) } { (text::visible(&run.id)) }
+                                    }
                                     td { (text::visible(&run.at)) }
                                     td { (text::visible(&run.state)) }
                                     td { (text::visible(&run.stages)) }

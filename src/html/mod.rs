@@ -11,6 +11,7 @@ pub mod live;
 mod policies;
 pub mod read;
 mod result;
+pub mod run;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,21 @@ pub struct StageReport {
     pub curves: BTreeMap<String, Vec<(f64, f64)>>,
     /// Of a stage that runs.
     pub progress: Option<Progress>,
+    /// Of a stage that failed, or waits for people.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a stage is not made, and what can be done about it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Trouble {
+    /// In one line.
+    pub text: String,
+    /// All that is known; may be empty.
+    pub detail: String,
+    /// What to type.
+    pub command: String,
+    /// A page where people can act.
+    pub link: Option<String>,
 }
 
 /// How far a stage is.

@@ -18,6 +18,7 @@ mod quality;
 mod question;
 mod queue;
 mod routes;
+pub mod served;
 pub mod server;
 mod stamps;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::desk::{Desk, real_path};
 use super::guard::Guard;
 use super::link::{Role, Signer};
 use super::routes::{App, router};
+use super::served::Served;
 
 /// Connections at a time: below the number of files that a process may open by default.
 const MOST_CONNECTIONS: usize = 400;
@@ -96,6 +97,14 @@ pub async fn serve(
         source,
     })?;
     let links = links(&options, &signer, address, public.as_ref())?;
+    // Whose page it is cannot be told where there are several annotators.
+    let link = match links.annotators.as_slice() {
+        [(_, link)] => link,
+        _ => &links.admin,
+    };
+    // Without it screens name the command in place of the page.
+    let (pipeline, stage) = (&assignment.pipeline, &assignment.stage);
+    let _served = Served::tell(&options.cache, pipeline, stage, link).ok();
     desk.announce(&links.base);
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
     let router = router(Arc::new(App { desk, guard }));

@@ -33,6 +33,12 @@ pub fn diagnostic(
             .help("paths are relative to the file that includes"),
         Error::UnsupportedTag { .. } => at("unknown tag".to_owned())
             .help("the only tag is `!include FILE`; pipeline files hold no other"),
+        // All that is read as text are keys.
+        Error::Unexpected { expected, .. } if *expected == "string scalar" => {
+            at("a key must be a name".to_owned())
+                .label("a list or a map cannot be a key")
+                .help("a list, as a value, stands after a name and a colon")
+        }
         Error::UnknownAnchor { .. } => {
             at("alias without an anchor".to_owned()).label("no `&name` comes before this `*name`")
         }

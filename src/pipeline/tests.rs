@@ -184,6 +184,16 @@ fn broken_yaml_is_refused_at_its_place() {
     insta::assert_snapshot!(problems("preflow: 1\nstages:\n\ta: {}\n"), @"dir/p.yaml:3:2 [a] not valid YAML: tabs disallowed within this context (block indentation)");
     insta::assert_snapshot!(problems("preflow: 1\nname: x\nname: y\nstages: {}\n"), @"dir/p.yaml:3:1 [name] duplicate key `name` | already given on line 2");
     insta::assert_snapshot!(problems("preflow: 1\nname: !rust x\nstages: {}\n"), @"dir/p.yaml:2:13 [x] unknown tag | the only tag is `!include FILE`; pipeline files hold no other");
+    insta::assert_snapshot!(problems("preflow: 1\nparams: { null: 1, ~: 2, : 3 }\nstages: {}\n"), @r#"
+    dir/p.yaml:2:11 [null] `null` cannot be a key here | it means nothing in YAML; for the word write it in quotes: "null"
+    dir/p.yaml:2:20 [~] `~` cannot be a key here | it means nothing in YAML; for the word write it in quotes: "~"
+    dir/p.yaml:2:26 [] a key is missing | write a name before the colon
+    "#);
+    insta::assert_snapshot!(problems("preflow: 1\nstages: { a: { kind: x, k: { ? : 1 } } }\nNull: 1\n"), @r#"
+    dir/p.yaml:2:32 [] a key is missing | write a name before the colon
+    dir/p.yaml:3:1 [Null] `Null` cannot be a key here | it means nothing in YAML; for the word write it in quotes: "Null"
+    "#);
+    insta::assert_snapshot!(problems("preflow: 1\nparams: { 'null': 1, [a]: 2 }\nstages: {}\n"), @"dir/p.yaml:2:22 [[] a key must be a name | a list or a map cannot be a key | a list, as a value, stands after a name and a colon");
     insta::assert_snapshot!(problems("preflow: 1\nname: *nobody\nstages: {}\n"), @"dir/p.yaml:2:7 [*] alias without an anchor | no `&name` comes before this `*name`");
     insta::assert_snapshot!(problems("preflow: 1\nstages: {}\n---\npreflow: 1\n"), @"dir/p.yaml:3:1 [---] more than one document in the file | a second one starts here");
     insta::assert_snapshot!(problems("- preflow\n"), @"dir/p.yaml:1:1 [] a pipeline file is a map | found a list");
@@ -192,7 +202,7 @@ fn broken_yaml_is_refused_at_its_place() {
     dir/p.yaml:1:1 [] the file has no `stages` | stages: { NAME: { kind: KIND, … } }
     "#);
     insta::assert_snapshot!(problems(&format!("preflow: 1\nstages: {}1{}\n", "[".repeat(100), "]".repeat(100))), @"dir/p.yaml:2:56 [[] the file is too large or too deep | nested deeper than 48 levels");
-    insta::assert_snapshot!(problems("preflow: 1\n? [a, b]\n: 1\n"), @"dir/p.yaml:2:3 [[] not valid YAML: expected string scalar");
+    insta::assert_snapshot!(problems("preflow: 1\n? [a, b]\n: 1\n"), @"dir/p.yaml:2:3 [[] a key must be a name | a list or a map cannot be a key | a list, as a value, stands after a name and a colon");
 }
 
 #[test]

@@ -183,7 +183,8 @@ enum Raw {
     Float(f64),
     String(String),
     List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    /// A key is `None` where `null`, `~` or nothing stands in its place.
+    Map(Vec<(Spanned<Option<String>>, Spanned<Raw>)>),
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -282,8 +283,13 @@ fn located(raw: Spanned<Raw>, sources: &mut Sources, problems: &mut Vec<Diagnost
             let mut located_entries: Vec<(Key, Node)> = Vec::with_capacity(entries.len());
             let mut seen: HashMap<String, usize> = HashMap::with_capacity(entries.len());
             for (key, value) in entries {
-                let key = Key { span: sources.span(key.defined), name: key.value };
+                let span = sources.span(key.defined);
                 let value = located(value, sources, problems);
+                let Some(name) = key.value else {
+                    problems.push(no_key(span));
+                    continue;
+                };
+                let key = Key { span, name };
                 match seen.get(&key.name) {
                     Some(first) => problems.push(duplicate(&key, &located_entries[*first].0)),
                     None => {
@@ -296,6 +302,19 @@ fn located(raw: Spanned<Raw>, sources: &mut Sources, problems: &mut Vec<Diagnost
         }
     };
     Node { value, span, via: None }
+}
+
+/// Nothing, where a key should stand.
+fn no_key(span: Span) -> Diagnostic {
+    let written = span.source.text.get(span.range.clone()).unwrap_or_default().trim();
+    let (message, help) = match written {
+        "null" | "Null" | "NULL" | "~" => (
+            format!("`{written}` cannot be a key here"),
+            format!("it means nothing in YAML; for the word write it in quotes: \"{written}\""),
+        ),
+        _ => ("a key is missing".to_owned(), "write a name before the colon".to_owned()),
+    };
+    Diagnostic::new(message, Some(span)).help(help)
 }
 
 fn duplicate(key: &Key, first: &Key) -> Diagnostic {

@@ -74,7 +74,7 @@ impl Reporter for Fancy {
                 } else if let (RunEvent::StageStarted { reason, .. }, Some(bar)) =
                     (event, self.running.get(stage))
                 {
-                    bar.set_message(words::reason(reason));
+                    bar.set_message(words::cause(reason));
                 }
             }
             RunEvent::Fetching { stage } => {

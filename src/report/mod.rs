@@ -5,6 +5,7 @@ pub mod fancy;
 pub mod json;
 pub mod live;
 pub mod plain;
+pub mod table;
 pub mod words;
 
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ pub struct Look {
     pub quiet: bool,
     /// Also what informs only.
     pub verbose: bool,
+    /// Columns of the terminal; `None`: what is written is no terminal, and is not folded.
+    pub width: Option<usize>,
 }
 
 impl Look {

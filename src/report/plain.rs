@@ -5,8 +5,10 @@ use std::io::{Write as _, stdout};
 use std::time::{Duration, Instant};
 
 use super::live::{Live, Watched};
+use super::table::hang;
 use super::{Look, clean, failure, line, totals, words};
 use crate::graph::{Unmet, gate};
+use crate::protocol::DETAIL;
 use crate::run::{Reporter, RunEvent};
 
 /// Lines as things happen.
@@ -79,7 +81,7 @@ impl Plain {
                 self.live.start(stage);
                 let again =
                     if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-                let why = look.paint("2", &words::reason(reason));
+                let why = look.paint("2", &format!("starts: {}", words::cause(reason)));
                 Some(self.row("▸", "36", stage, &format!("{why}{again}")))
             }
             RunEvent::Progress { stage, done, total, unit } => {
@@ -105,6 +107,7 @@ impl Plain {
                 self.live.hear(stage, values);
                 None
             }
+            RunEvent::Note { level, .. } if level == DETAIL && !look.verbose => None,
             RunEvent::Note { stage, level, text } => {
                 let mark = if level == "warn" { "!" } else { "·" };
                 let style = if level == "warn" { "33" } else { "2" };
@@ -205,6 +208,7 @@ impl Plain {
     }
 
     fn row(&self, mark: &str, style: &str, stage: &str, text: &str) -> String {
+        let text = hang(text, self.width + 5, self.look);
         let stage = format!("{stage:<width$}", width = self.width);
         format!(" {} {stage}  {text}", self.look.paint(style, mark))
     }

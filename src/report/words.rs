@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use crate::exec::log::figure;
 use crate::identity::Change;
 use crate::plan::Reason;
 
@@ -19,6 +20,15 @@ pub fn reason(reason: &Reason) -> String {
         Reason::ObjectDamaged { port } => format!("object of `{port}` damaged"),
         Reason::EntryUnreadable { .. } => "its entry is unreadable".into(),
         Reason::Forced => "forced".into(),
+    }
+}
+
+/// The same of a stage that starts or runs already.
+#[must_use]
+pub fn cause(cause: &Reason) -> String {
+    match cause {
+        Reason::NeverRun => "first run".into(),
+        other => reason(other),
     }
 }
 
@@ -125,6 +135,20 @@ pub fn price(known: f64, unknown: bool) -> String {
     }
 }
 
+/// A whole number with its thousands apart: `1,954`.
+#[must_use]
+pub fn whole(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// `1 stage`, `2 stages`.
 #[must_use]
 pub fn counted(n: u64, what: &str) -> String {
@@ -146,21 +170,6 @@ pub fn bytes(bytes: u64) -> String {
         unit += 1;
     }
     format!("{size:.1} {}", units[unit])
-}
-
-/// A figure with the digits that count.
-#[must_use]
-pub fn figure(x: f64) -> String {
-    let size = x.abs();
-    if x.fract() == 0.0 && size < 1e7 {
-        format!("{x:.0}")
-    } else if !(1e-3..1e5).contains(&size) {
-        format!("{x:.2e}")
-    } else if size >= 100.0 {
-        format!("{x:.1}")
-    } else {
-        format!("{x:.3}")
-    }
 }
 
 /// The most telling figures on one line; see [`ranked`].
@@ -200,6 +209,7 @@ mod tests {
         assert_eq!(shown, ["0ms", "4ms", "0.3s", "9.2s", "10s", "1m00s", "1m10s", "9h20m"]);
         let prices = [(42.0, false), (42.0, true), (0.0, true), (0.0, false)];
         assert_eq!(prices.map(|(s, unknown)| price(s, unknown)), ["~42s", "? + ~42s", "?", "~0ms"]);
+        assert_eq!([7, 954, 1100, 1_234_567].map(whole), ["7", "954", "1,100", "1,234,567"]);
         assert_eq!([0, 1023, 1024, 3 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
     }
 

@@ -1,6 +1,8 @@
 //! The end of a run: counts, heads, views, the memo.
 //! Knows nothing of how stages came to their ends.
 
+use std::sync::Arc;
+
 use super::event::{RunEvent, Totals};
 use super::machine::{Machine, State};
 use super::{RunError, Summary};
@@ -25,12 +27,7 @@ impl Machine<'_> {
         };
         self.leave_records()?;
         if let Some(error) = self.journal.error.take() {
-            let text = format!("this run's journal is incomplete: {error}");
-            self.reporter.event(&RunEvent::Note {
-                stage: "run".into(),
-                level: "warn".into(),
-                text,
-            });
+            self.warn(format!("this run's journal is incomplete: {error}"));
         }
         self.tell_uploads();
         self.tell(RunEvent::RunEnded {
@@ -41,9 +38,14 @@ impl Machine<'_> {
         Ok(summary)
     }
 
+    /// Tells people something that is of no stage.
+    fn warn(&mut self, text: String) {
+        self.reporter.event(&RunEvent::Note { stage: "run".into(), level: "warn".into(), text });
+    }
+
     /// Heads, views and the memo; on a store that cannot be written they are left as they are.
     fn leave_records(&mut self) -> Result<(), RunError> {
-        let store = &self.inputs.store;
+        let store = Arc::clone(&self.inputs.store);
         let graph = self.inputs.graph;
         if self.writable {
             store.sync()?;
@@ -60,17 +62,31 @@ impl Machine<'_> {
                 views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
             }
         }
-        let unchanged = self.heads == self.old_heads;
+        let unchanged = self.heads_kept.is_none() && self.heads == self.old_heads;
         let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
-        let kept = heads.and_then(|()| {
-            store.refresh_views(&graph.name, &views)?;
-            store.save_derived();
-            Ok(())
-        });
-        match kept {
-            Err(e) if self.writable => Err(e.into()),
-            _ => Ok(()),
+        match heads {
+            Err(e) if self.writable => return Err(e.into()),
+            _ => {}
         }
+        let made = store.refresh_views(&graph.name, &views);
+        store.save_derived();
+        // Nothing reads them: without them the run has done what it should.
+        if let (Err(e), true) = (made, self.writable) {
+            let text = format!(
+                "the names for people below `views/` could not be made: {e}; artifacts lie in \
+                 `{}`, by the digests that `preflow status --json` tells",
+                store.root().join("objects-v1").display()
+            );
+            self.warn(text);
+        }
+        if let Some(trouble) = self.writable.then(|| self.options.surroundings.trouble()).flatten()
+        {
+            self.warn(format!(
+                "nothing of git is on record: {}; {}",
+                trouble.message, trouble.remedy
+            ));
+        }
+        Ok(())
     }
 
     fn waiting(&self) -> Vec<String> {

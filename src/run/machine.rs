@@ -18,7 +18,7 @@ use crate::exec::Stop;
 use crate::graph::gate;
 use crate::identity::{Digest, Fingerprint, Identity};
 use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, outputs_of};
-use crate::protocol::Event;
+use crate::protocol::{DETAIL, Event};
 use crate::store::heads::Heads;
 use crate::store::{Entry, EntryOutput, Lookup, Provenance, Scratch};
 
@@ -49,6 +49,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) number: u32,
+    pub(super) fingerprint: Fingerprint,
     pub(super) reason: Reason,
     pub(super) share: Share,
     pub(super) started: Instant,
@@ -68,6 +69,8 @@ pub struct Machine<'a> {
     pub(super) committer: Committer,
     pub(super) heads: Heads,
     pub(super) old_heads: Heads,
+    /// When the heads were last written because a stage failed.
+    pub(super) heads_kept: Option<Instant>,
     pub(super) upstream: Vec<Vec<usize>>,
     pub(super) downstream: Vec<Vec<usize>>,
     pub(super) states: Vec<State>,
@@ -142,6 +145,7 @@ impl<'a> Machine<'a> {
             committer,
             heads: old_heads.clone(),
             old_heads,
+            heads_kept: None,
             upstream,
             downstream,
             states: (0..n).map(|_| State::Unwanted).collect(),
@@ -287,6 +291,7 @@ impl<'a> Machine<'a> {
     /// Returns how the entry was made.
     pub(super) fn settle(&mut self, stage: usize, entry: Entry) -> Provenance {
         let name = self.name(stage);
+        self.heads.failed.remove(&name);
         self.heads.stages.insert(name, entry.fingerprint);
         self.settled[stage] = Some(entry.fingerprint);
         self.known[stage] = Some(outputs_of(&entry));
@@ -350,6 +355,7 @@ impl<'a> Machine<'a> {
             Ok(Lookup::Miss(slot)) => {
                 let attempt = Attempt {
                     number: 1,
+                    fingerprint: slot.fingerprint(),
                     reason,
                     share,
                     started: Instant::now(),
@@ -385,7 +391,9 @@ impl<'a> Machine<'a> {
                 self.tell(RunEvent::Metric { stage: name, step, values });
             }
             Event::Note { level, text } => {
-                if let State::Running(attempt) = &mut self.states[stage] {
+                if let State::Running(attempt) = &mut self.states[stage]
+                    && level != DETAIL
+                {
                     attempt.notes.push(text.clone());
                 }
                 self.tell(RunEvent::Note { stage: name, level, text });

@@ -31,6 +31,7 @@ pub use event::{Reporter, RunEvent, Totals};
 pub use people::{Answer, People};
 pub use pools::{Impossible, Pools};
 
+use crate::exec::git::Trouble;
 use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
 use crate::identity::Fingerprint;
@@ -67,7 +68,16 @@ pub struct Surroundings {
     /// Top of the workspace.
     pub root: PathBuf,
     /// Commit of the workspace and model of the processor.
-    known: Arc<OnceLock<(String, String)>>,
+    known: Arc<OnceLock<Known>>,
+}
+
+/// What was found out about them.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    commit: String,
+    cpu: String,
+    /// Why git does not tell the commit.
+    trouble: Option<Trouble>,
 }
 
 impl Surroundings {
@@ -83,14 +93,23 @@ impl Surroundings {
         std::thread::spawn(move || asker.known());
     }
 
-    fn known(&self) -> (String, String) {
+    /// Why no commit is on record, where there should be one.
+    fn trouble(&self) -> Option<Trouble> {
+        self.known().trouble
+    }
+
+    fn known(&self) -> Known {
         let look = || {
             let commit = crate::exec::git::commit(&self.root);
             let dirty = if commit.dirty { "+" } else { "" };
             let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
             let model = text.lines().find_map(|l| l.strip_prefix("model name"));
             let model = model.and_then(|l| l.split_once(':')).map_or("", |(_, name)| name.trim());
-            (format!("{}{dirty}", commit.id), model.to_owned())
+            Known {
+                commit: format!("{}{dirty}", commit.id),
+                cpu: model.to_owned(),
+                trouble: commit.trouble,
+            }
         };
         self.known.get_or_init(look).clone()
     }

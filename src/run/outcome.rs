@@ -2,20 +2,27 @@
 //! Knows nothing of how tasks are started.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::committer::Published;
 use super::event::RunEvent;
 use super::machine::{Machine, State};
-use super::{Message, RunError, task};
-use crate::exec::Outcome;
+use super::{Known, Message, RunError, task};
+use crate::exec::{Outcome, log};
 use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
 use crate::plan::outputs_of;
+use crate::store::heads::FailedAttempt;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 
 /// With less than this left, bytes, a disk counts as full.
 const FULL: u64 = 64 * 1024;
+
+/// Characters of an error that are kept beside the heads; the log has all of it.
+const LONGEST_HEADLINE: usize = 300;
+
+/// Time between two records of failures.
+const BETWEEN_HEADS: Duration = Duration::from_secs(1);
 
 /// Files up to this size are hashed without a thread of their own.
 const SMALL: u64 = 64 * 1024;
@@ -34,7 +41,7 @@ impl Machine<'_> {
                     return Ok(());
                 }
                 let accepted = self.acceptances(stage);
-                let (commit, cpu) = self.options.surroundings.known();
+                let Known { commit, cpu, .. } = self.options.surroundings.known();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {
@@ -96,11 +103,18 @@ impl Machine<'_> {
         };
         let State::Running(attempt) = &mut self.states[stage] else { return };
         let retrying = attempt.number <= retries && !self.halted && full.is_none();
+        log::conclude(&attempt.logs, &outcome);
+        let log = log::path(&attempt.logs).display().to_string();
+        let fingerprint = attempt.fingerprint;
+        if !retrying {
+            self.remember_failure(stage, fingerprint, &outcome);
+        }
+        let State::Running(attempt) = &mut self.states[stage] else { return };
         let event = RunEvent::StageFailed {
             stage: name,
             outcome,
             retrying,
-            log: attempt.logs.join("log.txt").display().to_string(),
+            log,
             again: again(&self.inputs.graph.stages[stage], &attempt.logs.join("task.json")),
             storage: full.is_some(),
         };
@@ -120,6 +134,20 @@ impl Machine<'_> {
         slot.give_up(&outputs);
         self.release(stage);
         self.fail(stage);
+    }
+
+    /// Keeps how the stage failed until it succeeds, on the disk at once: a run may go on for
+    /// hours, or be killed. Many failures in a row wait for each other.
+    fn remember_failure(&mut self, stage: usize, fingerprint: Fingerprint, outcome: &Outcome) {
+        let error: String = outcome.headline().chars().take(LONGEST_HEADLINE).collect();
+        let (run, at) = (self.options.id.clone(), jiff::Timestamp::now().to_string());
+        let failed = FailedAttempt { fingerprint, run, at, error };
+        self.heads.failed.insert(self.name(stage), failed);
+        if self.heads_kept.is_none_or(|at| at.elapsed() >= BETWEEN_HEADS) {
+            // A store that cannot be written is told when the run ends.
+            let _ = self.inputs.store.save_heads(&self.heads);
+            self.heads_kept = Some(Instant::now());
+        }
     }
 
     pub(super) fn fail(&mut self, stage: usize) {

@@ -119,7 +119,7 @@ impl Store {
                     "a run is using this store; collect when it is done".into(),
                 ));
             }
-            Err(TryLockError::Error(e)) => return Err(e.into()),
+            Err(TryLockError::Error(e)) => return Err(self.no_locks(e)),
         }
         let garbage = find()?;
         for fingerprint in &garbage.entries {

@@ -1,4 +1,5 @@
-//! Heads: which entry each stage of a pipeline used last. Only explanations read them.
+//! Heads: which entry each stage of a pipeline used last, and how its last attempt failed.
+//! Screens, the garbage collector and the look ahead read them.
 //! Knows nothing of the pipeline beyond its key.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,22 @@ pub struct Heads {
     /// The pipeline file as given, for people and the garbage collector.
     pub pipeline: String,
     pub stages: BTreeMap<String, Fingerprint>,
+    /// Stages whose last attempt failed; a stage leaves when it succeeds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, FailedAttempt>,
+}
+
+/// How an attempt failed, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempt {
+    /// What was to be made.
+    pub fingerprint: Fingerprint,
+    /// The run that tried it; its log lies there.
+    pub run: String,
+    /// RFC 3339.
+    pub at: String,
+    /// What went wrong, in one line.
+    pub error: String,
 }
 
 impl Store {

@@ -74,6 +74,8 @@ pub enum StoreError {
     ReadOnly { path: PathBuf, source: io::Error },
     #[error("`{path}` was written by another version of preflow: {reason}")]
     Format { path: PathBuf, reason: String },
+    #[error("files in `{path}` cannot be locked: {source}")]
+    NoLocks { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Doubt(String),
 }
@@ -83,7 +85,10 @@ impl StoreError {
     #[must_use]
     pub fn is_storage(&self) -> bool {
         match self {
-            Self::ReadOnly { .. } | Self::BadEntry { .. } | Self::Format { .. } => true,
+            Self::ReadOnly { .. }
+            | Self::BadEntry { .. }
+            | Self::Format { .. }
+            | Self::NoLocks { .. } => true,
             Self::Io(e) => {
                 matches!(
                     e.kind(),
@@ -136,7 +141,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::ReadOnly`] when nothing can be written here.
     pub fn prepare_for_writing(&self) -> Result<(), StoreError> {
-        let make = || -> io::Result<()> {
+        let make = || -> io::Result<File> {
             fs::create_dir_all(&self.root)?;
             for dir in ["objects-v1", "entries-v1", "scratch-v1", "heads-v1", "runs"] {
                 fs::create_dir_all(self.root.join(dir))?;
@@ -147,10 +152,25 @@ impl Store {
                 fs::write(&ignore, "*\n!README.md\n")?;
             }
             // A probe: directories may exist on a read-only disk.
-            tempfile::tempfile_in(self.root.join("scratch-v1"))?;
-            Ok(())
+            tempfile::tempfile_in(self.root.join("scratch-v1"))
         };
-        make().map_err(|source| StoreError::ReadOnly { path: self.root.clone(), source })
+        let probe =
+            make().map_err(|source| StoreError::ReadOnly { path: self.root.clone(), source })?;
+        // Before a stage runs for hours whose result nobody could publish.
+        probe.lock().map_err(|e| self.no_locks(e))
+    }
+
+    fn no_locks(&self, source: io::Error) -> StoreError {
+        StoreError::NoLocks { path: self.root.clone(), source }
+    }
+
+    /// Whether names for people can be made here: not every file system knows symbolic links.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe_views(&self) -> io::Result<()> {
+        let folder = tempfile::tempdir_in(self.root.join("scratch-v1"))?;
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link"))
     }
 
     /// Where the object with that digest lies, or would.
@@ -195,7 +215,7 @@ impl Store {
     pub fn shared_lease(&self) -> Result<File, StoreError> {
         fs::create_dir_all(&self.root)?;
         let file = self.lease_file()?;
-        file.lock_shared()?;
+        file.lock_shared().map_err(|e| self.no_locks(e))?;
         Ok(file)
     }
 

@@ -85,6 +85,12 @@ impl Store {
         Ok(Lookup::Miss(Slot { identity, fingerprint, base, lock }))
     }
 
+    /// Directory of a worker's own files for what is not made yet; there only while one is kept.
+    #[must_use]
+    pub fn work_path(&self, fingerprint: &Fingerprint) -> PathBuf {
+        beside(&self.scratch_path(fingerprint), "work")
+    }
+
     /// Removes the locks that wait for another slot: a run calls it when it ends.
     pub fn drop_spare_locks(&self) {
         self.spares().clear();

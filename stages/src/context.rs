@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use preflow::protocol::{Event, InputSpec, TaskSpec};
+use preflow::protocol::{CHECKPOINT, DETAIL, Event, GoesOnAt, InputSpec, TaskSpec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
@@ -87,6 +87,8 @@ pub struct Context {
     events: Events,
     metrics: Metrics,
     last_progress: Option<Instant>,
+    /// How far the loop is, told or not.
+    reached: Option<GoesOnAt>,
     checkpoints: Checkpoints,
     /// Set by SIGTERM once a loop offers checkpoints.
     asked_to_end: Option<Arc<AtomicBool>>,
@@ -101,8 +103,16 @@ impl Context {
         let device = parse_device(task.execution.device.as_deref().unwrap_or("cpu"))?;
         let checkpoints =
             Checkpoints::new(Path::new(&task.scratch), task.execution.checkpoint_every);
-        let (metrics, last_progress, asked_to_end) = (Vec::new(), None, None);
-        Ok(Self { task, device, events, metrics, last_progress, checkpoints, asked_to_end })
+        Ok(Self {
+            task,
+            device,
+            events,
+            metrics: Vec::new(),
+            last_progress: None,
+            reached: None,
+            checkpoints,
+            asked_to_end: None,
+        })
     }
 
     /// Where tensors live.
@@ -232,15 +242,24 @@ impl Context {
     /// When the event cannot be sent. A checkpoint that cannot be written is a warning only.
     pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &Named) -> Result<()> {
         let asked = self.asked_to_end.as_ref().is_some_and(|a| a.load(Ordering::Relaxed));
-        if (asked || self.checkpoints.due())
-            && let Err(e) = self.checkpoints.write(state, &self.metrics, tensors)
-        {
-            self.warn(format!("no checkpoint could be written: {e:#}"))?;
+        if asked || self.checkpoints.due() {
+            let written = self.checkpoints.write(state, &self.metrics, tensors);
+            if let Err(e) = written.and_then(|()| self.tell_checkpoint()) {
+                self.warn(format!("no checkpoint could be written: {e:#}"))?;
+            }
         }
         if asked {
             crate::worker::leave(EXIT_TERMINATED);
         }
         Ok(())
+    }
+
+    /// Leaves a word beside the checkpoint on how far it is.
+    fn tell_checkpoint(&self) -> Result<()> {
+        let Some(reached) = &self.reached else { return Ok(()) };
+        let (path, aside) = (self.scratch().join(CHECKPOINT), self.scratch().join("checkpoint"));
+        fs_err::write(&aside, serde_json::to_vec(reached)?)?;
+        Ok(fs_err::rename(aside, path)?)
     }
 
     /// The tokenizer in a model folder.
@@ -275,6 +294,7 @@ impl Context {
     /// # Errors
     /// When the event cannot be sent.
     pub fn progress(&mut self, done: u64, total: u64, unit: &str) -> Result<()> {
+        self.reached = Some(GoesOnAt { done, total, unit: unit.into() });
         let recent = self.last_progress.is_some_and(|t| t.elapsed().as_secs_f64() < PROGRESS_EVERY);
         if recent && done < total {
             return Ok(());
@@ -318,6 +338,14 @@ impl Context {
     /// When the event cannot be sent.
     pub fn note(&mut self, text: impl Into<String>) -> Result<()> {
         self.emit(&Event::Note { level: "info".into(), text: text.into() })
+    }
+
+    /// Tells people who ask for details, and the log.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn detail(&mut self, text: impl Into<String>) -> Result<()> {
+        self.emit(&Event::Note { level: DETAIL.into(), text: text.into() })
     }
 
     /// Warns people.

@@ -114,3 +114,37 @@ fn more_than_the_machine_has_is_refused_before_anything_runs() {
     ");
     assert_eq!(space.take_ran(), "");
 }
+
+#[test]
+fn a_command_gets_at_any_number_of_files_with_any_names() {
+    let space = Space::empty();
+    let pipeline = |command: &str| {
+        format!(
+            "preflow: 1\nname: many\nsources: {{ docs: {{ path: 'my data/*.txt' }} }}\nstages:\n  \
+             s: {{ kind: command, inputs: {{ docs: docs }}, outputs: {{ o: file }}, command: '{command}' }}\n"
+        )
+    };
+    space.write("my data/my file.txt", "one\n");
+    space.write("my data/b.txt", "two\n");
+    space.write("p.yaml", &pipeline("cat $IN_docs > $OUT_o"));
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.out.contains("read them from the file that IN_docs_LIST names"), "{}", said.out);
+    space.write("p.yaml", &pipeline("xargs -d \"\\n\" cat < \"$IN_docs_LIST\" > \"$OUT_o\""));
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert_eq!(space.read("cache/views/many/s/o"), "two\none\n");
+
+    // More than one variable of the system takes.
+    let name = |i: usize| format!("my data/{i:04}{}.txt", "x".repeat(100));
+    for i in 0..1500 {
+        space.write(&name(i), "y\n");
+    }
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert!(said.out.contains("the variable is left out"), "{}", said.out);
+    assert_eq!(space.read("cache/views/many/s/o").lines().count(), 1502);
+    space.write("p.yaml", &pipeline("cat $IN_docs > $OUT_o"));
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert!(said.code == Some(1) && said.out.contains("the 1502 paths"), "{}", said.out);
+}

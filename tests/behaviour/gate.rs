@@ -63,7 +63,9 @@ fn shown(said: &Said) -> String {
         words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
     };
     let out: Vec<String> = said.out.lines().map(no_time).collect();
-    format!("exit {}\n{}{}", said.code.unwrap_or(-1), out.join("\n"), said.err)
+    let err = said.err.lines().filter(|line| !line.starts_with("note: results are kept"));
+    let err: Vec<&str> = err.collect();
+    format!("exit {}\n{}{}", said.code.unwrap_or(-1), out.join("\n"), err.join("\n"))
 }
 
 #[test]
@@ -72,8 +74,8 @@ fn what_depends_on_an_unmet_gate_does_not_run_and_the_exit_code_is_3() {
     let said = preflow(&space, &["run", "p.yaml", "--jobs", "1"]);
     assert_snapshot!(shown(&said), @r"
     exit 3
-     ▸ words   never run
-     ▸ beside  never run
+     ▸ words   starts: first run
+     ▸ beside  starts: first run
      ✓ words   done in [T]   eval/accuracy 0.580  eval/n 40
      ◌ words   gate of `words` not met: eval/accuracy is 0.58, must be >= 0.62
        = help: what depends on it does not run; improve `words`, or go on all the same with --accept-gate words

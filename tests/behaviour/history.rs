@@ -102,7 +102,7 @@ fn runs_are_listed_and_chosen_by_state_and_stage() {
     assert_eq!(lines(&["runs", "-n", "1"]), 2);
     assert_eq!(lines(&["runs", "chain", "--state", "failed"]), 2);
     assert_eq!(lines(&["runs", "--stage", "side"]), 2, "it ran in the first run only");
-    assert_eq!(space.preflow(&["runs", "other"]).out, " no such run\n");
+    assert_eq!(space.preflow(&["runs", "other"]).out, " no such run in [DIR]/cache\n");
     let json = space.preflow(&["runs", "--json"]).out;
     let newest: serde_json::Value =
         serde_json::from_str(json.lines().next().expect("a line")).expect("JSON");

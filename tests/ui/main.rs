@@ -9,9 +9,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use cdp::Browser;
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 
 /// The second stage is slow until somebody writes `go`; the third fails.
@@ -26,7 +29,7 @@ stages:
     inputs: { i: first }
     outputs: { o: file }
     command: 'for i in $(seq 600); do test -e go && break; sleep 0.05; done; cp $IN_i $OUT_o'
-  bad: { kind: command, inputs: { i: slow }, outputs: { o: file }, command: 'exit 7' }
+  bad: { kind: command, inputs: { i: slow }, outputs: { o: file }, command: 'echo no luck; exit 7' }
 ";
 
 const SWEEP: &str = "\
@@ -128,6 +131,14 @@ fn wait_for(browser: &mut Browser, stage: &str, wanted: &str) {
     }
 }
 
+fn wait_for_text(browser: &mut Browser, wanted: &str) {
+    let begun = Instant::now();
+    while !browser.text("live").contains(wanted) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", browser.text("live"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn the_page_follows_a_run_and_stays_when_it_is_over() {
     let space = Space::new();
@@ -149,22 +160,45 @@ fn the_page_follows_a_run_and_stays_when_it_is_over() {
     wait_for(&mut browser, "slow", "done");
     wait_for(&mut browser, "bad", "failed");
     assert_eq!(run.wait().expect("ends").code(), Some(1));
-    let begun = Instant::now();
-    while !browser.text("live").contains("2 done · 1 failed") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", browser.text("live"));
-        std::thread::sleep(Duration::from_millis(50));
+    wait_for_text(&mut browser, "2 done · 1 failed");
+    let trouble = browser.eval("document.querySelector('.flow ~ .note.warning').innerText");
+    let trouble = trouble.as_str().expect("a text");
+    assert!(trouble.starts_with("bad failed ") && trouble.contains(": exit 7"), "{trouble}");
+    assert!(trouble.contains("no luck"), "{trouble}");
+    assert!(trouble.ends_with("preflow logs p.yaml bad"), "{trouble}");
+    browser.shoot("ui-failed");
+    // A run has a page of its own.
+    browser.eval("document.querySelector('#live table a').click()");
+    browser.wait("document.querySelectorAll('.of-run').length === 3");
+    let run = browser.eval("document.body.innerText");
+    let run = run.as_str().expect("a text");
+    for part in ["slow done", "bad failed", "exit 7", "no luck", "run p.yaml -q"] {
+        assert!(run.contains(part), "{part}: {run}");
     }
+    let colours = browser.eval(
+        "new Set([...document.querySelectorAll('.of-run .state')].map((s) => \
+         getComputedStyle(s).color)).size",
+    );
+    assert_eq!(colours, 2, "done and failed look different");
+    for (dark, width) in [(false, 1280), (true, 390)] {
+        browser.dark(dark);
+        browser.screen(width, 844);
+        assert_eq!(browser.axe(), Vec::<String>::new(), "a run, {width} wide");
+        let wide = browser.eval("document.documentElement.scrollWidth");
+        assert!(wide.as_u64().expect("a number") <= u64::from(width), "{wide}: sideways");
+        browser.shoot(&format!("ui-run-{width}"));
+    }
+    browser.dark(false);
+    browser.screen(1280, 844);
+    browser.eval("document.querySelector('.brand a').click()");
+    wait_for(&mut browser, "bad", "failed");
     assert!(
         browser.text("live").contains("What each param does")
             || browser.text("live").contains("No trial has a figure yet.")
     );
     // A mistake in the file is told on the page, and what was known stays.
     space.write("p.yaml", "preflow: 1\nname: live\nstages: { x: 7 }\n");
-    let begun = Instant::now();
-    while !browser.text("live").contains("error") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", browser.text("live"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for_text(&mut browser, "error");
     assert_eq!(state(&mut browser, "slow"), "done");
     for dark in [false, true] {
         browser.dark(dark);
@@ -183,7 +217,7 @@ fn only_the_link_leads_in_and_nothing_can_be_changed() {
     let page = space.ui(&[]);
     let host = page.address().to_owned();
     let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
-    for path in ["/", "/events"] {
+    for path in ["/", "/events", "/runs/none"] {
         let answer = page.ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}"));
         assert_eq!(status(&answer), "401", "{answer}");
     }
@@ -213,9 +247,57 @@ fn only_the_link_leads_in_and_nothing_can_be_changed() {
         assert_eq!(status(&answer), "405", "{answer}");
     }
     assert_eq!(status(&asked("GET", "/other", &host)), "404");
+    for id in ["none", "..%2f..%2fsrc.txt", "%00"] {
+        assert_eq!(status(&asked("GET", &format!("/runs/{id}"), &host)), "404", "{id}");
+    }
     let mut bad = link.clone();
     bad.pop();
     assert_eq!(status(&page.ask(&format!("GET {bad} HTTP/1.1\r\nhost: {host}"))), "401");
+}
+
+/// Pairs to compare, as a stage would make them.
+fn write_pairs(path: &std::path::Path) {
+    let column = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; 3])) };
+    let prompts: ArrayRef = Arc::new(StringArray::from(vec!["1?", "2?", "3?"]));
+    let columns =
+        [("prompt", prompts), ("response_a", column("yes")), ("response_b", column("no"))];
+    let batch = RecordBatch::try_from_iter(columns).expect("same lengths");
+    let file = std::fs::File::create(path).expect("created");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+}
+
+#[test]
+fn a_stage_that_waits_for_people_says_how_many_votes_and_where() {
+    let space = Space::new();
+    write_pairs(&space.path("pairs.parquet"));
+    space.write(
+        "p.yaml",
+        "preflow: 1\nname: live\nsources: { pairs: { path: pairs.parquet, as: pairs } }\nstages:\n  \
+         labels:\n    kind: collect_labels\n    pairs: pairs\n    labeler: { people: { votes: votes, \
+         question: Which? } }\n    ready_when: { votes: 3 }\n",
+    );
+    let page = space.ui(&[]);
+    let mut browser = Browser::start();
+    browser.go(&page.url);
+    wait_for(&mut browser, "labels", "waiting");
+    wait_for_text(&mut browser, "0 of 3 votes");
+    assert!(browser.text("live").contains("preflow label serve p.yaml labels"));
+    let mut server =
+        space.command(&["label", "serve", "p.yaml", "labels", "--json", "--port", "0"]);
+    let mut server = server.stdout(Stdio::piped()).spawn().expect("starts");
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    let said: Value = serde_json::from_str(&line).expect("JSON");
+    wait_for_text(&mut browser, "Open the label page");
+    let link = browser.eval("document.querySelector('.note a').href");
+    assert_eq!(link, said["url"], "the link of the one annotator");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    browser.shoot("ui-waiting");
+    server.kill().expect("killed");
+    server.wait().expect("ended");
+    wait_for_text(&mut browser, "preflow label serve p.yaml labels");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{DataChange, Difference, FigureChange, ParamChange};
 use crate::identity::Change;
+use crate::report::table::hang;
 use crate::report::{Look, clean, words};
 
 /// Figures shown a stage, unless more are asked for.
@@ -9,7 +10,9 @@ const FIGURES: usize = 8;
 
 /// All of it, section by section; empty ones are left out.
 pub fn text(all: &Difference, look: Look) -> String {
-    let mut out = format!(" A  {}\n B  {}\n", clean(&all.a), clean(&all.b));
+    let side = |text: &str| hang(&clean(text), 4, look);
+    let heads = format!(" A  {}\n B  {}\n", side(&all.a), side(&all.b));
+    let mut out = heads.clone();
     let mut section = |title: &str, rows: Vec<(String, String)>| {
         if rows.is_empty() {
             return;
@@ -17,6 +20,7 @@ pub fn text(all: &Difference, look: Look) -> String {
         out.push_str(&format!("\n {}\n", look.paint("1", title)));
         let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
         for (left, right) in rows {
+            let right = hang(&right, width + 5, look);
             out.push_str(format!("   {left:<width$}  {right}").trim_end());
             out.push('\n');
         }
@@ -54,7 +58,7 @@ pub fn text(all: &Difference, look: Look) -> String {
         let names = all.unknown.join(", ");
         section("not known yet", vec![(names, "something upstream must run first".to_owned())]);
     }
-    if out.lines().count() == 2 {
+    if out == heads {
         out.push_str("\n nothing differs\n");
     }
     out

@@ -56,6 +56,9 @@ impl Side {
             return Self::of_run(&id, store);
         }
         let Some(commit) = git::resolve(&root, word) else {
+            if let Some(trouble) = git::commit(&root).trouble {
+                return Err(Failure::usage(trouble.message).help(trouble.remedy));
+            }
             return Err(Failure::usage(format!("`{word}` is no file, no run and no commit"))
                 .help("`preflow runs` lists runs; `last` is the newest"));
         };

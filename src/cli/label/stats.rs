@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::agreement::Estimate;
 use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global, complain, kinds, print};
+use crate::cli::{Exit, Global, complain, print};
 use crate::label::{
     self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
 };
 use crate::report::Look;
+use crate::report::table::{Cell, Table, hang};
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -48,9 +49,9 @@ pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Fail
     }
     if !report.disputes.is_empty() {
         let n = report.disputes.len();
-        out.push_str(&format!(
-            " {n} pairs have votes that disagree; those of an annotator `adjudicator` settle them\n"
-        ));
+        let text =
+            "pairs have votes that disagree; those of an annotator `adjudicator` settle them";
+        out.push_str(&format!(" {}\n", hang(&format!("{n} {text}"), 1, look)));
     }
     Ok(print(&out))
 }
@@ -82,8 +83,9 @@ fn table(report: &QualityReport, look: Look) -> String {
     if report.annotators.is_empty() {
         return " nobody has voted yet\n".to_owned();
     }
-    let mut table = kinds::table();
-    table.set_header([
+    let mut table = Table::new(&[]);
+    let few = report.annotators.iter().any(|a| a.too_few);
+    let mut head = vec![
         "annotator",
         "votes",
         "skips",
@@ -96,20 +98,16 @@ fn table(report: &QualityReport, look: Look) -> String {
         "gold",
         "again",
         "agrees",
-    ]);
+    ];
+    head.extend(few.then_some(""));
+    table.row(head);
     for annotator in &report.annotators {
-        table.add_row(row(annotator));
+        let mut cells = row(annotator);
+        cells.extend(annotator.too_few.then(|| "too few".to_owned()));
+        let style = if annotator.too_few { "2" } else { "" };
+        table.row(cells.into_iter().map(|text| Cell::styled(style, text)));
     }
-    let lines = table.lines().enumerate().map(|(i, line)| {
-        let line = line.trim_end();
-        let few = i > 0 && report.annotators.get(i - 1).is_some_and(|a| a.too_few);
-        if few {
-            format!("{} {}\n", look.paint("2", line), look.paint("2", "too few"))
-        } else {
-            format!("{line}\n")
-        }
-    });
-    lines.collect()
+    table.text(look)
 }
 
 fn row(a: &AnnotatorReport) -> Vec<String> {

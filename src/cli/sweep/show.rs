@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use comfy_table::CellAlignment;
 use serde_json::json;
 
 use super::{Survey, Which, page};
 use crate::cli::failure::Failure;
 use crate::cli::metrics::field;
-use crate::cli::{Exit, Global, kinds, print};
+use crate::cli::{Exit, Global, print};
 use crate::diagnostic::did_you_mean;
-use crate::report::{Look, words};
+use crate::report::{Look, table, words};
 use crate::sweep::{self, Cell, Sweep, Table};
 
 #[derive(Debug, Args)]
@@ -68,7 +67,7 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
     if !sweep.question.is_empty() {
         out += &format!(" {}\n", crate::report::clean(&sweep.question));
     }
-    out += &screen(&rows(sweep, &table));
+    out += &screen(&rows(sweep, &table), table.params.len(), look);
     if let Some(words) = table.words(figure) {
         let mut letters = words.chars();
         let first = letters.next().map(char::to_lowercase).into_iter().flatten();
@@ -77,7 +76,7 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
     let effects = effects(&table);
     if effects.len() > 1 {
         out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
-        out += &screen(&effects);
+        out += &screen(&effects, 2, look);
     }
     let done = (0..survey.trials.len()).filter(|t| survey.is_done(*t)).count();
     out += &format!("\n\n {done} of {} trials are done", survey.trials.len());
@@ -180,19 +179,20 @@ fn signed(x: f64) -> String {
     format!("{}{}", if x >= 0.0 { "+" } else { "−" }, figure(x.abs()))
 }
 
-fn screen(rows: &[Vec<String>]) -> String {
-    let mut screen = kinds::table();
+fn screen(rows: &[Vec<String>], keys: usize, look: Look) -> String {
+    let mut screen = table::Table::new(&[]);
+    screen.keys(keys);
     for row in rows {
-        screen.add_row(row);
+        screen.row(row.iter().map(String::as_str));
     }
     let columns = rows.first().map_or(0, Vec::len);
     for i in 0..columns {
         let numbers = rows.iter().skip(1).all(|r| r[i].starts_with(|c: char| !c.is_alphabetic()));
-        if let Some(column) = screen.column_mut(i).filter(|_| numbers && rows.len() > 1) {
-            column.set_cell_alignment(CellAlignment::Right);
+        if numbers && rows.len() > 1 {
+            screen.right(i);
         }
     }
-    kinds::text(&screen).trim_end().to_owned()
+    screen.text(look).trim_end().to_owned()
 }
 
 fn markdown(sweep: &Sweep, table: &Table) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use super::history;
 use crate::html::{Progress, ReportData, StageState};
 use crate::report::live::left;
 use crate::run::RunEvent;
@@ -26,6 +27,8 @@ pub struct Follower {
     curves: BTreeMap<String, Curves>,
     /// First and last word on progress: seconds of the run, units done; and all units.
     progress: BTreeMap<String, [(f64, u64, u64); 2]>,
+    /// What is known of failures beyond their first line.
+    details: BTreeMap<String, (String, String)>,
     /// Stages that came to an end: what they made is to be read again.
     pub ended: usize,
 }
@@ -83,11 +86,16 @@ impl Follower {
             RunEvent::StageReused { stage, .. } | RunEvent::StageFetched { stage, .. } => {
                 (stage, StageState::Reused)
             }
-            RunEvent::StageFailed { stage, retrying: false, .. } => (stage, StageState::Failed),
+            RunEvent::StageFailed { stage, retrying: false, outcome, .. } => {
+                let told = (outcome.headline(), history::detail(&outcome));
+                self.details.insert(stage.clone(), told);
+                (stage, StageState::Failed)
+            }
             RunEvent::StageWaiting { stage, .. } => (stage, StageState::Waiting),
             _ => return,
         };
-        self.ended += usize::from(state == StageState::Done);
+        let ended = [StageState::Done, StageState::Failed, StageState::Waiting];
+        self.ended += usize::from(ended.contains(&state));
         self.states.insert(stage, state);
     }
 
@@ -98,6 +106,7 @@ impl Follower {
             match self.states.get(&stage.name) {
                 Some(StageState::Running) if alive => {
                     stage.state = StageState::Running;
+                    stage.trouble = None;
                     stage.seconds = None;
                     stage.curves = self.curves.get(&stage.name).cloned().unwrap_or_default();
                     stage.progress = self.progress.get(&stage.name).and_then(|[first, last]| {
@@ -110,6 +119,13 @@ impl Follower {
                 }
                 Some(state @ (StageState::Failed | StageState::Waiting)) if !made => {
                     stage.state = *state;
+                    if let Some((text, detail)) = self.details.get(&stage.name) {
+                        let trouble = stage.trouble.get_or_insert_default();
+                        if trouble.text.is_empty() {
+                            text.clone_into(&mut trouble.text);
+                        }
+                        detail.clone_into(&mut trouble.detail);
+                    }
                 }
                 _ => {}
             }

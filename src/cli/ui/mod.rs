@@ -1,6 +1,7 @@
 //! `preflow ui`: a pipeline live in the browser, until Ctrl-C. Nothing can be changed there.
 
 mod follow;
+mod history;
 mod serve;
 mod watch;
 

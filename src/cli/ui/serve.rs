@@ -16,12 +16,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::history;
 use super::watch::Watcher;
-use crate::html::live;
+use crate::html::{self, live};
 use crate::label::ServeError;
 use crate::label::guard::{Guard, Refused, Who};
 use crate::label::link::{Role, Signer};
 use crate::label::server::accept;
+use crate::store::Store;
 
 /// How often it is looked whether something changed.
 const EVERY: Duration = Duration::from_millis(500);
@@ -35,6 +37,8 @@ struct App {
     title: String,
     /// The page as it is now.
     now: watch::Receiver<Arc<str>>,
+    /// Where runs are written down.
+    store: Arc<Store>,
 }
 
 /// Serves the page until `stop`; `ready` learns the link.
@@ -56,7 +60,8 @@ pub async fn serve(
     let address = listener.local_addr().map_err(ServeError::Key)?;
     let first = watcher.changed().map(|data| live::render(&data)).unwrap_or_default();
     let (sender, now) = watch::channel(Arc::<str>::from(first));
-    let app = Arc::new(App { guard: Guard { signer, open: false, public: None }, title, now });
+    let guard = Guard { signer, open: false, public: None };
+    let app = Arc::new(App { guard, title, now, store: watcher.store() });
     let watcher = Arc::new(Mutex::new(watcher));
     let watching = tokio::spawn(async move {
         loop {
@@ -85,6 +90,7 @@ fn router(app: Arc<App>) -> Router {
     let inside = Router::new()
         .route("/", get(page))
         .route("/events", get(events))
+        .route("/runs/{id}", get(run_page))
         .layer(from_fn_with_state(Arc::clone(&app), admit_visitor));
     Router::new()
         .route("/in/{token}", get(enter))
@@ -155,6 +161,17 @@ async fn enter(app: State<Arc<App>>, Path(token): Path<String>) -> Response {
 async fn page(app: State<Arc<App>>) -> Html<String> {
     let now = app.now.borrow().clone();
     Html(live::shell(&app.title, &now))
+}
+
+/// The page of one run of this pipeline.
+async fn run_page(app: State<Arc<App>>, Path(id): Path<String>) -> Response {
+    let found = tokio::task::spawn_blocking(move || {
+        history::page(&app.store, &app.title, &id).map(|page| html::run::render(&page))
+    });
+    match found.await {
+        Ok(Some(page)) => Html(page).into_response(),
+        _ => (StatusCode::NOT_FOUND, "there is no such run of this pipeline").into_response(),
+    }
 }
 
 /// The page now, and again whenever it changes.

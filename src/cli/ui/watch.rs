@@ -7,14 +7,18 @@ use std::time::SystemTime;
 use super::follow::Follower;
 use crate::cli::failure::Failure;
 use crate::cli::runs::{self, RunState};
-use crate::cli::{Global, render, report, sweep, workspace};
+use crate::cli::workspace::{self, Loaded};
+use crate::cli::{Global, render, report, sweep};
+use crate::graph::{GraphStage, Producer};
 use crate::html::ReportData;
 use crate::html::live::{LiveData, RunRow};
 use crate::html::sweep::SweepReport;
+use crate::label::Stamps;
 use crate::plan::Selection;
 use crate::report::{Look, totals};
 use crate::run::journal;
 use crate::store::Store;
+use crate::votes;
 
 /// Runs that are listed, and those that are looked at for them.
 const LISTED: usize = 10;
@@ -29,6 +33,8 @@ pub struct Watcher {
     /// What is made, as of `stamp`.
     base: (ReportData, Option<SweepReport>),
     stamp: Stamp,
+    /// Stages that ask people, and where their votes lie.
+    asks: Vec<(String, PathBuf)>,
     /// What was wrong when it was last looked at, until it is mended.
     problem: Option<String>,
     run: Option<(String, Follower)>,
@@ -41,6 +47,10 @@ struct Stamp {
     /// The newest run, how many of its stages came to an end, whether it goes on.
     run: Option<(String, usize, bool)>,
     files: Vec<Option<SystemTime>>,
+    /// Votes come in while no run goes on.
+    votes: Vec<Option<Stamps>>,
+    /// Label pages that are served.
+    pages: Vec<Option<String>>,
 }
 
 impl Watcher {
@@ -54,10 +64,16 @@ impl Watcher {
             store,
             base,
             stamp: Stamp::default(),
+            asks: Vec::new(),
             problem: None,
             run: None,
             alive: false,
         }
+    }
+
+    #[must_use]
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// Looks for the first time, so that mistakes are told before there is a page.
@@ -78,6 +94,7 @@ impl Watcher {
             }
         };
         self.base = (data, sweep);
+        self.asks = loaded.graph.stages.iter().filter_map(|stage| asks(&loaded, stage)).collect();
         Ok(())
     }
 
@@ -106,6 +123,8 @@ impl Watcher {
         let stamp = Stamp {
             run: self.run.as_ref().map(|(id, f)| (id.clone(), f.ended, alive)),
             files: files.map(modified).collect(),
+            votes: self.asks.iter().map(|(_, votes)| Stamps::of(votes).ok()).collect(),
+            pages: self.asks.iter().map(|(stage, _)| served(&self.store, &name, stage)).collect(),
         };
         let stale = stamp != self.stamp;
         if !news && !stale && !changed_alive {
@@ -121,6 +140,13 @@ impl Watcher {
         if let Some((_, follower)) = &self.run {
             follower.apply(&mut report, alive);
         }
+        // Only here: what is written to a file must not let its readers in.
+        for ((stage, _), link) in self.asks.iter().zip(&self.stamp.pages) {
+            let stage = report.stages.iter_mut().find(|s| s.name == *stage);
+            if let Some(trouble) = stage.and_then(|s| s.trouble.as_mut()) {
+                trouble.link.clone_from(link);
+            }
+        }
         let runs = found.iter().enumerate().map(|(i, run)| RunRow {
             id: run.id.clone(),
             at: run.at.get(..16).unwrap_or("").replace('T', " "),
@@ -133,4 +159,19 @@ impl Watcher {
         });
         Some(LiveData { report, runs: runs.collect(), sweep, problem })
     }
+}
+
+/// The name of a stage that reads votes, and their folder.
+fn asks(loaded: &Loaded, stage: &GraphStage) -> Option<(String, PathBuf)> {
+    let from = stage.inputs.iter().flat_map(|input| &input.from);
+    let mut votes = from.filter_map(|producer| match producer {
+        Producer::Source(source) => Some(&loaded.graph.sources[*source]),
+        Producer::Output { .. } => None,
+    });
+    let source = votes.find(|source| source.port_type == votes::PORT_TYPE)?;
+    Some((stage.name.clone(), PathBuf::from(&source.path)))
+}
+
+fn served(store: &Store, pipeline: &str, stage: &str) -> Option<String> {
+    crate::label::served::link(&store.root().join("label"), pipeline, stage)
 }

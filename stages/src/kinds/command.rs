@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use preflow::exec::inputs::tell;
 use preflow::protocol::{InputDoc, OpenPorts, OutputDoc, ProgramDoc};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,8 +18,9 @@ use crate::kind::{Stage, Summary};
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// What to run: a line for `sh -c`, or a program and its arguments. It finds the path of each
-    /// input in the environment variable `IN_<port>`, of each output in `OUT_<port>`. Figures for
-    /// gates and sweeps go, as one JSON map of numbers, to the path in `FIGURES`.
+    /// input in the environment variable `IN_<port>`, several parted by blanks; `IN_<port>_LIST`
+    /// names a file that holds them one a line. Outputs are in `OUT_<port>`. Figures for gates and
+    /// sweeps go, as one JSON map of numbers, to the path in `FIGURES`.
     command: Line,
 }
 
@@ -62,13 +64,13 @@ impl Stage for Command {
         let task = cx.task();
         let mut process = Process::new(&program);
         process.args(&arguments).stdin(Stdio::null()).stdout(std::io::stderr());
+        let words = [vec![program.clone()], arguments.clone()].concat().join(" ");
         for (port, inputs) in &task.inputs {
-            let paths: Vec<&str> =
-                inputs.iter().flat_map(|i| i.paths.iter().map(String::as_str)).collect();
-            process.env(format!("IN_{port}"), paths.join("\n"));
+            let paths: Vec<String> = inputs.iter().flat_map(|i| &i.paths).cloned().collect();
+            process.envs(tell(port, &paths, " ", &words, cx.scratch())?.variables);
         }
         for (port, path) in &task.outputs {
-            process.env(format!("OUT_{port}"), path);
+            process.env(format!("OUT_{}", port.replace('-', "_")), path);
         }
         let figures = cx.scratch().join("figures.json");
         process.env("FIGURES", &figures);

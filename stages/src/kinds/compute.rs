@@ -68,24 +68,18 @@ fn has_bf16() -> bool {
     false
 }
 
+/// Memory is short when a stage takes this share of what is free.
+const SHORT: f64 = 0.8;
+
 /// Says what a training step will take, and refuses one that takes more than there is.
 ///
 /// # Errors
 /// When the memory that is free will not do; the help says what lowers the need.
 pub fn check_memory(cx: &mut Context, need: Forecast) -> Result<()> {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let total = mib(need.total());
     let free = free_memory();
-    let left =
-        free.map_or_else(String::new, |free| format!("; {:.1} GiB free", mib(free) / 1024.0));
-    let text = format!(
-        "needs about {total:.0} MiB: weights {:.0}, moments {:.0}, gradient {:.0}, activations \
-         {:.0}{left}",
-        mib(need.weights),
-        mib(need.moments),
-        mib(need.gradient),
-        mib(need.activations),
-    );
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let left = free.map_or_else(String::new, |free| format!("; {:.1} GiB free", gib(free)));
+    let text = format!("{}{left}", need.words());
     if free.is_some_and(|free| need.total() > free) {
         let help = if need.activations > need.moments {
             "activations are most of it: compute.micro_batch: 1 or checkpoint_activations: true \
@@ -96,7 +90,9 @@ pub fn check_memory(cx: &mut Context, need: Forecast) -> Result<()> {
         };
         return Err(advise(text, help));
     }
-    cx.note(text)
+    // Other programs take memory too: little to spare is worth a warning.
+    let short = free.is_some_and(|free| need.total() as f64 > SHORT * free as f64);
+    if short { cx.warn(text) } else { cx.detail(text) }
 }
 
 /// Bytes that this process may still take: of the machine, and of its control group.

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use preflow::exec::inputs::tell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -36,7 +37,8 @@ pub struct Rewards {
     rules_weight: f64,
     /// A shell command that reads one JSON object a line (prompt, response, finished, and the
     /// prompt row's other columns) and writes one number a line. Files that it reads belong to port
-    /// `files`, or their changes go unseen. Empty: not used.
+    /// `files`, or their changes go unseen: `IN_<name>` holds the path of each, several one a line,
+    /// and `IN_<name>_LIST` the path of a file with the same lines. Empty: not used.
     command: String,
     /// Weight of the command's number.
     #[schemars(range(min = -1e6, max = 1e6))]
@@ -127,7 +129,7 @@ pub struct Mix<'a> {
     /// The model's own tokenizer when it differs.
     other: Option<Vocabulary>,
     rules: RuleBook,
-    /// `IN_name` and path of what is connected to port `files`.
+    /// Variables that tell where the files at port `files` lie.
     files: Vec<(String, String)>,
 }
 
@@ -158,9 +160,15 @@ impl<'a> Mix<'a> {
             }
             model = Some(Scorer::open(&folder)?.to(cx.device()));
         }
-        let file =
-            |i: &preflow::protocol::InputSpec| (format!("IN_{}", i.name), i.paths.join("\n"));
-        let files = cx.inputs("files").iter().map(file).collect();
+        let (mut files, mut warnings) = (Vec::new(), Vec::new());
+        for input in cx.inputs("files") {
+            let told = tell(&input.name, &input.paths, "\n", &settings.command, cx.scratch())?;
+            files.extend(told.variables);
+            warnings.extend(told.warning);
+        }
+        for warning in warnings {
+            cx.warn(warning)?;
+        }
         Ok(Self { settings, vocabulary, model, other, rules, files })
     }
 

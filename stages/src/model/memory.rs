@@ -42,6 +42,33 @@ impl Forecast {
     pub fn total(&self) -> u64 {
         FIXED + self.weights + self.moments + self.gradient + self.activations
     }
+
+    /// All of it and its parts, which add up to it as they are written.
+    pub fn words(&self) -> String {
+        let total = self.total();
+        // Tenths of a GiB, or whole MiB.
+        let large = total >= 10 << 30;
+        let step = if large { (1 << 30) as f64 / 10.0 } else { f64::from(1 << 20) };
+        let steps = |bytes: u64| (bytes as f64 / step).round() as u64;
+        let written = |n: u64| match large {
+            true => format!("{}.{} GiB", n / 10, n % 10),
+            false => format!("{n} MiB"),
+        };
+        let parts = [
+            ("weights", self.weights),
+            ("moments", self.moments),
+            ("gradient", self.gradient),
+            ("activations", self.activations),
+        ];
+        let named: u64 = parts.iter().map(|(_, bytes)| steps(*bytes)).sum();
+        // What libtorch takes for itself, and what rounding leaves.
+        let other = steps(total).saturating_sub(named);
+        let mut text = format!("needs about {}:", written(named + other));
+        for (name, bytes) in parts {
+            text.push_str(&format!(" {name} {},", written(steps(bytes))));
+        }
+        format!("{text} libtorch {}", written(other))
+    }
 }
 
 /// The memory of training a model on batches of this shape; `adapter` is the number of weights of
@@ -115,4 +142,35 @@ fn layer_fixed(c: &ModelConfig, kind: Kind, shape: BatchShape) -> u64 {
     };
     let mask = if shape.packed { shape.rows * shape.time * shape.time * WORD } else { 0 };
     matrices + mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_add_up_as_they_are_written() {
+        let mib = 1 << 20;
+        for scale in [1, 7, 1000, 9000] {
+            let forecast = Forecast {
+                weights: scale * mib / 2,
+                moments: scale * mib * 7 / 5,
+                gradient: scale * mib * 5 / 2 + 1,
+                activations: scale * mib * 28,
+            };
+            let text = forecast.words();
+            let numbers: Vec<f64> = text.split(' ').filter_map(|w| w.parse().ok()).collect();
+            let sum: f64 = numbers[1..].iter().sum();
+            assert!((numbers[0] - sum).abs() < 1e-6, "{text}");
+            let units = text.matches("MiB").count() + text.matches("GiB").count();
+            assert_eq!((numbers.len(), units), (6, 6), "{text}");
+        }
+        let small =
+            Forecast { weights: mib, moments: mib, gradient: 3 * mib, activations: 28 * mib };
+        assert_eq!(
+            small.words(),
+            "needs about 57 MiB: weights 1 MiB, moments 1 MiB, gradient 3 MiB, activations 28 \
+             MiB, libtorch 24 MiB"
+        );
+    }
 }

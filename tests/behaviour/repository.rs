@@ -1,0 +1,101 @@
+//! A workspace in a repository: what git does not tell is said, and what is there stays.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::space::{CHAIN, Said, Space};
+
+/// A `git` that answers like this.
+fn with_git(space: &Space, script: &str, args: &[&str]) -> Said {
+    space.write("bin/git", &format!("#!/bin/sh\n{script}\n"));
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(space.path("bin/git"), mode).expect("set");
+    let rest = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{rest}", space.path("bin").display());
+    let mut command = space.command(args);
+    Said::of(&command.env("PATH", path).output().expect("starts"), &space.path("."))
+}
+
+#[test]
+fn a_repository_that_git_refuses_is_told_with_the_cure() {
+    let space = Space::chain();
+    let refuses = "echo \"fatal: detected dubious ownership in repository at '/w'\" >&2\n\
+                   echo 'To add an exception for this directory, call:' >&2\n\
+                   echo >&2; echo '\tgit config --global --add safe.directory /w' >&2; exit 128";
+    let run = with_git(&space, refuses, &["run", "p.yaml"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(
+        run.out.contains(
+            "nothing of git is on record: detected dubious ownership in repository at '/w'; if \
+             you trust it: git config --global --add safe.directory /w"
+        ),
+        "{}",
+        run.out
+    );
+    let doctor = with_git(&space, refuses, &["doctor"]).out;
+    assert!(doctor.contains("→ if you trust it: git config --global --add"), "{doctor}");
+    let diff = with_git(&space, refuses, &["diff", "HEAD", "--file", "p.yaml"]);
+    assert_eq!(diff.code, Some(2));
+    assert!(diff.err.contains("dubious ownership"), "{}", diff.err);
+    // Nothing is said where there is nothing to do, no commit yet, or no repository.
+    let quiet = with_git(&space, refuses, &["run", "p.yaml"]).out;
+    assert!(quiet.starts_with(" nothing to do"), "{quiet}");
+    for script in ["exit 1", "echo 'fatal: not a git repository' >&2; exit 128"] {
+        let run = with_git(&space, script, &["run", "p.yaml", "--force", "c"]).out;
+        assert!(run.contains("1 done") && !run.contains("git"), "{run}");
+    }
+}
+
+#[test]
+fn a_repository_without_git_is_told() {
+    let space = Space::chain();
+    let mut command = space.command(&["run", "p.yaml", "side"]);
+    let shell = space.path("bin");
+    std::fs::create_dir(&shell).expect("made");
+    for program in ["sh", "cp"] {
+        std::os::unix::fs::symlink(format!("/bin/{program}"), shell.join(program)).expect("linked");
+    }
+    let run = Said::of(&command.env("PATH", &shell).output().expect("starts"), &space.path("."));
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("git is not installed, though this is a repository"), "{}", run.out);
+}
+
+#[test]
+fn init_adds_to_a_repository_what_is_missing() {
+    let space = Space::empty();
+    space.write("README.md", "ours\n");
+    space.write(".gitignore", "*.log\n/cache/");
+    space.write("data/answers.csv", "own\n");
+    let init = ["init", ".", "--template", "labels-only"];
+    let said = space.preflow(&init);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("3 files in ."), "{}", said.out);
+    assert!(said.out.contains("left as it is: README.md, data/answers.csv"), "{}", said.out);
+    assert_eq!(space.read("README.md"), "ours\n");
+    assert_eq!(space.read("data/answers.csv"), "own\n");
+    assert_eq!(space.read(".gitignore"), "*.log\n/cache/\n/report.html\n");
+    assert!(space.read("preflow.yaml").contains("preflow-workspace: 1"));
+    let again = space.preflow(&init);
+    assert!(again.out.contains("nothing to add in ."), "{}", again.out);
+    assert_eq!(space.read(".gitignore"), "*.log\n/cache/\n/report.html\n");
+    std::fs::remove_dir_all(space.path("pipelines")).expect("removed");
+    space.write("pipelines", "a file\n");
+    let refused = space.preflow(&init);
+    assert_eq!(refused.code, Some(2), "{}", refused.err);
+    assert!(refused.err.contains("`./pipelines` is a file"), "{}", refused.err);
+}
+
+#[test]
+fn where_results_are_kept_is_told_when_the_place_is_made() {
+    let space = Space::empty();
+    space.write("pipelines/p.yaml", CHAIN);
+    space.write("pipelines/src.txt", "text\n");
+    let run = |space: &Space| space.preflow(&["run", "pipelines/p.yaml", "side"]).err;
+    assert_eq!(run(&space), "note: results are kept in [DIR]/cache\n");
+    assert_eq!(run(&space), "");
+    let runs = space.preflow(&["runs", "other"]).out;
+    assert_eq!(runs, " no such run in [DIR]/cache\n");
+    std::fs::remove_dir(space.path(".git")).expect("removed");
+    let said = run(&space);
+    assert!(said.starts_with("note: results are kept in [DIR]/pipelines/cache: nothing"), "{said}");
+    assert!(said.contains("preflow init"), "{said}");
+}
