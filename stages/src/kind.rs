@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::kinds::KINDS;
-use crate::look::Look;
+use crate::preflight::Preflight;
 
 /// Figures worth keeping beside the entry.
 pub type Summary = BTreeMap<String, f64>;
@@ -44,7 +44,7 @@ pub trait Stage: DeserializeOwned + JsonSchema {
     }
 
     /// Looks for what cannot work, before anything runs.
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         let _ = look;
     }
 
@@ -62,7 +62,7 @@ pub struct Kind {
     pub version: u32,
     describe: fn() -> KindDoc,
     run: fn(Map<String, Value>, &mut Context) -> Result<Summary>,
-    check: fn(Map<String, Value>, &mut Look),
+    check: fn(Map<String, Value>, &mut Preflight),
 }
 
 impl Kind {
@@ -83,7 +83,7 @@ impl Kind {
     }
 
     /// Looks for what cannot work in a stage with these params.
-    pub fn check(&self, params: Map<String, Value>, look: &mut Look) {
+    pub fn check(&self, params: Map<String, Value>, look: &mut Preflight) {
         (self.check)(params, look);
     }
 
@@ -187,7 +187,7 @@ fn bound(schema: &mut Value) {
     }
 }
 
-fn check<S: Stage>(params: Map<String, Value>, look: &mut Look) {
+fn check<S: Stage>(params: Map<String, Value>, look: &mut Preflight) {
     if let Some(stage) = look.tell("", read::<S>(params)) {
         stage.check(look);
     }

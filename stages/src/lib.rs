@@ -1,19 +1,21 @@
 //! preflow-stages: the built-in stage kinds, on libtorch.
 //!
 //! In reading order: the worker performs a task through a [`kind`], which sees the world only
-//! through its [`context`]; [`kinds`] hold each loop in full; [`model`] is the transformer and
-//! its files; [`rl`] and [`sampling`] are formulas; [`optim`] is AdamW; [`resume`] the
-//! checkpoints inside a stage; [`rng`] the random streams; [`stats`] the intervals; [`data`] the tables, tokens and rules. Nothing here knows of
-//! caching, pipelines or the clock of a run.
+//! through its [`context`], and before it runs through [`preflight`]; [`kinds`] hold each loop in
+//! full; [`model`] is the transformer and its files; [`rl`] and [`sampling`] are formulas;
+//! [`optim`] is AdamW; [`resume`] the checkpoints inside a stage; [`rng`] the random streams;
+//! [`stats`] the intervals; [`data`] the tables, tokens and rules; [`advice`] failures that say
+//! what helps. Nothing here knows of caching, pipelines or the clock of a run.
 
 pub mod advice;
 pub mod context;
 pub mod data;
 pub mod kind;
 pub mod kinds;
-pub mod look;
+
 pub mod model;
 pub mod optim;
+pub mod preflight;
 pub mod resume;
 pub mod rl;
 pub mod rng;

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::context::{Advised, Context, Events, Waiting, parse_device};
 use crate::kind::{Kind, Summary, catalog_json};
 use crate::kinds::KINDS;
-use crate::look::Look;
+use crate::preflight::Preflight;
 
 /// Exit code after a failure that was reported by an event.
 pub const EXIT_FAILED: i32 = 1;
@@ -60,7 +60,7 @@ pub fn validate(question: impl std::io::Read) -> Result<String> {
     let mut problems = Vec::new();
     for (place, stage) in spec.stages.iter().enumerate().filter(|(_, stage)| stage.wanted) {
         if let Some(kind) = KINDS.iter().find(|k| k.name == stage.kind) {
-            let mut look = Look::new(&spec, place);
+            let mut look = Preflight::new(&spec, place);
             look.at_inputs();
             kind.check(stage.params.clone(), &mut look);
             problems.extend(look.problems);

@@ -40,6 +40,16 @@ impl Rows {
         })
     }
 
+    /// Refuses rows that [`Rows::read`] would refuse whatever the model.
+    ///
+    /// # Errors
+    /// Names file, row and column.
+    pub fn check(table: &Table) -> Result<()> {
+        let Some(column) = table.column("messages") else { return refuse_verdicts(table) };
+        let one = |i| conversation(column, i).map_err(|e| table.bad_cell(i, "messages", &e));
+        (0..table.rows()).try_for_each(|i| one(i).map(|_| ()))
+    }
+
     fn conversations(
         vocabulary: &Vocabulary,
         context: usize,

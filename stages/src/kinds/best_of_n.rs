@@ -13,8 +13,8 @@ use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
 use crate::kind::{Stage, Summary, output};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::sampling::{Sampler, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
 
@@ -80,7 +80,7 @@ impl Stage for BestOfN {
         ]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.room_to_answer("policy", self.max_tokens.into());
         self.rewards.check(look);
     }

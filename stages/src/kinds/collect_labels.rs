@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Context, advise};
 use crate::data::Table;
 use crate::kind::{Stage, Summary, optional, output};
-use crate::look::Look;
+use crate::preflight::Preflight;
 
 /// Params of `collect_labels`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -82,7 +82,7 @@ impl Stage for CollectLabels {
         vec![output("labels", "dataset/labels", "parquet", "prompt, chosen, rejected and more")]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         match &self.labeler {
             Labeler::Simulated(annotator) => annotator.look(look),
             Labeler::Model(_) if look.inputs("reward").is_empty() => {
@@ -118,7 +118,7 @@ impl Stage for CollectLabels {
 }
 
 /// How many pairs there are or will be at most, where that is known.
-fn pairs_known(look: &Look) -> Option<u64> {
+fn pairs_known(look: &Preflight) -> Option<u64> {
     let drawn = || look.of_origin("pairs", "sample_pairs", "/pairs")?.as_u64();
     look.rows("pairs").or_else(drawn)
 }

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::{Preference, both_sides, preferences};
+use super::preferences::{Preference, both_sides, choices, preferences};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Room, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
+use crate::preflight::Preflight;
 use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
 
@@ -148,6 +149,12 @@ impl Stage for Dpo {
             output("model", "model/policy", "", "the improved policy"),
             output("metrics", "dataset/metrics", "parquet", "losses, margins and accuracy by step"),
         ]
+    }
+
+    fn check(&self, look: &mut Preflight) {
+        for port in ["labels", "eval_labels"] {
+            look.rows_of(port, choices);
+        }
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

@@ -23,8 +23,8 @@ use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
 use crate::data::{Column, Rule, RuleBook, Table};
 use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::look::Look;
 use crate::model::{Policy, Scorer};
+use crate::preflight::Preflight;
 use crate::sampling::Sampler;
 use crate::stats::best_of_kl;
 
@@ -179,7 +179,7 @@ impl Stage for Evaluate {
         ]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.room_to_answer("policies", self.max_tokens.into());
         look.rules("rules", &self.rules, "prompts");
         let policies = look.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::new()));

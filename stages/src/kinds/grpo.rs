@@ -17,8 +17,8 @@ use super::rollout::Rollout;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
 
 /// Params of `grpo`.
@@ -74,7 +74,7 @@ impl Stage for Grpo {
         on_policy_outputs()
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         self.on_policy.check_ahead(look);
         look.tell("group", self.on_policy.check_group(self.group, 2));
     }

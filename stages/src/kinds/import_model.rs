@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::context::{Context, advise};
 use crate::data::{Special, Vocabulary, refuse_others, token_ids};
 use crate::kind::{Stage, Summary, input, output};
-use crate::look::Look;
 use crate::model::config::Positions;
 use crate::model::{ModelConfig, Policy, Trunk, read_folder};
+use crate::preflight::Preflight;
 
 /// Params of `import_model`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ impl Stage for ImportModel {
         vec![output("model", "model/policy", "", "the same model, f32")]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         let [source] = look.inputs("source") else { return };
         if let Some(folder) = source.paths.first().map(Path::new) {
             look.tell("source", self.look_at(folder));

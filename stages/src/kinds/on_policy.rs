@@ -15,9 +15,9 @@ use super::train::{Defaults, Optimizer, encode_prompts, to_f32, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Vocabulary};
 use crate::kind::Summary;
-use crate::look::Look;
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
 use crate::optim::Schedule;
+use crate::preflight::Preflight;
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
@@ -208,7 +208,7 @@ impl OnPolicy {
     }
 
     /// Looks for what cannot work before anything runs.
-    pub fn check_ahead(&self, look: &mut Look) {
+    pub fn check_ahead(&self, look: &mut Preflight) {
         look.tell("", self.check());
         look.room_to_answer("policy", self.max_tokens.into());
         self.rewards.check(look);

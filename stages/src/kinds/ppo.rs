@@ -20,8 +20,8 @@ use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::look::Look;
 use crate::model::{Gradient, Packed, Policy, Scorer};
+use crate::preflight::Preflight;
 use crate::rl::{KlEstimator, gae, value_loss, whiten};
 use crate::stats::std;
 
@@ -95,7 +95,7 @@ impl Stage for Ppo {
         on_policy_outputs()
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.tell("", self.check_params());
         self.on_policy.check_ahead(look);
     }

@@ -16,7 +16,7 @@ use crate::data::{
     read_table,
 };
 use crate::kind::{Stage, Summary, input, output};
-use crate::look::Look;
+use crate::preflight::Preflight;
 
 /// Rows named one by one before the rest is only counted.
 const NAMED_ROWS: usize = 5;
@@ -118,7 +118,7 @@ impl Stage for Prepare {
         vec![output("data", "dataset/{as}", "parquet", "the rows, further columns untouched")]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.tell("unit", self.unit.parse::<TextUnit>());
         let Some(input) = look.inputs("data").first().filter(|input| !input.paths.is_empty())
         else {

@@ -17,10 +17,10 @@ use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::look::Look;
 use crate::model::config::Positions;
 use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
+use crate::preflight::Preflight;
 
 /// Params of `pretrain`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -165,7 +165,7 @@ impl Stage for Pretrain {
         ]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         // Any vocabulary will do.
         look.tell("model", self.model.config(SPECIAL.len()));
     }

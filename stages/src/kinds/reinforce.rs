@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
 use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::preferences::preferences;
+use super::preferences::{choices, preferences};
 use super::rewards::{Candidate, Judge, Prompts};
 use super::rollout::Rollout;
 use super::train::within;
 use crate::context::{Context, advise};
 use crate::data::{Example, Examples, Room, Table, Vocabulary};
 use crate::kind::{Stage, Summary, optional};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::rl::rloo_advantages;
 use crate::sampling::Response;
 use crate::stats::mean;
@@ -100,10 +100,14 @@ impl Stage for Reinforce {
         on_policy_outputs()
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         let fresh = look.inputs("verdicts").is_empty();
         look.tell("verdicts", self.check_ports(fresh, !look.inputs("prompts").is_empty()));
         look.tell("group", self.on_policy.check_group(self.group, 1));
+        look.rows_of("verdicts", |rows| match rows.column("chosen") {
+            Some(_) => choices(rows).map(|_| ()),
+            None => verdicts_of(rows).map(|_| ()),
+        });
         if fresh {
             self.on_policy.check_ahead(look);
         } else {

@@ -14,8 +14,8 @@ use tch::no_grad;
 use super::train::{same_tokenizer, to_f64};
 use crate::context::{Context, advise};
 use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Table, Vocabulary};
-use crate::look::Look;
 use crate::model::{Packed, Scorer};
+use crate::preflight::Preflight;
 
 /// Responses that a reward model scores at once.
 const BATCH: usize = 64;
@@ -60,7 +60,7 @@ impl Default for Rewards {
 
 impl Rewards {
     /// Looks for what cannot work before anything runs.
-    pub fn check(&self, look: &mut Look) {
+    pub fn check(&self, look: &mut Preflight) {
         look.rules("rewards.rules", &self.rules, "prompts");
         let connected = !look.inputs("reward").is_empty();
         look.tell("rewards", self.check_sources(connected));

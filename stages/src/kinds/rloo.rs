@@ -16,8 +16,8 @@ use super::rewards::{Judge, Prompts};
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::rl::rloo_advantages;
 
 /// Params of `rloo`.
@@ -52,7 +52,7 @@ impl Stage for Rloo {
         on_policy_outputs()
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         self.on_policy.check_ahead(look);
         look.tell("group", self.on_policy.check_group(self.group, 2));
     }

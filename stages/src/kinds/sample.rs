@@ -10,8 +10,8 @@ use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::Column;
 use crate::kind::{Stage, Summary, input, output};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::sampling::{Sampler, generate};
 
 /// Params of `sample`.
@@ -64,7 +64,7 @@ impl Stage for Sample {
         )]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.room_to_answer("model", self.max_tokens.into());
     }
 

@@ -11,8 +11,8 @@ use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::look::Look;
 use crate::model::Policy;
+use crate::preflight::Preflight;
 use crate::rng::Stream;
 use crate::sampling::{Sampler, generate};
 
@@ -81,7 +81,7 @@ impl Stage for SamplePairs {
         vec![output("pairs", "dataset/pairs", "parquet", "two answers a row")]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.room_to_answer("policy", self.max_tokens.into());
     }
 

@@ -19,6 +19,7 @@ use crate::data::{Row, Rows, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
+use crate::preflight::Preflight;
 
 /// Params of `sft`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +112,12 @@ impl Stage for Sft {
             output("model", "model/policy", "", "the model after training, adapters merged in"),
             output("metrics", "dataset/metrics", "parquet", "losses by step"),
         ]
+    }
+
+    fn check(&self, look: &mut Preflight) {
+        for port in ["demos", "eval_demos"] {
+            look.rows_of(port, Rows::check);
+        }
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

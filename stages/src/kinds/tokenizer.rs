@@ -18,7 +18,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::context::{Context, advise};
 use crate::data::{SPECIAL, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
-use crate::look::Look;
+use crate::preflight::Preflight;
 
 /// Params of `tokenizer`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -64,7 +64,7 @@ impl Stage for TrainTokenizer {
         vec![output("tokenizer", "tokenizer", "json", "opens in Hugging Face tokenizers")]
     }
 
-    fn check(&self, look: &mut Look) {
+    fn check(&self, look: &mut Preflight) {
         look.tell("vocab_size", self.limit());
     }
 

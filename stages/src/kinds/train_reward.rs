@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::preferences;
+use super::preferences::{choices, preferences};
 use super::reward_fit::{
     Fit, Fitted, Pair, Ties, deltas, fit_all, mean_loss, rewards, scale_head, sides,
 };
@@ -23,6 +23,7 @@ use crate::data::{Column, Examples, Room, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, Scorer, forecast};
 use crate::optim::Schedule;
+use crate::preflight::Preflight;
 use crate::stats::{correlation, mean, std};
 
 /// Shares of the labels at which the learning curve is measured, besides all of them.
@@ -167,6 +168,12 @@ impl Stage for TrainReward {
                  or else the held-out ones; no rows for a single model",
             ),
         ]
+    }
+
+    fn check(&self, look: &mut Preflight) {
+        for port in ["labels", "eval_labels"] {
+            look.rows_of(port, choices);
+        }
     }
 
     fn run(mut self, cx: &mut Context) -> Result<Summary> {

@@ -71,7 +71,9 @@ impl Asked {
         let out = child.wait_with_output().expect("ended");
         let doc: ValidateDoc = serde_json::from_slice(&out.stdout).expect("an answer");
         assert!(doc.problems.iter().all(|p| p.stage == last));
-        let line = |p: &ProblemDoc| format!("{}: {}\n", p.field, p.message);
+        let line = |p: &ProblemDoc| {
+            format!("{}: {} ({})\n", p.field, p.message, p.help.as_deref().unwrap_or_default())
+        };
         self.0.pop();
         doc.problems.iter().map(line).collect()
     }
@@ -198,6 +200,32 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     assert!(found.contains("column `completion` holds a list"), "{found}");
     let sound = file("c.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
     assert_eq!(asked.of("sft", json!({}), demos(sound)), "");
+    // What a kind makes of cells.
+    let unpaired = "{\"prompt\": \"a\", \"completion\": \"b\", \"label\": false}\n";
+    let found = asked.of("sft", json!({}), demos(file("kto.jsonl", unpaired)));
+    assert!(found.contains("column `label` is false"), "{found}");
+    let turns = json!({"messages": [{"role": "assistant", "content": null}]}).to_string();
+    let chat = vec![
+        ("model", From::Stage("base")),
+        ("demos", From::Source("dataset/messages", file("chat.jsonl", &turns))),
+    ];
+    let found = asked.of("sft", json!({}), chat);
+    assert!(found.contains("turn 1: its `content` is null"), "{found}");
+    let labels = |text: &str| {
+        vec![
+            ("policy", From::Stage("sft")),
+            ("labels", From::Source("dataset/labels", file("l.jsonl", text))),
+        ]
+    };
+    let row = |choice: &str| {
+        json!({"prompt": "p", "chosen": "a", "rejected": "b", "choice": choice}).to_string()
+    };
+    assert_eq!(asked.of("dpo", json!({}), labels(&row("tie"))), "");
+    let found = asked.of("dpo", json!({}), labels(&row("left")));
+    assert!(found.contains("column `choice` holds the text (`left`)"), "{found}");
+    let found = asked.of("dpo", json!({}), labels("{\"chosen\": \"a\", \"rejected\": \"b\"}"));
+    assert!(found.contains("no column `prompt`"), "{found}");
+    assert!(found.contains("`preflow label import FILE --votes DIR`"), "{found}");
     // Far down in a large file nobody looks.
     let rows = "{\"prompt\": \"a\", \"completion\": \"b\"}\n".repeat(150);
     let late = file("d.jsonl", &format!("{rows}[]\n"));

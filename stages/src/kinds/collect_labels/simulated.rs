@@ -11,7 +11,7 @@ use crate::context::{Context, advise};
 use crate::data::{Answer, Rule, RuleBook, Table};
 use crate::kind::Summary;
 use crate::kinds::train::within;
-use crate::look::Look;
+use crate::preflight::Preflight;
 use crate::rng::{Stream, hash};
 use crate::stats::mean;
 
@@ -40,7 +40,7 @@ impl Default for Simulated {
 
 impl Simulated {
     /// Looks for what cannot work before anything runs.
-    pub fn look(&self, look: &mut Look) {
+    pub fn look(&self, look: &mut Preflight) {
         if look.tell("labeler.simulated.rules", self.book()).is_some() {
             look.rules("labeler.simulated.rules", &self.rules, "pairs");
         }

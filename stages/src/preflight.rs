@@ -12,7 +12,7 @@ use crate::advice::Advised;
 use crate::data::{Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head};
 
 /// One stage that is looked at, and what was found.
-pub struct Look<'a> {
+pub struct Preflight<'a> {
     spec: &'a ValidateSpec,
     place: usize,
     pub problems: Vec<ProblemDoc>,
@@ -31,7 +31,7 @@ fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
     }
 }
 
-impl<'a> Look<'a> {
+impl<'a> Preflight<'a> {
     /// A look at stage `place` of `spec`.
     pub fn new(spec: &'a ValidateSpec, place: usize) -> Self {
         Self { spec, place, problems: Vec::new() }
@@ -107,13 +107,28 @@ impl<'a> Look<'a> {
                 Ok(_) => head.texts(column).err(),
             };
             if let Some(error) = wrong {
-                let help = format!(
-                    "a stage of kind `prepare` maps columns: `columns: {{ {column}: … }}`; see \
-                     docs/your-data.md"
-                );
+                let help = match input.port_type.as_str() {
+                    "dataset/labels" => {
+                        "`preflow label import FILE --votes DIR` reads transcripts, \
+                                         conversations and the files of other tools"
+                            .to_owned()
+                    }
+                    _ => format!(
+                        "a stage of kind `prepare` maps columns: `columns: {{ {column}: … }}`"
+                    ),
+                };
                 self.refuse(port, format!("source `{name}`: {error:#}"), Some(help));
                 return;
             }
+        }
+    }
+
+    /// Looks at the first rows of what is connected to a port, where it exists.
+    pub fn rows_of<T>(&mut self, port: &str, check: impl FnOnce(&Table) -> Result<T>) {
+        // A column that is not there was told of already.
+        let told = self.problems.iter().any(|p| p.field == port);
+        if let Some(head) = self.head(port).filter(|head| head.rows() > 0 && !told) {
+            self.tell(port, check(&head));
         }
     }
 
