@@ -30,6 +30,11 @@ stages:
 
 /// Stands for the worker: writes the one output and reports one figure.
 const WORKER: &str = r#"#!/bin/sh
+if [ "$1" = validate ]; then
+    cat > /dev/null
+    echo '{"problems":[]}'
+    exit
+fi
 out=$(sed -n '/"outputs"/,/}/s/.*"tokenizer": "\(.*\)".*/\1/p' "$2")
 echo '{"event":"hello","protocol":1,"catalog":"","worker":"w","backend":"b","device":"cpu"}'
 echo made > "$out"
