@@ -188,14 +188,16 @@ pub struct ConnectionSpec {
 
 /// The answer to `validate`: what cannot work.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ValidateDoc {
     pub problems: Vec<ProblemDoc>,
+    /// Place of a stage in [`ValidateSpec::stages`] → figures that it may report at its end; `*` at
+    /// the end of a name stands for anything. Of stages that are not there nothing is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<usize, Vec<String>>,
 }
 
 /// One thing that cannot work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ProblemDoc {
     /// Place in [`ValidateSpec::stages`].
     pub stage: usize,

@@ -19,12 +19,50 @@ use crate::store::{SourceDigest, Store, derived};
 /// Goes into the key under which answers are kept.
 const FORMAT: &str = "ahead/1";
 
+/// Stands in place of sources where only figures are asked for.
+const FIGURES: &str = "figures";
+
 /// A problem of a stage, as a worker told it.
 struct Found {
     stage: usize,
     field: String,
     message: String,
     help: Option<String>,
+}
+
+/// A figure that a stage may report, as its worker names it: `*` at the end stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
+/// Says so when no stage can report the figure `wanted`, named alone or as `STAGE/FIGURE`. `None`
+/// also where that cannot be told: of programs and workers that do not say nothing is known.
+#[must_use]
+pub fn unknown_figure(loaded: &Loaded, wanted: &str) -> Option<String> {
+    let graph = &loaded.graph;
+    if !any(graph) {
+        return None;
+    }
+    let kept = Some((loaded.store.as_ref(), loaded.key.as_str()));
+    let asked = ask(graph, &loaded.root, kept, FIGURES, &|_| true, &|_| Vec::new());
+    let mut names: Vec<String> = Vec::new();
+    for (i, stage) in graph.stages.iter().enumerate() {
+        let named = wanted.strip_prefix(stage.word.as_str()).and_then(|w| w.strip_prefix('/'));
+        let Some(patterns) = asked.figures.get(&i) else {
+            return None;
+        };
+        let known = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+        if known(wanted) || named.is_some_and(known) {
+            return None;
+        }
+        names.extend(patterns.iter().map(|p| p.trim_end_matches('*').to_owned()));
+    }
+    let near = crate::diagnostic::did_you_mean(wanted, names.iter().map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Some(format!("no stage of the pipeline reports `{wanted}`{near}"))
 }
 
 /// Whether some stage can be asked about.
@@ -39,7 +77,7 @@ pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path) -> Vec<Diagnostic>
         return Vec::new();
     }
     let found = ask(graph, cwd, None, "", &|_| true, &|_| Vec::new());
-    found.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
+    found.problems.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
 }
 
 /// Refuses what would run and cannot: stages whose params or inputs do not fit.
@@ -75,7 +113,7 @@ pub fn refuse(
     };
     let digests: Vec<_> = sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect();
     let kept = Some((loaded.store.as_ref(), loaded.key.as_str()));
-    let found = ask(graph, &loaded.root, kept, &format!("{digests:?}"), &runs, &text);
+    let found = ask(graph, &loaded.root, kept, &format!("{digests:?}"), &runs, &text).problems;
     if found.is_empty() {
         return Ok(());
     }
@@ -105,6 +143,14 @@ pub fn look(
     refuse(loaded, &loaded.judge(selection, sources)?, sources, global)
 }
 
+/// What all workers said.
+#[derive(Default)]
+struct Answers {
+    problems: Vec<Found>,
+    /// Stage → figures that it may report.
+    figures: BTreeMap<usize, Vec<String>>,
+}
+
 /// Asks each worker once about its stages. A worker that does not answer is told of; its stages
 /// will say themselves what is wrong.
 fn ask(
@@ -114,14 +160,14 @@ fn ask(
     sources: &str,
     wanted: &dyn Fn(usize) -> bool,
     paths: &dyn Fn(Producer) -> Vec<String>,
-) -> Vec<Found> {
+) -> Answers {
     let mut workers: BTreeMap<Option<&Vec<String>>, Vec<usize>> = BTreeMap::new();
     for (i, stage) in graph.stages.iter().enumerate() {
         if stage.validates && stage.program.is_none() && wanted(i) {
             workers.entry(stage.worker.as_ref()).or_default().push(i);
         }
     }
-    let mut found = Vec::new();
+    let mut all = Answers::default();
     for (worker, stages) in workers {
         let spec = |(i, stage)| of_stage(graph, stage, stages.contains(&i), paths);
         let stages = graph.stages.iter().enumerate().map(spec).collect();
@@ -129,19 +175,22 @@ fn ask(
         let question = serde_json::to_string(&question).expect("invariant: plain data");
         let command = worker.cloned().unwrap_or_else(run::worker_command);
         match answer(&command, &question, cwd, kept, sources) {
-            Ok(doc) => found.extend(doc.problems.into_iter().map(|p| Found {
-                stage: p.stage.min(graph.stages.len() - 1),
-                field: p.field,
-                message: p.message,
-                help: p.help,
-            })),
+            Ok(doc) => {
+                all.figures.extend(doc.figures);
+                all.problems.extend(doc.problems.into_iter().map(|p| Found {
+                    stage: p.stage.min(graph.stages.len() - 1),
+                    field: p.field,
+                    message: p.message,
+                    help: p.help,
+                }));
+            }
             Err(e) => complain(&format!(
                 "warning: `{}` could not be asked what is wrong before anything runs: {e}\n",
                 command.join(" ")
             )),
         }
     }
-    found
+    all
 }
 
 fn of_stage(
@@ -182,8 +231,9 @@ fn answer(
     let program = program.map(|m| (m.len(), m.modified().ok()));
     let from = format!("{command:?} {program:?} {sources} {question}");
     let key = kept.and_then(|_| derived::key(FORMAT, from.as_bytes()));
-    let name = kept
-        .map(|(_, pipeline)| derived::name("ahead", format!("{command:?} {pipeline}").as_bytes()));
+    let what = if sources == FIGURES { FIGURES } else { "ahead" };
+    let name =
+        kept.map(|(_, pipeline)| derived::name(what, format!("{command:?} {pipeline}").as_bytes()));
     let known = || kept?.0.derived(name.as_ref()?, key.as_ref()?);
     if let Some(doc) = known().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         return Ok(doc);

@@ -32,6 +32,9 @@ pub trait Stage: DeserializeOwned + JsonSchema {
     /// Metrics worth watching while it runs, the most telling first.
     const LIVE: &'static [&'static str] = &[];
 
+    /// Figures that it may report at its end; `*` at the end of a name stands for anything.
+    const FIGURES: &'static [&'static str];
+
     fn inputs() -> Vec<InputDoc>;
     fn outputs() -> Vec<OutputDoc>;
     /// Set when the pipeline file names the ports.
@@ -46,6 +49,12 @@ pub trait Stage: DeserializeOwned + JsonSchema {
     /// Looks for what cannot work, before anything runs.
     fn check(&self, look: &mut Preflight) {
         let _ = look;
+    }
+
+    /// The figures that a stage with these params may report.
+    fn figures(&self, look: &Preflight) -> Vec<String> {
+        let _ = look;
+        Self::FIGURES.iter().map(|name| (*name).to_owned()).collect()
     }
 
     /// Performs the stage.
@@ -190,6 +199,7 @@ fn bound(schema: &mut Value) {
 fn check<S: Stage>(params: Map<String, Value>, look: &mut Preflight) {
     if let Some(stage) = look.tell("", read::<S>(params)) {
         stage.check(look);
+        look.figures = stage.figures(look);
     }
 }
 

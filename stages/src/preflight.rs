@@ -16,6 +16,8 @@ pub struct Preflight<'a> {
     spec: &'a ValidateSpec,
     place: usize,
     pub problems: Vec<ProblemDoc>,
+    /// Figures that the stage may report.
+    pub figures: Vec<String>,
 }
 
 /// Columns that rows of a type must have: one of these lists, whole.
@@ -34,7 +36,7 @@ fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
 impl<'a> Preflight<'a> {
     /// A look at stage `place` of `spec`.
     pub fn new(spec: &'a ValidateSpec, place: usize) -> Self {
-        Self { spec, place, problems: Vec::new() }
+        Self { spec, place, problems: Vec::new(), figures: Vec::new() }
     }
 
     fn stage(&self) -> &'a StageSpec {

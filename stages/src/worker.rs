@@ -57,16 +57,17 @@ pub fn validate(question: impl std::io::Read) -> Result<String> {
     if spec.protocol != PROTOCOL {
         bail!("the question speaks protocol {}, this worker protocol {PROTOCOL}", spec.protocol);
     }
-    let mut problems = Vec::new();
+    let mut doc = ValidateDoc::default();
     for (place, stage) in spec.stages.iter().enumerate().filter(|(_, stage)| stage.wanted) {
         if let Some(kind) = KINDS.iter().find(|k| k.name == stage.kind) {
             let mut look = Preflight::new(&spec, place);
             look.at_inputs();
             kind.check(stage.params.clone(), &mut look);
-            problems.extend(look.problems);
+            doc.problems.extend(look.problems);
+            doc.figures.insert(place, look.figures);
         }
     }
-    Ok(serde_json::to_string(&ValidateDoc { problems })?)
+    Ok(serde_json::to_string(&doc)?)
 }
 
 /// Ends the process as soon as standard input does: the orchestrator has died.

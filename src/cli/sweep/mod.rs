@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use super::workspace::{self, Loaded};
-use super::{Exit, Global};
+use super::{Exit, Global, ahead};
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::pipeline::{self, Document, Overrides};
@@ -178,6 +178,23 @@ impl Opened {
             survey = self.look(all, global)?;
         }
         Ok(survey)
+    }
+
+    /// Warns of a metric that no stage reports. Where trials are chosen by it nothing may run.
+    ///
+    /// # Errors
+    /// It is a halving sweep, and no stage reports its metric.
+    fn check_metric(&self, survey: &Survey, look: Look) -> Result<(), Failure> {
+        let Some(metric) = &self.sweep.metric else { return Ok(()) };
+        let known = survey.figures.iter().any(Option::is_some);
+        let unknown = || ahead::unknown_figure(&survey.loaded, &metric.name.text);
+        let Some(message) = (!known).then(unknown).flatten() else { return Ok(()) };
+        if self.sweep.halving.is_some() {
+            let span = Some(metric.name.span.clone());
+            return Err(vec![Diagnostic::new(message, span)].into());
+        }
+        super::complain(&format!("{} {message}\n", look.paint("33", "warning:")));
+        Ok(())
     }
 
     /// The graph of these trials and the verdicts on it.

@@ -32,6 +32,7 @@ struct Row {
 pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let opened = super::open(&args.which, global)?;
     let survey = opened.survey(global, false)?;
+    opened.check_metric(&survey, look)?;
     let rows = rows(&survey);
     let mut out = std::io::stdout().lock();
     if global.json {

@@ -30,6 +30,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let opened = super::open(&args.which, global)?;
     let mut survey = opened.survey(global, false)?;
+    opened.check_metric(&survey, look)?;
     let mut seen = 0;
     let mut exit = Exit::Done;
     // A halving sweep finds out after each round which trials go on.

@@ -68,6 +68,7 @@ impl Stage for BestOfN {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "draw n responses to each prompt and keep the one with the best reward";
+    const FIGURES: &'static [&'static str] = &["objective/kl_bound", "reward/*"];
 
     fn inputs() -> Vec<InputDoc> {
         on_policy_inputs("scores responses")

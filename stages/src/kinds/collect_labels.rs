@@ -68,6 +68,7 @@ impl Stage for CollectLabels {
     const NAME: &'static str = "collect_labels";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "collect preferences over pairs of answers";
+    const FIGURES: &'static [&'static str] = &["labels*"];
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {

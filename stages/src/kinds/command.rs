@@ -35,6 +35,7 @@ impl Stage for Command {
     const NAME: &'static str = "command";
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "run any program with declared inputs and outputs";
+    const FIGURES: &'static [&'static str] = &["*"];
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {

@@ -134,6 +134,8 @@ impl Stage for Dpo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
+    const FIGURES: &'static [&'static str] =
+        &["train/*", "eval/accuracy*", "eval/loss", "eval/pairs"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {

@@ -147,6 +147,28 @@ impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
     const VERSION: u32 = 4;
     const SUMMARY: &'static str = "compare policies on the same prompts, with confidence intervals";
+    /// What is measured of each policy, besides its rules.
+    const FIGURES: &'static [&'static str] = &[
+        "gold",
+        "reward",
+        "win_rate",
+        "win_rate_people",
+        "eos_rate",
+        "length",
+        "length_p90",
+        "reward_length_corr",
+        "kl",
+        "sqrt_kl",
+        "distinct",
+        "distinct_1",
+        "distinct_2",
+        "self_overlap",
+        "copied",
+        "copied_words",
+        "perplexity",
+        "best_of_*",
+        "policy_fit/*",
+    ];
 
     fn inputs() -> Vec<InputDoc> {
         let prompts = &["dataset/prompt", "dataset/prompt_completion"];
@@ -185,6 +207,27 @@ impl Stage for Evaluate {
         let policies = look.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::new()));
         look.tell("policies", self.field_of(policies.collect()));
         look.tell("judge_by", self.check_judge(!look.inputs("reward").is_empty()));
+    }
+
+    /// `eval/WHAT/POLICY`, and of comparisons also `eval/WHAT`.
+    fn figures(&self, look: &Preflight) -> Vec<String> {
+        let mut names = Vec::new();
+        let rules = self.rules.iter().map(|r| r.name.as_str());
+        for what in Self::FIGURES.iter().copied().chain(rules) {
+            if what.ends_with('*') {
+                names.push(format!("eval/{what}"));
+                continue;
+            }
+            for input in look.inputs("policies") {
+                // Also "NAME, best of 16".
+                names.push(format!("eval/{what}/{}*", input.name));
+                names.push(format!("eval/{what}_gain/{}*", input.name));
+            }
+            let compared =
+                if what == "win_rate" { what.to_owned() } else { format!("{what}_gain") };
+            names.extend(["", "_low", "_high"].map(|end| format!("eval/{compared}{end}")));
+        }
+        names
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {

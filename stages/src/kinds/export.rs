@@ -60,6 +60,7 @@ impl Stage for Export {
     const NAME: &'static str = "export";
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "write a model in the format of transformers";
+    const FIGURES: &'static [&'static str] = &["model/parameters"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![input("model", &["model/policy", "model/reward"], "the model to write")]

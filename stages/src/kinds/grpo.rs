@@ -64,6 +64,7 @@ impl Stage for Grpo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by group relative advantages, without a critic";
+    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {

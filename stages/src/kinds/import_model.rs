@@ -35,6 +35,7 @@ impl Stage for ImportModel {
     const NAME: &'static str = "import_model";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "read a language model in the format of transformers";
+    const FIGURES: &'static [&'static str] = &["model/parameters"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![input(

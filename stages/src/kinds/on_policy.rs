@@ -23,6 +23,19 @@ use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::mean;
 
+/// What the kinds that draw and learn may report.
+pub const FIGURES: &[&str] = &[
+    "objective/*",
+    "policy/*",
+    "reward/*",
+    "tokens/*",
+    "val/*",
+    "beta",
+    "eval/kl",
+    "eval/scores",
+    "eval/rlhf_reward",
+];
+
 /// Params that all kinds share which improve a policy on its own responses.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -85,6 +85,7 @@ impl Stage for Ppo {
     const NAME: &'static str = "ppo";
     const VERSION: u32 = 3;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
+    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {

@@ -108,6 +108,7 @@ impl Stage for Prepare {
     const NAME: &'static str = "prepare";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "turn JSON, CSV, TSV, Parquet or text into a canonical dataset";
+    const FIGURES: &'static [&'static str] = &["rows/*"];
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {

@@ -148,6 +148,8 @@ impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
     const VERSION: u32 = 3;
     const SUMMARY: &'static str = "train a language model from scratch on text";
+    const FIGURES: &'static [&'static str] =
+        &["train/*", "eval/loss", "eval/perplexity", "model/parameters"];
     const LIVE: &'static [&'static str] = &["train/loss", "eval/loss"];
 
     fn inputs() -> Vec<InputDoc> {

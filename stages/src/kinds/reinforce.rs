@@ -85,6 +85,7 @@ impl Stage for Reinforce {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
+    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {

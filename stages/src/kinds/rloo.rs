@@ -42,6 +42,7 @@ impl Stage for Rloo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
+    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {

@@ -46,6 +46,7 @@ impl Stage for Sample {
     const NAME: &'static str = "sample";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "answer prompts";
+    const FIGURES: &'static [&'static str] = &["answers", "tokens/eos_rate"];
 
     fn inputs() -> Vec<InputDoc> {
         let prompts = &["dataset/prompt", "dataset/prompt_completion"];

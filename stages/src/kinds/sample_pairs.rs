@@ -67,6 +67,7 @@ impl Stage for SamplePairs {
     const NAME: &'static str = "sample_pairs";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "draw two different answers to each prompt, to be compared";
+    const FIGURES: &'static [&'static str] = &["pairs*", "tokens/eos_rate"];
 
     fn inputs() -> Vec<InputDoc> {
         let prompts = &["dataset/prompt", "dataset/prompt_completion"];

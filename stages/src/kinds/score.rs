@@ -32,6 +32,7 @@ impl Stage for Score {
     const NAME: &'static str = "score";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "give every answer its reward";
+    const FIGURES: &'static [&'static str] = &["answers", "reward/mean", "reward/std"];
 
     fn inputs() -> Vec<InputDoc> {
         vec![

@@ -92,6 +92,7 @@ impl Stage for Sft {
     const NAME: &'static str = "sft";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
+    const FIGURES: &'static [&'static str] = &["train/*", "eval/loss"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {

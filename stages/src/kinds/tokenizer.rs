@@ -54,6 +54,7 @@ impl Stage for TrainTokenizer {
     const NAME: &'static str = "tokenizer";
     const VERSION: u32 = 2;
     const SUMMARY: &'static str = "learn a vocabulary from text";
+    const FIGURES: &'static [&'static str] = &["tokenizer/*"];
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {

@@ -131,6 +131,18 @@ impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
     const VERSION: u32 = 3;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
+    const FIGURES: &'static [&'static str] = &[
+        "train/*",
+        "eval/accuracy*",
+        "eval/agreement",
+        "eval/ceiling",
+        "eval/disagreement",
+        "eval/ece",
+        "eval/loss",
+        "eval/pairs",
+        "curve/*",
+        "reward/*",
+    ];
     const LIVE: &'static [&'static str] = &["eval/accuracy", "train/loss"];
 
     fn inputs() -> Vec<InputDoc> {

@@ -15,6 +15,7 @@ use crate::harness::*;
 struct Asked(Vec<StageSpec>);
 
 /// What an input is connected to.
+#[derive(Clone)]
 enum From<'a> {
     Source(&'a str, Vec<String>),
     Stage(&'a str),
@@ -59,17 +60,7 @@ impl Asked {
             stage.wanted = i == last;
         }
         let question = ValidateSpec { protocol: PROTOCOL, stages: self.0.clone() };
-        let mut child = Command::new(WORKER)
-            .arg("validate")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the worker starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(&serde_json::to_vec(&question).expect("JSON")).expect("written");
-        drop(stdin);
-        let out = child.wait_with_output().expect("ended");
-        let doc: ValidateDoc = serde_json::from_slice(&out.stdout).expect("an answer");
+        let doc = answer(&question);
         assert!(doc.problems.iter().all(|p| p.stage == last));
         let line = |p: &ProblemDoc| {
             format!("{}: {} ({})\n", p.field, p.message, p.help.as_deref().unwrap_or_default())
@@ -82,6 +73,21 @@ impl Asked {
         self.add("stage", kind, params, inputs);
         self.problems()
     }
+}
+
+/// What the real worker answers.
+fn answer(question: &ValidateSpec) -> ValidateDoc {
+    let mut child = Command::new(WORKER)
+        .arg("validate")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the worker starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(&serde_json::to_vec(question).expect("JSON")).expect("written");
+    drop(stdin);
+    let out = child.wait_with_output().expect("ended");
+    serde_json::from_slice(&out.stdout).expect("an answer")
 }
 
 fn base() -> Asked {
@@ -252,4 +258,40 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     let text = vec![("text", From::Source("dataset/text", pointer))];
     let found = asked.of("tokenizer", json!({}), text);
     assert!(found.contains("is a pointer of Git LFS"), "{found}");
+}
+
+#[test]
+fn every_figure_of_the_golden_runs_was_announced() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/figures.json");
+    let golden: Value = serde_json::from_slice(&fs_err::read(golden).expect("read")).expect("JSON");
+    let names = ["base", "sft", "ppo"];
+    let mut stages: Vec<StageSpec> = Vec::new();
+    let mut kinds = Vec::new();
+    for (name, kind, params, _) in crate::golden::stages() {
+        let mut asked = Asked(std::mem::take(&mut stages));
+        let inputs = match kind {
+            "evaluate" => names.map(|n| ("policies", From::Stage(n))).to_vec(),
+            _ => vec![],
+        };
+        asked.add(name, kind, params, inputs);
+        stages = asked.0;
+        kinds.push(kind);
+    }
+    let doc = answer(&ValidateSpec { protocol: PROTOCOL, stages });
+    let mut seen = 0;
+    for (place, kind) in kinds.iter().enumerate() {
+        let announced = &doc.figures[&place];
+        let known = |name: &str| {
+            announced.iter().any(|p| match p.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => p == name,
+            })
+        };
+        for name in golden[kind].as_object().expect("figures").keys() {
+            assert!(known(name), "{kind}: `{name}` is not among {announced:?}");
+            seen += 1;
+        }
+        assert!(!known("eval/gould/ppo"), "{kind}");
+    }
+    assert!(seen > 150, "{seen}");
 }

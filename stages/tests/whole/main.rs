@@ -1,5 +1,6 @@
 //! Both binaries together, as a user has them: whole pipelines from one YAML file.
 
+mod ahead;
 mod docs;
 mod foreign;
 mod people;
