@@ -43,3 +43,27 @@ fn every_page_does_what_it_shows() {
     }
     assert!(pages >= 5, "{pages} pages show commands");
 }
+
+/// The blocks of a page that are whole pipeline files.
+fn pipelines(page: &str) -> Vec<String> {
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.starts_with("preflow: 1")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_pipeline_in_a_page_is_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let space = Workspace::empty();
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).expect("docs").flatten().map(|i| i.path()));
+    let mut checked = 0;
+    for path in pages.iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        for pipeline in pipelines(&std::fs::read_to_string(path).expect("a page")) {
+            std::fs::write(space.0.path().join("p.yaml"), &pipeline).expect("written");
+            let (text, code) = space.preflow(&["check", "p.yaml"]);
+            assert_eq!(code, Some(0), "{}: {text}\n{pipeline}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3, "{checked} pipelines in pages");
+}
