@@ -107,6 +107,12 @@ impl Form {
             return Ok(Self::Parquet);
         }
         refuse(path, &head)?;
+        if head.contains(&0) {
+            bail!(
+                "{} holds zero bytes: it is no UTF-8 text (UTF-16? save it as UTF-8)",
+                path.display()
+            );
+        }
         let form = Self::of_text(head.strip_prefix(MARK).unwrap_or(&head), wanted);
         if form == Self::Text && wanted.named {
             check_ending(path, &head)?;

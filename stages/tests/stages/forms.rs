@@ -114,6 +114,7 @@ fn what_is_no_data_is_named_by_every_reader() {
         (&b"\x1f\x8b\x08\x00rest"[..], "compressed by gzip: unpack it first"),
         (&b"\x28\xb5\x2f\xfdrest"[..], "compressed by zstd: unpack it first"),
         (&b"\xff\xfea\0b\0"[..], "text in UTF-16: save it as UTF-8"),
+        (&b"a\0b\0\n\0"[..], "holds zero bytes: it is no UTF-8 text"),
     ] {
         shop.write("z.jsonl.gz", bytes);
         let failure = prepared(&shop, "prompt", "z.jsonl.gz").failure();
