@@ -194,8 +194,12 @@ fn long_reason(reason: &Reason) -> String {
         Reason::EntryUnreadable { message } => format!("its entry is unreadable ({message})"),
         Reason::Changed { changes } => {
             let digests = changes.iter().map(|change| match change {
-                Change::Input { port, old: Some(old), new: Some(new) } => {
-                    format!("input {port} changed ({old} → {new})")
+                Change::Input { port, old: Some(old), new: Some(new), members } => {
+                    let said = match members.as_slice() {
+                        [] => format!("input {port} changed"),
+                        members => format!("input {port}: {}", words::members(members)),
+                    };
+                    format!("{said} ({old} → {new})")
                 }
                 other => words::change(other),
             });

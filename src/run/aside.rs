@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::attempt::{input_changed, input_specs};
+use super::attempt::{input_changed, input_specs, watched};
 use super::pools::Share;
 use super::{Options, RunError, task};
 use crate::exec::{Outcome, Task};
@@ -121,7 +121,7 @@ impl Original<'_> {
     /// A source that changed since it was hashed.
     #[must_use]
     pub fn changed(&self) -> Option<Outcome> {
-        input_changed(self.graph, self.sources, self.stage)
+        input_changed(&watched(self.graph, self.sources, self.stage), self.store)
     }
 }
 
