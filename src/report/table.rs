@@ -113,7 +113,7 @@ impl Table {
         let word = |text: &str| text.split(' ').map(|w| w.width()).max().unwrap_or(0);
         let least = |column| {
             let longest = of(column).map(|c| word(&c.text)).max().unwrap_or(0);
-            longest.min(LONGEST_WORD).max(LEAST)
+            longest.clamp(LEAST, LONGEST_WORD)
         };
         // The widest column of text gives way first.
         let fitted = |columns: &[usize]| {

@@ -10,9 +10,9 @@
 //! | `uploads-v1/<fingerprint>` | entries that wait to be sent elsewhere |
 //! | `quarantine/` | damaged objects, kept for diagnosis |
 //! | `runs/<id>/` | journals and logs |
-//! | `heads-v1/<key>.json` | which entries a pipeline used last, and how its stages failed last |
+//! | `heads-v1/<key>.json` | which entries a pipeline used last, and how its stages failed |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `derived-v1/` | digests, trees and graphs of YAML files, entries, lists of folders; may be deleted |
+//! | `derived-v1/` | digests, lists of files, graphs, trees of YAML, entries; may be deleted |
 
 mod ahead;
 pub mod arrive;

@@ -216,7 +216,10 @@ impl SourceFiles {
     /// folder. Files that were only touched, linked or put back are read again and are the same.
     #[must_use]
     pub fn changed_since(&self, store: &Store) -> Option<PathBuf> {
-        let same = |file: &SeenFile| matches!(store.digest_file(&file.path), Ok((digest, _)) if digest == file.digest);
+        let same = |file: &SeenFile| {
+            let now = store.digest_file(&file.path);
+            now.is_ok_and(|(digest, _)| digest == file.digest)
+        };
         let changed = self.seen.iter().find(|file| file.looks_changed() && !same(file));
         if let Some(file) = changed {
             return Some(file.path.clone());
