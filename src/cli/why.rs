@@ -110,7 +110,7 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                     causes = upstream_causes(loaded, stage, reason);
                 }
                 let said =
-                    reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
+                    reason.map_or_else(|| "for an unknown reason".into(), |r| words::cause(&r));
                 let state = if depth == 0 { "up to date; it last ran" } else { "ran" };
                 format!(
                     "{state} {}: {said}{}",
