@@ -106,6 +106,7 @@ impl Original<'_> {
         let folders = task::Folders { logs: dir.path().join("logs"), answers };
         let share = self.share(options);
         let task = task::build(self.stage, node, &slot, inputs, &share, folders, options)?;
+        let task = Task { lists: self.graph.ports_of_several(self.stage), ..task };
         let files = task::output_paths(node, &slot);
         Ok((Aside { slot, files, _dir: dir }, task))
     }

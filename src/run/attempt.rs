@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::machine::{Attempt, Machine, State};
 use super::{Message, RunEvent, task};
-use crate::exec::Outcome;
+use crate::exec::{Outcome, Task};
 use crate::graph::{Graph, Producer};
 use crate::protocol::InputSpec;
 use crate::store::{EntryOutput, Health, Slot, SourceDigest, SourceFiles, Store, StoreError};
@@ -31,7 +31,9 @@ impl Machine<'_> {
                 let share = &attempt.share;
                 let answers = self.inputs.store.answers_path(&node.kind);
                 let folders = task::Folders { logs, answers };
-                (task::build(stage, node, &slot, inputs, share, folders, self.options), checks)
+                let task = task::build(stage, node, &slot, inputs, share, folders, self.options);
+                let lists = self.inputs.graph.ports_of_several(stage);
+                (task.map(|task| Task { lists, ..task }), checks)
             }
             Err(error) => (Err(error), Vec::new()),
         };
