@@ -33,8 +33,8 @@ pub enum InputError {
          read them from the file that {variable}_LIST names, one a line"
     )]
     Blanks { name: String, variable: String },
-    #[error("the list of the paths at input `{name}` cannot be written: {source}")]
-    Io { name: String, source: io::Error },
+    #[error("the list of the paths at input `{name}` cannot be written: {error}")]
+    Io { name: String, error: io::Error },
 }
 
 /// The variables for one input. `separator` parts the paths in `IN_<name>`; `command`: the
@@ -67,7 +67,7 @@ pub fn tell(
             let list = folder.join(format!("{variable}.list"));
             let lines: String = paths.iter().flat_map(|path| [path, "\n"]).collect();
             write(&list, &lines)
-                .map_err(|source| InputError::Io { name: name.to_owned(), source })?;
+                .map_err(|error| InputError::Io { name: name.to_owned(), error })?;
             told.variables.push((listed, list.to_string_lossy().into_owned()));
         }
     }
@@ -95,7 +95,14 @@ pub fn tell(
 
 #[expect(clippy::disallowed_methods, reason = "written anew for each attempt, read by that only")]
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    std::fs::write(path, text)
+    match std::fs::write(path, text) {
+        // A worker's own folder need not be there yet.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+            std::fs::write(path, text)
+        }
+        written => written,
+    }
 }
 
 /// Whether a text names a variable, and not only one that begins with its name.
