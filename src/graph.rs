@@ -132,6 +132,19 @@ impl Graph {
         resolve::resolve(pipeline, catalog)
     }
 
+    /// Input ports of a stage that several paths may stand at: those that take a list, and those
+    /// of a pattern.
+    #[must_use]
+    pub fn ports_of_several(&self, stage: usize) -> Vec<String> {
+        let is_pattern = |producer: &Producer| match producer {
+            Producer::Source(source) => self.sources[*source].path.contains(['*', '?', '[']),
+            Producer::Output { .. } => false,
+        };
+        let inputs = self.stages[stage].inputs.iter();
+        let several = inputs.filter(|input| input.many || input.from.iter().any(is_pattern));
+        several.map(|input| input.port.clone()).collect()
+    }
+
     /// Stages that `stage` reads from, without repeats, ascending.
     #[must_use]
     pub fn upstream(&self, stage: usize) -> Vec<usize> {

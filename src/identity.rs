@@ -54,8 +54,15 @@ pub enum Change {
     Param { name: String, old: Option<Value>, new: Option<Value> },
     /// The kind itself, or its version.
     Kind { old: String, new: String },
-    /// The content at an input port.
-    Input { port: String, old: Option<String>, new: Option<String> },
+    /// The content at an input port. `members`: which files of a folder or pattern differ, where
+    /// that is known.
+    Input {
+        port: String,
+        old: Option<String>,
+        new: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<(String, MemberChange)>,
+    },
     /// Votes at an input port. `used`: how many of the pairs at hand had votes, and have.
     Votes {
         port: String,
@@ -67,6 +74,15 @@ pub enum Change {
     },
     /// A declared output.
     Output { port: String, old: Option<String>, new: Option<String> },
+}
+
+/// How a file of a folder or pattern differs from what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberChange {
+    Changed,
+    New,
+    Gone,
 }
 
 /// An identity that cannot be hashed.
@@ -259,7 +275,7 @@ fn diff_input(
     for name in keys(&a, &b) {
         let (old, new) = (a.get(name).cloned(), b.get(name).cloned());
         if old != new {
-            out.push(Change::Input { port: name.clone(), old, new });
+            out.push(Change::Input { port: name.clone(), old, new, members: Vec::new() });
         }
     }
     // The same names with the same content in another order, or listed instead of single.
@@ -268,6 +284,7 @@ fn diff_input(
             port: port.to_owned(),
             old: Some("order".to_owned()),
             new: Some("another order".to_owned()),
+            members: Vec::new(),
         });
     }
 }

@@ -319,11 +319,42 @@ impl Judge<'_> {
                     if let Some(votes) = self.votes(stage, change, identity, &old.identity) {
                         *change = votes;
                     }
+                    self.name_members(stage, change, &old.identity);
                 }
                 Reason::Changed { changes }
             }
             _ => Reason::NeverRun,
         }
+    }
+
+    /// Which files of a folder or pattern make up a change, where that is still known.
+    fn name_members(&self, stage: usize, change: &mut Change, before: &Identity) {
+        let Change::Input { port, old: Some(_), new: Some(_), members } = change else { return };
+        // What connects to a port that takes many stands after its name.
+        let (port, only) = match port.split_once(": ") {
+            Some((port, name)) => (port, Some(name)),
+            None => (port.as_str(), None),
+        };
+        let named = |p: &Producer| only.is_none_or(|name| self.graph.producer_name(*p) == name);
+        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == port);
+        let producer = input.and_then(|input| input.from.iter().find(|p| named(p)));
+        let Some(Producer::Source(source)) = producer else { return };
+        let digest = match (before.inputs.get(port), only) {
+            (Some(InputIdentity::One(digest)), None) => Some(digest),
+            (Some(InputIdentity::Many(all)), Some(only)) => {
+                all.iter().find(|(name, _)| name == only).map(|(_, digest)| digest)
+            }
+            _ => None,
+        };
+        let found = self.sources[*source].as_ref().zip(digest);
+        let found = found.and_then(|(now, then)| self.store.member_changes(now, then));
+        // The folder's own name says which one it is.
+        let path = std::path::Path::new(&self.graph.sources[*source].path);
+        let fixed = path.components().map(|c| c.as_os_str().to_string_lossy());
+        let folder = fixed.take_while(|part| !part.contains(['*', '?', '['])).last();
+        let folder = folder.map_or_else(String::new, |folder| format!("{folder}/"));
+        let whole = |(name, what)| (format!("{folder}{name}"), what);
+        *members = found.unwrap_or_default().into_iter().map(whole).collect();
     }
 
     /// A change at a port that reads votes, told in votes. `None`: it is no such port, or the
@@ -335,7 +366,7 @@ impl Judge<'_> {
         now: &Identity,
         before: &Identity,
     ) -> Option<Change> {
-        let Change::Input { port, old: Some(_), new: Some(_) } = change else { return None };
+        let Change::Input { port, old: Some(_), new: Some(_), .. } = change else { return None };
         let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == *port)?;
         let Producer::Source(source) = *input.from.first()? else { return None };
         if self.graph.sources[source].port_type != votes::PORT_TYPE {

@@ -14,7 +14,7 @@ use crate::catalog::execution;
 use crate::diagnostic::did_you_mean;
 use crate::protocol::KindDoc;
 use crate::report::Look;
-use crate::report::table::Table;
+use crate::report::table::{Table, hang};
 
 #[derive(Debug, Args)]
 pub struct KindsArgs {
@@ -81,7 +81,8 @@ fn list(docs: &[&KindDoc], look: Look) -> String {
 }
 
 fn describe(doc: &KindDoc, look: Look) -> String {
-    let mut out = format!("{} (version {}): {}\n", doc.name, doc.version, doc.summary);
+    let head = format!("{} (version {}): {}", doc.name, doc.version, doc.summary);
+    let mut out = hang(&head, 2, look) + "\n";
     let mut ports = Table::new(&[1, 2]);
     for input in &doc.inputs {
         let mut words = vec![input.accepts.join(" or ")];

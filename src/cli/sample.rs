@@ -255,6 +255,7 @@ fn task(
         .and_then(|()| write_atomic(&dir.join("task.json"), &json))
         .map_err(crate::store::StoreError::from)?;
     Ok(Task {
+        lists: Vec::new(),
         stage: 0,
         spec,
         program: Program::Worker(super::run::worker_command()),

@@ -110,7 +110,7 @@ fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
                     causes = upstream_causes(loaded, stage, reason);
                 }
                 let said =
-                    reason.map_or_else(|| "for an unknown reason".into(), |r| words::reason(&r));
+                    reason.map_or_else(|| "for an unknown reason".into(), |r| words::cause(&r));
                 let state = if depth == 0 { "up to date; it last ran" } else { "ran" };
                 format!(
                     "{state} {}: {said}{}",
@@ -194,8 +194,12 @@ fn long_reason(reason: &Reason) -> String {
         Reason::EntryUnreadable { message } => format!("its entry is unreadable ({message})"),
         Reason::Changed { changes } => {
             let digests = changes.iter().map(|change| match change {
-                Change::Input { port, old: Some(old), new: Some(new) } => {
-                    format!("input {port} changed ({old} → {new})")
+                Change::Input { port, old: Some(old), new: Some(new), members } => {
+                    let said = match members.as_slice() {
+                        [] => format!("input {port} changed"),
+                        members => format!("input {port}: {}", words::members(members)),
+                    };
+                    format!("{said} ({old} → {new})")
                 }
                 other => words::change(other),
             });

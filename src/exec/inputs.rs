@@ -33,12 +33,13 @@ pub enum InputError {
          read them from the file that {variable}_LIST names, one a line"
     )]
     Blanks { name: String, variable: String },
-    #[error("the list of the paths at input `{name}` cannot be written: {source}")]
-    Io { name: String, source: io::Error },
+    #[error("the list of the paths at input `{name}` cannot be written: {error}")]
+    Io { name: String, error: io::Error },
 }
 
 /// The variables for one input. `separator` parts the paths in `IN_<name>`; `command`: the
-/// program's own words, which may name a variable; the list is written to `folder`.
+/// program's own words, which may name a variable; the list is written to `folder`: of several
+/// paths, where the words name it, and where it is `wanted`.
 ///
 /// # Errors
 /// The command reads a variable that cannot hold the paths, or nothing can.
@@ -48,8 +49,11 @@ pub fn tell(
     separator: &str,
     command: &str,
     folder: &Path,
+    wanted: bool,
 ) -> Result<Told, InputError> {
     let variable = format!("IN_{}", name.replace('-', "_"));
+    let listed = format!("{variable}_LIST");
+    let wanted = wanted || paths.len() != 1 || mentions(command, &listed);
     let mut told = Told::default();
     let broken = paths.iter().find(|path| path.contains('\n'));
     match broken {
@@ -58,12 +62,13 @@ pub fn tell(
         }
         // A single path needs no list.
         Some(_) => {}
+        None if !wanted => {}
         None => {
             let list = folder.join(format!("{variable}.list"));
             let lines: String = paths.iter().flat_map(|path| [path, "\n"]).collect();
             write(&list, &lines)
-                .map_err(|source| InputError::Io { name: name.to_owned(), source })?;
-            told.variables.push((format!("{variable}_LIST"), list.to_string_lossy().into_owned()));
+                .map_err(|error| InputError::Io { name: name.to_owned(), error })?;
+            told.variables.push((listed, list.to_string_lossy().into_owned()));
         }
     }
     let joined = paths.join(separator);
@@ -90,7 +95,14 @@ pub fn tell(
 
 #[expect(clippy::disallowed_methods, reason = "written anew for each attempt, read by that only")]
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    std::fs::write(path, text)
+    match std::fs::write(path, text) {
+        // A worker's own folder need not be there yet.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+            std::fs::write(path, text)
+        }
+        written => written,
+    }
 }
 
 /// Whether a text names a variable, and not only one that begins with its name.
@@ -114,7 +126,8 @@ mod tests {
     fn any_number_of_files_with_any_names_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let told = |names: &[&str], command: &str| {
-            tell("my-docs", &paths(names), " ", command, dir.path()).map_err(|e| e.to_string())
+            tell("my-docs", &paths(names), " ", command, dir.path(), true)
+                .map_err(|e| e.to_string())
         };
         let list = dir.path().join("IN_my_docs.list");
         let one = told(&["/a b"], "cat \"$IN_my_docs\"").unwrap();
@@ -128,6 +141,12 @@ mod tests {
         );
         assert_eq!(std::fs::read_to_string(&list).unwrap(), "/a b\n");
         assert_eq!(told(&["/a", "/b"], "cat $IN_my_docs").unwrap().variables[1].1, "/a /b");
+
+        // One path is listed only where somebody asks for it.
+        let single = |command: &str| {
+            tell("x", &paths(&["/a"]), " ", command, dir.path(), false).unwrap().variables.len()
+        };
+        assert_eq!([single("cat $IN_x"), single("cat < $IN_x_LIST")], [1, 2]);
 
         // Blanks part the paths: nobody can tell them apart.
         let error = told(&["/a b", "/c"], "cat ${IN_my_docs}").unwrap_err();
@@ -147,7 +166,7 @@ mod tests {
         let path = format!("/{}", "x".repeat(126));
         // Each path takes 128 bytes with what parts it from the next: 1,024 are two too many.
         let tell = |count: usize, command: &str| {
-            tell("i", &vec![path.clone(); count], " ", command, dir.path())
+            tell("i", &vec![path.clone(); count], " ", command, dir.path(), false)
         };
         let fits = tell(1023, "cat $IN_i").unwrap();
         assert_eq!(fits.variables.len(), 2);

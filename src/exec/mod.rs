@@ -36,6 +36,8 @@ pub struct Task {
     /// Directory for `task.json`, `events.jsonl` and `log.txt`; exists.
     pub logs: PathBuf,
     pub timeout: Option<Duration>,
+    /// Input ports whose paths a plain program is given as a list though there may be one only.
+    pub lists: Vec<String>,
     /// Devices of the gpu pool that this task may use, when it asked for some.
     pub gpus: Vec<u32>,
 }

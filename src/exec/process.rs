@@ -118,7 +118,8 @@ fn tell_inputs(
     let mut variables = Vec::new();
     for (port, inputs) in &task.spec.inputs {
         let paths: Vec<String> = inputs.iter().flat_map(|i| &i.paths).cloned().collect();
-        let told = inputs::tell(port, &paths, " ", &command, &task.logs)?;
+        let told =
+            inputs::tell(port, &paths, " ", &command, &task.logs, task.lists.contains(port))?;
         variables.extend(told.variables);
         if let Some(text) = told.warning {
             let _ = events.send((task.stage, Event::Note { level: "warn".into(), text }));

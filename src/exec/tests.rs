@@ -39,6 +39,7 @@ fn perform(
         Program::Direct(vec!["sh".into(), path.to_string_lossy().into_owned()])
     };
     let task = Task {
+        lists: Vec::new(),
         stage: 0,
         spec: TaskSpec {
             protocol: PROTOCOL,

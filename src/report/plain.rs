@@ -5,7 +5,7 @@ use std::io::{Write as _, stdout};
 use std::time::{Duration, Instant};
 
 use super::live::{Live, Watched};
-use super::table::hang;
+use super::table::{GLUE, hang};
 use super::{Look, clean, failure, line, totals, words};
 use crate::graph::{Unmet, gate};
 use crate::protocol::DETAIL;
@@ -119,7 +119,10 @@ impl Plain {
                     text.push_str(", same bytes as before");
                 }
                 let first = self.watched.get(stage).map_or(&[][..], Vec::as_slice);
+                // Folded between them, not between a figure and its name.
                 let figures = words::figures(summary, first, 3);
+                let glued = figures.split("  ").map(|one| one.replace(' ', &GLUE.to_string()));
+                let figures = glued.collect::<Vec<_>>().join("  ");
                 if !figures.is_empty() {
                     text = format!("{text}   {}", look.paint("2", &figures));
                 }

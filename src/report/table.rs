@@ -202,7 +202,9 @@ fn folded(text: &str, width: usize) -> Vec<String> {
 /// already are kept.
 #[must_use]
 pub fn hang(text: &str, indent: usize, look: Look) -> String {
-    let Some(room) = look.width.map(|w| w.max(NARROWEST)) else { return text.to_owned() };
+    let Some(room) = look.width.map(|w| w.max(NARROWEST)) else {
+        return text.replace(GLUE, " ");
+    };
     let room = room.saturating_sub(indent).max(LEAST);
     let lines: Vec<String> = text
         .lines()
@@ -210,7 +212,7 @@ pub fn hang(text: &str, indent: usize, look: Look) -> String {
             |line| if display_width(line) > room { folded(line, room) } else { vec![line.into()] },
         )
         .collect();
-    lines.join(&format!("\n{}", " ".repeat(indent)))
+    lines.join(&format!("\n{}", " ".repeat(indent))).replace(GLUE, " ")
 }
 
 #[cfg(test)]
@@ -280,5 +282,8 @@ mod tests {
         assert!(hung.lines().skip(1).all(|l| l.starts_with(&" ".repeat(10))), "{hung}");
         assert!(hung.lines().skip(1).all(|l| l.width() <= 60), "{hung}");
         assert_eq!(hang(text, 10, Look::default()), text);
+        let glued = format!("{} figure{GLUE}400", "word ".repeat(10).trim_end());
+        assert_eq!(hang(&glued, 2, look(60)).lines().last(), Some("  figure 400"));
+        assert!(hang(&glued, 2, Look::default()).ends_with("word figure 400"));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use crate::exec::log::figure;
-use crate::identity::Change;
+use crate::identity::{Change, MemberChange};
 use crate::plan::Reason;
 
 /// Why a stage runs, in a few words.
@@ -44,7 +44,12 @@ pub fn change(change: &Change) -> String {
             format!("{name} {old} → {new}")
         }
         Change::Kind { old, new } => format!("{old} → {new}"),
-        Change::Input { port, old: Some(_), new: Some(_) } => format!("input {port} changed"),
+        Change::Input { port, old: Some(_), new: Some(_), members } if members.is_empty() => {
+            format!("input {port} changed")
+        }
+        Change::Input { port, old: Some(_), new: Some(_), members } => {
+            format!("input {port}: {}", self::members(members))
+        }
         Change::Input { port, old: None, .. } => format!("input {port} is new"),
         Change::Input { port, .. } => format!("input {port} is gone"),
         Change::Votes { port, added, revised, removed, used } => {
@@ -69,6 +74,32 @@ pub fn change(change: &Change) -> String {
         Change::Output { port, .. } => format!("output {port} changed"),
     }
 }
+
+/// Files of a folder or pattern that differ: `a.txt, b.txt changed, c.txt is new`.
+#[must_use]
+pub fn members(members: &[(String, MemberChange)]) -> String {
+    let words = [
+        (MemberChange::Changed, "changed", "changed"),
+        (MemberChange::New, "is new", "are new"),
+        (MemberChange::Gone, "is gone", "are gone"),
+    ];
+    let parts = words.into_iter().filter_map(|(what, one, many)| {
+        let names: Vec<&str> =
+            members.iter().filter(|(_, w)| *w == what).map(|(name, _)| name.as_str()).collect();
+        let more = names.len().saturating_sub(MOST_NAMES);
+        let shown = names[..names.len() - more].join(", ");
+        match (names.len(), more) {
+            (0, _) => None,
+            (1, _) => Some(format!("{shown} {one}")),
+            (_, 0) => Some(format!("{shown} {many}")),
+            (_, more) => Some(format!("{shown} and {more} more {many}")),
+        }
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Files that are named of those that changed in the same way.
+const MOST_NAMES: usize = 3;
 
 /// A param's value, short.
 #[must_use]
@@ -221,12 +252,27 @@ mod tests {
                 old: Some(json!(1e-5)),
                 new: Some(json!(3e-6)),
             },
-            Change::Input { port: "model".into(), old: Some("a".into()), new: Some("b".into()) },
+            Change::Input {
+                port: "model".into(),
+                old: Some("a".into()),
+                new: Some("b".into()),
+                members: Vec::new(),
+            },
             Change::Kind { old: "sft@1".into(), new: "sft@2".into() },
         ];
         assert_eq!(
             reason(&Reason::Changed { changes }),
             "train.lr 1e-5 → 3e-6, input model changed, sft@1 → sft@2"
+        );
+        let named = |names: &[&str], what| names.iter().map(|n| ((*n).to_owned(), what)).collect();
+        let all: [Vec<_>; 3] = [
+            named(&["d/b.txt"], MemberChange::Changed),
+            named(&["c", "d"], MemberChange::New),
+            named(&["1", "2", "3", "4", "5"], MemberChange::Gone),
+        ];
+        assert_eq!(
+            members(&all.concat()),
+            "d/b.txt changed, c, d are new, 1, 2, 3 and 2 more are gone"
         );
     }
 }

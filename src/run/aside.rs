@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::attempt::{input_changed, input_specs};
+use super::attempt::{input_changed, input_specs, watched};
 use super::pools::Share;
 use super::{Options, RunError, task};
 use crate::exec::{Outcome, Task};
@@ -106,6 +106,7 @@ impl Original<'_> {
         let folders = task::Folders { logs: dir.path().join("logs"), answers };
         let share = self.share(options);
         let task = task::build(self.stage, node, &slot, inputs, &share, folders, options)?;
+        let task = Task { lists: self.graph.ports_of_several(self.stage), ..task };
         let files = task::output_paths(node, &slot);
         Ok((Aside { slot, files, _dir: dir }, task))
     }
@@ -121,7 +122,7 @@ impl Original<'_> {
     /// A source that changed since it was hashed.
     #[must_use]
     pub fn changed(&self) -> Option<Outcome> {
-        input_changed(self.graph, self.sources, self.stage)
+        input_changed(&watched(self.graph, self.sources, self.stage), self.store)
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::machine::{Attempt, Machine, State};
 use super::{Message, RunEvent, task};
-use crate::exec::Outcome;
+use crate::exec::{Outcome, Task};
 use crate::graph::{Graph, Producer};
 use crate::protocol::InputSpec;
-use crate::store::{EntryOutput, Health, Slot, SourceDigest, Store, StoreError};
+use crate::store::{EntryOutput, Health, Slot, SourceDigest, SourceFiles, Store, StoreError};
 
 /// Input port → what is connected, as the task is told.
 pub(super) type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
@@ -31,7 +31,9 @@ impl Machine<'_> {
                 let share = &attempt.share;
                 let answers = self.inputs.store.answers_path(&node.kind);
                 let folders = task::Folders { logs, answers };
-                (task::build(stage, node, &slot, inputs, share, folders, self.options), checks)
+                let task = task::build(stage, node, &slot, inputs, share, folders, self.options);
+                let lists = self.inputs.graph.ports_of_several(stage);
+                (task.map(|task| Task { lists, ..task }), checks)
             }
             Err(error) => (Err(error), Vec::new()),
         };
@@ -52,18 +54,27 @@ impl Machine<'_> {
             }
         };
         let (sender, store) = (self.sender.clone(), Arc::clone(&self.inputs.store));
+        let watched = watched(self.inputs.graph, &self.inputs.sources, stage);
         let running = self.inputs.executor.start(task, self.events.clone(), self.stop.subscribe());
         tokio::task::spawn_local(async move {
             let slot = Box::new(slot);
             if !checks.is_empty() {
-                let damaged = tokio::task::spawn_blocking(move || verify(&store, checks)).await;
+                let at = Arc::clone(&store);
+                let damaged = tokio::task::spawn_blocking(move || verify(&at, checks)).await;
                 let damaged = damaged.expect("invariant: checking does not panic");
                 if !damaged.is_empty() {
                     let _ = sender.send(Message::InputsDamaged(stage, slot, damaged));
                     return;
                 }
             }
-            let outcome = running.await;
+            let mut outcome = running.await;
+            let is_done = matches!(outcome, Outcome::Done { .. });
+            if is_done && watched.iter().any(|(_, files)| files.looks_changed()) {
+                let look = move || input_changed(&watched, &store);
+                let changed = tokio::task::spawn_blocking(look).await;
+                let changed = changed.expect("invariant: looking at files does not panic");
+                outcome = changed.unwrap_or(outcome);
+            }
             let _ = sender.send(Message::Ended(stage, slot, outcome));
         });
     }
@@ -79,6 +90,7 @@ impl Machine<'_> {
                 if let Some(content) = &source.content {
                     self.inputs.store.keep_content(content)?;
                 }
+                self.inputs.store.keep_members(source);
                 Ok(source.paths.clone())
             }
             Producer::Output { stage: from, port } => {
@@ -100,10 +112,6 @@ impl Machine<'_> {
             checks.push((from, output.clone()));
         }
         self.inputs.store.object_path(&output.digest)
-    }
-
-    pub(super) fn input_changed(&self, stage: usize) -> Option<Outcome> {
-        input_changed(self.inputs.graph, &self.inputs.sources, stage)
     }
 }
 
@@ -130,17 +138,27 @@ pub(super) fn input_specs(
     Ok(all)
 }
 
-/// A source that is no longer what was hashed: what was made from it counts for nothing.
-pub(super) fn input_changed(
-    graph: &Graph,
-    sources: &[Option<SourceDigest>],
-    stage: usize,
-) -> Option<Outcome> {
-    let changed = graph.stages[stage].inputs.iter().flat_map(|i| &i.from).find_map(|p| {
-        let Producer::Source(source) = p else { return None };
-        let digest = sources[*source].as_ref()?;
-        let path = digest.changed_since()?;
-        Some((graph.sources[*source].name.clone(), path.display().to_string()))
+/// The sources that a stage reads, by name.
+pub(super) type Watched = Vec<(String, SourceFiles)>;
+
+/// See [`Watched`].
+pub(super) fn watched(graph: &Graph, sources: &[Option<SourceDigest>], stage: usize) -> Watched {
+    let from = graph.stages[stage].inputs.iter().flat_map(|i| &i.from);
+    let sources = from.filter_map(|producer| match producer {
+        Producer::Source(source) => {
+            Some((graph.sources[*source].name.clone(), sources[*source].as_ref()?.files.clone()))
+        }
+        Producer::Output { .. } => None,
+    });
+    sources.collect()
+}
+
+/// A source whose bytes are no longer what was hashed: what was made from it counts for nothing.
+/// Reads what looks changed.
+pub(super) fn input_changed(watched: &Watched, store: &Store) -> Option<Outcome> {
+    let changed = watched.iter().find_map(|(name, files)| {
+        let path = files.looks_changed().then(|| files.changed_since(store)).flatten()?;
+        Some((name, path.display().to_string()))
     });
     changed.map(|(name, path)| Outcome::Failed {
         message: format!("source `{name}` changed while the stage ran; the result is not kept"),

@@ -36,10 +36,6 @@ impl Machine<'_> {
     ) -> Result<(), RunError> {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
-                if let Some(outcome) = self.input_changed(stage) {
-                    self.failed(stage, slot, outcome);
-                    return Ok(());
-                }
                 let accepted = self.acceptances(stage);
                 let Known { commit, cpu, .. } = self.options.surroundings.known();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };

@@ -71,6 +71,7 @@ pub fn build(
         logs,
         timeout: stage.execution.timeout.map(std::time::Duration::from_secs_f64),
         gpus: share.gpus.clone(),
+        lists: Vec::new(),
     })
 }
 

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fs_err as fs;
@@ -70,20 +70,6 @@ pub struct TreeFile {
     pub path: String,
     pub digest: Digest,
     pub size: u64,
-}
-
-/// The content of a source, and what must not change while a stage reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceDigest {
-    pub digest: Digest,
-    /// Paths for the worker: the one path, or every match of a pattern.
-    pub paths: Vec<PathBuf>,
-    pub bytes: u64,
-    /// Every file behind it as it was when it was hashed.
-    pub seen: Vec<(PathBuf, Signature)>,
-    /// What the source amounts to, where that is not the bytes of its files: kept as an object
-    /// before a worker reads it.
-    pub content: Option<Arc<[u8]>>,
 }
 
 /// Coarsest clock of a common file system (FAT, old NFS).
@@ -176,19 +162,42 @@ pub fn hash_file(path: &Path) -> Result<(Digest, Signature), StoreError> {
 /// sorted by path. Modes and times are not part of it, empty directories neither.
 #[must_use]
 pub fn tree_digest(files: &[TreeFile]) -> Digest {
+    Digest::of(&tree_bytes(files))
+}
+
+/// What [`tree_digest`] hashes.
+pub(super) fn tree_bytes(files: &[TreeFile]) -> Vec<u8> {
     let mut rows: Vec<(&str, String)> =
         files.iter().map(|f| (f.path.as_str(), f.digest.to_string())).collect();
     rows.sort();
-    let bytes = serde_json::to_vec(&("preflow.tree/1", rows))
-        .expect("invariant: writing JSON to memory cannot fail");
-    Digest::of(&bytes)
+    serde_json::to_vec(&(TREE, rows)).expect("invariant: writing JSON to memory cannot fail")
 }
+
+/// Path and digest of each file of a tree, from what [`tree_digest`] hashes.
+pub(super) fn tree_rows(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+    let (tag, rows): (String, Vec<(String, String)>) = serde_json::from_slice(bytes).ok()?;
+    (tag == TREE).then_some(rows)
+}
+
+/// Format of the bytes that make up the digest of a tree.
+const TREE: &str = "preflow.tree/1";
 
 /// Every regular file below `root`, sorted by path. Links are refused, not followed.
 ///
 /// # Errors
 /// Anything but files and directories, names that are not UTF-8, unreadable places.
 pub fn walk(root: &Path) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
+    walk_but(root, |_| false)
+}
+
+/// The same without what `skip` says of a path inside; nothing below a folder that is skipped.
+///
+/// # Errors
+/// As [`walk`].
+pub(super) fn walk_but(
+    root: &Path,
+    skip: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
     let mut found = Vec::new();
     let mut todo = vec![(root.to_owned(), String::new())];
     while let Some((dir, prefix)) = todo.pop() {
@@ -201,6 +210,9 @@ pub fn walk(root: &Path) -> Result<Vec<(String, std::fs::Metadata)>, StoreError>
                 what: "a name that is no UTF-8",
             })?;
             let relative = format!("{prefix}{name}");
+            if skip(&relative) {
+                continue;
+            }
             let meta = fs::symlink_metadata(&path)?;
             if meta.is_dir() {
                 todo.push((path, format!("{relative}/")));
@@ -232,7 +244,7 @@ pub fn describe(meta: &std::fs::Metadata) -> &'static str {
     }
 }
 
-fn refuse_special(path: &Path, meta: &std::fs::Metadata) -> Result<(), StoreError> {
+pub(super) fn refuse_special(path: &Path, meta: &std::fs::Metadata) -> Result<(), StoreError> {
     if meta.is_file() || meta.is_dir() {
         return Ok(());
     }
@@ -261,19 +273,6 @@ impl Store {
         Ok((digest, signature))
     }
 
-    /// A source whose content was worked out from its files: the worker reads it from the store.
-    #[must_use]
-    pub fn digest_content(&self, content: Vec<u8>) -> SourceDigest {
-        let digest = Digest::of(&content);
-        SourceDigest {
-            digest,
-            paths: vec![self.object_path(&digest)],
-            bytes: content.len() as u64,
-            seen: Vec::new(),
-            content: Some(content.into()),
-        }
-    }
-
     /// Makes sure that these bytes are an object.
     ///
     /// # Errors
@@ -287,103 +286,5 @@ impl Store {
             fs::create_dir_all(dir)?;
         }
         Ok(super::write_atomic(&path, content)?)
-    }
-
-    /// Digest of a source: a file, a directory, or a pattern that matches files.
-    ///
-    /// # Errors
-    /// Missing, empty, dangling, a pipe or device, unreadable, or changing meanwhile.
-    pub fn digest_source(&self, path: &str) -> Result<SourceDigest, StoreError> {
-        let is_pattern = path.contains(['*', '?', '[']) && !Path::new(path).exists();
-        if is_pattern {
-            return self.digest_pattern(path);
-        }
-        let path = Path::new(path);
-        let meta = match fs::metadata(path) {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(match fs::read_link(path) {
-                    Ok(target) => StoreError::SourceDangling(path.to_owned(), target),
-                    Err(_) => StoreError::SourceMissing(path.to_owned()),
-                });
-            }
-            Err(e) => return Err(e.into()),
-        };
-        refuse_special(path, &meta)?;
-        if meta.is_dir() {
-            let files: Vec<_> =
-                walk(path)?.into_iter().map(|(name, _)| (path.join(&name), name)).collect();
-            return self.digest_many(vec![path.to_owned()], files);
-        }
-        let (digest, signature) = self.digest_file(path)?;
-        if signature.size == 0 {
-            return Err(StoreError::SourceEmpty(path.to_owned()));
-        }
-        Ok(SourceDigest {
-            digest,
-            paths: vec![path.to_owned()],
-            bytes: signature.size,
-            seen: vec![(path.to_owned(), signature)],
-            content: None,
-        })
-    }
-
-    fn digest_pattern(&self, pattern: &str) -> Result<SourceDigest, StoreError> {
-        let bad = |e: String| StoreError::SourcePattern(pattern.to_owned(), e);
-        let mut paths = Vec::new();
-        for path in glob::glob(pattern).map_err(|e| bad(e.to_string()))? {
-            let path = path.map_err(|e| bad(e.to_string()))?;
-            if !path.is_dir() {
-                paths.push(path);
-            }
-        }
-        if paths.is_empty() {
-            return Err(StoreError::SourceNoMatch(pattern.to_owned()));
-        }
-        // Names below the part without wildcards: moving the whole folder changes nothing.
-        let fixed: PathBuf = Path::new(pattern)
-            .components()
-            .take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-            .collect();
-        let files = paths
-            .iter()
-            .map(|p| {
-                let name = p.strip_prefix(&fixed).unwrap_or(p).to_string_lossy().into_owned();
-                (p.clone(), name)
-            })
-            .collect();
-        self.digest_many(paths, files)
-    }
-
-    fn digest_many(
-        &self,
-        paths: Vec<PathBuf>,
-        files: Vec<(PathBuf, String)>,
-    ) -> Result<SourceDigest, StoreError> {
-        let mut tree = Vec::with_capacity(files.len());
-        let mut seen = Vec::with_capacity(files.len());
-        for (path, name) in files {
-            let (digest, signature) = self.digest_file(&path)?;
-            tree.push(TreeFile { path: name, digest, size: signature.size });
-            seen.push((path, signature));
-        }
-        let bytes = tree.iter().map(|f| f.size).sum();
-        if bytes == 0 {
-            return Err(StoreError::SourceEmpty(paths[0].clone()));
-        }
-        Ok(SourceDigest { digest: tree_digest(&tree), paths, bytes, seen, content: None })
-    }
-}
-
-impl SourceDigest {
-    /// The first file that is no longer as it was when it was hashed.
-    #[must_use]
-    pub fn changed_since(&self) -> Option<&Path> {
-        self.seen
-            .iter()
-            .find(|(path, seen)| {
-                fs::metadata(path).map_or(true, |meta| Signature::of(&meta) != *seen)
-            })
-            .map(|(path, _)| path.as_path())
     }
 }

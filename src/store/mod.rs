@@ -10,9 +10,9 @@
 //! | `uploads-v1/<fingerprint>` | entries that wait to be sent elsewhere |
 //! | `quarantine/` | damaged objects, kept for diagnosis |
 //! | `runs/<id>/` | journals and logs |
-//! | `heads-v1/<key>.json` | which entries a pipeline used last, for explanations |
+//! | `heads-v1/<key>.json` | which entries a pipeline used last, and how its stages failed |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `derived-v1/` | digests of files, trees and graphs of YAML files, entries; may be deleted |
+//! | `derived-v1/` | digests, lists of files, graphs, trees of YAML, entries; may be deleted |
 
 mod ahead;
 pub mod arrive;
@@ -26,6 +26,7 @@ pub mod object;
 mod pack;
 pub mod publish;
 pub mod slot;
+pub mod source;
 pub mod verify;
 pub mod views;
 
@@ -36,12 +37,12 @@ use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
-pub use digest::SourceDigest;
 pub use entry::{Entry, EntryOutput, Provenance};
 pub use memo::Memo;
 pub use object::Health;
 pub use pack::Seen;
 pub use slot::{Lookup, Scratch, Sealed, Slot};
+pub use source::{SourceDigest, SourceFiles};
 
 use crate::identity::{Digest, Fingerprint};
 

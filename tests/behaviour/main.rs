@@ -11,6 +11,7 @@ mod gate;
 mod history;
 mod interrupt;
 mod lock;
+mod narrow;
 mod open;
 mod repository;
 mod rerun;

@@ -231,3 +231,68 @@ fn a_stage_that_never_ran_is_priced_by_those_like_it() {
     let said = space.preflow(&["plan", "q.yaml"]);
     assert!(said.out.contains(" ~") && said.out.contains("? + "), "{}", said.out);
 }
+
+#[test]
+fn a_source_that_is_only_touched_while_its_stage_runs_is_read_again() {
+    let space = Space::empty();
+    space.write("data/a.txt", "a\n");
+    space.write("data/b.txt", "b\n");
+    let pipeline = |meanwhile: &str| {
+        format!(
+            "preflow: 1\nname: touched\nsources: {{ docs: {{ path: data }} }}\nstages:\n  \
+             s: {{ kind: command, inputs: {{ docs: docs }}, outputs: {{ o: file }},\n       \
+             command: 'cat $IN_docs/*.txt > $OUT_o; {meanwhile}' }}\n"
+        )
+    };
+    // A second name, a copy in its place, what an editor leaves: the bytes are what they were.
+    let harmless = "ln data/a.txt second; cp data/b.txt new; mv new data/b.txt; touch data/b.txt~";
+    space.write("p.yaml", &pipeline(harmless));
+    let said = space.preflow(&["run", "p.yaml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert!(space.preflow(&["run", "p.yaml"]).out.starts_with(" nothing to do"));
+    for (meanwhile, file) in [
+        ("echo B > data/b.txt", "data/b.txt"),
+        ("echo new > data/c.txt", "data/c.txt"),
+        ("rm data/a.txt", "data/a.txt"),
+    ] {
+        space.write("p.yaml", &pipeline(meanwhile));
+        let said = space.preflow(&["run", "p.yaml"]);
+        assert_eq!(said.code, Some(1), "{meanwhile}: {}", said.out);
+        let named = format!("because: `[DIR]/{file}` is not what was hashed");
+        assert!(said.out.contains(&named), "{meanwhile}: {}", said.out);
+        space.write("data/a.txt", "a\n");
+        space.write("data/b.txt", "b\n");
+        let _ = std::fs::remove_file(space.path("data/c.txt"));
+    }
+}
+
+#[test]
+fn the_files_of_a_folder_or_pattern_that_changed_are_named() {
+    let space = Space::empty();
+    space.write("data/a.txt", "a\n");
+    space.write("data/b.txt", "b\n");
+    space.write("data/.DS_Store", "x");
+    space.write(
+        "p.yaml",
+        "preflow: 1\nname: named\nsources: { all: { path: data }, some: { path: 'data/*.txt' } }\n\
+         stages:\n  s: { kind: command, inputs: { x: all, y: [some] }, outputs: { o: file },\n       \
+         command: 'ls $IN_x > $OUT_o' }\n",
+    );
+    space.preflow(&["run", "p.yaml", "-q"]);
+    space.write("data/.DS_Store", "y");
+    space.write("data/.a.txt.swp", "z");
+    let plan = space.preflow(&["plan", "p.yaml"]).out;
+    assert!(plan.contains("nothing to do"), "{plan}");
+    space.write("data/b.txt", "B\n");
+    space.write("data/c.txt", "c\n");
+    let plan = space.preflow(&["plan", "p.yaml"]).out;
+    let wanted = "input x: data/b.txt changed, data/c.txt is new, \
+                  input y: some: data/b.txt changed, data/c.txt is new";
+    assert!(plan.contains(wanted), "{plan}");
+    let why = space.preflow(&["why", "p.yaml", "s"]).out;
+    assert!(why.contains("input x: data/b.txt changed, data/c.txt is new ("), "{why}");
+    // Where it is no longer known, the port is named as before.
+    std::fs::remove_dir_all(space.path("cache/derived-v1")).expect("removed");
+    let plan = space.preflow(&["plan", "p.yaml"]).out;
+    assert!(plan.contains("input x changed, input y: some changed"), "{plan}");
+}

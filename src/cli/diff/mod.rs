@@ -174,7 +174,7 @@ fn sort_in(
 ) {
     match change {
         Change::Kind { old, new } => all.code.push((stage.to_owned(), old, new)),
-        Change::Input { ref port, old: Some(_), new: Some(_) } => {
+        Change::Input { ref port, old: Some(_), new: Some(_), .. } => {
             let digest = |known: &Known| input(known.identity.as_ref()?, port);
             let (Some(before), Some(now)) = (digest(old), digest(new)) else { return };
             if let Some(change) = votes(a, &before, b, &now) {

@@ -68,7 +68,7 @@ impl Stage for Command {
         let words = [vec![program.clone()], arguments.clone()].concat().join(" ");
         for (port, inputs) in &task.inputs {
             let paths: Vec<String> = inputs.iter().flat_map(|i| &i.paths).cloned().collect();
-            process.envs(tell(port, &paths, " ", &words, cx.scratch())?.variables);
+            process.envs(tell(port, &paths, " ", &words, cx.scratch(), true)?.variables);
         }
         for (port, path) in &task.outputs {
             process.env(format!("OUT_{}", port.replace('-', "_")), path);

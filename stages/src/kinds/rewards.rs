@@ -162,7 +162,8 @@ impl<'a> Mix<'a> {
         }
         let (mut files, mut warnings) = (Vec::new(), Vec::new());
         for input in cx.inputs("files") {
-            let told = tell(&input.name, &input.paths, "\n", &settings.command, cx.scratch())?;
+            let told =
+                tell(&input.name, &input.paths, "\n", &settings.command, cx.scratch(), true)?;
             files.extend(told.variables);
             warnings.extend(told.warning);
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use preflow::protocol::TaskSpec;
+use preflow::protocol::{CHECKPOINT, GoesOnAt, TaskSpec};
 use preflow_stages::rng::Stream;
 use serde_json::{Value, json};
 
@@ -166,4 +166,7 @@ fn a_worker_that_is_asked_to_end_leaves_a_checkpoint() {
     assert_eq!(child.wait().expect("ended").code(), Some(143));
     drop(stdin);
     assert_eq!(checkpoints(&task).len(), 1);
+    let word = std::fs::read(Path::new(&task.scratch).join(CHECKPOINT)).expect("a word beside it");
+    let GoesOnAt { done, total, unit } = serde_json::from_slice(&word).expect("JSON");
+    assert!(done > 0 && done < total && unit == "steps", "{done} of {total} {unit}");
 }
