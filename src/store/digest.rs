@@ -187,16 +187,32 @@ const TREE: &str = "preflow.tree/1";
 /// # Errors
 /// Anything but files and directories, names that are not UTF-8, unreadable places.
 pub fn walk(root: &Path) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
-    walk_but(root, |_| false)
+    walk_with(root, |_| false, Links::Refused)
 }
 
-/// The same without what `skip` says of a path inside; nothing below a folder that is skipped.
+/// What a walk does with links.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Refused,
+    ToFiles,
+}
+
+/// The files of a folder that people name, without what `skip` says of a path inside; nothing below
+/// a folder that is skipped. A link to a file is that file: hub clients keep models so.
 ///
 /// # Errors
-/// As [`walk`].
+/// As [`walk`]; a link that leads nowhere.
 pub(super) fn walk_but(
     root: &Path,
     skip: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
+    walk_with(root, skip, Links::ToFiles)
+}
+
+fn walk_with(
+    root: &Path,
+    skip: impl Fn(&str) -> bool,
+    links: Links,
 ) -> Result<Vec<(String, std::fs::Metadata)>, StoreError> {
     let mut found = Vec::new();
     let mut todo = vec![(root.to_owned(), String::new())];
@@ -213,7 +229,15 @@ pub(super) fn walk_but(
             if skip(&relative) {
                 continue;
             }
-            let meta = fs::symlink_metadata(&path)?;
+            let mut meta = fs::symlink_metadata(&path)?;
+            if meta.is_symlink() && links == Links::ToFiles {
+                let target = || fs::read_link(&path).unwrap_or_default();
+                meta = match fs::metadata(&path) {
+                    Ok(file) if file.is_file() => file,
+                    Ok(_) => meta,
+                    Err(_) => return Err(StoreError::SourceDangling(path.clone(), target())),
+                };
+            }
             if meta.is_dir() {
                 todo.push((path, format!("{relative}/")));
             } else if meta.is_file() {

@@ -275,6 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_links_is_the_folder_of_their_files() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let digest = |name: &str| {
+            let path = dir.path().join(name);
+            store.digest_source(&path.to_string_lossy()).map(|source| source.digest)
+        };
+        for folder in ["blobs", "plain/inner", "linked/inner"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for (name, blob, text) in [("config.json", "0a", "{}"), ("inner/b.txt", "0b", "b")] {
+            std::fs::write(dir.path().join("blobs").join(blob), text).unwrap();
+            std::fs::write(dir.path().join("plain").join(name), text).unwrap();
+            let up = if name.contains('/') { "../.." } else { ".." };
+            let link = dir.path().join("linked").join(name);
+            symlink(format!("{up}/blobs/{blob}"), link).unwrap();
+        }
+        let before = digest("linked").unwrap();
+        assert_eq!(before, digest("plain").unwrap());
+        // Another content behind a link is another source.
+        std::fs::write(dir.path().join("blobs/0b"), "c").unwrap();
+        assert_ne!(digest("linked").unwrap(), before);
+        symlink("nowhere", dir.path().join("linked/lost")).unwrap();
+        assert!(matches!(digest("linked"), Err(StoreError::SourceDangling(..))));
+        std::fs::remove_file(dir.path().join("linked/lost")).unwrap();
+        // A folder may lead in circles.
+        symlink("..", dir.path().join("linked/up")).unwrap();
+        assert!(matches!(digest("linked"), Err(StoreError::NotAFile { what: "a link", .. })));
+    }
+
+    #[test]
     fn what_tools_leave_is_no_part_of_a_folder() {
         for left in [
             ".git",
