@@ -102,7 +102,8 @@ fn a_goal_that_all_pairs_together_cannot_meet_is_told_before_anybody_votes() {
     let stats = said(&workspace, &["label", "stats", "demo.yaml", "labels"]);
     assert!(stats.contains(why), "{stats}");
     let run = said(&workspace, &["run", "demo.yaml"]);
-    assert!(run.contains("0 of 400 votes") && run.contains(why), "{run}");
+    // No run begins that would wait for ever.
+    assert!(run.contains("but the pairs can give 5 at most"), "{run}");
 }
 
 #[test]
