@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::foreign::foreign;
+
 /// Forms of files that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -22,27 +24,6 @@ impl Encoding {
         }
     }
 }
-
-/// What begins so is another kind of file; what to do about it.
-const FOREIGN: &[(&[u8], &str)] = &[
-    (b"\x1f\x8b", "is compressed by gzip: unpack it first (`gunzip`)"),
-    (b"\x28\xb5\x2f\xfd", "is compressed by zstd: unpack it first (`unzstd`)"),
-    (b"BZh", "is compressed by bzip2: unpack it first (`bunzip2`)"),
-    (b"\xfd7zXZ\0", "is compressed by xz: unpack it first (`unxz`)"),
-    (b"\x04\x22\x4d\x18", "is compressed by lz4: unpack it first (`unlz4`)"),
-    (b"PK\x03\x04", "is a zip archive or a spreadsheet: unpack it, or save it as CSV"),
-    (b"PARE", "is an encrypted Parquet file: write it without encryption"),
-    (b"ARROW1", "is an Arrow file: write it as Parquet"),
-    (b"\xff\xff\xff\xff", "is a stream of Arrow: write it as Parquet"),
-    (b"SQLite format 3\0", "is a SQLite database: write the table as CSV or Parquet"),
-    (b"Obj\x01", "is an Avro file: write it as Parquet"),
-    (b"ORC", "is an ORC file: write it as Parquet"),
-    (b"\xff\xfe", "is text in UTF-16: save it as UTF-8"),
-    (b"\xfe\xff", "is text in UTF-16: save it as UTF-8"),
-];
-
-/// What a clone without Git LFS holds in place of a file.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Why a path is no file that can be read, if it is none.
 pub fn no_file(path: &Path) -> Option<&'static str> {
@@ -68,9 +49,7 @@ pub fn sniff(bytes: &[u8], asked: Option<Encoding>) -> Result<(Encoding, &[u8]),
             None | Some(Encoding::Parquet) => Ok((Encoding::Parquet, bytes)),
             Some(other) => Err(format!("is a Parquet file, not {}", other.name())),
         };
-    } else if bytes.starts_with(POINTER) {
-        "is a pointer of Git LFS: `git lfs pull` fetches the file"
-    } else if let Some((_, what)) = FOREIGN.iter().find(|(start, _)| bytes.starts_with(start)) {
+    } else if let Some(what) = foreign(bytes) {
         what
     } else if bytes.iter().take(1024).any(|b| *b == 0) {
         "holds NUL characters: it is binary, or text in UTF-16; save it as UTF-8"

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use preflow::foreign::foreign;
 
 /// Bytes at the start of a file that are looked at.
 const HEAD: usize = 1 << 16;
@@ -48,31 +49,6 @@ impl Wanted<'_> {
     }
 }
 
-/// Beginnings of files that are no rows: bytes, what they are, and what helps.
-const OTHERS: &[(&[u8], &str, &str)] = &[
-    (
-        b"version https://git-lfs.github.com/spec/",
-        "a pointer of Git LFS",
-        "`git lfs pull` fetches the file",
-    ),
-    (&[0x1f, 0x8b], "compressed by gzip", "unpack it first"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "compressed by zstd", "unpack it first"),
-    (b"BZh", "compressed by bzip2", "unpack it first"),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "compressed by xz", "unpack it first"),
-    (
-        b"PK\x03\x04",
-        "a zip archive or a spreadsheet",
-        "save the rows as CSV, JSON lines or Parquet",
-    ),
-    (b"ARROW1", "an Arrow file", "write it with `to_parquet`"),
-    (&[0xff, 0xff, 0xff, 0xff], "an Arrow stream", "write it with `to_parquet`"),
-    (&[0xff, 0xfe], "text in UTF-16", "save it as UTF-8"),
-    (&[0xfe, 0xff], "text in UTF-16", "save it as UTF-8"),
-    (b"SQLite format 3\0", "a database of SQLite", "save the rows as CSV, JSON lines or Parquet"),
-    (b"Obj\x01", "an Avro file", "save the rows as CSV, JSON lines or Parquet"),
-    (b"ORC", "an ORC file", "save the rows as CSV, JSON lines or Parquet"),
-];
-
 /// Refuses a file that is none of ours, by name.
 ///
 /// # Errors
@@ -82,10 +58,8 @@ pub fn refuse_others(path: &Path) -> Result<()> {
 }
 
 fn refuse(path: &Path, head: &[u8]) -> Result<()> {
-    match OTHERS.iter().find(|(start, ..)| head.starts_with(start)) {
-        // Some words begin so.
-        Some((b"ORC" | b"BZh", ..)) if std::str::from_utf8(head).is_ok() => Ok(()),
-        Some((_, what, help)) => bail!("{} is {what}: {help}", path.display()),
+    match foreign(head) {
+        Some(what) => bail!("{} {what}", path.display()),
         None => Ok(()),
     }
 }
@@ -254,21 +228,5 @@ mod tests {
         assert_eq!(rows("question\tanswer\n"), Form::Delimited(b'\t'));
         assert_eq!(rows("[]"), Form::JsonList);
         assert_eq!(rows("{prompt: 1}"), Form::JsonLines);
-    }
-
-    #[test]
-    fn what_is_no_data_is_named_and_a_word_is_none() {
-        let folder = tempfile::TempDir::new().expect("a folder");
-        let refused = |bytes: &[u8]| {
-            let path = folder.path().join("x");
-            fs_err::write(&path, bytes).expect("written");
-            refuse_others(&path).err().map(|e| e.to_string()).unwrap_or_default()
-        };
-        for (start, what, help) in OTHERS {
-            let error = refused(&[start, &[0xfe, 0, 0xff][..]].concat());
-            assert!(error.contains(what) && error.ends_with(help), "{what}: {error}");
-        }
-        assert_eq!(refused(b"ORCs are no elves"), "");
-        assert_eq!(refused("BZh\u{e9}".as_bytes()), "");
     }
 }
