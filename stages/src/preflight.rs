@@ -18,6 +18,19 @@ pub struct Preflight<'a> {
     pub problems: Vec<ProblemDoc>,
 }
 
+/// Kinds whose models and pairs keep the shape of what they start from.
+const GO_ON: [&str; 9] = [
+    "sft",
+    "dpo",
+    "ppo",
+    "rloo",
+    "grpo",
+    "reinforce",
+    "train_reward",
+    "sample_pairs",
+    "collect_labels",
+];
+
 /// Columns that rows of a type must have: one of these lists, whole.
 fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
     match port_type {
@@ -160,7 +173,8 @@ impl<'a> Preflight<'a> {
     }
 
     /// A param of the stage that made what is connected to `port`, by its JSON pointer; stages that
-    /// go on from another model are followed to the one that has it.
+    /// go on from another model are followed to the one that has it. Stages of which nothing is
+    /// known, such as programs and those of other workers, end the way.
     pub fn of_origin(&self, port: &str, kind: &str, pointer: &str) -> Option<Value> {
         let [input] = self.inputs(port) else { return None };
         let mut at = input.stage?;
@@ -169,6 +183,9 @@ impl<'a> Preflight<'a> {
             let stage = &self.spec.stages[at];
             if stage.kind == kind {
                 return Value::Object(stage.params.clone()).pointer(pointer).cloned();
+            }
+            if !GO_ON.contains(&stage.kind.as_str()) {
+                return None;
             }
             let from = ["model", "policy", "base", "pairs"];
             let next = from.iter().find_map(|port| stage.inputs.get(*port)?.first());

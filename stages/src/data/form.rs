@@ -107,6 +107,9 @@ impl Form {
             return Ok(Self::Parquet);
         }
         refuse(path, &head)?;
+        if head.contains(&0) {
+            bail!("{} holds NUL bytes: save it as text in UTF-8", path.display());
+        }
         let form = Self::of_text(head.strip_prefix(MARK).unwrap_or(&head), wanted);
         if form == Self::Text && wanted.named {
             check_ending(path, &head)?;
@@ -215,6 +218,15 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if path.is_dir() {
+            let key = name.split_once('=').map(|(key, _)| key).unwrap_or_default();
+            let is_name = |c: char| c.is_alphanumeric() || c == '_';
+            if !key.is_empty() && key.chars().all(is_name) {
+                bail!(
+                    "{}: column `{key}` stands in the names of folders only: write the rows with \
+                     all their columns",
+                    path.display()
+                );
+            }
             collect(&path, files)?;
         } else {
             files.push(path);
@@ -262,6 +274,14 @@ mod tests {
             let error = refused(&[start, &[0xfe, 0, 0xff][..]].concat());
             assert!(error.contains(what) && error.ends_with(help), "{what}: {error}");
         }
+        let wanted = Wanted::text(true);
+        fs_err::write(folder.path().join("y"), "a\0b\0").expect("written");
+        let error = Form::of(&folder.path().join("y"), &wanted).expect_err("refused").to_string();
+        assert!(error.ends_with("save it as text in UTF-8"), "{error}");
+        fs_err::create_dir(folder.path().join("year=2024")).expect("made");
+        let paths = [folder.path().to_string_lossy().into_owned()];
+        let error = files_of(&paths).expect_err("refused").to_string();
+        assert!(error.contains("column `year`"), "{error}");
         assert_eq!(refused(b"ORCs are no elves"), "");
         assert_eq!(refused("BZh\u{e9}".as_bytes()), "");
     }

@@ -3,9 +3,11 @@
 //! Knows nothing of what the columns mean.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::column::is_exact;
@@ -16,6 +18,31 @@ use super::{Column, Table};
 pub type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
 
 type Row = BTreeMap<String, Box<RawValue>>;
+
+/// The fields of an object as they are written: a map would keep the last of two equal keys.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
 
 /// The objects in the bytes of a file, one a line. Rows are numbered by their lines.
 ///
@@ -67,10 +94,30 @@ pub fn read_list(path: &Path, bytes: &[u8], fail: Fail) -> Result<Table> {
 /// # Errors
 /// What is wrong with it.
 fn object(text: &[u8]) -> Result<Row, String> {
-    serde_json::from_slice(text).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data => "not a JSON object".to_owned(),
-        _ => format!("not JSON: {e} (write one object a line, or one list of objects)"),
-    })
+    let fields: Fields = serde_json::from_slice(text).map_err(|e| wrong(text, &e))?;
+    let mut row = Row::new();
+    for (name, value) in fields.0 {
+        if row.contains_key(&name) {
+            return Err(format!("key `{name}` is there twice"));
+        }
+        row.insert(name, value);
+    }
+    Ok(row)
+}
+
+/// Why a text is no object, and what helps.
+fn wrong(text: &[u8], error: &serde_json::Error) -> String {
+    if error.classify() == serde_json::error::Category::Data {
+        return "not a JSON object".to_owned();
+    }
+    if std::str::from_utf8(text).is_err() {
+        return format!("not UTF-8 text: {error} (save the file as UTF-8)");
+    }
+    let rest = text.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    if ["NaN", "Infinity", "-Infinity"].iter().any(|word| rest.starts_with(word.as_bytes())) {
+        return format!("not JSON: {error} (NaN and Infinity are no JSON: write null)");
+    }
+    format!("not JSON: {error} (write one object a line, or one list of objects)")
 }
 
 /// The value of one field of a row; `None` when it is missing or null.
@@ -95,8 +142,12 @@ fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
     for name in names {
         let cells: Vec<Option<&str>> =
             rows.iter().map(|r| r.get(name).map(|v| v.get()).filter(|v| *v != "null")).collect();
-        let bad = |reason: String| anyhow::anyhow!("{file}: column `{name}`: {reason}");
-        columns.push((name.clone(), column(&cells).map_err(bad)?));
+        let column = column(&cells).map_err(|reason| {
+            let alone = |cell: &Option<&str>| column(&[*cell]).is_err();
+            let row = cells.iter().position(alone).map_or(0, |i| numbers[i]);
+            anyhow!("row {row} of {file}: column `{name}`: {reason}")
+        });
+        columns.push((name.clone(), column?));
     }
     Ok(Table::new(columns)?.from_file(&file, numbers))
 }
@@ -135,6 +186,23 @@ mod tests {
 
     fn of(cells: &[&str]) -> Column {
         column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>()).expect("a column")
+    }
+
+    #[test]
+    fn rows_that_would_be_read_wrongly_are_named() {
+        let error = |text: &[u8]| {
+            let mut fail = |row: usize, reason: String| bail!("row {row}: {reason}");
+            let table = read_lines(Path::new("x"), text, &mut fail);
+            format!("{:#}", table.expect_err("refused"))
+        };
+        let twice = b"{\"a\": 1}\n{\"a\": \"x\", \"b\": 1, \"a\": \"y\"}";
+        assert_eq!(error(twice), "row 2: key `a` is there twice");
+        assert!(error(b"[1]").ends_with("not a JSON object"));
+        assert!(error(b"{\"a\": NaN}").ends_with("(NaN and Infinity are no JSON: write null)"));
+        assert!(error(b"{\"a\": \"caf\xe9\"}").ends_with("(save the file as UTF-8)"));
+        assert!(error(b"{\"a\": \"NaN").contains("one object a line"));
+        let half = b"{\"a\": \"x\"}\n\n{\"a\": \"\\ud83d\"}";
+        assert!(error(half).starts_with("row 3 of x: column `a`: a text that is not Unicode"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod form;
 mod jinja;
 mod json;
 mod parquet_file;
+mod quotes;
 mod read;
 mod rows;
 mod rules;
