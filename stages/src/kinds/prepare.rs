@@ -17,7 +17,7 @@ use crate::data::{
     read_table,
 };
 use crate::kind::{Stage, Summary, input, output};
-use crate::preflight::Preflight;
+use crate::preflight::{Preflight, one_file};
 
 /// Rows named one by one before the rest is only counted.
 const NAMED_ROWS: usize = 5;
@@ -133,6 +133,10 @@ impl Stage for Prepare {
             }
             Err(_) => {}
             Ok(head) if head.names().is_empty() => {}
+            Ok(head) if head.rows() == 0 && one_file(input) => {
+                let message = format!("source `{}`: {} has no rows", input.name, input.paths[0]);
+                look.refuse("data", message, None);
+            }
             Ok(head) => {
                 for (to, from) in columns() {
                     let column = match head.require(from) {
