@@ -271,7 +271,13 @@ impl Column {
 }
 
 fn describe_json(text: &str) -> String {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(_) if text.starts_with('"') => {
+            return format!("a text with half a character ({})", shown(text));
+        }
+        Err(_) => return format!("a number beyond all types ({})", shown(text)),
+    };
     let form = match &value {
         Value::Null => return "null".into(),
         Value::Bool(_) => "a truth value",
@@ -374,6 +380,7 @@ mod tests {
         assert_eq!(said(r#"[{"from":"human","value":"a"}]"#), "a list of {from, value}");
         assert_eq!(said("[1]"), "a list (`[1]`)");
         assert_eq!(said(r#"{"a":1}"#), r#"a map (`{"a":1}`)"#);
+        assert_eq!(said("1e400"), "a number beyond all types (`1e400`)");
         assert_eq!(said("18446744073709551615"), "a number (`18446744073709551615`)");
         assert_eq!(Column::Int(vec![Some(3)]).text_at(0), Err("a number (`3`)".into()));
         assert_eq!(

@@ -111,8 +111,17 @@ impl Form {
             bail!("{} holds NUL bytes: save it as text in UTF-8", path.display());
         }
         let form = Self::of_text(head.strip_prefix(MARK).unwrap_or(&head), wanted);
-        if form == Self::Text && wanted.named {
-            check_ending(path, &head)?;
+        if form == Self::Text {
+            if wanted.named {
+                check_ending(path, &head)?;
+            }
+            let returns = head.trim_ascii_end();
+            if returns.contains(&b'\r') && !returns.contains(&b'\n') {
+                bail!(
+                    "{}: lines end with carriage returns alone: save it with line feeds",
+                    path.display()
+                );
+            }
         }
         Ok(form)
     }
@@ -278,6 +287,9 @@ mod tests {
         fs_err::write(folder.path().join("y"), "a\0b\0").expect("written");
         let error = Form::of(&folder.path().join("y"), &wanted).expect_err("refused").to_string();
         assert!(error.ends_with("save it as text in UTF-8"), "{error}");
+        fs_err::write(folder.path().join("y"), "a\rb\r").expect("written");
+        let error = Form::of(&folder.path().join("y"), &wanted).expect_err("refused").to_string();
+        assert!(error.ends_with("save it with line feeds"), "{error}");
         fs_err::create_dir(folder.path().join("year=2024")).expect("made");
         let paths = [folder.path().to_string_lossy().into_owned()];
         let error = files_of(&paths).expect_err("refused").to_string();

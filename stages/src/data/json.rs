@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -127,7 +127,7 @@ fn wrong(text: &[u8], error: &serde_json::Error) -> String {
 pub fn field(text: &[u8], name: &str) -> Result<Option<Column>, String> {
     let row = object(text)?;
     let value = row.get(name).map(|v| v.get()).filter(|v| *v != "null");
-    value.map(|v| column(&[Some(v)])).transpose()
+    Ok(value.map(|v| column(&[Some(v)])))
 }
 
 fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
@@ -142,32 +142,29 @@ fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
     for name in names {
         let cells: Vec<Option<&str>> =
             rows.iter().map(|r| r.get(name).map(|v| v.get()).filter(|v| *v != "null")).collect();
-        let column = column(&cells).map_err(|reason| {
-            let alone = |cell: &Option<&str>| column(&[*cell]).is_err();
-            let row = cells.iter().position(alone).map_or(0, |i| numbers[i]);
-            anyhow!("row {row} of {file}: column `{name}`: {reason}")
-        });
-        columns.push((name.clone(), column?));
+        columns.push((name.clone(), column(&cells)));
     }
     Ok(Table::new(columns)?.from_file(&file, numbers))
 }
 
 /// The narrowest column type that holds all values without loss. `cells` are JSON.
-fn column(cells: &[Option<&str>]) -> Result<Column, String> {
+fn column(cells: &[Option<&str>]) -> Column {
     let values = || cells.iter().flatten();
     let starts = |with: &[char]| values().all(|v| v.starts_with(with));
     if starts(&['"']) {
         // Also a column without any value.
         let text = |cell: &Option<&str>| cell.map(serde_json::from_str::<String>).transpose();
-        let texts: Result<Vec<_>, _> = cells.iter().map(text).collect();
-        return texts.map(Column::Text).map_err(|e| format!("a text that is not Unicode: {e}"));
+        // Half of a character has no other form than its spelling.
+        if let Ok(texts) = cells.iter().map(text).collect() {
+            return Column::Text(texts);
+        }
     }
     if starts(&['t', 'f']) {
-        return Ok(Column::Bool(cells.iter().map(|c| c.map(|v| v == "true")).collect()));
+        return Column::Bool(cells.iter().map(|c| c.map(|v| v == "true")).collect());
     }
     let whole = |v: &str| v.parse::<i64>().ok();
     if values().all(|v| whole(v).is_some()) {
-        return Ok(Column::Int(cells.iter().map(|c| c.and_then(whole)).collect()));
+        return Column::Int(cells.iter().map(|c| c.and_then(whole)).collect());
     }
     let number = |v: &str| -> Option<f64> {
         let x: f64 = serde_json::from_str(v).ok()?;
@@ -175,9 +172,9 @@ fn column(cells: &[Option<&str>]) -> Result<Column, String> {
         (!written_whole || whole(v).is_some_and(is_exact)).then_some(x)
     };
     if values().all(|v| number(v).is_some()) {
-        return Ok(Column::Float(cells.iter().map(|c| c.and_then(number)).collect()));
+        return Column::Float(cells.iter().map(|c| c.and_then(number)).collect());
     }
-    Ok(Column::Json(cells.iter().map(|c| c.map(str::to_owned)).collect()))
+    Column::Json(cells.iter().map(|c| c.map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
@@ -185,7 +182,7 @@ mod tests {
     use super::*;
 
     fn of(cells: &[&str]) -> Column {
-        column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>()).expect("a column")
+        column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -201,8 +198,13 @@ mod tests {
         assert!(error(b"{\"a\": NaN}").ends_with("(NaN and Infinity are no JSON: write null)"));
         assert!(error(b"{\"a\": \"caf\xe9\"}").ends_with("(save the file as UTF-8)"));
         assert!(error(b"{\"a\": \"NaN").contains("one object a line"));
+        // One cell that is no text stops nothing but who asks for it.
         let half = b"{\"a\": \"x\"}\n\n{\"a\": \"\\ud83d\"}";
-        assert!(error(half).starts_with("row 3 of x: column `a`: a text that is not Unicode"));
+        let mut fail = |_: usize, reason: String| bail!("{reason}");
+        let table = read_lines(Path::new("x"), half, &mut fail).expect("read");
+        let error = format!("{:#}", table.texts("a").expect_err("refused"));
+        let says = r#"row 3 of x: column `a` holds a text with half a character (`"\ud83d"`)"#;
+        assert!(error.starts_with(says), "{error}");
     }
 
     #[test]
@@ -219,10 +221,10 @@ mod tests {
             ["\"a\"", "3"],
             ["[1, 2]", "{\"b\": 1, \"a\": null}"],
             ["true", "1"],
+            ["\"a\"", "\"\\ud800\""],
         ] {
             let kept = cells.map(|c| Some(c.to_owned())).to_vec();
             assert_eq!(of(&cells), Column::Json(kept), "{cells:?}");
         }
-        assert!(column(&[Some("\"\\ud800\"")]).is_err());
     }
 }
