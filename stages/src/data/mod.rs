@@ -8,7 +8,6 @@ mod form;
 mod jinja;
 mod json;
 mod parquet_file;
-mod quotes;
 mod read;
 mod rows;
 mod rules;

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use preflow::label::exchange::Watched;
 
 use super::form::{Form, MARK, Wanted, files_of};
 use super::json::{Fail, read_lines, read_list};
 use super::parquet_file::{parquet_head, read_parquet};
-use super::quotes::Watched;
 use super::{Column, Table};
 
 /// What to do with a row that cannot be read.

@@ -4,7 +4,8 @@
 
 use std::io::{self, Read};
 
-use super::form::MARK;
+/// A mark that some programs put before UTF-8 text.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Where in a cell the last byte stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
