@@ -167,18 +167,28 @@ fn ask(
             workers.entry(stage.worker.as_ref()).or_default().push(i);
         }
     }
-    let mut all = Answers::default();
+    let mut answers = Answers::default();
     for (worker, stages) in workers {
         let spec = |(i, stage)| of_stage(graph, stage, stages.contains(&i), paths);
-        let stages = graph.stages.iter().enumerate().map(spec).collect();
-        let question = ValidateSpec { protocol: PROTOCOL, stages };
+        let all = graph.stages.iter().enumerate().map(spec).collect();
+        let question = ValidateSpec { protocol: PROTOCOL, stages: all };
         let question = serde_json::to_string(&question).expect("invariant: plain data");
         let command = worker.cloned().unwrap_or_else(run::worker_command);
-        match answer(&command, &question, cwd, kept, sources) {
+        let answer = answer(&command, &question, cwd, kept, sources).and_then(|doc| {
+            // It would stand at a stage that has nothing to do with it.
+            match doc.problems.iter().find(|p| !stages.contains(&p.stage)) {
+                Some(p) => Err(std::io::Error::other(format!(
+                    "its answer is about stage {}, which it was not asked about",
+                    p.stage
+                ))),
+                None => Ok(doc),
+            }
+        });
+        match answer {
             Ok(doc) => {
-                all.figures.extend(doc.figures);
-                all.problems.extend(doc.problems.into_iter().map(|p| Found {
-                    stage: p.stage.min(graph.stages.len() - 1),
+                answers.figures.extend(doc.figures);
+                answers.problems.extend(doc.problems.into_iter().map(|p| Found {
+                    stage: p.stage,
                     field: p.field,
                     message: p.message,
                     help: p.help,
@@ -190,7 +200,7 @@ fn ask(
             )),
         }
     }
-    all
+    answers
 }
 
 fn of_stage(

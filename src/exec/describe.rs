@@ -4,10 +4,14 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Loading a framework takes a while; more than this is a mistake.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a child wrote before its end is read within this.
+const GRACE: Duration = Duration::from_secs(1);
 /// A catalog of a thousand kinds is smaller.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
@@ -33,15 +37,8 @@ fn ask(command: &[String], word: &str, question: &str, cwd: &Path) -> io::Result
     let (stdin, question) = (child.stdin.take(), question.to_owned());
     std::thread::spawn(move || stdin.map(|mut s| s.write_all(question.as_bytes())));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let reader = |stream: Option<Box<dyn io::Read + Send>>| {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = stream.map(|s| s.take(LONGEST).read_to_end(&mut bytes));
-            String::from_utf8_lossy(&bytes).into_owned()
-        })
-    };
-    let said = reader(stdout.map(|s| Box::new(s) as _));
-    let complaint = reader(stderr.map(|s| Box::new(s) as _));
+    let said = Heard::of(stdout);
+    let complaint = Heard::of(stderr);
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -54,13 +51,48 @@ fn ask(command: &[String], word: &str, question: &str, cwd: &Path) -> io::Result
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let said = said.join().unwrap_or_default();
+    let said = said.text();
     if status.success() {
         return Ok(said);
     }
-    let complaint = complaint.join().unwrap_or_default();
+    let complaint = complaint.text();
     let last = complaint.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or_default();
     Err(io::Error::other(format!("{status}: {last}")))
+}
+
+/// What a child writes, while it writes.
+struct Heard {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Cut when there is no more.
+    end: Receiver<()>,
+}
+
+impl Heard {
+    fn of(stream: Option<impl io::Read + Send + 'static>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (open, end) = std::sync::mpsc::channel();
+        let into = bytes.clone();
+        std::thread::spawn(move || {
+            let _open: Sender<()> = open;
+            let mut stream = stream.map(|s| s.take(LONGEST));
+            let mut buffer = [0; 1 << 16];
+            while let Some(Ok(n)) = stream.as_mut().map(|s| s.read(&mut buffer)) {
+                if n == 0 {
+                    break;
+                }
+                into.lock().expect("invariant: nobody panics with it").extend(&buffer[..n]);
+            }
+        });
+        Self { bytes, end }
+    }
+
+    /// What the child said, which has ended: a process that it left behind may hold the stream open
+    /// for ever.
+    fn text(&self) -> String {
+        let _ = self.end.recv_timeout(GRACE);
+        let bytes = self.bytes.lock().expect("invariant: nobody panics with it");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
@@ -75,4 +107,19 @@ fn spawn(command: &[String], word: &str, cwd: &Path) -> io::Result<std::process:
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_a_worker_leaves_behind_holds_nobody_up() {
+        let script = "sleep 1000 & echo $!; exit 0";
+        let command = ["sh", "-c", script].map(str::to_owned);
+        let said = describe(&command, Path::new("/")).expect("an answer");
+        let left: i32 = said.trim().parse().expect("the number of a process");
+        let left = rustix::process::Pid::from_raw(left).expect("a process");
+        rustix::process::kill_process(left, rustix::process::Signal::KILL).expect("still there");
+    }
 }

@@ -20,6 +20,19 @@ pub struct Preflight<'a> {
     pub figures: Vec<String>,
 }
 
+/// Kinds whose models and pairs keep the shape of what they start from.
+const GO_ON: [&str; 9] = [
+    "sft",
+    "dpo",
+    "ppo",
+    "rloo",
+    "grpo",
+    "reinforce",
+    "train_reward",
+    "sample_pairs",
+    "collect_labels",
+];
+
 /// Columns that rows of a type must have: one of these lists, whole.
 fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
     match port_type {
@@ -101,6 +114,10 @@ impl<'a> Preflight<'a> {
             Err(e) => return self.refuse(port, format!("source `{name}`: {e:#}"), None),
         };
         let Some(head) = head.filter(|h| !h.names().is_empty()) else { return };
+        if head.rows() == 0 && one_file(input) {
+            let message = format!("source `{name}`: {} has no rows", input.paths[0]);
+            return self.refuse(port, message, None);
+        }
         let columns = forms[0];
         for column in columns {
             let wrong = match head.require(column) {
@@ -141,15 +158,20 @@ impl<'a> Preflight<'a> {
         input.paths.iter().map(rows).sum::<Option<u64>>().filter(|_| !input.paths.is_empty())
     }
 
-    /// Refuses answers so long that the model at `port` has no room for a prompt.
+    /// Refuses answers so long that a model at `port` has no room for a prompt.
     pub fn room_to_answer(&mut self, port: &str, max_tokens: u64) {
-        let Some(context) = self.context(port) else { return };
-        if max_tokens + LEAST_PROMPT as u64 > context {
-            let message = format!(
-                "max_tokens {max_tokens} leaves no room for a prompt in a context of {context} tokens"
-            );
-            let help = "give the model a longer context, or answer in fewer tokens";
-            self.refuse("max_tokens", message, Some(help.into()));
+        for model in self.inputs(port) {
+            let context = self.of_origin(model, "pretrain", "/model/context");
+            let Some(context) = context.and_then(|value| value.as_u64()) else { continue };
+            if max_tokens + LEAST_PROMPT as u64 > context {
+                let message = format!(
+                    "max_tokens {max_tokens} leaves no room for a prompt in a context of \
+                     {context} tokens (`{}`)",
+                    model.name
+                );
+                let help = "give the model a longer context, or answer in fewer tokens";
+                return self.refuse("max_tokens", message, Some(help.into()));
+            }
         }
     }
 
@@ -161,10 +183,10 @@ impl<'a> Preflight<'a> {
         self.tell(field, book.judge(answer, &head, 0));
     }
 
-    /// A param of the stage that made what is connected to `port`, by its JSON pointer; stages that
-    /// go on from another model are followed to the one that has it.
-    pub fn of_origin(&self, port: &str, kind: &str, pointer: &str) -> Option<Value> {
-        let [input] = self.inputs(port) else { return None };
+    /// A param of the stage that made what is connected, by its JSON pointer; stages that go on
+    /// from another model are followed to the one that has it. Stages of which nothing is
+    /// known, such as programs and those of other workers, end the way.
+    pub fn of_origin(&self, input: &ConnectionSpec, kind: &str, pointer: &str) -> Option<Value> {
         let mut at = input.stage?;
         // An origin lies further up; a chain has no more steps than there are stages.
         for _ in 0..=self.spec.stages.len() {
@@ -172,17 +194,20 @@ impl<'a> Preflight<'a> {
             if stage.kind == kind {
                 return Value::Object(stage.params.clone()).pointer(pointer).cloned();
             }
+            if !GO_ON.contains(&stage.kind.as_str()) {
+                return None;
+            }
             let from = ["model", "policy", "base", "pairs"];
             let next = from.iter().find_map(|port| stage.inputs.get(*port)?.first());
             at = next?.stage?;
         }
         None
     }
+}
 
-    /// Longest row of the model at `port`, tokens, as far as it is known.
-    pub fn context(&self, port: &str) -> Option<u64> {
-        self.of_origin(port, "pretrain", "/model/context")?.as_u64()
-    }
+/// Whether an input is one file, of which the first rows say whether there are any.
+pub fn one_file(input: &ConnectionSpec) -> bool {
+    matches!(input.paths.as_slice(), [path] if Path::new(path).is_file())
 }
 
 fn head_of(input: &ConnectionSpec) -> Result<Option<Table>> {

@@ -16,7 +16,8 @@ elif sys.argv[1] == "validate":
     open("asked.txt", "a").write("asked\n")
     asked = json.load(sys.stdin)
     if asked["stages"][0]["params"]["n"]["at"] == 5: sys.exit("not today")
-    wrong = [i for i, s in enumerate(asked["stages"]) if s["wanted"] and s["params"]["n"]["at"] == 3]
+    absurd = [9] if asked["stages"][0]["params"]["n"]["at"] == 6 else []
+    wrong = absurd or [i for i, s in enumerate(asked["stages"]) if s["wanted"] and s["params"]["n"]["at"] == 3]
     print(json.dumps({"problems": [{"stage": i, "field": "n.at", "message": "three is too much",
                                     "help": "take two"} for i in wrong]}))
 else:
@@ -83,16 +84,15 @@ fn a_run_with_nothing_to_do_asks_nobody_and_the_same_is_asked_once() {
 
 #[test]
 fn a_worker_that_does_not_answer_is_told_of_and_does_not_stop_a_run() {
-    let space = space();
-    let all = space.path("p.yaml");
-    let text = std::fs::read_to_string(&all).expect("read");
-    std::fs::write(
-        &all,
-        text.replace("one: { kind: number }", "one: { kind: number, n: { at: 5 } }"),
-    )
-    .expect("written");
-    let said = space.preflow(&["run", "p.yaml", "--set", "at=2"]);
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    let warning = "could not be asked what is wrong before anything runs";
-    assert!(said.err.contains(warning) && said.err.contains("not today"), "{}", said.err);
+    for (at, reason) in [("5", "not today"), ("6", "about stage 9, which it was not asked about")] {
+        let space = space();
+        let all = space.path("p.yaml");
+        let text = std::fs::read_to_string(&all).expect("read");
+        let one = format!("one: {{ kind: number, n: {{ at: {at} }} }}");
+        std::fs::write(&all, text.replace("one: { kind: number }", &one)).expect("written");
+        let said = space.preflow(&["run", "p.yaml", "--set", "at=2"]);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let warning = "could not be asked what is wrong before anything runs";
+        assert!(said.err.contains(warning) && said.err.contains(reason), "{}", said.err);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod forms;
 mod messages;
+mod quotes;
 mod record;
 mod rows;
 mod sniff;
@@ -21,6 +22,7 @@ use crate::columns::ReadError;
 use crate::votes::{Choice, VotesError};
 
 pub use messages::{form_of, plain};
+pub use quotes::Watched;
 pub use record::{Recorded, record};
 pub use rows::read as rows;
 pub use sniff::Encoding;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::quotes::Watched;
 use super::sniff::{Encoding, delimiter, no_file, sniff};
 use super::{BadRow, ExchangeError};
 use crate::columns::{each_batch, is_parquet};
@@ -84,7 +85,8 @@ fn objects(
 
 fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
     let between = delimiter(bytes).unwrap_or(b',');
-    let mut reader = csv::ReaderBuilder::new().delimiter(between).from_reader(bytes);
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(between).from_reader(Watched::new(bytes, between));
     let header = reader.headers().map_err(|e| e.to_string())?.clone();
     let names: Vec<&str> = header.iter().collect();
     if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {
@@ -99,6 +101,8 @@ fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
                 let cells = cells.map(|(name, cell)| (name.to_owned(), Value::from(cell)));
                 rows.push((usize::try_from(line).unwrap_or(usize::MAX), cells.collect()));
             }
+            // Not one row alone: what follows cannot be told apart.
+            Err(e) if e.is_io_error() => return Err(e.to_string()),
             Err(e) => {
                 let line = e.position().map_or(0, csv::Position::line);
                 refuse(usize::try_from(line).unwrap_or(usize::MAX), e.to_string());

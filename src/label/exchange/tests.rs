@@ -451,6 +451,8 @@ fn what_is_not_read_is_named_with_what_to_do() {
         (b"hello\nworld\n", "is neither JSON nor CSV: it begins with `hello`"),
         (b"{\n \"prompt\": \"p\"\n}\n", "an object over several lines"),
         (b"a,b,a\n1,2,3\n", "two columns are called `a`"),
+        (b"prompt,chosen,rejected\np,\"x\" y,z\n", "line 2: text follows the quote"),
+        (b"prompt,chosen,rejected\np,x,\"y\nq,x,y\n", "line 2: a quote opens a cell"),
     ] {
         let path = dir.path().join("x.jsonl");
         std::fs::write(&path, bytes).expect("written");

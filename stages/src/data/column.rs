@@ -73,6 +73,11 @@ impl Column {
         each!(self, v => v[row].is_none())
     }
 
+    /// Number of rows that have a value.
+    pub fn values(&self) -> usize {
+        (0..self.len()).filter(|row| !self.is_gap(*row)).count()
+    }
+
     fn all_gaps(&self) -> bool {
         (0..self.len()).all(|row| self.is_gap(row))
     }
@@ -98,7 +103,8 @@ impl Column {
         each!(self, v => v.resize(v.len() + rows, None));
     }
 
-    /// The values of `below` after these. Two types become one that holds both without loss.
+    /// The values of `below` after these. Two types become one that holds both; what that one has
+    /// no form for is missing then: bytes, and numbers that are not finite.
     #[must_use]
     pub fn stack(self, below: Self) -> Self {
         fn join<T>(mut above: Vec<T>, below: Vec<T>) -> Vec<T> {
@@ -112,6 +118,9 @@ impl Column {
             (Self::Bool(x), Self::Bool(y)) => Self::Bool(join(x, y)),
             (Self::Json(x), Self::Json(y)) => Self::Json(join(x, y)),
             (Self::Bytes(x), Self::Bytes(y)) => Self::Bytes(join(x, y)),
+            // One file's bytes may all be text, another's not: they are of one column.
+            (Self::Bytes(x), Self::Text(y)) => Self::Bytes(join(x, as_bytes(y))),
+            (Self::Text(x), Self::Bytes(y)) => Self::Bytes(join(as_bytes(x), y)),
             (mut x, y) if y.all_gaps() => {
                 x.extend_gaps(y.len());
                 x
@@ -124,7 +133,10 @@ impl Column {
             (Self::Float(x), Self::Int(y)) if exact(&y) => Self::Float(join(x, as_floats(&y))),
             (Self::Int(x), Self::Float(y)) if exact(&x) => Self::Float(join(as_floats(&x), y)),
             (x, y) => {
-                let json = |c: &Self| (0..c.len()).map(|i| c.json(i)).collect::<Vec<_>>();
+                let json = |c: &Self| match c {
+                    Self::Bytes(_) => vec![None; c.len()],
+                    _ => (0..c.len()).map(|i| c.json(i)).collect(),
+                };
                 Self::Json(join(json(&x), json(&y)))
             }
         }
@@ -174,6 +186,10 @@ impl Column {
             _ if self.is_gap(row) => Ok(None),
             Self::Json(v) => match v[row].as_deref().map(serde_json::from_str::<String>) {
                 Some(Ok(text)) => Ok(Some(Cow::Owned(text))),
+                _ => Err(self.describe(row)),
+            },
+            Self::Bytes(v) => match v[row].as_deref().map(std::str::from_utf8) {
+                Some(Ok(text)) => Ok(Some(Cow::Borrowed(text))),
                 _ => Err(self.describe(row)),
             },
             _ => Err(self.describe(row)),
@@ -255,7 +271,13 @@ impl Column {
 }
 
 fn describe_json(text: &str) -> String {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(_) if text.starts_with('"') => {
+            return format!("a text with half a character ({})", shown(text));
+        }
+        Err(_) => return format!("a number beyond all types ({})", shown(text)),
+    };
     let form = match &value {
         Value::Null => return "null".into(),
         Value::Bool(_) => "a truth value",
@@ -294,6 +316,10 @@ fn exact(values: &[Option<i64>]) -> bool {
 /// Whether a whole number keeps its value as a floating-point number.
 pub(super) fn is_exact(x: i64) -> bool {
     (-EXACT..=EXACT).contains(&x)
+}
+
+fn as_bytes(texts: Vec<Option<String>>) -> Vec<Option<Vec<u8>>> {
+    texts.into_iter().map(|text| text.map(String::into_bytes)).collect()
 }
 
 fn as_floats(values: &[Option<i64>]) -> Vec<Option<f64>> {
@@ -354,6 +380,7 @@ mod tests {
         assert_eq!(said(r#"[{"from":"human","value":"a"}]"#), "a list of {from, value}");
         assert_eq!(said("[1]"), "a list (`[1]`)");
         assert_eq!(said(r#"{"a":1}"#), r#"a map (`{"a":1}`)"#);
+        assert_eq!(said("1e400"), "a number beyond all types (`1e400`)");
         assert_eq!(said("18446744073709551615"), "a number (`18446744073709551615`)");
         assert_eq!(Column::Int(vec![Some(3)]).text_at(0), Err("a number (`3`)".into()));
         assert_eq!(
@@ -379,6 +406,15 @@ mod tests {
             Column::text(["a"]).stack(Column::bools([true])),
             Column::Json(vec![Some("\"a\"".into()), Some("true".into())])
         );
+        let bytes = Column::Bytes(vec![Some(vec![255])]);
+        let both = Column::Bytes(vec![Some(b"a".to_vec()), Some(vec![255])]);
+        assert_eq!(Column::text(["a"]).stack(bytes.clone()), both);
+        assert_eq!(both.text_at(0), Ok(Some("a".into())));
+        assert!(both.text_at(1).is_err());
+        // No JSON says what they are.
+        let lost = Column::Float(vec![Some(f64::NAN)]).stack(Column::text(["a"]));
+        assert_eq!((lost.len(), lost.values()), (2, 1));
+        assert_eq!(bytes.stack(ints(&[1])).values(), 1);
         // A column without values takes the type of the other.
         let gaps = Column::Text(vec![None]);
         assert_eq!(gaps.clone().stack(ints(&[1])), Column::Int(vec![None, Some(1)]));

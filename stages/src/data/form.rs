@@ -88,8 +88,17 @@ impl Form {
             );
         }
         let form = Self::of_text(head.strip_prefix(MARK).unwrap_or(&head), wanted);
-        if form == Self::Text && wanted.named {
-            check_ending(path, &head)?;
+        if form == Self::Text {
+            if wanted.named {
+                check_ending(path, &head)?;
+            }
+            let returns = head.trim_ascii_end();
+            if returns.contains(&b'\r') && !returns.contains(&b'\n') {
+                bail!(
+                    "{}: lines end with carriage returns alone: save it with line feeds",
+                    path.display()
+                );
+            }
         }
         Ok(form)
     }
@@ -195,6 +204,15 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if path.is_dir() {
+            let key = name.split_once('=').map(|(key, _)| key).unwrap_or_default();
+            let is_name = |c: char| c.is_alphanumeric() || c == '_';
+            if !key.is_empty() && key.chars().all(is_name) {
+                bail!(
+                    "{}: column `{key}` stands in the names of folders only: write the rows with \
+                     all their columns",
+                    path.display()
+                );
+            }
             collect(&path, files)?;
         } else {
             files.push(path);

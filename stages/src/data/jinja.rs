@@ -12,9 +12,9 @@ use serde::Serialize as _;
 use serde_json::Value as Json;
 use serde_json::ser::{Formatter, Serializer};
 
-/// The day that templates are told it is: the same always, since equal inputs must give equal
-/// tokens. It is the one that Llama 3.1's own template falls back to.
-const TODAY: jiff::civil::Date = jiff::civil::date(2024, 7, 26);
+/// The time that templates are told it is: the same always, since equal inputs must give equal
+/// tokens. Its day is the one that Llama 3.1's own template falls back to.
+const NOW: jiff::civil::DateTime = jiff::civil::date(2024, 7, 26).at(0, 0, 0, 0);
 
 /// An environment for chat templates.
 ///
@@ -27,7 +27,14 @@ pub fn environment() -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });
-    environment.add_function("strftime_now", |format: &str| TODAY.strftime(format).to_string());
+    environment.add_function("strftime_now", |format: &str| {
+        // A part that is not known is an error, no text.
+        let mut text = String::new();
+        jiff::fmt::strtime::BrokenDownTime::from(NOW)
+            .format(format, &mut text)
+            .map(|()| text)
+            .map_err(|e| refused(format!("strftime_now cannot write `{format}`: {e}")))
+    });
     environment.add_filter("tojson", to_json);
     environment.add_filter("int", int);
     environment.add_filter("float", float);
@@ -45,7 +52,7 @@ fn refused(text: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, text)
 }
 
-/// Methods of Python's `str` that minijinja's own list lacks.
+/// Methods of Python's `str` that minijinja's own list lacks, or has otherwise.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
         return pycompat::unknown_method_callback(state, value, name, args);
@@ -56,6 +63,11 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             Ok(Value::from(text.strip_prefix(start).unwrap_or(text)))
         }
         ("removesuffix", 1, Some(end)) => Ok(Value::from(text.strip_suffix(end).unwrap_or(text))),
+        ("title", 0, _) => Ok(Value::from(title(text))),
+        ("splitlines", 0, _) => Ok(texts(lines(text, false))),
+        ("splitlines", 1, _) if args[0].kind() == ValueKind::Bool => {
+            Ok(texts(lines(text, args[0].is_true())))
+        }
         ("partition", 1, Some(mark)) if !mark.is_empty() => Ok(match text.split_once(mark) {
             Some((before, after)) => texts([before, mark, after]),
             None => texts([text, "", ""]),
@@ -82,6 +94,44 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
 
 fn texts<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {
     Value::from(parts.into_iter().map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// A capital wherever a letter follows none.
+fn title(text: &str) -> String {
+    let mut after_letter = false;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match after_letter {
+            true => out.extend(c.to_lowercase()),
+            false => out.extend(c.to_uppercase()),
+        }
+        after_letter = c.is_lowercase() || c.is_uppercase();
+    }
+    out
+}
+
+/// The lines of a text, with what ends each where that is asked for.
+fn lines(text: &str, ends: bool) -> Vec<&str> {
+    let (mut out, mut start) = (Vec::new(), 0);
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if !matches!(
+            c,
+            '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        ) {
+            continue;
+        }
+        if c == '\r' {
+            chars.next_if(|(_, next)| *next == '\n');
+        }
+        let next = chars.peek().map_or(text.len(), |(next, _)| *next);
+        out.push(&text[start..if ends { next } else { at }]);
+        start = next;
+    }
+    if start < text.len() {
+        out.push(&text[start..]);
+    }
+    out
 }
 
 /// `int`: 0, or the given default, of what is no number.
@@ -127,6 +177,9 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
         None if indent.is_some() => (",".into(), ": ".into()),
         None => (", ".into(), ": ".into()),
     };
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
     let failed = |e: &dyn std::fmt::Display| Error::new(ErrorKind::BadSerialization, e.to_string());
     let mut out = Vec::new();
     let style = Python { comma, colon, indent, ascii, depth: 0, filled: false };
@@ -296,6 +349,12 @@ mod tests {
             ),
             ("{{ word.rpartition('.')[0] }}", "a.b"),
             ("{{ word.removeprefix('a.') }} {{ word.removesuffix('x') }}", "b.c a.b.c"),
+            ("{{ \"they're a-b 3d\".title() }}", "They'Re A-B 3D"),
+            (
+                r"{{ 'a\r\nb\x0bc\u2028\n'.splitlines() | join('|') }}{{ 'a\r\nb'.splitlines(true) | tojson }}",
+                r#"a|b|c|["a\r\n", "b"]"#,
+            ),
+            ("{{ strftime_now('%H:%M:%S %d') }}", "00:00:00 26"),
             ("{{ 'one two' | wordcount }} {{ 'a b/c' | urlencode }}", "2 a%20b/c"),
             ("{{ {'b': 1, 'a': [1, {}]} | tojson }}", r#"{"b": 1, "a": [1, {}]}"#),
             ("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}", r#"{"a": 2, "b": 1}"#),
@@ -307,9 +366,13 @@ mod tests {
             assert_eq!(text, expected, "{source}");
         }
         // What is not known is refused.
-        for source in
-            ["{{ [1] | random }}", "{{ map | tojson(default=1) }}", "{{ word.nonsense() }}"]
-        {
+        for source in [
+            "{{ [1] | random }}",
+            "{{ map | tojson(default=1) }}",
+            "{{ word.nonsense() }}",
+            "{{ nothing | tojson }}",
+            "{{ strftime_now('%Z') }}",
+        ] {
             assert!(render(source).is_err(), "{source}");
         }
     }

@@ -3,9 +3,11 @@
 //! Knows nothing of what the columns mean.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::column::is_exact;
@@ -16,6 +18,31 @@ use super::{Column, Table};
 pub type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
 
 type Row = BTreeMap<String, Box<RawValue>>;
+
+/// The fields of an object as they are written: a map would keep the last of two equal keys.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
 
 /// The objects in the bytes of a file, one a line. Rows are numbered by their lines.
 ///
@@ -67,10 +94,30 @@ pub fn read_list(path: &Path, bytes: &[u8], fail: Fail) -> Result<Table> {
 /// # Errors
 /// What is wrong with it.
 fn object(text: &[u8]) -> Result<Row, String> {
-    serde_json::from_slice(text).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data => "not a JSON object".to_owned(),
-        _ => format!("not JSON: {e} (write one object a line, or one list of objects)"),
-    })
+    let fields: Fields = serde_json::from_slice(text).map_err(|e| wrong(text, &e))?;
+    let mut row = Row::new();
+    for (name, value) in fields.0 {
+        if row.contains_key(&name) {
+            return Err(format!("key `{name}` is there twice"));
+        }
+        row.insert(name, value);
+    }
+    Ok(row)
+}
+
+/// Why a text is no object, and what helps.
+fn wrong(text: &[u8], error: &serde_json::Error) -> String {
+    if error.classify() == serde_json::error::Category::Data {
+        return "not a JSON object".to_owned();
+    }
+    if std::str::from_utf8(text).is_err() {
+        return format!("not UTF-8 text: {error} (save the file as UTF-8)");
+    }
+    let rest = text.get(error.column().saturating_sub(1)..).unwrap_or_default();
+    if ["NaN", "Infinity", "-Infinity"].iter().any(|word| rest.starts_with(word.as_bytes())) {
+        return format!("not JSON: {error} (NaN and Infinity are no JSON: write null)");
+    }
+    format!("not JSON: {error} (write one object a line, or one list of objects)")
 }
 
 /// The value of one field of a row; `None` when it is missing or null.
@@ -80,7 +127,7 @@ fn object(text: &[u8]) -> Result<Row, String> {
 pub fn field(text: &[u8], name: &str) -> Result<Option<Column>, String> {
     let row = object(text)?;
     let value = row.get(name).map(|v| v.get()).filter(|v| *v != "null");
-    value.map(|v| column(&[Some(v)])).transpose()
+    Ok(value.map(|v| column(&[Some(v)])))
 }
 
 fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
@@ -95,28 +142,29 @@ fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
     for name in names {
         let cells: Vec<Option<&str>> =
             rows.iter().map(|r| r.get(name).map(|v| v.get()).filter(|v| *v != "null")).collect();
-        let bad = |reason: String| anyhow::anyhow!("{file}: column `{name}`: {reason}");
-        columns.push((name.clone(), column(&cells).map_err(bad)?));
+        columns.push((name.clone(), column(&cells)));
     }
     Ok(Table::new(columns)?.from_file(&file, numbers))
 }
 
 /// The narrowest column type that holds all values without loss. `cells` are JSON.
-fn column(cells: &[Option<&str>]) -> Result<Column, String> {
+fn column(cells: &[Option<&str>]) -> Column {
     let values = || cells.iter().flatten();
     let starts = |with: &[char]| values().all(|v| v.starts_with(with));
     if starts(&['"']) {
         // Also a column without any value.
         let text = |cell: &Option<&str>| cell.map(serde_json::from_str::<String>).transpose();
-        let texts: Result<Vec<_>, _> = cells.iter().map(text).collect();
-        return texts.map(Column::Text).map_err(|e| format!("a text that is not Unicode: {e}"));
+        // Half of a character has no other form than its spelling.
+        if let Ok(texts) = cells.iter().map(text).collect() {
+            return Column::Text(texts);
+        }
     }
     if starts(&['t', 'f']) {
-        return Ok(Column::Bool(cells.iter().map(|c| c.map(|v| v == "true")).collect()));
+        return Column::Bool(cells.iter().map(|c| c.map(|v| v == "true")).collect());
     }
     let whole = |v: &str| v.parse::<i64>().ok();
     if values().all(|v| whole(v).is_some()) {
-        return Ok(Column::Int(cells.iter().map(|c| c.and_then(whole)).collect()));
+        return Column::Int(cells.iter().map(|c| c.and_then(whole)).collect());
     }
     let number = |v: &str| -> Option<f64> {
         let x: f64 = serde_json::from_str(v).ok()?;
@@ -124,9 +172,9 @@ fn column(cells: &[Option<&str>]) -> Result<Column, String> {
         (!written_whole || whole(v).is_some_and(is_exact)).then_some(x)
     };
     if values().all(|v| number(v).is_some()) {
-        return Ok(Column::Float(cells.iter().map(|c| c.and_then(number)).collect()));
+        return Column::Float(cells.iter().map(|c| c.and_then(number)).collect());
     }
-    Ok(Column::Json(cells.iter().map(|c| c.map(str::to_owned)).collect()))
+    Column::Json(cells.iter().map(|c| c.map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
@@ -134,7 +182,29 @@ mod tests {
     use super::*;
 
     fn of(cells: &[&str]) -> Column {
-        column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>()).expect("a column")
+        column(&cells.iter().map(|c| Some(*c)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn rows_that_would_be_read_wrongly_are_named() {
+        let error = |text: &[u8]| {
+            let mut fail = |row: usize, reason: String| bail!("row {row}: {reason}");
+            let table = read_lines(Path::new("x"), text, &mut fail);
+            format!("{:#}", table.expect_err("refused"))
+        };
+        let twice = b"{\"a\": 1}\n{\"a\": \"x\", \"b\": 1, \"a\": \"y\"}";
+        assert_eq!(error(twice), "row 2: key `a` is there twice");
+        assert!(error(b"[1]").ends_with("not a JSON object"));
+        assert!(error(b"{\"a\": NaN}").ends_with("(NaN and Infinity are no JSON: write null)"));
+        assert!(error(b"{\"a\": \"caf\xe9\"}").ends_with("(save the file as UTF-8)"));
+        assert!(error(b"{\"a\": \"NaN").contains("one object a line"));
+        // One cell that is no text stops nothing but who asks for it.
+        let half = b"{\"a\": \"x\"}\n\n{\"a\": \"\\ud83d\"}";
+        let mut fail = |_: usize, reason: String| bail!("{reason}");
+        let table = read_lines(Path::new("x"), half, &mut fail).expect("read");
+        let error = format!("{:#}", table.texts("a").expect_err("refused"));
+        let says = r#"row 3 of x: column `a` holds a text with half a character (`"\ud83d"`)"#;
+        assert!(error.starts_with(says), "{error}");
     }
 
     #[test]
@@ -151,10 +221,10 @@ mod tests {
             ["\"a\"", "3"],
             ["[1, 2]", "{\"b\": 1, \"a\": null}"],
             ["true", "1"],
+            ["\"a\"", "\"\\ud800\""],
         ] {
             let kept = cells.map(|c| Some(c.to_owned())).to_vec();
             assert_eq!(of(&cells), Column::Json(kept), "{cells:?}");
         }
-        assert!(column(&[Some("\"\\ud800\"")]).is_err());
     }
 }

@@ -74,6 +74,10 @@ fn build(file: File, columns: &[&str]) -> Result<(SchemaRef, ParquetRecordBatchR
         builder = builder.with_projection(mask);
     }
     let schema = builder.schema().clone();
+    let names: Vec<&String> = schema.fields().iter().map(|f| f.name()).collect();
+    if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        bail!("two columns are named `{name}`");
+    }
     Ok((schema, builder.build()?))
 }
 
@@ -202,6 +206,9 @@ pub fn convert(field: &Field, array: &ArrayRef) -> Result<Column, String> {
             Column::Bytes(array.as_binary::<i64>().iter().map(|v| v.map(<[u8]>::to_vec)).collect())
         }
         kind if kind.is_decimal() => Column::Json(formatted(array)?),
+        kind if kind.is_nested() && has_no_number(array) => {
+            return Err("it holds numbers that are not finite, within lists or maps".into());
+        }
         kind if kind.is_nested() => Column::Json(nested(array)?),
         _ => Column::Text(formatted(array)?),
     })
@@ -238,6 +245,22 @@ fn formatted(array: &ArrayRef) -> Result<Vec<Option<String>>, String> {
         false => formatter.value(row).try_to_string().map(Some).map_err(|e| e.to_string()),
     };
     (0..array.len()).map(value).collect()
+}
+
+/// Whether numbers within lists and structs are NaN or infinite: JSON would write null.
+fn has_no_number(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            cast(array, &DataType::Float64).is_ok_and(|array| {
+                array.as_primitive::<Float64Type>().iter().flatten().any(|x| !x.is_finite())
+            })
+        }
+        _ => {
+            let data = array.to_data();
+            let mut parts = data.child_data().iter().cloned();
+            parts.any(|part| has_no_number(&arrow_array::make_array(part)))
+        }
+    }
 }
 
 /// Lists and structs as JSON; keys without a value are kept as null.
@@ -340,6 +363,34 @@ mod tests {
             of(moment.with_timezone("Europe/Berlin")),
             Column::text(["2023-11-14T23:13:20+01:00"])
         );
+    }
+
+    #[test]
+    fn what_has_no_form_here_is_told() {
+        let mut list = ListBuilder::new(arrow_array::builder::Float32Builder::new());
+        list.append_value([Some(0.5), None]);
+        assert_eq!(of(list.finish()), Column::Json(vec![Some("[0.5,null]".into())]));
+        list.append_value([Some(f32::NAN)]);
+        let array: ArrayRef = Arc::new(list.finish());
+        let field = Field::new("x", array.data_type().clone(), true);
+        assert!(convert(&field, &array).expect_err("refused").contains("not finite"));
+    }
+
+    #[test]
+    fn two_columns_of_one_name_are_refused() {
+        let field = |name| Field::new(name, DataType::Utf8, true);
+        let schema = Arc::new(Schema::new(vec![field("text"), field("text")]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+        let batch = RecordBatch::try_new(schema.clone(), vec![texts.clone(), texts]).expect("ok");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let writer = file.reopen().expect("open");
+        let mut writer = parquet::arrow::ArrowWriter::try_new(writer, schema, None).expect("ok");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let error = |result: Option<anyhow::Error>| result.expect("refused").to_string();
+        let expected = "two columns are named `text`";
+        assert_eq!(error(read_parquet(file.path()).err()), expected);
+        assert_eq!(error(parquet_texts(file.path(), "text").err()), expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use preflow::label::exchange::Watched;
 
 use super::form::{Form, MARK, Wanted, files_of};
 use super::json::{Fail, read_lines, read_list};
@@ -173,12 +174,30 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
     rows.into_iter().filter(|r| !r.trim().is_empty()).collect()
 }
 
-/// The first `most` rows of a table as text. The reader passes over a mark at the beginning.
-fn read_delimited(path: &Path, delimiter: u8, most: usize, fail: Fail) -> Result<Table> {
-    let file = fs_err::File::open(path)?;
+/// A reader of a table as text, which passes over a mark at the beginning, and the names of its
+/// columns.
+///
+/// # Errors
+/// The first row cannot be read.
+pub fn open_delimited(
+    path: &Path,
+    delimiter: u8,
+) -> Result<(csv::Reader<Watched<fs_err::File>>, Vec<String>)> {
+    let file = Watched::new(fs_err::File::open(path)?, delimiter);
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
-    let at = || format!("the first row of {}", path.display());
-    let names: Vec<String> = reader.headers().with_context(at)?.iter().map(str::to_owned).collect();
+    match reader.headers() {
+        Ok(names) => {
+            let names = names.iter().map(str::to_owned).collect();
+            Ok((reader, names))
+        }
+        Err(e) if e.is_io_error() => Err(anyhow!("{}: {e}", path.display())),
+        Err(e) => Err(anyhow!("the first row of {}: {e}", path.display())),
+    }
+}
+
+/// The first `most` rows of a table as text.
+fn read_delimited(path: &Path, delimiter: u8, most: usize, fail: Fail) -> Result<Table> {
+    let (mut reader, names) = open_delimited(path, delimiter)?;
     let mut columns: Vec<Vec<Option<String>>> = vec![Vec::new(); names.len()];
     let mut numbers = Vec::new();
     for (i, record) in reader.records().take(most).enumerate() {
@@ -189,9 +208,12 @@ fn read_delimited(path: &Path, delimiter: u8, most: usize, fail: Fail) -> Result
                     column.push(Some(value.to_owned()));
                 }
             }
+            // Not one row alone: what follows cannot be told apart.
+            Err(e) if e.is_io_error() => bail!("{}: {e}", path.display()),
             Err(e) => fail(i + 1, e.to_string())?,
         }
     }
     let table = Table::new(names.into_iter().zip(columns.into_iter().map(Column::Text)).collect());
-    Ok(table.with_context(at)?.from_file(&path.display().to_string(), numbers))
+    let table = table.with_context(|| format!("the first row of {}", path.display()));
+    Ok(table?.from_file(&path.display().to_string(), numbers))
 }

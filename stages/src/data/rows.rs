@@ -135,9 +135,19 @@ fn message(turn: &Value) -> Result<Message, String> {
 /// Column `label` of unpaired preferences says which completions are good; learning them all would
 /// teach the bad ones.
 fn refuse_verdicts(table: &Table) -> Result<()> {
-    let Some(column @ (Column::Bool(_) | Column::Json(_))) = table.column("label") else {
-        return Ok(());
+    let Some(column) = table.column("label") else { return Ok(()) };
+    let says_so = match column {
+        Column::Bool(_) | Column::Json(_) => true,
+        // What truth values become in a table as text; other words and numbers are labels.
+        Column::Text(v) => v
+            .iter()
+            .flatten()
+            .all(|text| ["", "true", "false"].contains(&text.trim().to_ascii_lowercase().as_str())),
+        _ => false,
     };
+    if !says_so {
+        return Ok(());
+    }
     let bad = (0..table.rows()).find(|row| column.bool_at(*row) == Ok(Some(false)));
     let Some(row) = bad else { return Ok(()) };
     Err(advise(

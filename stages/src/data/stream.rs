@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use super::form::{Form, MARK, Wanted, files_of};
 use super::json::field;
 use super::parquet_file::parquet_texts;
+use super::read::open_delimited;
 use super::{BadRows, Table, TextUnit, read_table};
 
 /// The column that is read.
@@ -93,13 +94,18 @@ fn json_texts(path: &Path) -> Result<impl Iterator<Item = Result<String>> + use<
 }
 
 fn delimited_texts(path: &Path, delimiter: u8) -> Result<Texts> {
-    let file = fs_err::File::open(path)?;
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
-    let place = reader.headers()?.iter().position(|h| h == TEXT);
-    let place = place.with_context(|| format!("no column `{TEXT}`"))?;
+    let (reader, names) = open_delimited(path, delimiter)?;
+    let mut places = (0..names.len()).filter(|i| names[*i] == TEXT);
+    let place = places.next().with_context(|| format!("no column `{TEXT}`"))?;
+    if places.next().is_some() {
+        bail!("the first row of {}: two columns are named `{TEXT}`", path.display());
+    }
     let name = path.display().to_string();
     Ok(Box::new(reader.into_records().enumerate().map(move |(i, record)| {
-        let record = record.with_context(|| format!("row {} of {name}", i + 1))?;
+        let record = record.map_err(|e| match e.is_io_error() {
+            true => anyhow!("{name}: {e}"),
+            false => anyhow!("row {} of {name}: {e}", i + 1),
+        })?;
         Ok(record.get(place).unwrap_or_default().to_owned())
     })))
 }

@@ -123,18 +123,23 @@ impl Table {
         Ok(())
     }
 
-    /// Renames a column; one that has the new name already is replaced.
+    /// Renames columns, all at once: `names` says what each new name was before. A column that has
+    /// a new name already, and none of its own, is replaced.
     ///
     /// # Errors
-    /// When there is none of that name; the message names those there are.
-    pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
-        if from == to {
-            return Ok(());
+    /// When there is none of a name; the message names those there are.
+    pub fn rename(&mut self, names: &BTreeMap<String, String>) -> Result<()> {
+        names.values().try_for_each(|from| self.require(from).map(|_| ()))?;
+        let mut renamed = Vec::new();
+        for (name, column) in std::mem::take(&mut self.columns) {
+            let news = || names.iter().filter(|(_, from)| **from == name).map(|(to, _)| to);
+            if news().next().is_some() {
+                renamed.extend(news().map(|to| (to.clone(), column.clone())));
+            } else if !names.contains_key(&name) {
+                renamed.push((name, column));
+            }
         }
-        self.require(from)?;
-        self.columns.retain(|(n, _)| n != to);
-        let place = self.columns.iter_mut().find(|(n, _)| n == from);
-        place.expect("invariant: it was there").0 = to.into();
+        self.columns = renamed;
         Ok(())
     }
 
@@ -243,7 +248,7 @@ impl Table {
     ///
     /// # Errors
     /// Never, as the columns of a table are of one length.
-    pub fn stack(self, below: Self) -> Result<Self> {
+    pub fn stack(mut self, below: Self) -> Result<Self> {
         if self.columns.is_empty() || below.columns.is_empty() {
             let mut kept = if self.columns.is_empty() { below } else { self.clone() };
             kept.unreadable.extend(self.unreadable);
@@ -254,7 +259,16 @@ impl Table {
         let mut columns = Vec::new();
         for (name, mut column) in self.columns {
             match rest.iter().position(|(n, _)| *n == name) {
-                Some(place) => column = column.stack(rest.remove(place).1),
+                Some(place) => {
+                    let below = rest.remove(place).1;
+                    let values = column.values() + below.values();
+                    column = column.stack(below);
+                    if column.values() < values {
+                        let reason = "bytes, or numbers that are not finite, stand among cells of \
+                                      another kind";
+                        self.unreadable.insert(name.clone(), reason.into());
+                    }
+                }
                 None => column.extend_gaps(below_rows),
             }
             columns.push((name, column));
@@ -264,9 +278,12 @@ impl Table {
             gaps.extend_gaps(above_rows);
             columns.push((name, gaps.stack(column)));
         }
+        let mut unreadable = self.unreadable;
+        unreadable.extend(below.unreadable);
+        // What is read in one part alone must not look like gaps in the other.
+        columns.retain(|(name, _)| !unreadable.contains_key(name));
         let mut table = Self::new(columns)?;
-        table.unreadable = self.unreadable;
-        table.unreadable.extend(below.unreadable);
+        table.unreadable = unreadable;
         table.origin = self.origin.stack(below.origin);
         Ok(table)
     }
@@ -311,6 +328,37 @@ mod tests {
         assert_eq!(both.column("n"), Some(&Column::Int(vec![None, None, Some(1)])));
         assert_eq!(both.take(&[2, 0]).place(0), "row 1 of b");
         assert_eq!(both.place(1), "row 2 of a");
+    }
+
+    #[test]
+    fn names_are_changed_at_once() {
+        let of = |names: &[&str]| {
+            Table::new(names.iter().map(|n| (*n, Column::text([*n]))).collect()).expect("a table")
+        };
+        let mut table = of(&["a", "b", "c", "d"]);
+        let names = [("a", "b"), ("b", "a"), ("d", "c"), ("e", "c")];
+        table.rename(&names.map(|(to, from)| (to.into(), from.into())).into()).expect("renamed");
+        let cells: Vec<_> = table
+            .columns()
+            .iter()
+            .map(|(n, c)| (n.as_str(), c.display(0).expect("text")))
+            .collect();
+        let expected = [("b", "a"), ("a", "b"), ("d", "c"), ("e", "c")];
+        assert_eq!(cells, expected.map(|(to, from)| (to, from.to_owned())));
+        assert!(table.rename(&[("x".into(), "no".into())].into()).is_err());
+    }
+
+    #[test]
+    fn what_one_part_cannot_say_is_no_gap_of_the_whole() {
+        let of = |column| Table::new(vec![("p", Column::text(["x"])), ("n", column)]).expect("ok");
+        let both = of(Column::Float(vec![Some(f64::INFINITY)])).stack(of(Column::text(["a"])));
+        let both = both.expect("stacked");
+        assert_eq!(both.names(), ["p"]);
+        assert!(both.require("n").expect_err("refused").to_string().contains("not finite"));
+        let mut unread = Table::new(vec![("p", Column::text(["x"]))]).expect("ok");
+        unread.note_unreadable("n", "of a type nobody knows".into());
+        let both = unread.stack(of(Column::ints([1]))).expect("stacked");
+        assert!(both.column("n").is_none() && both.unreadable().contains_key("n"));
     }
 
     #[test]

@@ -90,7 +90,14 @@ impl Stage for CollectLabels {
                 let message = "input `reward` is not connected: labeler `model` is one";
                 look.refuse("reward", message, Some("connect it: `reward: STAGE`".into()));
             }
-            _ => {}
+            Labeler::Judge(judge) => {
+                look.tell("labeler.judge.endpoint", judge.check());
+            }
+            Labeler::Model(_) | Labeler::People(_) => {}
+        }
+        let alone = matches!(&self.labeler, Labeler::People(people) if people.needs_no_pairs());
+        if !alone {
+            look.tell("pairs", connected(!look.inputs("pairs").is_empty()));
         }
         let most = match (&self.labeler, pairs_known(look)) {
             (_, None) => None,
@@ -120,17 +127,23 @@ impl Stage for CollectLabels {
 
 /// How many pairs there are or will be at most, where that is known.
 fn pairs_known(look: &Preflight) -> Option<u64> {
-    let drawn = || look.of_origin("pairs", "sample_pairs", "/pairs")?.as_u64();
+    let drawn =
+        || look.of_origin(look.inputs("pairs").first()?, "sample_pairs", "/pairs")?.as_u64();
     look.rows("pairs").or_else(drawn)
 }
 
 /// The pairs that are connected.
 fn pairs(cx: &Context) -> Result<Table> {
-    if cx.inputs("pairs").is_empty() {
+    connected(!cx.inputs("pairs").is_empty())?;
+    cx.table("pairs")
+}
+
+fn connected(pairs: bool) -> Result<()> {
+    if !pairs {
         let help = "connect it: `pairs: STAGE`; only `people` with `reuse: all` does without";
         return Err(advise("input `pairs` is not connected: there is nothing to compare", help));
     }
-    cx.table("pairs")
+    Ok(())
 }
 
 /// Refuses to go on when a program labels all pairs, and they are fewer than asked for.

@@ -17,7 +17,7 @@ use super::evaluate_measures::{
     Answers, Figure, JudgeBy, Judged, Measures, alarms, completion_losses, table_of,
 };
 use super::evaluate_panel::{Distance, Draw, Panel};
-use super::evaluate_people::people_figures;
+use super::evaluate_people::{check_people, people_figures};
 use super::evaluate_text::Trained;
 use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
@@ -206,6 +206,9 @@ impl Stage for Evaluate {
         look.rules("rules", &self.rules, "prompts");
         let policies = look.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::new()));
         look.tell("policies", self.field_of(policies.collect()));
+        let names = |port| look.inputs(port).iter().map(|i| i.name.as_str()).collect::<Vec<_>>();
+        let people = check_people(&self.people, &names("policies"), &names("labels"));
+        look.tell("people", people);
         look.tell("judge_by", self.check_judge(!look.inputs("reward").is_empty()));
     }
 

@@ -23,18 +23,11 @@ pub fn people_figures(
     bucket: &str,
 ) -> Result<Vec<Figure>> {
     let inputs = cx.inputs("labels");
+    let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+    check_people(people, &names, &inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>())?;
     let mut figures = Vec::new();
     for (policy, labels) in people {
-        if !policies.iter().any(|(name, _)| name == policy) {
-            let have: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
-            let help = format!("the policies are {}", have.join(", "));
-            return Err(advise(format!("`people` names the unknown policy `{policy}`"), help));
-        }
-        let Some(input) = inputs.iter().find(|i| i.name == *labels) else {
-            let have: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
-            let help = format!("connected to port `labels`: {}", have.join(", "));
-            return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
-        };
+        let Some(input) = inputs.iter().find(|i| i.name == *labels) else { continue };
         let context = || format!("input `labels` ({labels})");
         let table = cx.table_of(input).with_context(context)?;
         let estimate = first_wins(&table).with_context(context)?;
@@ -42,6 +35,29 @@ pub fn people_figures(
         figures.push(Figure { policy, bucket, name: "win_rate_people".into(), estimate });
     }
     Ok(figures)
+}
+
+/// Refuses names that stand for nothing: `people` goes from policies to what is connected to port
+/// `labels`.
+///
+/// # Errors
+/// Names the first, and those there are.
+pub fn check_people(
+    people: &BTreeMap<String, String>,
+    policies: &[&str],
+    connected: &[&str],
+) -> Result<()> {
+    for (policy, labels) in people {
+        if !policies.contains(&policy.as_str()) {
+            let help = format!("the policies are {}", policies.join(", "));
+            return Err(advise(format!("`people` names the unknown policy `{policy}`"), help));
+        }
+        if !connected.contains(&labels.as_str()) {
+            let help = format!("connected to port `labels`: {}", connected.join(", "));
+            return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
+        }
+    }
+    Ok(())
 }
 
 /// Share of labels that chose the first answer.

@@ -1,6 +1,7 @@
 //! `prepare`: any table or text becomes a canonical dataset.
 //! Knows nothing of tokens or models.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::data::{
     read_table,
 };
 use crate::kind::{Stage, Summary, input, output};
-use crate::preflight::Preflight;
+use crate::preflight::{Preflight, one_file};
 
 /// Rows named one by one before the rest is only counted.
 const NAMED_ROWS: usize = 5;
@@ -133,13 +134,28 @@ impl Stage for Prepare {
             }
             Err(_) => {}
             Ok(head) if head.names().is_empty() => {}
+            Ok(head) if head.rows() == 0 && one_file(input) => {
+                let message = format!("source `{}`: {} has no rows", input.name, input.paths[0]);
+                look.refuse("data", message, None);
+            }
             Ok(head) => {
                 for (to, from) in columns() {
-                    if let Err(e) = head.require(from) {
-                        let help = format!("name it under `columns: {{ {to}: … }}`");
-                        let field = if to == from { "as" } else { "columns" };
-                        look.refuse(field, format!("source `{}`: {e:#}", input.name), Some(help));
-                        return;
+                    let column = match head.require(from) {
+                        Ok(column) => column,
+                        Err(e) => {
+                            let help = format!("name it under `columns: {{ {to}: … }}`");
+                            let field = if to == from { "as" } else { "columns" };
+                            let message = format!("source `{}`: {e:#}", input.name);
+                            return look.refuse(field, message, Some(help));
+                        }
+                    };
+                    let wrong = |i| text_of(column, from, i).err().map(|reason| (i, reason));
+                    let bad = (0..head.rows()).find_map(wrong);
+                    if let Some((i, reason)) = bad.filter(|_| self.on_bad_row == OnBadRow::Fail) {
+                        let message =
+                            format!("source `{}`: {}: {reason}", input.name, head.place(i));
+                        let help = "mend the row, or leave such rows out: `on_bad_row: skip`";
+                        return look.refuse("data", message, Some(help.into()));
                     }
                 }
             }
@@ -190,9 +206,7 @@ impl Prepare {
         if table.rows() == 0 {
             return Ok(Table::default());
         }
-        for (to, from) in &self.columns {
-            table.rename(from, to).with_context(|| path.display().to_string())?;
-        }
+        table.rename(&self.columns).with_context(|| path.display().to_string())?;
         let mut good = vec![true; table.rows()];
         for name in self.target.columns() {
             let column = table.require(name).map_err(|e| {
@@ -201,20 +215,14 @@ impl Prepare {
             })?;
             let mut texts = Vec::with_capacity(column.len());
             for (i, good) in good.iter_mut().enumerate() {
-                let (text, reason) = match column.text_at(i) {
-                    Ok(text) if text.as_deref().is_none_or(str::is_empty) => {
-                        (None, format!("column `{name}` is empty"))
+                let reason = match text_of(column, name, i) {
+                    Ok(text) => {
+                        texts.push(Some(text.into_owned()));
+                        continue;
                     }
-                    Ok(text) => (text, String::new()),
-                    Err(found) => {
-                        let guide = "see docs/your-data.md";
-                        (None, format!("column `{name}` holds {found}, not text: {guide}"))
-                    }
+                    Err(reason) => reason,
                 };
-                texts.push(text.map(std::borrow::Cow::into_owned));
-                if texts[i].is_some() {
-                    continue;
-                }
+                texts.push(None);
                 if policy == BadRows::Fail {
                     bail!("{}: {reason}", table.place(i));
                 }
@@ -263,6 +271,20 @@ impl Prepare {
             }
         }
         Ok(table.take(&rows))
+    }
+}
+
+/// The text of a cell that must have one.
+///
+/// # Errors
+/// What is wrong with it.
+fn text_of<'a>(column: &'a Column, name: &str, row: usize) -> Result<Cow<'a, str>, String> {
+    match column.text_at(row) {
+        Ok(Some(text)) if !text.is_empty() => Ok(text),
+        Ok(_) => Err(format!("column `{name}` is empty")),
+        Err(found) => {
+            Err(format!("column `{name}` holds {found}, not text: see docs/your-data.md"))
+        }
     }
 }
 

@@ -105,6 +105,7 @@ impl Stage for Reinforce {
         let fresh = look.inputs("verdicts").is_empty();
         look.tell("verdicts", self.check_ports(fresh, !look.inputs("prompts").is_empty()));
         look.tell("group", self.on_policy.check_group(self.group, 1));
+        look.tell("baseline", self.check_baseline(fresh));
         look.rows_of("verdicts", |rows| match rows.column("chosen") {
             Some(_) => choices(rows).map(|_| ()),
             None => verdicts_of(rows).map(|_| ()),
@@ -157,6 +158,13 @@ impl Reinforce {
         Ok(())
     }
 
+    fn check_baseline(&self, fresh: bool) -> Result<()> {
+        if self.baseline == Baseline::LeaveOneOut && (self.group < 2 || !fresh) {
+            bail!("baseline leave_one_out needs group 2 or more, and fresh responses");
+        }
+        Ok(())
+    }
+
     /// The loop. `given`: the responses to learn from, by row of the prompts; absent: fresh ones.
     ///
     /// # Errors
@@ -172,10 +180,7 @@ impl Reinforce {
     ) -> Result<Summary> {
         within("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
         self.on_policy.check_group(self.group, 1)?;
-        let alone = self.group < 2 || given.is_some();
-        if self.baseline == Baseline::LeaveOneOut && alone {
-            bail!("baseline leave_one_out needs group 2 or more, and fresh responses");
-        }
+        self.check_baseline(given.is_none())?;
         let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
         while let Some(update) = course.next(vocabulary, judge)? {
             let rollout = match given {

@@ -66,6 +66,7 @@ impl Stage for Sample {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("model", self.max_tokens.into());
     }
 

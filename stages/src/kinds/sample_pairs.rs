@@ -83,6 +83,7 @@ impl Stage for SamplePairs {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("policy", self.max_tokens.into());
     }
 

@@ -71,6 +71,9 @@ impl Stage for TrainTokenizer {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let texts = cx.texts("text")?.collect::<Result<Vec<String>>>()?;
+        if texts.is_empty() {
+            return Err(advise("there is no text to learn from", "check what `text` names"));
+        }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let limit = self.limit()?;
         let tokenizer = match self.algorithm {

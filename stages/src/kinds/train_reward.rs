@@ -186,6 +186,7 @@ impl Stage for TrainReward {
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, choices);
         }
+        look.tell("eval_fraction", self.check_held_out(!look.inputs("eval_labels").is_empty()));
     }
 
     fn run(mut self, cx: &mut Context) -> Result<Summary> {
@@ -227,6 +228,15 @@ impl Stage for TrainReward {
 }
 
 impl TrainReward {
+    /// Accuracy is measured on labels that are not learned from. `given`: those are connected.
+    fn check_held_out(&self, given: bool) -> Result<()> {
+        if !given && self.eval_fraction == 0.0 {
+            let help = "for example eval_fraction: 10%, or connect `eval_labels`";
+            return Err(advise("no label is left to measure accuracy on", help));
+        }
+        Ok(())
+    }
+
     /// Says what a step takes, and refuses what does not fit.
     fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;

@@ -154,11 +154,67 @@ fn relations_between_params_are_known_before_anything_runs() {
             vec![],
             "without rules finds every pair a tie",
         ),
+        (
+            "collect_labels",
+            json!({"labeler": {"simulated": {"rules": rules("a")}}}),
+            vec![],
+            "pairs: input `pairs` is not connected",
+        ),
+        (
+            "collect_labels",
+            json!({"labeler": {"people": {"votes": "v", "reuse": "all"}}}),
+            vec![],
+            "",
+        ),
+        (
+            "collect_labels",
+            json!({"labeler": {"judge": {"endpoint": "localhost:1", "model": "m"}}}),
+            vec![("pairs", From::Stage("sft"))],
+            "labeler.judge.endpoint: labeler.judge.endpoint: `localhost:1` is no http address",
+        ),
+        ("sample_pairs", json!({"top_p": 0.0}), policy(), "top_p: `top_p` must lie between"),
+        ("sample", json!({"top_p": 0.0}), vec![], "top_p: `top_p` must lie between"),
+        ("train_reward", json!({"eval_fraction": 0.0}), vec![], "eval_fraction: no label is left"),
+        (
+            "train_reward",
+            json!({"eval_fraction": 0.0}),
+            vec![("eval_labels", From::Stage("sft"))],
+            "",
+        ),
+        (
+            "reinforce",
+            json!({"baseline": "leave_one_out", "rewards": {"rules": rules("a")}}),
+            vec![("policy", From::Stage("sft")), ("prompts", From::Stage("sft"))],
+            "baseline: baseline leave_one_out needs group 2",
+        ),
+        (
+            "evaluate",
+            json!({"max_tokens": 29, "rules": rules("a")}),
+            vec![("policies", From::Stage("base")), ("policies", From::Stage("sft"))],
+            "max_tokens: max_tokens 29 leaves no room for a prompt in a context of 32 tokens (`base`)",
+        ),
+        (
+            "evaluate",
+            json!({"rules": rules("a"), "people": {"sft": "votes"}}),
+            vec![("policies", From::Stage("sft"))],
+            "people: `people` names the unknown labels `votes`",
+        ),
     ] {
         let found = asked.of(kind, params.clone(), inputs);
         let as_expected = if says.is_empty() { found.is_empty() } else { found.contains(says) };
         assert!(as_expected, "{kind} {params}: {found}");
     }
+}
+
+#[test]
+fn nothing_is_known_of_a_model_that_a_program_made_from_another() {
+    let mut asked = base();
+    asked.add("longer", "command", json!({"command": ["x"]}), vec![("model", From::Stage("base"))]);
+    let answers = json!({"max_tokens": 100});
+    let found = asked.of("sample", answers.clone(), vec![("model", From::Stage("longer"))]);
+    assert_eq!(found, "");
+    let found = asked.of("sample", answers, vec![("model", From::Stage("sft"))]);
+    assert!(found.contains("max_tokens 100 leaves no room"), "{found}");
 }
 
 #[test]
@@ -242,6 +298,22 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     assert!(found.starts_with("columns: source `source`: no column `question`"), "{found}");
     let mapped = json!({"as": "prompt", "columns": {"prompt": "instruction"}});
     assert_eq!(asked.of("prepare", mapped, data(wrong)), "");
+    // Cells that fail the stage, and do not where they may be left out.
+    let gap = file("gap.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\": null}\n");
+    let found = asked.of("prepare", json!({"as": "prompt"}), data(gap.clone()));
+    assert!(found.contains("gap.jsonl: column `prompt` is empty"), "{found}");
+    let skipping = json!({"as": "prompt", "on_bad_row": "skip"});
+    assert_eq!(asked.of("prepare", skipping, data(gap)), "");
+    let head = file("head.csv", "prompt,completion\n");
+    let found = asked.of("prepare", json!({"as": "prompt"}), data(head.clone()));
+    assert!(found.contains("head.csv has no rows"), "{found}");
+    let found = asked.of("sft", json!({}), demos(head));
+    assert!(found.contains("head.csv has no rows"), "{found}");
+    let table = file("kto.csv", "prompt,completion,label\na,b,True\nc,d,False\n");
+    let found = asked.of("sft", json!({}), demos(table));
+    assert!(found.contains("row 2 of ") && found.contains("column `label` is false"), "{found}");
+    let classes = file("classes.csv", "prompt,completion,label\na,b,false\nc,d,sport\n");
+    assert_eq!(asked.of("sft", json!({}), demos(classes)), "");
     // Rules name columns of the prompts.
     let prompts = file("p.jsonl", "{\"prompt\": \"a\", \"colour\": \"red\"}\n");
     let rules = |pattern: &str| json!({"rules": [{"name": "r", "score": 1.0, "match": pattern}]});

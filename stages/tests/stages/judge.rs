@@ -327,8 +327,8 @@ fn a_reward_model_labels_by_its_rewards() {
     // The same rewards by the kind that scores.
     let column = |from: &str, to: &str| {
         let mut pairs = shop.table("pairs.pairs.parquet");
-        pairs.rename(from, "completion").expect("a column");
-        pairs.rename(to, "finished").expect("a column");
+        pairs.rename(&[("completion".into(), from.into())].into()).expect("a column");
+        pairs.rename(&[("finished".into(), to.into())].into()).expect("a column");
         preflow_stages::data::write_parquet(&shop.path("side.parquet"), &pairs).expect("written");
         let inputs: [(&str, &[&str]); 2] =
             [("model", &["reward.reward"]), ("answers", &["side.parquet"])];

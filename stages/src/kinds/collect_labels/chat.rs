@@ -259,7 +259,10 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// The address without a slash at its end.
-fn checked(url: &str) -> Result<&str> {
+///
+/// # Errors
+/// It is no address, or holds a secret.
+pub fn checked(url: &str) -> Result<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let help = "name the base of the API, for example https://api.openai.com/v1";
     let Some(rest) = rest.filter(|r| !r.trim_matches('/').is_empty()) else {

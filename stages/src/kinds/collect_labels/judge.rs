@@ -9,7 +9,7 @@ use preflow::agreement::{Estimate, wilson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chat::{Chat, Endpoint, Message};
+use super::chat::{Chat, Endpoint, Message, checked};
 use super::rows::{Label, Labeler, is_tie, table};
 use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
@@ -98,6 +98,14 @@ enum Said {
 type Heard = [Option<Said>; 2];
 
 impl Judge {
+    /// Refuses an address that cannot be one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<()> {
+        checked(&self.endpoint).map(|_| ())
+    }
+
     /// Labels of all pairs on which the judge has a verdict.
     ///
     /// # Errors

@@ -91,6 +91,11 @@ struct Overlap {
 }
 
 impl People {
+    /// Whether votes are enough, with or without pairs that are sampled now.
+    pub fn needs_no_pairs(&self) -> bool {
+        self.reuse == Reuse::All
+    }
+
     /// Most votes that so many pairs can get; `None` where earlier votes count too.
     pub fn most_votes(&self, pairs: u64) -> Option<u64> {
         let shared = (pairs as f64 * self.overlap.fraction).ceil() as u64;
