@@ -51,9 +51,7 @@ pub fn unknown_figure(loaded: &Loaded, wanted: &str) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     for (i, stage) in graph.stages.iter().enumerate() {
         let named = wanted.strip_prefix(stage.word.as_str()).and_then(|w| w.strip_prefix('/'));
-        let Some(patterns) = asked.figures.get(&i) else {
-            return None;
-        };
+        let patterns = asked.figures.get(&i)?;
         let known = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
         if known(wanted) || named.is_some_and(known) {
             return None;

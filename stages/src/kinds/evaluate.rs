@@ -4,6 +4,8 @@
 //! Every policy answers with the same noise, so differences are paired prompt by prompt. Shares
 //! come with Wilson intervals over answers, everything else with a bootstrap over prompts.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -14,14 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate_curves::{Curves, weights};
 use super::evaluate_measures::{
-    Answers, Figure, JudgeBy, Judged, Measures, alarms, completion_losses, table_of,
+    Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of,
 };
 use super::evaluate_panel::{Distance, Draw, Panel};
 use super::evaluate_people::{check_people, people_figures};
 use super::evaluate_text::Trained;
 use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
-use crate::data::{Column, Rule, RuleBook, Table};
+use crate::data::{Rule, RuleBook, Table};
 use crate::kind::{Stage, Summary, input, many, optional, output};
 use crate::model::{Policy, Scorer};
 use crate::preflight::Preflight;
@@ -212,25 +214,8 @@ impl Stage for Evaluate {
         look.tell("judge_by", self.check_judge(!look.inputs("reward").is_empty()));
     }
 
-    /// `eval/WHAT/POLICY`, and of comparisons also `eval/WHAT`.
     fn figures(&self, look: &Preflight) -> Vec<String> {
-        let mut names = Vec::new();
-        let rules = self.rules.iter().map(|r| r.name.as_str());
-        for what in Self::FIGURES.iter().copied().chain(rules) {
-            if what.ends_with('*') {
-                names.push(format!("eval/{what}"));
-                continue;
-            }
-            for input in look.inputs("policies") {
-                // Also "NAME, best of 16".
-                names.push(format!("eval/{what}/{}*", input.name));
-                names.push(format!("eval/{what}_gain/{}*", input.name));
-            }
-            let compared =
-                if what == "win_rate" { what.to_owned() } else { format!("{what}_gain") };
-            names.extend(["", "_low", "_high"].map(|end| format!("eval/{compared}{end}")));
-        }
-        names
+        self.announced(look)
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
@@ -491,54 +476,6 @@ impl Evaluate {
             seen.measure(policy, TRAIN, &rows, &mut figures);
         }
         figures
-    }
-
-    /// Answers to the same few prompts of each bucket, the first sample of each policy.
-    fn shown(
-        &self,
-        prompts: &Table,
-        answers: &[Answers],
-        buckets: &[(String, Vec<usize>)],
-    ) -> Result<Table> {
-        let texts = prompts.texts("prompt")?;
-        let named = buckets.len() - self.groups.len() - 1;
-        let shown = if named > 0 { &buckets[..named] } else { buckets };
-        let mut rows: Vec<(&str, &str, &str, &Judged)> = Vec::new();
-        for (bucket, members) in shown {
-            let count = (self.show as usize).min(members.len());
-            for i in 0..count {
-                let row = members[i * members.len() / count];
-                for policy in answers {
-                    rows.push((&policy.name, bucket, texts[row], policy.shown(row)));
-                }
-            }
-        }
-        let score = |j: &Judged| if self.rules.is_empty() { j.reward } else { j.gold };
-        Table::new(vec![
-            ("step", Column::ints(rows.iter().map(|_| 0))),
-            ("source", Column::text(rows.iter().map(|r| r.0))),
-            ("bucket", Column::text(rows.iter().map(|r| r.1))),
-            ("prompt", Column::text(rows.iter().map(|r| r.2))),
-            ("response", Column::text(rows.iter().map(|r| r.3.text.as_str()))),
-            ("score", Column::floats(rows.iter().map(|r| score(r.3)))),
-        ])
-    }
-
-    /// `eval/NAME/POLICY` of the headline bucket, and `eval/NAME` of the last policy's comparison.
-    fn headline(&self, figures: &[Figure], last: &str) -> Summary {
-        let bucket = self.headline_bucket();
-        let mut summary = Summary::new();
-        for figure in figures.iter().filter(|f| f.bucket == bucket) {
-            let Figure { policy, name, estimate, .. } = figure;
-            summary.insert(format!("eval/{name}/{policy}"), estimate.value);
-            let compares = name == "win_rate" || name.ends_with("_gain");
-            if policy == last && compares {
-                summary.insert(format!("eval/{name}"), estimate.value);
-                summary.insert(format!("eval/{name}_low"), estimate.low);
-                summary.insert(format!("eval/{name}_high"), estimate.high);
-            }
-        }
-        summary
     }
 }
 

@@ -1,9 +1,11 @@
 //! What all kinds that improve a policy on its own responses share: params, drawing, the clipped
 //! loss. Knows nothing of how advantages come about or of what the loop keeps.
 
+mod check;
+
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -11,30 +13,17 @@ use tch::{Kind, Tensor, no_grad};
 use super::compute::{Computation, check_memory};
 use super::rewards::{Candidate, Judge, Mix, Prompts, Rewards};
 use super::rollout::Rollout;
-use super::train::{Defaults, Optimizer, encode_prompts, to_f32, within};
-use crate::context::{Context, advise};
+use super::train::{Defaults, Optimizer, encode_prompts, to_f32};
+use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::Summary;
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
 use crate::optim::Schedule;
-use crate::preflight::Preflight;
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::mean;
-
-/// What the kinds that draw and learn may report.
-pub const FIGURES: &[&str] = &[
-    "objective/*",
-    "policy/*",
-    "reward/*",
-    "tokens/*",
-    "val/*",
-    "beta",
-    "eval/kl",
-    "eval/scores",
-    "eval/rlhf_reward",
-];
+pub use check::FIGURES;
 
 /// Params that all kinds share which improve a policy on its own responses.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -193,40 +182,6 @@ pub struct StepLoss<'a> {
 }
 
 impl OnPolicy {
-    /// Checks the params that no schema can.
-    ///
-    /// # Errors
-    /// Names the param.
-    pub fn check(&self) -> Result<()> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
-        within("eos.penalty", self.eos.penalty, -1e6, 0.0)?;
-        within("score_clip", self.score_clip, 0.0, f64::MAX)?;
-        within("clip", self.clip, 0.0, 100.0)?;
-        within("clip_high", self.clip_high, 0.0, 1e6)?;
-        within("target_kl", self.target_kl, 0.0, 1e6)?;
-        if self.dual_clip != 0.0 {
-            within("dual_clip (0 turns it off)", self.dual_clip, 1.0, 1e6)?;
-        }
-        if self.kl_target > 0.0 {
-            within("kl_horizon", self.kl_horizon, 1.0, f64::MAX)?;
-        }
-        if self.batch == 0 || self.minibatch == 0 || self.epochs == 0 || self.updates == 0 {
-            bail!("updates, batch, minibatch and epochs must be 1 or more");
-        }
-        if self.keep_best && self.eval_fraction == 0.0 {
-            let help = "for example eval_fraction: 10%";
-            return Err(advise("keep_best needs held-out prompts to be best on", help));
-        }
-        Ok(())
-    }
-
-    /// Looks for what cannot work before anything runs.
-    pub fn check_ahead(&self, look: &mut Preflight) {
-        look.tell("", self.check());
-        look.room_to_answer("policy", self.max_tokens.into());
-        self.rewards.check(look);
-    }
-
     /// Bounds of the ratio.
     pub fn bounds(&self) -> Clip {
         let high = if self.clip_high > 0.0 { self.clip_high } else { self.clip };
@@ -307,17 +262,6 @@ impl OnPolicy {
         let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
         self.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
         optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
-    }
-
-    /// Checks that the responses of an update are whole groups of `least` or more.
-    ///
-    /// # Errors
-    /// When they are not.
-    pub fn check_group(&self, group: u32, least: u32) -> Result<()> {
-        if group < least || !self.batch.is_multiple_of(group) {
-            bail!("batch {} must be a multiple of group {group}, {least} or more", self.batch);
-        }
-        Ok(())
     }
 
     /// The prompts of port `prompts`, as rows and tokens.

@@ -4,7 +4,7 @@
 //! The model is a copy of the base with its output layer replaced by one number, read at the last
 //! token of the answer. The loss is that of Bradley and Terry; ties enter it as asked.
 
-use std::collections::BTreeSet;
+mod split;
 
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
@@ -12,19 +12,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::{choices, preferences};
+use super::preferences::choices;
 use super::reward_fit::{
     Fit, Fitted, Pair, Ties, deltas, fit_all, mean_loss, rewards, scale_head, sides,
 };
 use super::reward_report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use super::train::{Defaults, Optimizer};
-use crate::context::{Context, advise};
-use crate::data::{Column, Examples, Room, Table, Vocabulary, part_of_prompt};
+use crate::context::Context;
+use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, Scorer, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
 use crate::stats::{correlation, mean, std};
+use split::{Split, pairs, references};
 
 /// Shares of the labels at which the learning curve is measured, besides all of them.
 const CURVE: [f64; 3] = [0.25, 0.5, 0.75];
@@ -116,15 +117,6 @@ impl Default for TrainReward {
             seed: 0,
         }
     }
-}
-
-/// What is learned from, and what it is measured on.
-struct Split {
-    train: Vec<Pair>,
-    held_out: Vec<Pair>,
-    /// The tables that the rows of `train` and `held_out` count in.
-    labels: Table,
-    eval: Table,
 }
 
 impl Stage for TrainReward {
@@ -228,15 +220,6 @@ impl Stage for TrainReward {
 }
 
 impl TrainReward {
-    /// Accuracy is measured on labels that are not learned from. `given`: those are connected.
-    fn check_held_out(&self, given: bool) -> Result<()> {
-        if !given && self.eval_fraction == 0.0 {
-            let help = "for example eval_fraction: 10%, or connect `eval_labels`";
-            return Err(advise("no label is left to measure accuracy on", help));
-        }
-        Ok(())
-    }
-
     /// Says what a step takes, and refuses what does not fit.
     fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
@@ -249,67 +232,6 @@ impl TrainReward {
         // The base beside the model, the best weights, and the members that are done.
         need.weights += 4 * (1 + u64::from(self.members)) * trunk.params.numel() as u64;
         check_memory(cx, need)
-    }
-
-    /// Pairs to train on and held out; the prompts of the two are disjoint.
-    fn split(&self, cx: &mut Context, vocabulary: &Vocabulary, context: usize) -> Result<Split> {
-        let labels = cx.table("labels")?;
-        let mut all = pairs(cx, vocabulary, context, &labels)?;
-        if all.iter().all(Pair::is_tie) {
-            let help = "collect more labels, or check what the labeler looks at";
-            let message = format!("all {} labels are ties: there is nothing to learn", all.len());
-            return Err(advise(message, help));
-        }
-        if self.ties == Ties::Drop {
-            all.retain(|p| !p.is_tie());
-        }
-        let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        let eval = if cx.inputs("eval_labels").is_empty() {
-            let prompts = labels.texts("prompt")?;
-            for pair in all {
-                let prompt = prompts[pair.labelled.row];
-                let out = part_of_prompt(prompt, "reward", self.eval_fraction);
-                if out { &mut held_out } else { &mut train }.push(pair);
-            }
-            labels.clone()
-        } else {
-            let eval = cx.table("eval_labels")?;
-            held_out = pairs(cx, vocabulary, context, &eval)?;
-            train = all;
-            eval
-        };
-        if train.iter().all(Pair::is_tie) || held_out.iter().all(Pair::is_tie) {
-            let message = format!(
-                "{} pairs to train on and {} to measure accuracy on are not enough",
-                train.len(),
-                held_out.len()
-            );
-            return Err(advise(message, "collect labels on more prompts, or raise eval_fraction"));
-        }
-        let split = Split { train, held_out, labels, eval };
-        self.check_disjoint(&split)?;
-        Ok(split)
-    }
-
-    /// No prompt on both sides: accuracy would be that of a memory.
-    fn check_disjoint(&self, split: &Split) -> Result<()> {
-        let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
-        let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
-        let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
-        let both: Vec<&&str> = seen.intersection(&asked).collect();
-        match both.first() {
-            Some(example) if !self.allow_overlap => Err(advise(
-                format!(
-                    "{} of the {} prompts to measure accuracy on are trained on too, among them \
-                     {example:?}",
-                    both.len(),
-                    asked.len()
-                ),
-                "take them out of one of the two, or set allow_overlap: true and do not trust the \
-                 accuracy",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// The models to fit: points of the learning curve, then the members.
@@ -494,65 +416,6 @@ impl TrainReward {
         };
         cx.write_table("disagreement", &table)
     }
-}
-
-impl Split {
-    /// Prompt and both answers of each training pair.
-    fn texts(&self) -> Result<Vec<[&str; 3]>> {
-        let (prompts, chosen, rejected) = (
-            self.labels.texts("prompt")?,
-            self.labels.texts("chosen")?,
-            self.labels.texts("rejected")?,
-        );
-        let text = |p: &Pair| {
-            let row = p.labelled.row;
-            [prompts[row], chosen[row], rejected[row]]
-        };
-        Ok(self.train.iter().map(text).collect())
-    }
-}
-
-/// The labels as tokens; pairs of equal answers are left out.
-fn pairs(
-    cx: &mut Context,
-    vocabulary: &Vocabulary,
-    context: usize,
-    labels: &Table,
-) -> Result<Vec<Pair>> {
-    let strengths = labels.floats("strength", 1.0)?;
-    let all = preferences(cx, vocabulary, Room::new(context), labels)?;
-    let before = all.len();
-    let pair = |p: super::preferences::Preference| {
-        let strength = if p.tie { 0.0 } else { strengths[p.row] };
-        Pair { labelled: p, strength }
-    };
-    let differ = |p: &Pair| p.labelled.chosen != p.labelled.rejected;
-    let kept: Vec<Pair> = all.into_iter().map(pair).filter(differ).collect();
-    let equal = before - kept.len();
-    cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
-    if kept.is_empty() {
-        let help = "sample answers at a higher temperature, so that there is something to compare";
-        return Err(advise(format!("all {before} labels compare equal answers"), help));
-    }
-    Ok(kept)
-}
-
-/// The answers of `references` as tokens.
-fn references(
-    cx: &mut Context,
-    vocabulary: &Vocabulary,
-    context: usize,
-) -> Result<Option<Examples>> {
-    if cx.inputs("references").is_empty() {
-        return Ok(None);
-    }
-    let table = cx.table("references")?;
-    let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
-    let finished = table.bools("finished", true)?;
-    let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
-    let examples = Examples::new(vocabulary, Room::new(context), rows)?;
-    cx.warn_if(examples.warning(context))?;
-    Ok(Some(examples))
 }
 
 /// Mean over the members of the Δ of each held-out pair.

@@ -1,0 +1,157 @@
+//! The comparisons of `train_reward`: which are learned from, and which it is measured on.
+//! Knows nothing of losses.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::TrainReward;
+use crate::context::{Context, advise};
+use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
+use crate::kinds::preferences::{Preference, preferences};
+use crate::kinds::reward_fit::{Pair, Ties};
+
+/// What is learned from, and what it is measured on.
+pub(super) struct Split {
+    pub train: Vec<Pair>,
+    pub held_out: Vec<Pair>,
+    /// The tables that the rows of `train` and `held_out` count in.
+    pub labels: Table,
+    pub eval: Table,
+}
+
+impl TrainReward {
+    /// Accuracy is measured on labels that are not learned from. `given`: those are connected.
+    pub(super) fn check_held_out(&self, given: bool) -> Result<()> {
+        if !given && self.eval_fraction == 0.0 {
+            let help = "for example eval_fraction: 10%, or connect `eval_labels`";
+            return Err(advise("no label is left to measure accuracy on", help));
+        }
+        Ok(())
+    }
+
+    /// Pairs to train on and held out; the prompts of the two are disjoint.
+    pub(super) fn split(
+        &self,
+        cx: &mut Context,
+        vocabulary: &Vocabulary,
+        context: usize,
+    ) -> Result<Split> {
+        let labels = cx.table("labels")?;
+        let mut all = pairs(cx, vocabulary, context, &labels)?;
+        if all.iter().all(Pair::is_tie) {
+            let help = "collect more labels, or check what the labeler looks at";
+            let message = format!("all {} labels are ties: there is nothing to learn", all.len());
+            return Err(advise(message, help));
+        }
+        if self.ties == Ties::Drop {
+            all.retain(|p| !p.is_tie());
+        }
+        let (mut train, mut held_out) = (Vec::new(), Vec::new());
+        let eval = if cx.inputs("eval_labels").is_empty() {
+            let prompts = labels.texts("prompt")?;
+            for pair in all {
+                let prompt = prompts[pair.labelled.row];
+                let out = part_of_prompt(prompt, "reward", self.eval_fraction);
+                if out { &mut held_out } else { &mut train }.push(pair);
+            }
+            labels.clone()
+        } else {
+            let eval = cx.table("eval_labels")?;
+            held_out = pairs(cx, vocabulary, context, &eval)?;
+            train = all;
+            eval
+        };
+        if train.iter().all(Pair::is_tie) || held_out.iter().all(Pair::is_tie) {
+            let message = format!(
+                "{} pairs to train on and {} to measure accuracy on are not enough",
+                train.len(),
+                held_out.len()
+            );
+            return Err(advise(message, "collect labels on more prompts, or raise eval_fraction"));
+        }
+        let split = Split { train, held_out, labels, eval };
+        self.check_disjoint(&split)?;
+        Ok(split)
+    }
+
+    /// No prompt on both sides: accuracy would be that of a memory.
+    fn check_disjoint(&self, split: &Split) -> Result<()> {
+        let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
+        let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
+        let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
+        let both: Vec<&&str> = seen.intersection(&asked).collect();
+        match both.first() {
+            Some(example) if !self.allow_overlap => Err(advise(
+                format!(
+                    "{} of the {} prompts to measure accuracy on are trained on too, among them \
+                     {example:?}",
+                    both.len(),
+                    asked.len()
+                ),
+                "take them out of one of the two, or set allow_overlap: true and do not trust the \
+                 accuracy",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Split {
+    /// Prompt and both answers of each training pair.
+    pub(super) fn texts(&self) -> Result<Vec<[&str; 3]>> {
+        let (prompts, chosen, rejected) = (
+            self.labels.texts("prompt")?,
+            self.labels.texts("chosen")?,
+            self.labels.texts("rejected")?,
+        );
+        let text = |p: &Pair| {
+            let row = p.labelled.row;
+            [prompts[row], chosen[row], rejected[row]]
+        };
+        Ok(self.train.iter().map(text).collect())
+    }
+}
+
+/// The labels as tokens; pairs of equal answers are left out.
+pub(super) fn pairs(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    context: usize,
+    labels: &Table,
+) -> Result<Vec<Pair>> {
+    let strengths = labels.floats("strength", 1.0)?;
+    let all = preferences(cx, vocabulary, Room::new(context), labels)?;
+    let before = all.len();
+    let pair = |p: Preference| {
+        let strength = if p.tie { 0.0 } else { strengths[p.row] };
+        Pair { labelled: p, strength }
+    };
+    let differ = |p: &Pair| p.labelled.chosen != p.labelled.rejected;
+    let kept: Vec<Pair> = all.into_iter().map(pair).filter(differ).collect();
+    let equal = before - kept.len();
+    cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
+    if kept.is_empty() {
+        let help = "sample answers at a higher temperature, so that there is something to compare";
+        return Err(advise(format!("all {before} labels compare equal answers"), help));
+    }
+    Ok(kept)
+}
+
+/// The answers of `references` as tokens.
+pub(super) fn references(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    context: usize,
+) -> Result<Option<Examples>> {
+    if cx.inputs("references").is_empty() {
+        return Ok(None);
+    }
+    let table = cx.table("references")?;
+    let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
+    let finished = table.bools("finished", true)?;
+    let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
+    let examples = Examples::new(vocabulary, Room::new(context), rows)?;
+    cx.warn_if(examples.warning(context))?;
+    Ok(Some(examples))
+}
