@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
+use super::tokens::check_turns;
 use super::{Column, Examples, Message, Room, Row, Table, Vocabulary};
 use crate::advice::advise;
 
@@ -46,8 +47,12 @@ impl Rows {
     /// Names file, row and column.
     pub fn check(table: &Table) -> Result<()> {
         let Some(column) = table.column("messages") else { return refuse_verdicts(table) };
-        let one = |i| conversation(column, i).map_err(|e| table.bad_cell(i, "messages", &e));
-        (0..table.rows()).try_for_each(|i| one(i).map(|_| ()))
+        let one = |i| -> Result<()> {
+            let wrong = |what: String| table.bad_cell(i, "messages", &what);
+            let messages = conversation(column, i).map_err(wrong)?;
+            check_turns(&messages).map_err(|e| wrong(format!(": {e:#}")))
+        };
+        (0..table.rows()).try_for_each(one)
     }
 
     fn conversations(

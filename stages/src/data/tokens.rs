@@ -9,6 +9,8 @@ use tokenizers::Tokenizer;
 
 mod turns;
 
+pub use turns::check_turns;
+
 use super::chat::{ChatTemplate, Message};
 use super::examples::{Example, Row, fit_prompt};
 

@@ -273,6 +273,15 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     ];
     let found = asked.of("sft", json!({}), chat);
     assert!(found.contains("turn 1: its `content` is null"), "{found}");
+    for (role, says) in [("gpt", "unknown role `gpt`"), ("user", "no turn of the assistant")] {
+        let turns = json!({"messages": [{"role": role, "content": "a"}]}).to_string();
+        let chat = vec![
+            ("model", From::Stage("base")),
+            ("demos", From::Source("dataset/messages", file("roles.jsonl", &turns))),
+        ];
+        let found = asked.of("sft", json!({}), chat);
+        assert!(found.contains(says), "{found}");
+    }
     let labels = |text: &str| {
         vec![
             ("policy", From::Stage("sft")),

@@ -6,6 +6,22 @@ use anyhow::{Result, anyhow, bail};
 use super::super::chat::{ChatTemplate, Message};
 use super::{BOT, Row, Turns, USER, Vocabulary};
 
+/// Refuses conversations from which no model can learn.
+///
+/// # Errors
+/// A role is unknown, or no turn is the assistant's.
+pub fn check_turns(messages: &[Message]) -> Result<()> {
+    for message in messages {
+        if !["system", "user", "assistant"].contains(&message.role.as_str()) {
+            bail!("unknown role `{}`; one of system, user, assistant", message.role);
+        }
+    }
+    if !messages.iter().any(Message::is_answer) {
+        bail!("no turn of the assistant");
+    }
+    Ok(())
+}
+
 impl Vocabulary {
     /// A conversation as one row. What the assistant writes is learned, the token that ends each
     /// of its turns included.
@@ -13,14 +29,7 @@ impl Vocabulary {
     /// # Errors
     /// When a role is unknown, nothing is to be learned, or the template refuses.
     pub fn conversation(&self, messages: &[Message]) -> Result<Row> {
-        for message in messages {
-            if !["system", "user", "assistant"].contains(&message.role.as_str()) {
-                bail!("unknown role `{}`; one of system, user, assistant", message.role);
-            }
-        }
-        if !messages.iter().any(Message::is_answer) {
-            bail!("no turn of the assistant");
-        }
+        check_turns(messages)?;
         match &self.turns {
             Turns::Template(template) => self.templated(template, messages),
             Turns::Own | Turns::Plain => self.laid_out(messages),
