@@ -83,6 +83,20 @@ fn a_run_with_nothing_to_do_asks_nobody_and_the_same_is_asked_once() {
 }
 
 #[test]
+fn a_trial_that_cannot_work_is_told_when_the_sweep_is_priced() {
+    let space = space();
+    let sweep = |values: &str| {
+        let text = format!("preflow-sweep: 1\npipeline: p.yaml\nmatrix: {{ at: {values} }}\n");
+        space.write("s.yaml", &text);
+        space.preflow(&["sweep", "plan", "s.yaml"])
+    };
+    let said = sweep("[2, 3]");
+    assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+    assert!(said.err.contains("stage `two@at=3`: three is too much"), "{}", said.err);
+    assert_eq!(sweep("[2, 4]").code, Some(0));
+}
+
+#[test]
 fn a_worker_that_does_not_answer_is_told_of_and_does_not_stop_a_run() {
     for (at, reason) in [("5", "not today"), ("6", "about stage 9, which it was not asked about")] {
         let space = space();

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{Survey, Which};
 use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global};
+use crate::cli::{Exit, Global, ahead};
+use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
 use crate::report::{Look, line, words};
 
@@ -32,6 +33,9 @@ struct Row {
 pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let opened = super::open(&args.which, global)?;
     let survey = opened.survey(global, false)?;
+    let selection = Selection::new(&survey.loaded.graph, &[], &[], &[])?;
+    let sources = survey.loaded.digest_sources(&selection.wanted)?;
+    ahead::refuse(&survey.loaded, &survey.plan, &sources, global)?;
     opened.check_metric(&survey, look)?;
     let rows = rows(&survey);
     let mut out = std::io::stdout().lock();

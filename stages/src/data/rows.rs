@@ -77,9 +77,17 @@ impl Rows {
         if out.rows.is_empty() {
             bail!("no row is left: all {skipped} conversations are empty or too long");
         }
-        out.warning = (skipped > 0).then(|| {
-            format!("{skipped} conversations were left out: they do not fit {context} tokens")
-        });
+        let mut said = Vec::new();
+        if skipped > 0 {
+            said.push(format!(
+                "{skipped} conversations were left out: they do not fit {context} tokens"
+            ));
+        }
+        let tools = |column: &Column| (0..column.len()).any(|i| offers_tools(column, i));
+        if table.column("tools").is_some_and(tools) {
+            said.push("column `tools` is not shown to the model".into());
+        }
+        out.warning = (!said.is_empty()).then(|| said.join("; "));
         Ok(out)
     }
 }
@@ -135,6 +143,12 @@ fn message(turn: &Value) -> Result<Message, String> {
         Some(_) => Err("its `content` is no text".into()),
         None => Err("it has no `content`".into()),
     }
+}
+
+/// Whether a cell of column `tools` offers any.
+fn offers_tools(column: &Column, row: usize) -> bool {
+    let text = column.display(row).unwrap_or_default();
+    !["", "[]", "null", "{}"].contains(&text.trim())
 }
 
 /// Column `label` of unpaired preferences says which completions are good; learning them all would

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::{Preference, both_sides, choices, preferences};
+use super::preferences::{Preference, both_sides, check_labels, preferences};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
 use crate::data::{Example, Room, Vocabulary, part_of_prompt};
@@ -155,7 +155,7 @@ impl Stage for Dpo {
 
     fn check(&self, look: &mut Preflight) {
         for port in ["labels", "eval_labels"] {
-            look.rows_of(port, choices);
+            look.rows_of(port, check_labels);
         }
     }
 

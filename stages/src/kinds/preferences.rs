@@ -65,6 +65,18 @@ pub fn preferences(
     Ok(out)
 }
 
+/// Refuses rows of a `dataset/labels` that learning from them would refuse, whatever the model.
+///
+/// # Errors
+/// Names file, row and column.
+pub fn check_labels(labels: &Table) -> Result<()> {
+    choices(labels)?;
+    for name in ["finished_a", "finished_b"] {
+        labels.bools(name, true)?;
+    }
+    labels.floats("strength", 1.0).map(|_| ())
+}
+
 /// Which answer of a pair was preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chosen {
@@ -107,6 +119,21 @@ pub fn choices(labels: &Table) -> Result<Vec<Chosen>> {
         if contradicts {
             bail!("{}: columns `tie` and `choice` contradict each other", labels.place(row));
         }
+        let [picked, other] = match chosen {
+            Chosen::First => ["response_a", "response_b"],
+            Chosen::Second => ["response_b", "response_a"],
+            Chosen::Neither => return Ok(chosen),
+        };
+        let [picked, other, said] = [picked, other, "chosen"].map(|name| {
+            let column = labels.column(name)?;
+            column.text_at(row).ok().flatten()
+        });
+        if said.is_some() && said == other && said != picked {
+            bail!(
+                "{}: column `chosen` holds the answer that `choice` turns down",
+                labels.place(row)
+            );
+        }
         Ok(chosen)
     };
     (0..labels.rows()).map(chosen).collect()
@@ -147,5 +174,24 @@ mod tests {
         let error =
             refused(vec![("tie", Column::bools([false])), ("choice", Column::text(["tie"]))]);
         assert!(error.contains("contradict"), "{error}");
+        let answers = |chosen: &str, choice: &str| {
+            let text = |name, cell: &str| (name, Column::text([cell]));
+            vec![
+                text("chosen", chosen),
+                text("response_a", "x"),
+                text("response_b", "y"),
+                text("choice", choice),
+            ]
+        };
+        assert!(refused(answers("x", "b")).contains("row 1: column `chosen` holds the answer"));
+        assert!(refused(answers("y", "a")).contains("row 1: column `chosen` holds the answer"));
+        for (chosen, choice) in [("x", "a"), ("y", "b"), ("x", "tie"), ("z", "a")] {
+            assert!(choices(&table(answers(chosen, choice))).is_ok(), "{chosen} {choice}");
+        }
+        for name in ["strength", "finished_b"] {
+            let odd = table(vec![("prompt", Column::text(["p"])), (name, Column::text(["much"]))]);
+            let error = check_labels(&odd).expect_err("refused").to_string();
+            assert!(error.contains(&format!("row 1: column `{name}` holds")), "{error}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::course::Course;
 use super::on_policy::{OnPolicy, StepLoss};
 use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::preferences::{choices, preferences};
+use super::preferences::{check_labels, preferences};
 use super::rewards::{Candidate, Judge, Prompts};
 use super::rollout::Rollout;
 use super::train::within;
@@ -107,7 +107,7 @@ impl Stage for Reinforce {
         look.tell("group", self.on_policy.check_group(self.group, 1));
         look.tell("baseline", self.check_baseline(fresh));
         look.rows_of("verdicts", |rows| match rows.column("chosen") {
-            Some(_) => choices(rows).map(|_| ()),
+            Some(_) => check_labels(rows),
             None => verdicts_of(rows).map(|_| ()),
         });
         if fresh {
@@ -291,7 +291,9 @@ fn by_tokens(given: &Given) -> BTreeMap<(usize, Vec<i64>), usize> {
 /// Column `verdict` as ±1: truth values, or numbers above and not above 0.
 fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
     let Some(column) = table.column("verdict") else {
-        bail!("the rows have neither `chosen` nor a column `verdict` of +1 and −1");
+        let message = "the rows have neither `chosen` nor a column `verdict` of +1 and −1";
+        let help = "a stage of kind `prepare` renames columns: `columns: { verdict: label }`";
+        return Err(advise(message, help));
     };
     let sign = |good: bool| if good { 1.0 } else { -1.0 };
     let verdict = |row: usize| {

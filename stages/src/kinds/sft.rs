@@ -14,8 +14,8 @@ use tch::{Kind, no_grad};
 
 use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
 use super::train::{Defaults, Optimizer, Order, Trainer, rate};
-use crate::context::Context;
-use crate::data::{Row, Rows, Vocabulary, part_of_prompt};
+use crate::context::{Context, advise};
+use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
@@ -117,7 +117,11 @@ impl Stage for Sft {
 
     fn check(&self, look: &mut Preflight) {
         for port in ["demos", "eval_demos"] {
-            look.rows_of(port, Rows::check);
+            let declared = look.inputs(port).first().map(|input| input.port_type.as_str());
+            look.rows_of(port, |rows| {
+                refuse_both(rows, declared.unwrap_or_default())?;
+                Rows::check(rows)
+            });
         }
     }
 
@@ -269,9 +273,23 @@ struct State {
 /// The rows of a port, and a warning of what was left out.
 fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, context: usize) -> Result<Rows> {
     let table = cx.table(port)?;
+    refuse_both(&table, &cx.input(port)?.port_type)?;
     let rows = Rows::read(vocabulary, context, &table)?;
     cx.warn_if(rows.warning.clone())?;
     Ok(rows)
+}
+
+/// Refuses rows that hold conversations beside what they were declared to be: one of the two would
+/// be left out without a word.
+fn refuse_both(rows: &Table, declared: &str) -> Result<()> {
+    let is_there = |name: &&str| rows.column(name).is_some();
+    let both = ["messages", "prompt", "completion"].iter().all(is_there);
+    if both && declared == "dataset/prompt_completion" {
+        let help = "give the source `as: messages`, or rename the column: `prepare` with \
+                    `columns: { chat: messages }`";
+        return Err(advise("the rows have `messages` beside `prompt` and `completion`", help));
+    }
+    Ok(())
 }
 
 /// Mean over all learned tokens of `rows`, without gradients.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compute::{Computation, check_memory};
-use super::preferences::choices;
+use super::preferences::check_labels;
 use super::reward_fit::{
     Fit, Fitted, Pair, Ties, deltas, fit_all, mean_loss, rewards, scale_head, sides,
 };
@@ -176,7 +176,7 @@ impl Stage for TrainReward {
 
     fn check(&self, look: &mut Preflight) {
         for port in ["labels", "eval_labels"] {
-            look.rows_of(port, choices);
+            look.rows_of(port, check_labels);
         }
         look.tell("eval_fraction", self.check_held_out(!look.inputs("eval_labels").is_empty()));
     }

@@ -282,6 +282,15 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
         let found = asked.of("sft", json!({}), chat);
         assert!(found.contains(says), "{found}");
     }
+    let both = "{\"prompt\": \"a\", \"completion\": \"b\", \"messages\": []}\n";
+    let found = asked.of("sft", json!({}), demos(file("both.jsonl", both)));
+    assert!(found.contains("`messages` beside `prompt` and `completion`"), "{found}");
+    let chat = vec![
+        ("model", From::Stage("base")),
+        ("demos", From::Source("dataset/messages", file("from.jsonl", "{\"conversations\": []}"))),
+    ];
+    let found = asked.of("sft", json!({}), chat);
+    assert!(found.contains("name the column `messages`") && !found.contains("prepare"), "{found}");
     let labels = |text: &str| {
         vec![
             ("policy", From::Stage("sft")),
@@ -294,6 +303,9 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     assert_eq!(asked.of("dpo", json!({}), labels(&row("tie"))), "");
     let found = asked.of("dpo", json!({}), labels(&row("left")));
     assert!(found.contains("column `choice` holds the text (`left`)"), "{found}");
+    let row = json!({"prompt": "p", "chosen": "a", "rejected": "b", "strength": "much"});
+    let found = asked.of("dpo", json!({}), labels(&row.to_string()));
+    assert!(found.contains("column `strength` holds the text (`much`)"), "{found}");
     let found = asked.of("dpo", json!({}), labels("{\"chosen\": \"a\", \"rejected\": \"b\"}"));
     assert!(found.contains("no column `prompt`"), "{found}");
     assert!(found.contains("`preflow label import FILE --votes DIR`"), "{found}");
