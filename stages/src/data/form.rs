@@ -247,4 +247,25 @@ mod tests {
         assert_eq!(rows("[]"), Form::JsonList);
         assert_eq!(rows("{prompt: 1}"), Form::JsonLines);
     }
+
+    #[test]
+    fn columns_in_the_names_of_folders_are_not_lost() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        fs_err::create_dir(folder.path().join("year=2024")).expect("made");
+        let paths = [folder.path().to_string_lossy().into_owned()];
+        let error = files_of(&paths).expect_err("refused").to_string();
+        assert!(error.contains("column `year`"), "{error}");
+    }
+
+    #[test]
+    fn lines_that_no_line_feed_ends_are_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let of = |text: &str| {
+            fs_err::write(file.path(), text).expect("written");
+            Form::of(file.path(), &Wanted::text(true)).map_err(|e| e.to_string())
+        };
+        assert!(of("a\rb\r").expect_err("refused").ends_with("save it with line feeds"));
+        assert_eq!(of("a\rb\nc"), Ok(Form::Text));
+        assert_eq!(of("a\r\n"), Ok(Form::Text));
+    }
 }
