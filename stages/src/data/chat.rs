@@ -58,7 +58,7 @@ impl ChatTemplate {
     /// When it is no template, or uses tags that are not known.
     pub fn new(source: &str, special: Vec<(String, String)>) -> Result<Self> {
         let given = source.to_owned();
-        let (source, marked) = mark_answers(source);
+        let (source, marked) = mark_answers(&spelled_out(source)?);
         let mut environment = super::jinja::environment()?;
         environment
             .add_template_owned("chat", source)
@@ -93,6 +93,57 @@ impl ChatTemplate {
             .render(values)
             .map_err(|e| anyhow!("the chat template refuses the conversation: {e:#}"))?;
         unmark(&text, self.marked)
+    }
+}
+
+/// The template with those escapes in its texts spelled out that Python reads in another way than
+/// minijinja does. Everything else stays as it is.
+fn spelled_out(source: &str) -> Result<String> {
+    let literal = r#""(?:[^"\\]|\\(?s:.))*"|'(?:[^'\\]|\\(?s:.))*'"#;
+    let blocks = format!(
+        r"(?s:\{{#.*?#\}}|\{{%[-+]?\s*raw\s*[-+]?%\}}.*?\{{%[-+]?\s*endraw)|\{{[{{%](?:{literal}|[^'\x22])*?[}}%]\}}"
+    );
+    let regex = |text: &str| Regex::new(text).expect("invariant: the expression is constant");
+    let (blocks, literals) = (regex(&blocks), regex(literal));
+    let escapes = regex(r"(?s)\\(?:U([0-9a-fA-F]{8})|.)");
+    let mut unknown = None;
+    let mut escape = |found: &regex::Captures| -> String {
+        let whole = &found[0];
+        match (&whole[1..], found.get(1)) {
+            ("\n", _) => String::new(),
+            ("a", _) => "\\u0007".into(),
+            ("v", _) => "\\u000b".into(),
+            ("/", _) => r"\\/".into(),
+            (_, Some(code)) => {
+                let code = u32::from_str_radix(code.as_str(), 16).ok().and_then(char::from_u32);
+                match code {
+                    Some(c @ ('"' | '\'' | '\\')) => format!("\\{c}"),
+                    Some(c) => c.to_string(),
+                    None => {
+                        unknown = Some(whole.to_owned());
+                        String::new()
+                    }
+                }
+            }
+            ("N", _) => {
+                unknown = Some(r"\N{…}".to_owned());
+                String::new()
+            }
+            _ => whole.to_owned(),
+        }
+    };
+    let mut in_literal = |found: &regex::Captures| -> String {
+        escapes.replace_all(&found[0], &mut escape).into_owned()
+    };
+    let out = blocks.replace_all(source, |found: &regex::Captures| match &found[0][..2] {
+        "{#" => found[0].to_owned(),
+        _ if found[0].ends_with("endraw") => found[0].to_owned(),
+        _ => literals.replace_all(&found[0], &mut in_literal).into_owned(),
+    });
+    let out = out.into_owned();
+    match unknown {
+        Some(escape) => bail!("the chat template is not usable: `{escape}` is not read here"),
+        None => Ok(out),
     }
 }
 
@@ -156,6 +207,24 @@ mod tests {
         let error = render("{{ raise_exception('turns must alternate') }}", &one, false);
         assert!(format!("{:#}", error.expect_err("refused")).contains("turns must alternate"));
         assert!(render("{% nonsense %}", &one, false).is_err());
+    }
+
+    /// Each expected text is what Jinja 3.1 gives.
+    #[test]
+    fn texts_are_escaped_as_python_has_it() {
+        for (source, expected) in [
+            (r"{{ '\U0001F600' }}|{{ '\a\v' }}|{{ '\/' }}|{{ '\d' }}", "😀|\x07\x0b|\\/|\\d"),
+            ("{{ 'one\\\ntwo' }}", "onetwo"),
+            (r"{{ '\\a' }}{{ '\U00000027' }}", r"\a'"),
+            // Outside of texts a backslash is one.
+            (r"\a{# '\a #}{% raw %}{{ '\a' }}{% endraw %}", r"\a{{ '\a' }}"),
+            (r#"{{ "}}'\a" }} it's '\a' {% if 'a' == "%}" %}{% endif %}"#, "}}'\x07 it's '\\a' "),
+        ] {
+            let text = render(source, &[], false).unwrap_or_else(|e| panic!("{source}: {e:#}"));
+            assert_eq!(text.text, expected, "{source}");
+        }
+        let error = render(r"{{ '\N{BULLET}' }}", &[], false).expect_err("refused").to_string();
+        assert!(error.contains(r"`\N{…}` is not read here"), "{error}");
     }
 
     #[test]
