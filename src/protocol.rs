@@ -154,6 +154,9 @@ pub struct CatalogDoc {
 #[serde(deny_unknown_fields)]
 pub struct ValidateSpec {
     pub protocol: u32,
+    /// Inputs are looked at too: of those that exist the paths are named.
+    #[serde(default)]
+    pub inputs: bool,
     /// In topological order. Those that need not be looked at are there for what depends on them.
     pub stages: Vec<StageSpec>,
 }

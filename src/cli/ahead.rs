@@ -95,7 +95,9 @@ pub fn refuse(
     }
     let paths = |producer: Producer| match producer {
         Producer::Source(source) => {
-            let source = sources[source].as_ref().filter(|s| s.content.is_none());
+            // Votes: that there are some is all that their path says.
+            let any = |s: &&SourceDigest| s.content.as_ref().is_none_or(|c| !c.is_empty());
+            let source = sources[source].as_ref().filter(any);
             source.map(|s| s.paths.clone()).unwrap_or_default()
         }
         Producer::Output { stage, port } => match &plan.verdicts[stage] {
@@ -169,7 +171,9 @@ fn ask(
     for (worker, stages) in workers {
         let spec = |(i, stage)| of_stage(graph, stage, stages.contains(&i), paths);
         let all = graph.stages.iter().enumerate().map(spec).collect();
-        let question = ValidateSpec { protocol: PROTOCOL, stages: all };
+        // Of params alone nothing is asked about sources.
+        let inputs = !sources.is_empty() && sources != FIGURES;
+        let question = ValidateSpec { protocol: PROTOCOL, inputs, stages: all };
         let question = serde_json::to_string(&question).expect("invariant: plain data");
         let command = worker.cloned().unwrap_or_else(run::worker_command);
         let answer = answer(&command, &question, cwd, kept, sources).and_then(|doc| {

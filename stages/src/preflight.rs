@@ -74,6 +74,11 @@ impl<'a> Preflight<'a> {
         }
     }
 
+    /// Whether inputs are looked at too: else none is known to exist.
+    pub fn sees_inputs(&self) -> bool {
+        self.spec.inputs
+    }
+
     /// What is connected to a port.
     pub fn inputs(&self, port: &str) -> &'a [ConnectionSpec] {
         self.stage().inputs.get(port).map_or(&[], Vec::as_slice)

@@ -59,7 +59,7 @@ impl Asked {
         for (i, stage) in self.0.iter_mut().enumerate() {
             stage.wanted = i == last;
         }
-        let question = ValidateSpec { protocol: PROTOCOL, stages: self.0.clone() };
+        let question = ValidateSpec { protocol: PROTOCOL, inputs: true, stages: self.0.clone() };
         let doc = answer(&question);
         assert!(doc.problems.iter().all(|p| p.stage == last));
         let line = |p: &ProblemDoc| {
@@ -238,6 +238,10 @@ fn votes_that_can_never_come_are_not_waited_for() {
         let as_expected = if says.is_empty() { found.is_empty() } else { found.contains(says) };
         assert!(as_expected, "{params}: {found}");
     }
+    // Imported votes may be more than that.
+    let votes = From::Source("votes", vec!["votes".into()]);
+    let inputs = vec![("pairs", From::Stage("pairs")), ("votes", votes)];
+    assert_eq!(asked.of("collect_labels", people(31, json!({})), inputs), "");
 }
 
 #[test]
@@ -370,7 +374,7 @@ fn every_figure_of_the_golden_runs_was_announced() {
         stages = asked.0;
         kinds.push(kind);
     }
-    let doc = answer(&ValidateSpec { protocol: PROTOCOL, stages });
+    let doc = answer(&ValidateSpec { protocol: PROTOCOL, inputs: false, stages });
     let mut seen = 0;
     for (place, kind) in kinds.iter().enumerate() {
         let announced = &doc.figures[&place];
