@@ -15,6 +15,7 @@ use crate::pipeline::{self, Node, NodeValue, Pipeline};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::protocol::{ConnectionSpec, PROTOCOL, StageSpec, ValidateDoc, ValidateSpec};
 use crate::store::{SourceDigest, Store, derived};
+use crate::votes::Effective;
 
 /// Goes into the key under which answers are kept.
 const FORMAT: &str = "ahead/1";
@@ -96,7 +97,8 @@ pub fn refuse(
     let paths = |producer: Producer| match producer {
         Producer::Source(source) => {
             // Votes: that there are some is all that their path says.
-            let any = |s: &&SourceDigest| s.content.as_ref().is_none_or(|c| !c.is_empty());
+            let no_vote = |c: &[u8]| Effective::parse(c).is_ok_and(|votes| votes.pairs.is_empty());
+            let any = |s: &&SourceDigest| s.content.as_ref().is_none_or(|c| !no_vote(c));
             let source = sources[source].as_ref().filter(any);
             source.map(|s| s.paths.clone()).unwrap_or_default()
         }
