@@ -50,7 +50,7 @@ impl Rows {
         let one = |i| -> Result<()> {
             let wrong = |what: String| table.bad_cell(i, "messages", &what);
             let messages = conversation(column, i).map_err(wrong)?;
-            check_turns(&messages).map_err(|e| wrong(format!(": {e:#}")))
+            check_turns(&messages).map_err(|e| wrong(format!("is not understood: {e:#}")))
         };
         (0..table.rows()).try_for_each(one)
     }
@@ -65,7 +65,7 @@ impl Rows {
         for i in 0..table.rows() {
             let wrong = |what: String| table.bad_cell(i, "messages", &what);
             let messages = conversation(column, i).map_err(wrong)?;
-            let row = vocabulary.conversation(&messages).map_err(|e| wrong(format!(": {e:#}")))?;
+            let row = vocabulary.conversation(&messages).map_err(|e| wrong(format!("is not understood: {e:#}")))?;
             if row.tokens.len() > context || row.learned() == 0 {
                 skipped += 1;
                 continue;
