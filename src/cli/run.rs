@@ -174,8 +174,8 @@ fn place_of(loaded: &Loaded) -> String {
     let why = match marked {
         true => "",
         false => {
-            ": nothing marks the top of the workspace, which a git repository or a file \
-             `preflow.yaml` does (`preflow init` writes one)"
+            ", beside the pipeline: there is no git repository and no `preflow.yaml` above it \
+             (`preflow init` writes one)"
         }
     };
     format!("note: results are kept in {place}{why}\n")

@@ -82,7 +82,7 @@ impl Machine<'_> {
         if let Some(trouble) = self.writable.then(|| self.options.surroundings.trouble()).flatten()
         {
             self.warn(format!(
-                "nothing of git is on record: {}; {}",
+                "the commit is not recorded: {}; {}",
                 trouble.message, trouble.remedy
             ));
         }

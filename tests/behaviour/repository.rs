@@ -25,7 +25,7 @@ fn a_repository_that_git_refuses_is_told_with_the_cure() {
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(
         run.out.contains(
-            "nothing of git is on record: detected dubious ownership in repository at '/w'; if \
+            "the commit is not recorded: detected dubious ownership in repository at '/w'; if \
              you trust it: git config --global --add safe.directory /w"
         ),
         "{}",
@@ -96,6 +96,6 @@ fn where_results_are_kept_is_told_when_the_place_is_made() {
     assert_eq!(runs, " no such run in [DIR]/cache\n");
     std::fs::remove_dir(space.path(".git")).expect("removed");
     let said = run(&space);
-    assert!(said.starts_with("note: results are kept in [DIR]/pipelines/cache: nothing"), "{said}");
+    assert!(said.starts_with("note: results are kept in [DIR]/pipelines/cache, beside"), "{said}");
     assert!(said.contains("preflow init"), "{said}");
 }

@@ -65,7 +65,9 @@ impl Rows {
         for i in 0..table.rows() {
             let wrong = |what: String| table.bad_cell(i, "messages", &what);
             let messages = conversation(column, i).map_err(wrong)?;
-            let row = vocabulary.conversation(&messages).map_err(|e| wrong(format!("is not understood: {e:#}")))?;
+            let row = vocabulary
+                .conversation(&messages)
+                .map_err(|e| wrong(format!("is not understood: {e:#}")))?;
             if row.tokens.len() > context || row.learned() == 0 {
                 skipped += 1;
                 continue;
