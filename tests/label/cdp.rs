@@ -86,6 +86,7 @@ impl Browser {
         }
         browser.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH }));
         browser.screen(1280, 800);
+        browser.dark(false);
         browser
     }
 
@@ -217,9 +218,13 @@ impl Browser {
         self.call("Emulation.setTouchEmulationEnabled", json!({ "enabled": phone }));
     }
 
+    /// Nothing moves in either: half-way through a transition colours are not those of the page.
     pub fn dark(&mut self, dark: bool) {
         let value = if dark { "dark" } else { "light" };
-        let features = json!([{ "name": "prefers-color-scheme", "value": value }]);
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": value },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
