@@ -11,24 +11,25 @@ use super::{Global, complain, run};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::exec::describe::validate;
 use crate::graph::{Graph, GraphStage, Producer};
+use crate::identity::Digest;
 use crate::pipeline::{self, Node, NodeValue, Pipeline};
 use crate::plan::{Plan, Selection, Verdict};
-use crate::protocol::{ConnectionSpec, PROTOCOL, StageSpec, ValidateDoc, ValidateSpec};
+use crate::protocol::{ConnectionSpec, PROTOCOL, ProblemDoc, StageSpec, ValidateDoc, ValidateSpec};
 use crate::store::{SourceDigest, Store, derived};
 use crate::votes::Effective;
 
 /// Goes into the key under which answers are kept.
 const FORMAT: &str = "ahead/1";
 
-/// Stands in place of sources where only figures are asked for.
-const FIGURES: &str = "figures";
-
-/// A problem of a stage, as a worker told it.
-struct Found {
-    stage: usize,
-    field: String,
-    message: String,
-    help: Option<String>,
+/// What workers are asked about, and where their answers are kept.
+struct Question<'a> {
+    cwd: &'a Path,
+    /// The store, and the name of the pipeline in it; `None`: answers are not kept.
+    kept: Option<(&'a Store, &'a str)>,
+    /// One answer is kept for each of these and each pipeline.
+    what: &'static str,
+    /// Digests of the sources, where inputs are looked at.
+    sources: Option<Vec<Option<Digest>>>,
 }
 
 /// A figure that a stage may report, as its worker names it: `*` at the end stands for anything.
@@ -47,8 +48,13 @@ pub fn unknown_figure(loaded: &Loaded, wanted: &str) -> Option<String> {
     if !any(graph) {
         return None;
     }
-    let kept = Some((loaded.store.as_ref(), loaded.key.as_str()));
-    let asked = ask(graph, &loaded.root, kept, FIGURES, &|_| true, &|_| Vec::new());
+    let question = Question {
+        cwd: &loaded.root,
+        kept: Some((&loaded.store, &loaded.key)),
+        what: "figures",
+        sources: None,
+    };
+    let asked = ask(graph, &question, &|_| true, &|_| Vec::new());
     let mut names: Vec<String> = Vec::new();
     for (i, stage) in graph.stages.iter().enumerate() {
         let named = wanted.strip_prefix(stage.word.as_str()).and_then(|w| w.strip_prefix('/'));
@@ -75,7 +81,8 @@ pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path) -> Vec<Diagnostic>
     if !any(graph) {
         return Vec::new();
     }
-    let found = ask(graph, cwd, None, "", &|_| true, &|_| Vec::new());
+    let question = Question { cwd, kept: None, what: "params", sources: None };
+    let found = ask(graph, &question, &|_| true, &|_| Vec::new());
     found.problems.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
 }
 
@@ -113,16 +120,20 @@ pub fn refuse(
     let text = |producer| {
         paths(producer).iter().map(|p| p.to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
-    let digests: Vec<_> = sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect();
-    let kept = Some((loaded.store.as_ref(), loaded.key.as_str()));
-    let found = ask(graph, &loaded.root, kept, &format!("{digests:?}"), &runs, &text).problems;
+    let question = Question {
+        cwd: &loaded.root,
+        kept: Some((&loaded.store, &loaded.key)),
+        what: "ahead",
+        sources: Some(sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect()),
+    };
+    let found = ask(graph, &question, &runs, &text).problems;
     if found.is_empty() {
         return Ok(());
     }
     // Its places were not kept.
     let profile = global.profile.as_deref();
     let pipeline = pipeline::load(&graph.path, profile, &global.sets).ok();
-    let problem = |f: &Found| diagnostic(pipeline.as_ref(), &graph.stages[f.stage], f);
+    let problem = |f: &ProblemDoc| diagnostic(pipeline.as_ref(), &graph.stages[f.stage], f);
     let mut problems: Vec<Diagnostic> = found.iter().map(problem).collect();
     crate::diagnostic::sort(&mut problems);
     problems.dedup();
@@ -145,40 +156,29 @@ pub fn look(
     refuse(loaded, &loaded.judge(selection, sources)?, sources, global)
 }
 
-/// What all workers said.
-#[derive(Default)]
-struct Answers {
-    problems: Vec<Found>,
-    /// Stage → figures that it may report.
-    figures: BTreeMap<usize, Vec<String>>,
-}
-
-/// Asks each worker once about its stages. A worker that does not answer is told of; its stages
-/// will say themselves what is wrong.
+/// Asks each worker once about its stages, and puts together what all say. A worker that does not
+/// answer is told of; its stages will say themselves what is wrong.
 fn ask(
     graph: &Graph,
-    cwd: &Path,
-    kept: Option<(&Store, &str)>,
-    sources: &str,
+    question: &Question,
     wanted: &dyn Fn(usize) -> bool,
     paths: &dyn Fn(Producer) -> Vec<String>,
-) -> Answers {
+) -> ValidateDoc {
     let mut workers: BTreeMap<Option<&Vec<String>>, Vec<usize>> = BTreeMap::new();
     for (i, stage) in graph.stages.iter().enumerate() {
         if stage.validates && stage.program.is_none() && wanted(i) {
             workers.entry(stage.worker.as_ref()).or_default().push(i);
         }
     }
-    let mut answers = Answers::default();
+    let mut answers = ValidateDoc::default();
     for (worker, stages) in workers {
         let spec = |(i, stage)| of_stage(graph, stage, stages.contains(&i), paths);
         let all = graph.stages.iter().enumerate().map(spec).collect();
-        // Of params alone nothing is asked about sources.
-        let inputs = !sources.is_empty() && sources != FIGURES;
-        let question = ValidateSpec { protocol: PROTOCOL, inputs, stages: all };
-        let question = serde_json::to_string(&question).expect("invariant: plain data");
+        let inputs = question.sources.is_some();
+        let spec = ValidateSpec { protocol: PROTOCOL, inputs, stages: all };
+        let spec = serde_json::to_string(&spec).expect("invariant: plain data");
         let command = worker.cloned().unwrap_or_else(run::worker_command);
-        let answer = answer(&command, &question, cwd, kept, sources).and_then(|doc| {
+        let answer = answer(&command, &spec, question).and_then(|doc| {
             // It would stand at a stage that has nothing to do with it.
             match doc.problems.iter().find(|p| !stages.contains(&p.stage)) {
                 Some(p) => Err(std::io::Error::other(format!(
@@ -191,12 +191,7 @@ fn ask(
         match answer {
             Ok(doc) => {
                 answers.figures.extend(doc.figures);
-                answers.problems.extend(doc.problems.into_iter().map(|p| Found {
-                    stage: p.stage,
-                    field: p.field,
-                    message: p.message,
-                    help: p.help,
-                }));
+                answers.problems.extend(doc.problems);
             }
             Err(e) => complain(&format!(
                 "warning: `{}` could not be asked what is wrong before anything runs: {e}\n",
@@ -234,25 +229,19 @@ fn of_stage(
 }
 
 /// The answer of a worker, from the store where it was asked the same about the same sources.
-fn answer(
-    command: &[String],
-    question: &str,
-    cwd: &Path,
-    kept: Option<(&Store, &str)>,
-    sources: &str,
-) -> std::io::Result<ValidateDoc> {
+fn answer(command: &[String], spec: &str, question: &Question) -> std::io::Result<ValidateDoc> {
+    let Question { cwd, kept, what, sources } = question;
     let program = command.first().and_then(|p| std::fs::metadata(p).ok());
     let program = program.map(|m| (m.len(), m.modified().ok()));
-    let from = format!("{command:?} {program:?} {sources} {question}");
+    let from = format!("{command:?} {program:?} {sources:?} {spec}");
     let key = kept.and_then(|_| derived::key(FORMAT, from.as_bytes()));
-    let what = if sources == FIGURES { FIGURES } else { "ahead" };
     let name =
         kept.map(|(_, pipeline)| derived::name(what, format!("{command:?} {pipeline}").as_bytes()));
-    let known = || kept?.0.derived(name.as_ref()?, key.as_ref()?);
+    let known = || kept.as_ref()?.0.derived(name.as_ref()?, key.as_ref()?);
     if let Some(doc) = known().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         return Ok(doc);
     }
-    let text = validate(command, question, cwd)?;
+    let text = validate(command, spec, cwd)?;
     let doc = serde_json::from_str(&text)
         .map_err(|e| std::io::Error::other(format!("its answer is not readable: {e}")))?;
     if let (Some((store, _)), Some(name), Some(key)) = (kept, &name, &key) {
@@ -261,7 +250,7 @@ fn answer(
     Ok(doc)
 }
 
-fn diagnostic(pipeline: Option<&Pipeline>, stage: &GraphStage, found: &Found) -> Diagnostic {
+fn diagnostic(pipeline: Option<&Pipeline>, stage: &GraphStage, found: &ProblemDoc) -> Diagnostic {
     let place = pipeline.and_then(|p| place(p, stage, &found.field));
     let span = place.unwrap_or_else(|| stage.span.clone());
     let message = format!("stage `{}`: {}", stage.name, found.message);

@@ -33,15 +33,15 @@ const GO_ON: [&str; 9] = [
     "collect_labels",
 ];
 
-/// Columns that rows of a type must have: one of these lists, whole.
-fn columns_of(port_type: &str) -> &'static [&'static [&'static str]] {
+/// Columns that rows of a type must have; empty where nothing is known of the type.
+fn columns_of(port_type: &str) -> &'static [&'static str] {
     match port_type {
-        "dataset/text" => &[&["text"]],
-        "dataset/prompt" => &[&["prompt"]],
-        "dataset/prompt_completion" => &[&["prompt", "completion"]],
-        "dataset/pairs" => &[&["prompt", "response_a", "response_b"]],
-        "dataset/labels" => &[&["prompt", "chosen", "rejected"]],
-        "dataset/messages" => &[&["messages"]],
+        "dataset/text" => &["text"],
+        "dataset/prompt" => &["prompt"],
+        "dataset/prompt_completion" => &["prompt", "completion"],
+        "dataset/pairs" => &["prompt", "response_a", "response_b"],
+        "dataset/labels" => &["prompt", "chosen", "rejected"],
+        "dataset/messages" => &["messages"],
         _ => &[],
     }
 }
@@ -109,8 +109,8 @@ impl<'a> Preflight<'a> {
     }
 
     fn at_rows(&mut self, port: &str, input: &ConnectionSpec) {
-        let forms = columns_of(&input.port_type);
-        if forms.is_empty() || input.paths.is_empty() {
+        let columns = columns_of(&input.port_type);
+        if columns.is_empty() || input.paths.is_empty() {
             return;
         }
         let name = &input.name;
@@ -123,7 +123,6 @@ impl<'a> Preflight<'a> {
             let message = format!("source `{name}`: {} has no rows", input.paths[0]);
             return self.refuse(port, message, None);
         }
-        let columns = forms[0];
         for column in columns {
             let wrong = match head.require(column) {
                 Err(e) => Some(e),
@@ -134,7 +133,7 @@ impl<'a> Preflight<'a> {
                 let help = match input.port_type.as_str() {
                     "dataset/labels" => {
                         "`preflow label import FILE --votes DIR` reads transcripts, \
-                                         conversations and the files of other tools"
+                         conversations and the files of other tools"
                             .to_owned()
                     }
                     // `prepare` makes none.
@@ -221,7 +220,7 @@ pub fn one_file(input: &ConnectionSpec) -> bool {
 
 fn head_of(input: &ConnectionSpec) -> Result<Option<Table>> {
     let plain = input.port_type == "dataset/text";
-    let columns = columns_of(&input.port_type).concat();
+    let columns = columns_of(&input.port_type).to_vec();
     let wanted = Wanted { columns, plain, named: input.stage.is_none() };
     let Some(first) = input.paths.first() else { return Ok(None) };
     read_head(Path::new(first), &wanted).map(Some)

@@ -116,19 +116,16 @@ impl Form {
             let names = first_record(head, *delimiter);
             names.iter().filter(|n| wanted.columns.contains(&n.as_str())).count()
         };
-        let most = DELIMITERS.iter().map(hits).max().unwrap_or_default();
-        let best = DELIMITERS.iter().find(|d| hits(d) == most).copied();
-        match best {
-            Some(delimiter) if most > 0 => Self::Delimited(delimiter),
-            _ if wanted.plain => Self::Text,
+        // Of equals the first.
+        let best = |worth: &dyn Fn(&u8) -> usize| {
+            DELIMITERS.into_iter().rev().max_by_key(worth).unwrap_or(b',')
+        };
+        let delimiter = best(&hits);
+        match hits(&delimiter) {
+            0 if wanted.plain => Self::Text,
             // The error that follows names the columns there are.
-            _ => Self::Delimited(
-                DELIMITERS
-                    .into_iter()
-                    .rev()
-                    .max_by_key(|d| first_record(head, *d).len())
-                    .unwrap_or(b','),
-            ),
+            0 => Self::Delimited(best(&|d| first_record(head, *d).len())),
+            _ => Self::Delimited(delimiter),
         }
     }
 }
