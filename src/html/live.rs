@@ -30,21 +30,28 @@ pub struct RunRow {
     pub stages: String,
 }
 
+/// The head of a page that is served; `follows`: its script keeps it up to date.
+pub(super) fn head(title: &str, follows: bool) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="robots" content="noindex";
+            meta name="color-scheme" content="light dark";
+            title { (text::plain(title)) " · preflow" }
+            link rel="stylesheet" href="/live.css";
+            @if follows { script src="/live.js" defer {} }
+        }
+    }
+}
+
 /// The page around what changes.
 #[must_use]
 pub fn shell(title: &str, now: &str) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                meta name="color-scheme" content="light dark";
-                title { (text::plain(title)) " · preflow" }
-                link rel="stylesheet" href="/live.css";
-                script src="/live.js" defer {}
-            }
+            (head(title, true))
             body {
                 header.top {
                     p.brand { "preflow · " span id="link" role="status" { "connecting" } }

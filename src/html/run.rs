@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::{StageState, text};
+use super::{StageState, live, text};
 
 /// One run.
 #[derive(Debug, Clone, Default)]
@@ -41,14 +41,7 @@ pub fn render(run: &RunPage) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                meta name="color-scheme" content="light dark";
-                title { "Run " (text::plain(&run.id)) " · preflow" }
-                link rel="stylesheet" href="/live.css";
-            }
+            (live::head(&format!("Run {}", run.id), false))
             body {
                 header.top {
                     p.brand { a href="/" { (text::visible(&run.pipeline)) } }
