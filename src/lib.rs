@@ -13,6 +13,7 @@ pub mod columns;
 pub mod compare;
 pub mod diagnostic;
 pub mod exec;
+pub mod files;
 pub mod foreign;
 pub mod graph;
 pub mod html;

@@ -12,7 +12,6 @@ mod tests;
 mod yaml;
 
 use std::cell::Cell;
-use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -23,6 +22,7 @@ pub use read::{check_name, expected, is_name, unknown_key};
 pub use yaml::{Files, without_mark};
 
 use crate::diagnostic::Diagnostic;
+use crate::files;
 
 /// One pipeline file.
 #[derive(Debug, Clone)]
@@ -157,16 +157,7 @@ fn finish(path: &str, root: Node, overrides: &Overrides) -> Result<Pipeline, Vec
     }
 }
 
-/// Only regular files (a pipe would never end), and no more than a pipeline can hold.
+/// No more than a pipeline can hold.
 fn read_file(path: &Path) -> std::io::Result<String> {
-    use std::io::{Error, ErrorKind};
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(yaml::MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > yaml::MAX_BYTES {
-        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 2 MiB"));
-    }
-    Ok(text)
+    files::read_to_string(path, yaml::MAX_BYTES)
 }

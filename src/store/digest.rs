@@ -2,7 +2,7 @@
 //! Knows nothing of entries or locks.
 
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, StoreError};
+use crate::files::describe;
 use crate::identity::Digest;
 
 /// Bytes of a [`Signature`].
@@ -249,23 +250,6 @@ fn walk_with(
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
-}
-
-/// A word for what is neither file nor directory.
-#[must_use]
-pub fn describe(meta: &std::fs::Metadata) -> &'static str {
-    let kind = meta.file_type();
-    if kind.is_symlink() {
-        "a link"
-    } else if kind.is_fifo() {
-        "a named pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else {
-        "not a regular file"
-    }
 }
 
 pub(super) fn refuse_special(path: &Path, meta: &std::fs::Metadata) -> Result<(), StoreError> {

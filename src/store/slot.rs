@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::digest::{describe, hash_file, tree_digest, walk};
+use super::digest::{hash_file, tree_digest, walk};
 use super::object::{hash_tree, make_writable};
 use super::{Entry, EntryOutput, Provenance, Store, StoreError};
+use crate::files::describe;
 use crate::identity::{Fingerprint, Identity};
 
 /// Answer to the question for an identity.

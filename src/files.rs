@@ -1,0 +1,167 @@
+//! Opens files that others may have made: regular files only, of a bounded size, without waiting.
+//! A named pipe would hold its reader up for ever, a device may never end.
+//! Does not know what the files are for.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Error, ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a regular file for reading; a link to one is followed.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] when it is anything else; as [`File::open`].
+pub fn open(path: &Path) -> io::Result<File> {
+    // Some devices act when they are opened, so look before.
+    refuse_special(&std::fs::metadata(path)?)?;
+    open_with(path, OFlags::NONBLOCK)
+}
+
+/// Opens a file that this program wrote, for reading: a link in its place is refused.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_own(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+}
+
+/// The bytes of a regular file, at most `limit` of them.
+///
+/// # Errors
+/// As [`open`]; [`ErrorKind::FileTooLarge`] when there are more.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bytes_of(&open(path)?, limit)
+}
+
+/// The text of a regular file, at most `limit` bytes.
+///
+/// # Errors
+/// As [`read`]; [`ErrorKind::InvalidData`] when it is not UTF-8.
+pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
+    text_of(read(path, limit)?)
+}
+
+/// [`read`] for a file that this program wrote.
+///
+/// # Errors
+/// As [`read`]; a link in its place is refused.
+pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bytes_of(&open_own(path)?, limit)
+}
+
+/// What something is that is no regular file.
+#[must_use]
+pub fn describe(meta: &Metadata) -> &'static str {
+    let kind = meta.file_type();
+    if kind.is_symlink() {
+        "a link"
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        "not a regular file"
+    }
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = i32::try_from(flags.bits()).expect("invariant: flags of open are small");
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => not_regular("a link"),
+        // A socket.
+        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => not_regular("no file"),
+        _ => error,
+    })?;
+    refuse_special(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn refuse_special(meta: &Metadata) -> io::Result<()> {
+    if meta.is_file() { Ok(()) } else { Err(not_regular(describe(meta))) }
+}
+
+fn not_regular(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("{what}, not a regular file"))
+}
+
+fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let text = format!("larger than {}", words(limit));
+        return Err(Error::new(ErrorKind::FileTooLarge, text));
+    }
+    // As under `/proc`: what is read there changes at will, and some of it is secret.
+    if size == 0 && !bytes.is_empty() && file.metadata()?.len() == 0 {
+        return Err(not_regular("a file that the system makes up"));
+    }
+    Ok(bytes)
+}
+
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::new(ErrorKind::InvalidData, format!("line {line} is not UTF-8 text"))
+    })
+}
+
+/// A limit in words, as people set it.
+fn words(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    if bytes.is_multiple_of(MIB) {
+        format!("{} MiB", bytes / MIB)
+    } else {
+        format!("{bytes} bytes")
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 8;
+
+    #[test]
+    fn only_regular_files_of_that_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("eight"), "12345678").unwrap();
+        std::fs::write(at("nine"), "123456789").unwrap();
+        std::fs::write(at("bytes"), b"a\nb\xff").unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+        link("eight", "link");
+        link("/dev/zero", "device");
+        link("/proc/self/environ", "environ");
+        link("link", "link to a link");
+        link("nowhere", "dangling");
+        assert_eq!(read(&at("eight"), LIMIT).unwrap(), b"12345678");
+        assert_eq!(read(&at("link to a link"), LIMIT).unwrap(), b"12345678");
+        assert_eq!(read_own(&at("eight"), LIMIT).unwrap(), b"12345678");
+        let refused = |name: &str| read_to_string(&at(name), LIMIT).unwrap_err().to_string();
+        assert_eq!(refused("nine"), "larger than 8 bytes");
+        assert_eq!(refused("bytes"), "line 2 is not UTF-8 text");
+        assert_eq!(refused("pipe"), "a named pipe, not a regular file");
+        assert_eq!(refused("socket"), "a socket, not a regular file");
+        assert_eq!(refused("device"), "a device, not a regular file");
+        assert_eq!(refused("."), "a folder, not a regular file");
+        let environ = read_to_string(&at("environ"), 1 << 30).unwrap_err().to_string();
+        assert_eq!(environ, "a file that the system makes up, not a regular file");
+        assert_eq!(read(&at("dangling"), LIMIT).unwrap_err().kind(), ErrorKind::NotFound);
+        let own = |name: &str| read_own(&at(name), LIMIT).unwrap_err().to_string();
+        assert_eq!(own("link"), "a link, not a regular file");
+        assert_eq!(own("pipe"), "a named pipe, not a regular file");
+        assert_eq!(own("socket"), "no file, not a regular file");
+    }
+}
