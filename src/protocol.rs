@@ -145,6 +145,11 @@ pub struct CatalogDoc {
     /// It also answers `validate`: see [`ValidateSpec`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub validates: bool,
+    /// Every file that decides what the worker says and does, from the top of the workspace: its
+    /// program, and what that loads. While none of them changed it is not asked again; a worker
+    /// that names none is asked each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<String>>,
     pub kinds: Vec<KindDoc>,
 }
 

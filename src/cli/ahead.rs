@@ -3,13 +3,15 @@
 //! Does not know what any problem means.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::described::state;
 use super::failure::Failure;
 use super::workspace::Loaded;
 use super::{Global, complain, run};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::exec::describe::validate;
+use crate::exec::process::on_path;
 use crate::graph::{Graph, GraphStage, Producer};
 use crate::identity::Digest;
 use crate::pipeline::{self, Node, NodeValue, Pipeline};
@@ -19,7 +21,7 @@ use crate::store::{SourceDigest, Store, derived};
 use crate::votes::Effective;
 
 /// Goes into the key under which answers are kept.
-const FORMAT: &str = "ahead/1";
+const FORMAT: &str = "ahead/2";
 
 /// What workers are asked about, and where their answers are kept.
 struct Question<'a> {
@@ -178,7 +180,7 @@ fn ask(
         let spec = ValidateSpec { protocol: PROTOCOL, inputs, stages: all };
         let spec = serde_json::to_string(&spec).expect("invariant: plain data");
         let command = worker.cloned().unwrap_or_else(run::worker_command);
-        let answer = answer(&command, &spec, question).and_then(|doc| {
+        let answer = answer(&command, worker.is_some(), &spec, question).and_then(|doc| {
             // It would stand at a stage that has nothing to do with it.
             match doc.problems.iter().find(|p| !stages.contains(&p.stage)) {
                 Some(p) => Err(std::io::Error::other(format!(
@@ -228,13 +230,21 @@ fn of_stage(
     }
 }
 
-/// The answer of a worker, from the store where it was asked the same about the same sources.
-fn answer(command: &[String], spec: &str, question: &Question) -> std::io::Result<ValidateDoc> {
+/// The answer of a worker, from the store where it was asked the same about the same sources and
+/// is what it was. A worker of a team (`foreign`) must say which files it is made of.
+fn answer(
+    command: &[String],
+    foreign: bool,
+    spec: &str,
+    question: &Question,
+) -> std::io::Result<ValidateDoc> {
     let Question { cwd, kept, what, sources } = question;
-    let program = command.first().and_then(|p| std::fs::metadata(p).ok());
-    let program = program.map(|m| (m.len(), m.modified().ok()));
-    let from = format!("{command:?} {program:?} {sources:?} {spec}");
-    let key = kept.and_then(|_| derived::key(FORMAT, from.as_bytes()));
+    let made_of = kept.and_then(|(store, _)| match foreign {
+        true => state(command, cwd, store),
+        false => store.digest_file(&program(command)?).ok().map(|(digest, _)| digest),
+    });
+    let from = made_of.map(|made_of| format!("{command:?} {made_of} {sources:?} {spec}"));
+    let key = from.and_then(|from| derived::key(FORMAT, from.as_bytes()));
     let name =
         kept.map(|(_, pipeline)| derived::name(what, format!("{command:?} {pipeline}").as_bytes()));
     let known = || kept.as_ref()?.0.derived(name.as_ref()?, key.as_ref()?);
@@ -248,6 +258,11 @@ fn answer(command: &[String], spec: &str, question: &Question) -> std::io::Resul
         store.keep_derived(name, key, text.as_bytes());
     }
     Ok(doc)
+}
+
+fn program(command: &[String]) -> Option<PathBuf> {
+    let word = Path::new(command.first()?);
+    Some(on_path(word).unwrap_or_else(|| word.to_owned()))
 }
 
 fn diagnostic(pipeline: Option<&Pipeline>, stage: &GraphStage, found: &ProblemDoc) -> Diagnostic {

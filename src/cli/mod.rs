@@ -5,6 +5,7 @@ mod ahead;
 mod check;
 pub mod completions;
 pub mod config;
+mod described;
 mod diff;
 mod doctor;
 pub mod exit;

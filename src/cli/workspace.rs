@@ -5,13 +5,12 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::described::described;
 use super::failure::Failure;
 use super::{Global, parsed};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
-use crate::exec::describe::describe;
 use crate::graph::{Graph, Producer};
-use crate::identity::Digest;
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
@@ -137,8 +136,7 @@ fn load_and(
     Ok((Loaded { graph, store, dir, root, key }, Some(pipeline)))
 }
 
-/// The kinds of the built-in worker and of those that the workspace file names. What a worker says
-/// of itself is kept in the store until its files change.
+/// The kinds of the built-in worker and of those that the workspace file names.
 ///
 /// # Errors
 /// The workspace file is wrong, or a worker does not describe itself.
@@ -168,29 +166,6 @@ pub fn catalog(root: &Path, store: Option<&Store>) -> Result<Catalog, Failure> {
             .map_err(|e| failed(format!("worker `{}`: {e}", worker.name)))?;
     }
     Ok(catalog)
-}
-
-/// What a worker says of itself, from the store where its files are as they were then.
-fn described(command: &[String], root: &Path, store: Option<&Store>) -> std::io::Result<String> {
-    let files = command.iter().map(Path::new).filter(|p| p.is_file());
-    let digests: Vec<String> = files
-        .map(|p| match store {
-            Some(store) => store.digest_file(p).map(|(d, _)| d.to_string()).unwrap_or_default(),
-            None => String::new(),
-        })
-        .collect();
-    let key = Digest::of(format!("{command:?} {digests:?}").as_bytes());
-    let place = store.map(|s| s.root().join("workers-v1").join(key.hex()));
-    if let Some(text) = place.as_ref().and_then(|p| std::fs::read_to_string(p).ok()) {
-        return Ok(text);
-    }
-    let text = describe(command, root)?;
-    // Only what can be used is kept; where nothing can be written it is asked again.
-    if let Some(place) = place.filter(|_| Catalog::parse(&text).is_ok()) {
-        let _ = std::fs::create_dir_all(place.parent().unwrap_or(root));
-        let _ = crate::store::write_atomic(&place, text.as_bytes());
-    }
-    Ok(text)
 }
 
 /// The kinds that a pipeline file may use.

@@ -178,7 +178,7 @@ fn new_command(program: &Path) -> Command {
 
 /// Where a program lies that is called by its bare name. A whole path lets the standard library
 /// start it without copying this process's page tables. `None`: the system must look itself.
-fn on_path(program: &Path) -> Option<PathBuf> {
+pub(crate) fn on_path(program: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     if program.as_os_str().is_empty() || program.components().count() != 1 {
         return None;

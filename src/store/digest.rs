@@ -78,7 +78,7 @@ const RACY: Duration = Duration::from_secs(2);
 
 /// Nanoseconds since 1970, by the clock that stamps files.
 #[expect(clippy::disallowed_methods, reason = "compared with file times, never hashed")]
-pub(super) fn now() -> i128 {
+pub fn now() -> i128 {
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
 }

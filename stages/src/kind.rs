@@ -110,6 +110,7 @@ pub fn catalog() -> CatalogDoc {
     CatalogDoc {
         protocol: PROTOCOL,
         validates: true,
+        files: None,
         kinds: KINDS.iter().map(Kind::describe).collect(),
     }
 }

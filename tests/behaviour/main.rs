@@ -18,3 +18,4 @@ mod rerun;
 mod shared;
 mod space;
 mod sweep;
+mod workers;

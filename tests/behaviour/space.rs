@@ -74,6 +74,13 @@ impl Space {
         std::fs::read_to_string(self.path(name)).expect("read")
     }
 
+    /// Files directly in `folder` whose names begin so.
+    pub fn entries_of(&self, folder: &str, start: &str) -> Vec<PathBuf> {
+        let all = std::fs::read_dir(self.path(folder)).expect("folder").flatten();
+        let named = all.filter(|item| item.file_name().to_string_lossy().starts_with(start));
+        named.map(|item| item.path()).collect()
+    }
+
     /// `preflow ARGS` in the workspace, ready to be started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
