@@ -9,6 +9,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+/// For files that this program writes: a link in their place is not followed.
+const OWN: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
+
 /// Opens a regular file for reading; a link to one is followed.
 ///
 /// # Errors
@@ -16,7 +19,7 @@ use rustix::fs::OFlags;
 pub fn open(path: &Path) -> io::Result<File> {
     // Some devices act when they are opened, so look before.
     refuse_special(&std::fs::metadata(path)?)?;
-    open_with(path, OFlags::NONBLOCK)
+    opened(OpenOptions::new().read(true), path, OFlags::NONBLOCK)
 }
 
 /// Opens a file that this program wrote, for reading: a link in its place is refused.
@@ -24,7 +27,17 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`].
 pub fn open_own(path: &Path) -> io::Result<File> {
-    open_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+    opened(OpenOptions::new().read(true), path, OWN)
+}
+
+/// Opens a file that this program keeps for writing, and makes it where there is none; what it
+/// holds stays. A link in its place is refused.
+///
+/// # Errors
+/// As [`open`].
+pub fn create_own(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    opened(options.create(true).truncate(false).write(true), path, OWN)
 }
 
 /// The bytes of a regular file, at most `limit` of them.
@@ -70,13 +83,13 @@ pub fn describe(meta: &Metadata) -> &'static str {
     }
 }
 
-fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+fn opened(options: &mut OpenOptions, path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = i32::try_from(flags.bits()).expect("invariant: flags of open are small");
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = options.custom_flags(flags).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => not_regular("a link"),
-        // A socket.
-        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => not_regular("no file"),
+        // Nobody listens at the other end.
+        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => not_regular("a pipe"),
         _ => error,
     })?;
     refuse_special(&file.metadata()?)?;
@@ -159,9 +172,15 @@ mod tests {
         let environ = read_to_string(&at("environ"), 1 << 30).unwrap_err().to_string();
         assert_eq!(environ, "a file that the system makes up, not a regular file");
         assert_eq!(read(&at("dangling"), LIMIT).unwrap_err().kind(), ErrorKind::NotFound);
+        let lock = |name: &str| create_own(&at(name)).map(|_| ()).map_err(|e| e.to_string());
+        assert_eq!(lock("eight"), Ok(()));
+        assert_eq!(read(&at("eight"), LIMIT).unwrap(), b"12345678");
+        assert_eq!(lock("lock"), Ok(()));
+        assert_eq!(lock("link"), Err("a link, not a regular file".into()));
+        assert_eq!(lock("pipe"), Err("a pipe, not a regular file".into()));
         let own = |name: &str| read_own(&at(name), LIMIT).unwrap_err().to_string();
         assert_eq!(own("link"), "a link, not a regular file");
         assert_eq!(own("pipe"), "a named pipe, not a regular file");
-        assert_eq!(own("socket"), "no file, not a regular file");
+        assert_eq!(own("socket"), "a pipe, not a regular file");
     }
 }

@@ -11,7 +11,7 @@ use crate::columns;
 use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::heads::Heads;
-use crate::store::{Entry, Health, SourceDigest, Store, StoreError};
+use crate::store::{Entry, EntryOutput, Health, SourceDigest, Store, StoreError};
 use crate::votes::{self, Effective, VoteChange};
 
 /// Why a stage must run.
@@ -197,10 +197,15 @@ impl Judge<'_> {
             return Ok(Verdict::Miss(identity, Reason::Forced));
         }
         let fingerprint = identity.fingerprint();
-        if let Some(seen) = self.store.seen_ahead(&fingerprint) {
+        if let Some(seen) = self.store.seen_ahead(&fingerprint)
+            && self.foreign_ports(stage, &seen.outputs).is_none()
+        {
             return Ok(Verdict::Hit(Box::new(seen.into_entry(fingerprint, identity))));
         }
         let reason = match self.store.entry(&fingerprint) {
+            Ok(Some(entry)) if let Some(message) = self.foreign_ports(stage, &entry.outputs) => {
+                Reason::EntryUnreadable { message }
+            }
             Ok(Some(entry)) => match self.store.health(&entry)? {
                 None => return Ok(Verdict::Hit(Box::new(entry))),
                 Some((port, Health::Damaged)) => Reason::ObjectDamaged { port },
@@ -211,6 +216,18 @@ impl Judge<'_> {
             Err(e) => return Err(e),
         };
         Ok(Verdict::Miss(identity, reason))
+    }
+
+    /// Says so when an entry has other outputs than the stage makes: nothing made that.
+    fn foreign_ports(
+        &self,
+        stage: usize,
+        outputs: &BTreeMap<String, EntryOutput>,
+    ) -> Option<String> {
+        let ports = &self.graph.stages[stage].outputs;
+        let same =
+            ports.len() == outputs.len() && ports.iter().all(|p| outputs.contains_key(&p.name));
+        (!same).then(|| "its outputs are not those of its stage".to_owned())
     }
 
     /// Verdicts on every wanted stage, as far as they can be known before anything runs.

@@ -65,6 +65,9 @@ impl Failure {
             Self::Store(StoreError::BadEntry { .. }) => {
                 Some("`preflow verify --repair` marks it for recomputation".into())
             }
+            Self::Store(StoreError::BadHeads { .. }) => {
+                Some("`preflow verify --repair` moves it aside".into())
+            }
             _ => None,
         }
     }

@@ -187,7 +187,8 @@ pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     let sound = found.is_clean();
     if pipeline.json {
         let value = json!({"objects": found.objects, "entries": found.entries,
-            "damaged": found.damaged, "broken": found.broken, "unreadable": found.unreadable,
+            "damaged": found.damaged, "broken": found.broken, "suspect": found.suspect,
+            "unreadable": found.unreadable, "heads": found.heads, "unsummed": found.unsummed,
             "repaired": args.repair && !sound});
         line(&mut out, &value.to_string());
     } else {
@@ -199,8 +200,23 @@ pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, 
             let (fp, what) = (fingerprint.short(), "its object is missing or damaged");
             line(&mut out, &format!(" {bad} entry {fp} ({kind}), output `{port}`: {what}"));
         }
+        for (fingerprint, kind, input) in &found.suspect {
+            let (fp, input) = (fingerprint.short(), input.short());
+            let what = format!("made from object {input}, which was written to");
+            line(&mut out, &format!(" {bad} entry {fp} ({kind}): {what}"));
+        }
         for (fingerprint, why) in &found.unreadable {
             line(&mut out, &format!(" {bad} entry {}: {why}", fingerprint.short()));
+        }
+        for (_, why) in &found.heads {
+            line(&mut out, &format!(" {bad} {why}"));
+        }
+        if found.unsummed > 0 {
+            let n = found.unsummed;
+            line(
+                &mut out,
+                &format!(" {n} of the entries have no checksum: an earlier version made them"),
+            );
         }
         let counts = format!("{} objects, {} entries", found.objects, found.entries);
         let last = match (sound, args.repair) {

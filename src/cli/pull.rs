@@ -16,7 +16,7 @@ use super::{Exit, Global, lock, print, sweep};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::{Lock, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
-use crate::remote::{Fetched, Progress, Remote, RemoteError};
+use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
 use crate::report::{Look, words};
 use crate::store::Entry;
 
@@ -226,8 +226,10 @@ impl Pull<'_> {
         {
             return (wanted, Ok(Some((entry, None))));
         }
-        let (fingerprint, outputs) = (wanted.fingerprint, wanted.outputs.as_ref());
-        let fetched = self.remote.fetch_expecting(store, &fingerprint, outputs, self.progress);
+        let fingerprint = wanted.fingerprint;
+        let outputs = self.loaded.graph.stages[wanted.stage].outputs.iter();
+        let expected = Expected::new(outputs.map(|o| o.name.as_str()), wanted.outputs.as_ref());
+        let fetched = self.remote.fetch(store, &fingerprint, &expected, self.progress);
         let fetched = fetched.await.map(|found| found.map(|(entry, moved)| (entry, Some(moved))));
         (wanted, fetched)
     }

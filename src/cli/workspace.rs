@@ -320,9 +320,19 @@ impl Loaded {
         sound(&entry).then_some((entry, Some(why)))
     }
 
+    /// What the pipeline used last; none where that cannot be read, which is told once.
     #[must_use]
     pub fn heads(&self) -> Heads {
-        self.store.heads(&self.key)
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        self.store.heads(&self.key).unwrap_or_else(|error| {
+            TOLD.call_once(|| {
+                super::complain(&format!(
+                    "warning: what this pipeline made last is not known: {error}; `preflow \
+                     verify --repair` moves the file aside\n"
+                ));
+            });
+            Heads { pipeline: self.key.clone(), ..Heads::default() }
+        })
     }
 
     /// Verdicts on the wanted stages.

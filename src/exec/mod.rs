@@ -7,6 +7,7 @@ pub mod git;
 pub mod inputs;
 pub mod log;
 pub mod open;
+mod orphans;
 pub mod process;
 pub mod reaper;
 pub mod scripted;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::inputs::InputError;
 use super::reaper::{MARK, Reaper};
-use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log};
+use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -80,7 +80,8 @@ async fn perform(
             return Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
         }
     };
-    let mut child = match spawn(&task, &inputs, reaper.expect()) {
+    let mark = reaper.expect();
+    let mut child = match spawn(&task, &inputs, &mark) {
         Ok(child) => child,
         Err(e) => return cannot_start(&task, &e),
     };
@@ -104,6 +105,7 @@ async fn perform(
     drop(lifeline);
     // Grandchildren end with their task.
     let _ = kill_process_group(group, Signal::KILL);
+    orphans::end(&mark, group).await;
     reaper.gone(group);
     conclude(&task, ended, listener)
 }

@@ -1,7 +1,7 @@
 //! The reaper: a small process that outlives its orchestrator by a moment and ends what it left.
 //! Knows only process groups.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +10,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+use super::orphans;
 
 /// Variable by which a process is known to belong to an orchestrator, whatever it became: one may
 /// be killed between the start of a child and telling of it.
@@ -20,22 +22,26 @@ pub struct Reaper {
     command: Vec<PathBuf>,
     mark: String,
     child: RefCell<Option<Child>>,
+    /// Processes that were announced so far.
+    expected: Cell<u64>,
 }
 
 impl Reaper {
     #[must_use]
     pub fn new(command: Vec<PathBuf>) -> Self {
         let mark = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
-        Self { command, mark, child: RefCell::new(None) }
+        Self { command, mark, child: RefCell::new(None), expected: Cell::new(0) }
     }
 
-    /// A process is about to be started. What it must find in [`MARK`].
-    pub fn expect(&self) -> &str {
+    /// A process is about to be started. What it must find in [`MARK`], and no other one does.
+    pub fn expect(&self) -> String {
         let mut child = self.child.borrow_mut();
         if child.is_none() {
             *child = self.start();
+            orphans::inherit();
         }
-        &self.mark
+        self.expected.set(self.expected.get() + 1);
+        format!("{}.{}", self.mark, self.expected.get())
     }
 
     /// A group was started.
@@ -119,12 +125,12 @@ pub fn main(mark: &str) {
 
 /// Groups of the processes that were started with this mark, where `/proc` tells.
 fn marked(mark: &str) -> Vec<i32> {
-    let wanted = format!("{MARK}={mark}");
+    let wanted = format!("{MARK}={mark}.");
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let groups = processes.filter_map(|process| {
         let pid = process.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         let environment = std::fs::read(process.path().join("environ")).ok()?;
-        let is_ours = environment.split(|b| *b == 0).any(|v| v == wanted.as_bytes());
+        let is_ours = environment.split(|b| *b == 0).any(|v| v.starts_with(wanted.as_bytes()));
         is_ours.then(|| rustix::process::getpgid(Some(pid)).ok()).flatten()
     });
     groups.map(|group| group.as_raw_nonzero().get()).collect()

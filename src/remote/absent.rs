@@ -1,11 +1,10 @@
 //! What stands for remotes in a program that was built without them: none can be opened.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{Config, Fetched, Progress, RemoteError, Sent};
-use crate::identity::{Digest, Fingerprint};
+use super::{Config, Expected, Fetched, Progress, RemoteError, Sent};
+use crate::identity::Fingerprint;
 use crate::store::{Entry, Store};
 
 /// A place that a team shares: there is none in this build.
@@ -54,21 +53,7 @@ impl Remote {
         &self,
         _: &Arc<Store>,
         _: &Fingerprint,
-        _: &Arc<Progress>,
-    ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
-        match self.0 {}
-    }
-
-    /// Cannot be called.
-    ///
-    /// # Errors
-    /// None.
-    #[expect(clippy::unused_async, reason = "as in the other build")]
-    pub async fn fetch_expecting(
-        &self,
-        _: &Arc<Store>,
-        _: &Fingerprint,
-        _: Option<&BTreeMap<String, Digest>>,
+        _: &Expected,
         _: &Arc<Progress>,
     ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
         match self.0 {}

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::RemoteError;
 use super::place::{Inner, REQUESTS, Read, Remote};
 use super::record::{LONGEST, Record};
-use super::{Fetched, Progress};
+use super::{Expected, Fetched, Progress};
 use crate::identity::{Digest, Fingerprint};
 use crate::store::arrive::{Arrival, ArrivalLock};
 use crate::store::{Entry, EntryOutput, Health, Store, StoreError};
@@ -39,25 +39,12 @@ impl Remote {
     /// holds it by now, nothing is moved.
     ///
     /// # Errors
-    /// The remote fails or lies, the disk is full or failing.
+    /// The remote fails or lies, its entry is not as it is expected, the disk is full or failing.
     pub async fn fetch(
         &self,
         store: &Arc<Store>,
         fingerprint: &Fingerprint,
-        progress: &Arc<Progress>,
-    ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
-        self.fetch_expecting(store, fingerprint, None, progress).await
-    }
-
-    /// The same, of an entry whose outputs are known.
-    ///
-    /// # Errors
-    /// Also where the remote's entry made other outputs.
-    pub async fn fetch_expecting(
-        &self,
-        store: &Arc<Store>,
-        fingerprint: &Fingerprint,
-        expected: Option<&BTreeMap<String, Digest>>,
+        expected: &Expected,
         progress: &Arc<Progress>,
     ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
         let inner = &self.0;
@@ -66,22 +53,13 @@ impl Remote {
         let record = Record::read(&bytes, fingerprint)
             .map_err(|reason| RemoteError::Record { fingerprint: *fingerprint, reason })?;
         drop(bytes);
-        let made = |port: &String| record.entry.outputs.get(port).map(|output| output.digest);
-        let other = |(port, digest): (&String, &Digest)| made(port) != Some(*digest);
-        if let Some(expected) = expected
-            && (expected.len() != record.entry.outputs.len() || expected.iter().any(other))
-        {
-            return Err(RemoteError::OtherBytes {
-                what: format!("entry {}", fingerprint.short()),
-                reason: "its outputs are not those of the lock file".to_owned(),
-            });
-        }
+        expected.check(&record.entry, fingerprint)?;
         blocking(store, |store| Ok(store.prepare_for_writing()?)).await?;
         let _lock = locked(store, fingerprint.hex()).await?;
         let wanted = *fingerprint;
         let there = blocking(store, move |store| sound(store, &wanted)).await?;
         if let Some(entry) = there {
-            if expected.is_none() || entry.outputs == record.entry.outputs {
+            if !expected.names_bytes() || entry.outputs == record.entry.outputs {
                 return Ok(Some((entry, Fetched::default())));
             }
             // Made here, otherwise than it is wanted: what is wanted takes its place.

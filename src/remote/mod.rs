@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod error;
+mod expected;
 pub mod record;
 
 #[cfg(not(feature = "remote"))]
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use absent::Remote;
 pub use config::{Config, Mode, Site};
 pub use error::RemoteError;
+pub use expected::Expected;
 #[cfg(feature = "remote")]
 pub use place::Remote;
 

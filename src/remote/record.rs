@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{Digest, Fingerprint};
 use crate::store::digest::tree_digest;
 use crate::store::entry::ENTRY_FORMAT;
-use crate::store::{Entry, EntryOutput};
+use crate::store::{Entry, EntryOutput, summed};
 
 /// Format of a record; a newer one is not read.
 pub const RECORD_FORMAT: u32 = 1;
@@ -18,6 +18,7 @@ pub const LONGEST: u64 = 128 << 20;
 
 /// An entry as it lies at a remote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     pub format: u32,
     pub entry: Entry,
@@ -48,7 +49,7 @@ impl Record {
         if head.format > RECORD_FORMAT {
             return Err(format!("its format {} is newer than {RECORD_FORMAT}", head.format));
         }
-        let record: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let record: Self = summed::from_bytes(bytes.to_vec())?;
         record.check(fingerprint)?;
         Ok(record)
     }
@@ -62,7 +63,7 @@ impl Record {
     /// The bytes that [`Record::read`] reads.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("invariant: a record is representable as JSON")
+        summed::to_bytes(self)
     }
 
     fn check(&self, fingerprint: &Fingerprint) -> Result<(), String> {

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::config::{Config, Mode, Site};
 use super::record::{KeptInput, RECORD_FORMAT, Record};
-use super::{Progress, Remote};
+use super::{Expected, Progress, Remote};
 use crate::identity::{Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::digest::{TreeFile, tree_digest};
 use crate::store::entry::ENTRY_FORMAT;
@@ -104,6 +104,10 @@ fn places_are_read_as_people_write_them() {
     }
 }
 
+fn expected() -> Expected {
+    Expected::new(["o"], None)
+}
+
 /// A store with one entry that made `output` and read `votes`, which the store keeps, and
 /// `upstream`, which another entry made.
 fn store_with_votes(root: &Path) -> (Arc<Store>, Fingerprint) {
@@ -144,13 +148,15 @@ fn votes_go_with_an_entry_and_what_other_stages_made_does_not() {
         assert_eq!(sent.await.unwrap().unwrap().files, 2, "its output, and the votes");
         let fetched = {
             let (remote, two, progress) = (remote.clone(), Arc::clone(&two), Arc::clone(&progress));
-            tokio::spawn(async move { remote.fetch(&two, &fingerprint, &progress).await })
+            tokio::spawn(
+                async move { remote.fetch(&two, &fingerprint, &expected(), &progress).await },
+            )
         };
         let (entry, moved) = fetched.await.unwrap().unwrap().expect("it is there");
         assert_eq!((moved.files, moved.bytes), (2, 15));
         assert_eq!(Some(entry), one.entry(&fingerprint).unwrap());
         let nobody = Digest::of(b"nobody").hex().parse().unwrap();
-        assert!(remote.fetch(&two, &nobody, &progress).await.unwrap().is_none());
+        assert!(remote.fetch(&two, &nobody, &expected(), &progress).await.unwrap().is_none());
         let denied = Config { mode: Mode::ReadOnly, ..Config::at(site) };
         let denied = Remote::open(denied).unwrap().send(&one, &fingerprint, &progress).await;
         assert!(denied.unwrap_err().is_usage());

@@ -10,6 +10,7 @@ use super::{Message, RunEvent, task};
 use crate::exec::{Outcome, Task};
 use crate::graph::{Graph, Producer};
 use crate::protocol::InputSpec;
+use crate::store::reading::Reading;
 use crate::store::{EntryOutput, Health, Slot, SourceDigest, SourceFiles, Store, StoreError};
 
 /// Input port → what is connected, as the task is told.
@@ -26,16 +27,16 @@ impl Machine<'_> {
             logs = logs.join(format!("attempt-{}", attempt.number));
         }
         attempt.logs.clone_from(&logs);
-        let (task, checks) = match self.task_inputs(stage) {
-            Ok((inputs, checks)) => {
+        let (task, checks, readings) = match self.task_inputs(stage) {
+            Ok((inputs, checks, readings)) => {
                 let share = &attempt.share;
                 let answers = self.inputs.store.answers_path(&node.kind);
                 let folders = task::Folders { logs, answers };
                 let task = task::build(stage, node, &slot, inputs, share, folders, self.options);
                 let lists = self.inputs.graph.ports_of_several(stage);
-                (task.map(|task| Task { lists, ..task }), checks)
+                (task.map(|task| Task { lists, ..task }), checks, readings)
             }
-            Err(error) => (Err(error), Vec::new()),
+            Err(error) => (Err(error), Vec::new(), Vec::new()),
         };
         let event = RunEvent::StageStarted {
             stage: node.name.clone(),
@@ -70,19 +71,30 @@ impl Machine<'_> {
             let mut outcome = running.await;
             let is_done = matches!(outcome, Outcome::Done { .. });
             if is_done && watched.iter().any(|(_, files)| files.looks_changed()) {
+                let store = Arc::clone(&store);
                 let look = move || input_changed(&watched, &store);
                 let changed = tokio::task::spawn_blocking(look).await;
                 let changed = changed.expect("invariant: looking at files does not panic");
                 outcome = changed.unwrap_or(outcome);
             }
+            if matches!(outcome, Outcome::Done { .. })
+                && let Some(changed) = changed_object(readings, &store).await
+            {
+                let _ = sender.send(Message::InputChanged(stage, slot, changed));
+                return;
+            }
             let _ = sender.send(Message::Ended(stage, slot, outcome));
         });
     }
 
-    /// Paths of the inputs, and the objects among them whose bytes nobody has read in this run.
-    pub(super) fn task_inputs(&mut self, stage: usize) -> Result<(InputSpecs, Checks), StoreError> {
+    /// Paths of the inputs, the objects among them whose bytes nobody has read in this run, and how
+    /// all of them look before they are read.
+    pub(super) fn task_inputs(
+        &mut self,
+        stage: usize,
+    ) -> Result<(InputSpecs, Checks, Vec<Watch>), StoreError> {
         let graph = self.inputs.graph;
-        let mut checks = Vec::new();
+        let (mut checks, mut readings) = (Vec::new(), Vec::new());
         let all = input_specs(graph, stage, |producer| match producer {
             Producer::Source(source) => {
                 let source = self.inputs.sources[source].as_ref();
@@ -95,10 +107,14 @@ impl Machine<'_> {
             }
             Producer::Output { stage: from, port } => {
                 let name = &graph.stages[from].outputs[port].name;
-                Ok(vec![self.output_path(from, name, &mut checks)])
+                let path = self.output_path(from, name, &mut checks);
+                let made = self.made[from].as_ref().expect("invariant: upstream is settled");
+                let reading = Reading::begin(path.clone(), &made[name]);
+                readings.push((graph.stages[from].name.clone(), reading));
+                Ok(vec![path])
             }
         })?;
-        Ok((all, checks))
+        Ok((all, checks, readings))
     }
 
     fn output_path(&mut self, from: usize, port: &str, checks: &mut Checks) -> PathBuf {
@@ -136,6 +152,25 @@ pub(super) fn input_specs(
         all.insert(input.port.clone(), specs);
     }
     Ok(all)
+}
+
+/// An object that a stage reads, and the stage that made it.
+pub(super) type Watch = (String, Reading);
+
+/// An object that a stage read and that is no longer what it was before: what was made from it
+/// counts for nothing. Reads what looks changed.
+async fn changed_object(readings: Vec<Watch>, store: &Arc<Store>) -> Option<Watch> {
+    let doubted: Vec<Watch> = readings.into_iter().filter(|(_, r)| r.looks_changed()).collect();
+    if doubted.is_empty() {
+        return None;
+    }
+    let store = Arc::clone(store);
+    let read = move || {
+        let changed = doubted.into_iter().find(|(_, reading)| reading.has_changed())?;
+        store.doubt(&changed.1);
+        Some(changed)
+    };
+    tokio::task::spawn_blocking(read).await.expect("invariant: reading files does not panic")
 }
 
 /// The sources that a stage reads, by name.

@@ -39,7 +39,7 @@ impl Machine<'_> {
     }
 
     /// Tells people something that is of no stage.
-    fn warn(&mut self, text: String) {
+    pub(super) fn warn(&mut self, text: String) {
         self.reporter.event(&RunEvent::Note { stage: "run".into(), level: "warn".into(), text });
     }
 

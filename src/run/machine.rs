@@ -69,6 +69,8 @@ pub struct Machine<'a> {
     pub(super) committer: Committer,
     pub(super) heads: Heads,
     pub(super) old_heads: Heads,
+    /// Why they could not be read.
+    pub(super) heads_trouble: Option<String>,
     /// When the heads were last written because a stage failed.
     pub(super) heads_kept: Option<Instant>,
     pub(super) upstream: Vec<Vec<usize>>,
@@ -134,7 +136,11 @@ impl<'a> Machine<'a> {
         let committer = Committer::start(Arc::clone(&inputs.store), move |done| {
             let _ = published.send(Message::Published(Box::new(done)));
         });
-        let old_heads = inputs.store.heads(&options.heads_key);
+        let heads = inputs.store.heads(&options.heads_key);
+        let heads_trouble = heads.as_ref().err().map(ToString::to_string);
+        // They are written anew when something has run.
+        let old_heads = heads
+            .unwrap_or_else(|_| Heads { pipeline: options.heads_key.clone(), ..Heads::default() });
         Self {
             options,
             reporter,
@@ -145,6 +151,7 @@ impl<'a> Machine<'a> {
             committer,
             heads: old_heads.clone(),
             old_heads,
+            heads_trouble,
             heads_kept: None,
             upstream,
             downstream,
@@ -188,6 +195,9 @@ impl<'a> Machine<'a> {
             stages: wanted.iter().map(|s| graph.stages[*s].name.clone()).collect(),
             jobs: self.options.pools.threads,
         });
+        if let Some(trouble) = self.heads_trouble.take() {
+            self.warn(format!("what this pipeline made last is not known: {trouble}"));
+        }
         for stage in wanted {
             self.states[stage] = State::Pending;
             if self.upstream[stage].is_empty() {
@@ -219,6 +229,9 @@ impl<'a> Machine<'a> {
             Message::InputsDamaged(stage, slot, producers) => {
                 drop(slot);
                 self.remake(stage, &producers)?;
+            }
+            Message::InputChanged(stage, slot, (from, reading)) => {
+                self.input_changed(stage, *slot, &from, &reading);
             }
             Message::Sealed(stage, result) => self.sealed(stage, *result)?,
             Message::Published(done) => self.published(*done),
@@ -338,8 +351,10 @@ impl<'a> Machine<'a> {
             self.inputs.store.doubt_ahead();
             self.options.surroundings.ask();
         }
-        let forced = self.inputs.selection.forced.contains(&stage);
-        match self.inputs.store.lookup(identity, forced) {
+        // What looks like an entry and is none is no hit either.
+        let anew = self.inputs.selection.forced.contains(&stage)
+            || matches!(reason, Reason::EntryUnreadable { .. });
+        match self.inputs.store.lookup(identity, anew) {
             Err(e) => {
                 self.pools.give_back(share);
                 self.fail_storage(stage, &e);

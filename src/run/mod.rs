@@ -39,6 +39,7 @@ use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::protocol::Event;
 use crate::remote::{Config, RemoteError, Sent};
+use crate::store::reading::Reading;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 
 /// How to run; none of it changes results.
@@ -170,6 +171,8 @@ enum Message {
     Ended(usize, Box<Slot>, Outcome),
     /// An input's bytes are not what they were: the producing stages must run again.
     InputsDamaged(usize, Box<Slot>, Vec<usize>),
+    /// What the stage that is named made changed while this one read it.
+    InputChanged(usize, Box<Slot>, (String, Reading)),
     Sealed(usize, Box<Result<Sealed, Box<(Slot, StoreError)>>>),
     Published(Box<committer::Published>),
     /// Time to look again whether another process is done.

@@ -13,6 +13,7 @@ use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
 use crate::plan::outputs_of;
 use crate::store::heads::FailedAttempt;
+use crate::store::reading::Reading;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
 
 /// With less than this left, bytes, a disk counts as full.
@@ -84,6 +85,23 @@ impl Machine<'_> {
             outcome => self.failed(stage, slot, outcome),
         }
         Ok(())
+    }
+
+    /// A stage read what is no longer what it was: whoever reads it next looks first.
+    pub(super) fn input_changed(&mut self, stage: usize, slot: Slot, from: &str, what: &Reading) {
+        self.verified.remove(&what.digest());
+        let outcome = Outcome::Failed {
+            message: format!(
+                "what stage `{from}` made changed while the stage read it; the result is not kept"
+            ),
+            chain: vec![format!("`{}` is not what it was", what.path().display())],
+            help: Some(
+                "something writes to files of the store: a process that a stage left behind, or the \
+                 stage itself; mend that, then run again"
+                    .into(),
+            ),
+        };
+        self.failed(stage, slot, outcome);
     }
 
     pub(super) fn failed(&mut self, stage: usize, slot: Slot, outcome: Outcome) {
@@ -230,7 +248,8 @@ impl Machine<'_> {
         self.states[stage] = State::Done;
         let (entry, scratch) = match result {
             Ok(done) => done,
-            Err(e) => return self.fail_storage(stage, &e),
+            Err(e) if e.is_storage() => return self.fail_storage(stage, &e),
+            Err(e) => return self.fail_late(stage, &e),
         };
         if self.lent.contains(&stage) {
             self.leftovers.push(scratch);
@@ -251,6 +270,27 @@ impl Machine<'_> {
         };
         self.tell(event);
         self.tell_gate(stage);
+    }
+
+    /// A result that was complete and cannot be published, though the disk is well.
+    fn fail_late(&mut self, stage: usize, error: &StoreError) {
+        let changed = matches!(error, StoreError::OutputChanged { .. });
+        let help =
+            "a process that the stage left behind still writes to it; let the stage wait for it";
+        let event = RunEvent::StageFailed {
+            stage: self.name(stage),
+            outcome: Outcome::Failed {
+                message: error.to_string(),
+                chain: vec![],
+                help: changed.then(|| help.to_owned()),
+            },
+            retrying: false,
+            log: String::new(),
+            again: String::new(),
+            storage: false,
+        };
+        self.tell(event);
+        self.fail(stage);
     }
 
     fn is_unchanged(&self, stage: usize, entry: &Entry) -> bool {

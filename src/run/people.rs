@@ -34,7 +34,7 @@ impl Machine<'_> {
     pub(super) fn wait_for_people(&mut self, stage: usize) {
         self.states[stage] = State::Waiting;
         let people = self.inputs.people.filter(|_| !self.halted);
-        let Some((people, (inputs, _))) = people.zip(self.task_inputs(stage).ok()) else {
+        let Some((people, (inputs, ..))) = people.zip(self.task_inputs(stage).ok()) else {
             return self.block_downstream(stage);
         };
         let answer = people.ask(stage, inputs, self.leave.subscribe());

@@ -14,7 +14,7 @@ use super::machine::{Machine, State};
 use crate::exec::{Outcome, Stop};
 use crate::identity::{Fingerprint, Identity};
 use crate::plan::Reason;
-use crate::remote::{Config, Fetched, Mode, Progress, Remote, RemoteError, Sent};
+use crate::remote::{Config, Expected, Fetched, Mode, Progress, Remote, RemoteError, Sent};
 use crate::store::{Entry, Store};
 
 /// How often transfers tell how far they are.
@@ -90,15 +90,16 @@ impl Machine<'_> {
         let Some(remote) = self.remote() else { return false };
         let fingerprint = identity.fingerprint();
         let (store, sender) = (Arc::clone(&self.inputs.store), self.sender.clone());
-        let name = &self.inputs.graph.stages[stage].name;
-        let locked = self.inputs.locked.as_ref().and_then(|lock| lock.stages.get(name));
-        let expected = locked.map(|stage| stage.outputs.clone());
+        let node = &self.inputs.graph.stages[stage];
+        let locked = self.inputs.locked.as_ref().and_then(|lock| lock.stages.get(&node.name));
+        let ports = node.outputs.iter().map(|o| o.name.as_str());
+        let expected = Expected::new(ports, locked.map(|stage| &stage.outputs));
         let mut stop = self.stop.subscribe();
         self.states[stage] = State::Asking(identity.clone(), why.clone());
         self.active += 1;
         tokio::task::spawn_local(async move {
             let progress = Arc::new(Progress::default());
-            let fetch = remote.fetch_expecting(&store, &fingerprint, expected.as_ref(), &progress);
+            let fetch = remote.fetch(&store, &fingerprint, &expected, &progress);
             tokio::pin!(fetch);
             let mut ticks = tokio::time::interval(TICK);
             let found = loop {

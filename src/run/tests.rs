@@ -384,7 +384,7 @@ fn votes_are_an_input_and_what_changed_is_told_in_votes() {
     let keep = store.fingerprints().expect("listed").into_iter().collect();
     let garbage = store.find_garbage(&keep, &[], std::time::Duration::ZERO).expect("found");
     assert_eq!(garbage.objects, vec![]);
-    let last = store.heads("p.yaml").stages["labels"];
+    let last = store.heads("p.yaml").unwrap().stages["labels"];
     let garbage = store.find_garbage(&[last].into(), &[], std::time::Duration::ZERO);
     assert_eq!(garbage.expect("found").objects.len(), 2, "the earlier states of the votes");
 }

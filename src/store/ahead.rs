@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use super::Store;
 use super::digest::{Signature, now};
 use super::pack::{Pack, Seen, read_row, write_row};
+use crate::files;
 use crate::identity::Fingerprint;
 
 /// With fewer entries than this a thread costs more than it saves.
@@ -57,7 +58,7 @@ impl Work {
     fn help(&self, store: &Store) {
         let (wanted, pack) = self.wanted.get_or_init(|| {
             let wanted: Vec<Fingerprint> =
-                store.heads(&self.pipeline).stages.into_values().collect();
+                store.heads(&self.pipeline).unwrap_or_default().stages.into_values().collect();
             match wanted.len() {
                 ..WORTHWHILE => Default::default(),
                 _ => (wanted, store.load_pack(&self.pipeline)),
@@ -116,7 +117,7 @@ impl Found {
 impl Store {
     /// Begins to look at the entries that `pipeline` used last.
     pub fn look_ahead(self: &Arc<Self>, pipeline: &str) {
-        let lease = File::open(self.root().join("lease.lock"));
+        let lease = files::open_own(&self.root().join("lease.lock"));
         let Some(lease) = lease.ok().filter(|file| file.try_lock_shared().is_ok()) else { return };
         let work = Arc::new(Work {
             pipeline: pipeline.to_owned(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::slot::{beside, lock_file, remove, set_mode};
-use super::{Entry, EntryOutput, Health, Store, StoreError};
+use super::{Entry, EntryOutput, Health, Store, StoreError, summed};
 use crate::identity::{Digest, Fingerprint};
 
 /// The right to bring one thing; freed by death. Dropping it frees it.
@@ -93,10 +93,7 @@ impl Store {
         let dir = path.parent().expect("invariant: an entry has a parent");
         fs::create_dir_all(dir)?;
         let mut file = super::named_temp_file(dir)?;
-        let mut bytes =
-            serde_json::to_vec(entry).expect("invariant: an entry is representable as JSON");
-        bytes.push(b'\n');
-        file.write_all(&bytes)?;
+        file.write_all(&summed::to_bytes(entry))?;
         self.sync()?;
         file.persist(&path).map_err(|e| e.error)?;
         Ok(entry.clone())

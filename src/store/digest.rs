@@ -42,6 +42,13 @@ impl Signature {
         }
     }
 
+    /// Neither written to nor replaced since. The change time alone says no such thing: a second
+    /// name that is made or removed moves it.
+    #[must_use]
+    pub fn has_same_content(&self, other: &Self) -> bool {
+        Self { ctime: 0, ..*self } == Self { ctime: 0, ..*other }
+    }
+
     /// Field by field, little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; SIGNATURE] {
@@ -153,7 +160,7 @@ pub fn hash_file(path: &Path) -> Result<(Digest, Signature), StoreError> {
     let before = Signature::of(&file.metadata()?);
     let (digest, read) = hash_reader(&mut file)?;
     let after = Signature::of(&file.metadata()?);
-    if before != after || read != after.size {
+    if !before.has_same_content(&after) || read != after.size {
         return Err(StoreError::ChangedWhileRead { path: path.to_owned() });
     }
     Ok((digest, after))

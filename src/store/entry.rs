@@ -2,7 +2,6 @@
 //! Knows nothing of locks or plans.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read as _};
 
 use fs_err as fs;
@@ -10,17 +9,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::digest::{Signature, TreeFile};
-use super::{Store, StoreError};
+use super::{Store, StoreError, summed};
+use crate::files;
 use crate::identity::{Digest, Fingerprint, Identity};
 
 /// Format of the file; a newer one is refused.
 pub const ENTRY_FORMAT: u32 = 1;
 
-/// Far larger than any entry: what is cut off there is no JSON, and told so.
-const LARGEST: u64 = 1 << 32;
+/// Ten times an entry of a tree with a hundred thousand files.
+const LARGEST: u64 = 256 << 20;
 
 /// Record that an identity was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     pub format: u32,
     pub fingerprint: Fingerprint,
@@ -85,8 +86,11 @@ impl Store {
         let path = self.entry_path(fingerprint);
         // Read without asking for the size first: there are thousands of them, all small.
         let mut bytes = Vec::with_capacity(4096);
-        let read = File::open(&path).and_then(|file| {
+        let read = files::open_own(&path).and_then(|file| {
             let signature = Signature::of(&file.metadata()?);
+            if signature.size > LARGEST {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             file.take(LARGEST).read_to_end(&mut bytes)?;
             Ok(signature)
         });
@@ -95,8 +99,8 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::BadEntry { path, reason: e.to_string() }),
         };
-        let entry: Entry = serde_json::from_slice(&bytes)
-            .map_err(|e| StoreError::BadEntry { path: path.clone(), reason: e.to_string() })?;
+        let entry: Entry = summed::from_bytes(bytes)
+            .map_err(|reason| StoreError::BadEntry { path: path.clone(), reason })?;
         if entry.format > ENTRY_FORMAT {
             let reason = format!("format {} is newer than {ENTRY_FORMAT}", entry.format);
             return Err(StoreError::Format { path, reason });

@@ -3,15 +3,22 @@
 //! Knows nothing of the pipeline beyond its key.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, write_atomic};
+use super::{Store, StoreError, summed, write_atomic};
+use crate::files;
 use crate::identity::{Digest, Fingerprint};
+
+/// Room for a million stages.
+const LARGEST: u64 = 256 << 20;
 
 /// Last used entries of one pipeline: stage → fingerprint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Heads {
     /// The pipeline file as given, for people and the garbage collector.
     pub pipeline: String,
@@ -35,18 +42,18 @@ pub struct FailedAttempt {
 }
 
 impl Store {
-    fn heads_path(&self, pipeline: &str) -> std::path::PathBuf {
+    fn heads_path(&self, pipeline: &str) -> PathBuf {
         let key = Digest::of(pipeline.as_bytes()).short();
         self.root.join("heads-v1").join(format!("{key}.json"))
     }
 
-    /// Heads of the pipeline file `pipeline`; empty when unknown or unreadable.
-    #[must_use]
-    pub fn heads(&self, pipeline: &str) -> Heads {
-        std::fs::read(self.heads_path(pipeline))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_else(|| Heads { pipeline: pipeline.to_owned(), ..Heads::default() })
+    /// Heads of the pipeline file `pipeline`; empty when it never ran here.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read.
+    pub fn heads(&self, pipeline: &str) -> Result<Heads, StoreError> {
+        let heads = read(&self.heads_path(pipeline))?;
+        Ok(heads.unwrap_or_else(|| Heads { pipeline: pipeline.to_owned(), ..Heads::default() }))
     }
 
     /// Writes heads, when they differ from what is on disk.
@@ -54,11 +61,10 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn save_heads(&self, heads: &Heads) -> Result<(), StoreError> {
-        if self.heads(&heads.pipeline) == *heads {
+        if self.heads(&heads.pipeline).is_ok_and(|there| there == *heads) {
             return Ok(());
         }
-        let bytes = serde_json::to_vec_pretty(heads).expect("invariant: heads are JSON");
-        Ok(write_atomic(&self.heads_path(&heads.pipeline), &bytes)?)
+        Ok(write_atomic(&self.heads_path(&heads.pipeline), &summed::to_bytes(heads))?)
     }
 
     /// Heads of every pipeline that ever ran here.
@@ -66,6 +72,25 @@ impl Store {
     /// # Errors
     /// One of them cannot be read: the collector must not guess.
     pub fn all_heads(&self) -> Result<Vec<Heads>, StoreError> {
+        let all = self.heads_files()?.into_iter().map(|path| read(&path));
+        Ok(all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// Files of heads that cannot be read, and why.
+    ///
+    /// # Errors
+    /// Their folder cannot be listed.
+    pub(super) fn damaged_heads(&self) -> Result<Vec<(PathBuf, String)>, StoreError> {
+        let mut damaged = Vec::new();
+        for path in self.heads_files()? {
+            if let Err(error) = read(&path) {
+                damaged.push((path, error.to_string()));
+            }
+        }
+        Ok(damaged)
+    }
+
+    fn heads_files(&self) -> Result<Vec<PathBuf>, StoreError> {
         let dir = self.root.join("heads-v1");
         let mut all = Vec::new();
         if !dir.exists() {
@@ -74,11 +99,20 @@ impl Store {
         for item in fs::read_dir(dir)? {
             let path = item?.path();
             if path.extension().is_some_and(|e| e == "json") {
-                let heads = serde_json::from_slice(&fs::read(&path)?)
-                    .map_err(|e| StoreError::BadEntry { path, reason: e.to_string() })?;
-                all.push(heads);
+                all.push(path);
             }
         }
+        all.sort();
         Ok(all)
+    }
+}
+
+/// `None`: there is no such file.
+fn read(path: &Path) -> Result<Option<Heads>, StoreError> {
+    let bad = |reason| StoreError::BadHeads { path: path.to_owned(), reason };
+    match files::read_own(path, LARGEST) {
+        Ok(bytes) => summed::from_bytes(bytes).map(Some).map_err(bad),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(bad(error.to_string())),
     }
 }

@@ -27,6 +27,14 @@ impl Memo {
         known.filter(|(s, _)| *s == signature.to_bytes()).map(|(_, d)| *d)
     }
 
+    /// Whether nobody wrote to the file since it was remembered, as far as its times tell.
+    pub(super) fn is_unwritten(&self, path: &Path, now: &Signature) -> bool {
+        let known = self.known.get(path.as_os_str().as_bytes());
+        // All but the change time, which comes last.
+        let content = SIGNATURE - size_of::<i128>();
+        known.is_some_and(|(s, _)| s[..content] == now.to_bytes()[..content])
+    }
+
     /// Remembers the digest of a file that looks like this.
     pub(crate) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
         self.known.insert(path.as_os_str().as_bytes().into(), (signature.to_bytes(), digest));

@@ -25,8 +25,10 @@ pub mod memo;
 pub mod object;
 mod pack;
 pub mod publish;
+pub mod reading;
 pub mod slot;
 pub mod source;
+pub mod summed;
 pub mod verify;
 pub mod views;
 
@@ -44,6 +46,7 @@ pub use pack::Seen;
 pub use slot::{Lookup, Scratch, Sealed, Slot};
 pub use source::{SourceDigest, SourceFiles};
 
+use crate::files;
 use crate::identity::{Digest, Fingerprint};
 
 /// What can go wrong in the store. I/O errors carry path and act (`fs_err`).
@@ -65,12 +68,16 @@ pub enum StoreError {
     NotAFile { path: PathBuf, what: &'static str },
     #[error("`{path}` changed while it was read")]
     ChangedWhileRead { path: PathBuf },
+    #[error("output `{port}` changed after its stage had ended; the result is not kept")]
+    OutputChanged { port: String },
     #[error("output `{port}` was not made")]
     OutputMissing { port: String },
     #[error("output `{port}` holds `{path}`, {what}; only plain files and directories are kept")]
     OutputKind { port: String, path: PathBuf, what: &'static str },
     #[error("entry `{path}` cannot be read: {reason}")]
     BadEntry { path: PathBuf, reason: String },
+    #[error("`{path}` cannot be read: {reason}")]
+    BadHeads { path: PathBuf, reason: String },
     #[error("the store at `{path}` cannot be written: {source}")]
     ReadOnly { path: PathBuf, source: io::Error },
     #[error("`{path}` was written by another version of preflow: {reason}")]
@@ -88,6 +95,7 @@ impl StoreError {
         match self {
             Self::ReadOnly { .. }
             | Self::BadEntry { .. }
+            | Self::BadHeads { .. }
             | Self::Format { .. }
             | Self::NoLocks { .. } => true,
             Self::Io(e) => {
@@ -223,20 +231,24 @@ impl Store {
     /// Whether a run, or whatever else holds a lease, is alive.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        let file = File::open(self.root.join("lease.lock"));
+        let file = files::open_own(&self.root.join("lease.lock"));
         file.is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
     }
 
     fn lease_file(&self) -> Result<File, StoreError> {
         let path = self.root.join("lease.lock");
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        Ok(file.into_parts().0)
+        files::create_own(&path).map_err(|e| named(&path, &e).into())
     }
 
     pub(crate) fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
         let memo = self.memo.get_or_init(|| Mutex::new(self.load_memo()));
         memo.lock().expect("invariant: no thread panics while it holds the memo")
     }
+}
+
+/// The same error, naming the file.
+pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
 /// Writes `bytes` to a new file beside `path`, syncs it, renames it over `path`, syncs the

@@ -103,22 +103,67 @@ impl Store {
     }
 
     /// Moves a damaged object aside, kept for diagnosis; whoever needs it is a miss from now on.
+    /// One that is sound stays: somebody else has made it again.
     ///
     /// # Errors
     /// It cannot be moved.
-    pub fn quarantine(&self, digest: &Digest) -> Result<PathBuf, StoreError> {
+    pub fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
         let from = self.object_path(digest);
+        if is_object(&from, digest) {
+            return Ok(());
+        }
+        let Some(to) = self.move_aside(&from)? else { return Ok(()) };
+        // Between looking and moving it may have been made again.
+        if is_object(&to, digest) {
+            let here = rustix::fs::CWD;
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            let _ = rustix::fs::renameat_with(here, &to, here, &from, flags);
+        }
+        Ok(())
+    }
+
+    /// Moves something damaged out of the way. `None`: it is gone already.
+    pub(super) fn move_aside(&self, from: &Path) -> Result<Option<PathBuf>, StoreError> {
         let dir = self.root.join("quarantine");
         fs::create_dir_all(&dir)?;
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
         let to = (0..)
-            .map(|n| dir.join(format!("{}.{n}", digest.hex())))
-            .find(|p| !p.exists())
+            .map(|n| dir.join(format!("{name}.{n}")))
+            .find(|p| std::fs::symlink_metadata(p).is_err())
             .expect("invariant: there is a free number");
         // A directory that is being moved must be writable by its owner.
-        make_writable(&from);
+        make_writable(from);
         #[expect(clippy::disallowed_methods, reason = "this room owns the objects")]
-        fs::rename(&from, &to)?;
-        Ok(to)
+        match fs::rename(from, &to) {
+            Ok(()) => Ok(Some(to)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether somebody wrote to an object after it was last seen sound. False: its bytes changed
+    /// without a write, as on a failing disk.
+    pub(super) fn was_written_to(&self, digest: &Digest) -> bool {
+        let path = self.object_path(digest);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { return true };
+        let memo = self.memo();
+        let unwritten = |path: &Path, meta| memo.is_unwritten(path, &Signature::of(meta));
+        if !meta.is_dir() {
+            return !unwritten(&path, &meta);
+        }
+        let Ok(files) = walk(&path) else { return true };
+        files.iter().any(|(name, meta)| !unwritten(&path.join(name), meta))
+    }
+}
+
+/// Whether these bytes are the object of that digest.
+fn is_object(path: &Path, digest: &Digest) -> bool {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            hash_tree(path).is_ok_and(|files| tree_digest(&files) == *digest)
+        }
+        Ok(_) => hash_file(path).is_ok_and(|(found, _)| found == *digest),
+        Err(_) => false,
     }
 }
 

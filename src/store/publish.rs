@@ -11,7 +11,7 @@ use fs_err as fs;
 use super::digest::Signature;
 use super::entry::ENTRY_FORMAT;
 use super::slot::{Scratch, remove};
-use super::{Entry, EntryOutput, Health, Sealed, Slot, Store, StoreError};
+use super::{Entry, EntryOutput, Health, Sealed, Slot, Store, StoreError, summed};
 
 impl Store {
     /// Publishes a group: 1. sync the outputs; 2. give them their names under `objects-v1` and
@@ -54,8 +54,14 @@ impl Store {
     fn stage(&self, sealed: Sealed) -> Result<Staged, StoreError> {
         for (port, output) in &sealed.outputs {
             self.place_object(&sealed.files[port], output)?;
+            // What is linked now is what was hashed then, or nobody may believe its name.
+            let seen = &sealed.seen[port];
+            if seen.looks_changed() && seen.has_changed() {
+                self.quarantine(&output.digest)?;
+                return Err(StoreError::OutputChanged { port: port.clone() });
+            }
         }
-        let Sealed { slot, files, outputs, made } = sealed;
+        let Sealed { slot, files, outputs, made, .. } = sealed;
         let entry = Entry {
             format: ENTRY_FORMAT,
             fingerprint: slot.fingerprint,
@@ -67,10 +73,7 @@ impl Store {
         let dir = path.parent().expect("invariant: an entry has a parent");
         fs::create_dir_all(dir)?;
         let mut file = super::named_temp_file(dir)?;
-        let mut bytes =
-            serde_json::to_vec(&entry).expect("invariant: an entry is representable as JSON");
-        bytes.push(b'\n');
-        file.write_all(&bytes)?;
+        file.write_all(&summed::to_bytes(&entry))?;
         Ok(Staged { file, path, entry, slot, files })
     }
 

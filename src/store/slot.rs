@@ -11,8 +11,9 @@ use fs_err as fs;
 
 use super::digest::{hash_file, tree_digest, walk};
 use super::object::{hash_tree, make_writable};
-use super::{Entry, EntryOutput, Provenance, Store, StoreError};
-use crate::files::describe;
+use super::reading::Reading;
+use super::{Entry, EntryOutput, Provenance, Store, StoreError, named};
+use crate::files::{self, describe};
 use crate::identity::{Fingerprint, Identity};
 
 /// Answer to the question for an identity.
@@ -57,6 +58,8 @@ pub struct Sealed {
     pub(super) slot: Slot,
     pub(super) files: BTreeMap<String, PathBuf>,
     pub(super) outputs: BTreeMap<String, EntryOutput>,
+    /// How each output looked when it was hashed.
+    pub(super) seen: BTreeMap<String, Reading>,
     pub(super) made: Provenance,
 }
 
@@ -152,8 +155,7 @@ pub(super) fn remove(path: &Path) {
 /// done, so a lock counts only while its path still leads to the locked file.
 pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
     loop {
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        let file = file.into_parts().0;
+        let file = files::create_own(path).map_err(|e| named(path, &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -271,14 +273,17 @@ impl Slot {
         files: BTreeMap<String, PathBuf>,
         made: Provenance,
     ) -> Result<Sealed, Box<(Self, StoreError)>> {
-        let mut outputs = BTreeMap::new();
+        let (mut outputs, mut seen) = (BTreeMap::new(), BTreeMap::new());
         for (port, path) in &files {
             match hash_output(port, path) {
-                Ok(output) => outputs.insert(port.clone(), output),
+                Ok((output, reading)) => {
+                    outputs.insert(port.clone(), output);
+                    seen.insert(port.clone(), reading);
+                }
                 Err(e) => return Err(Box::new((self, e))),
-            };
+            }
         }
-        Ok(Sealed { slot: self, files, outputs, made })
+        Ok(Sealed { slot: self, files, outputs, seen, made })
     }
 }
 
@@ -311,7 +316,7 @@ impl Sealed {
     }
 }
 
-fn hash_output(port: &str, path: &Path) -> Result<EntryOutput, StoreError> {
+fn hash_output(port: &str, path: &Path) -> Result<(EntryOutput, Reading), StoreError> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -327,8 +332,10 @@ fn hash_output(port: &str, path: &Path) -> Result<EntryOutput, StoreError> {
             return refuse(path, "a file with a second name");
         }
         set_mode(path, 0o444)?;
-        let (digest, signature) = hash_file(path)?;
-        return Ok(EntryOutput { digest, bytes: signature.size, tree: None });
+        return Reading::hashing(path, false, || {
+            let (digest, signature) = hash_file(path)?;
+            Ok(EntryOutput { digest, bytes: signature.size, tree: None })
+        });
     }
     if !meta.is_dir() {
         return refuse(path, describe(&meta));
@@ -344,9 +351,11 @@ fn hash_output(port: &str, path: &Path) -> Result<EntryOutput, StoreError> {
         }
         set_mode(&inner, 0o444)?;
     }
-    let files = hash_tree(path)?;
-    let bytes = files.iter().map(|f| f.size).sum();
-    Ok(EntryOutput { digest: tree_digest(&files), bytes, tree: Some(files) })
+    Reading::hashing(path, true, || {
+        let files = hash_tree(path)?;
+        let bytes = files.iter().map(|f| f.size).sum();
+        Ok(EntryOutput { digest: tree_digest(&files), bytes, tree: Some(files) })
+    })
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {

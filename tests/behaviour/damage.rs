@@ -194,6 +194,92 @@ fn garbage_in_an_entry_is_a_miss() {
 }
 
 #[test]
+fn a_record_whose_figures_changed_is_not_believed() {
+    let space = Space::empty();
+    let figures = "echo \"{\\\"accuracy\\\": 0.125}\" > \"$FIGURES\"";
+    space.write(
+        "p.yaml",
+        &format!(
+            "preflow: 1\nname: chain\nstages:\n  a:\n    kind: command\n    outputs: {{ o: file }}\n    \
+             command: '{figures}; echo > $OUT_o; echo a >> ran.txt'\n    \
+             gate: {{ accuracy: \">= 0.5\" }}\n  b:\n    kind: command\n    inputs: {{ i: a }}\n    \
+             outputs: {{ o: file }}\n    command: 'cat $IN_i > $OUT_o; echo b >> ran.txt'\n"
+        ),
+    );
+    assert_eq!(space.preflow(&["run", "p.yaml"]).code, Some(3));
+    assert_eq!(space.take_ran(), "a");
+    let entry = space.files("cache/entries-v1").remove(0);
+    let text = std::fs::read_to_string(&entry).expect("read");
+    std::fs::write(&entry, text.replace("0.125", "0.925")).expect("write");
+    let said = space.preflow(&["verify"]);
+    assert_eq!(said.code, Some(4));
+    assert!(said.out.contains("its bytes do not have its checksum"), "{}", said.out);
+    assert_eq!(space.preflow(&["run", "p.yaml"]).code, Some(3), "the gate stays closed");
+    assert_eq!(space.take_ran(), "a");
+    assert_eq!(space.preflow(&["verify"]).code, Some(0));
+}
+
+#[test]
+fn an_entry_that_cannot_be_is_made_again() {
+    for ports in ["", "\"p\":O", "\"o\":O,\"p\":O"] {
+        let space = Space::chain();
+        space.ran(&["run", "p.yaml"]);
+        let entry = |path: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(path).expect("read");
+            serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+        };
+        let entries = space.files("cache/entries-v1");
+        let of_a = entries.iter().find(|path| entry(path).to_string().contains("echo a >>"));
+        let path = of_a.expect("the entry of a");
+        let mut value = entry(path);
+        let output = value["outputs"]["o"].to_string();
+        let outputs = format!("{{{}}}", ports.replace('O', &output));
+        value["outputs"] = serde_json::from_str(&outputs).expect("JSON");
+        value.as_object_mut().expect("a map").remove("sum");
+        std::fs::write(path, preflow::store::summed::to_bytes(&value)).expect("write");
+        let said = space.preflow(&["why", "p.yaml", "a"]);
+        assert!(said.out.contains("its outputs are not those of its stage"), "{}", said.out);
+        for verb in ["plan", "status", "report", "diff", "metrics", "trace"] {
+            let said = space.preflow(&[verb, "p.yaml"]);
+            assert!(said.code.is_some_and(|code| code < 5), "{verb}: {}", said.err);
+        }
+        assert_eq!(space.ran(&["run", "p.yaml"]), "a");
+        assert_eq!(space.ran(&["run", "p.yaml"]), "");
+    }
+}
+
+#[test]
+fn what_a_pipeline_made_last_is_told_when_it_is_damaged_and_mended() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    let heads = space.files("cache/heads-v1").remove(0);
+    let whole = std::fs::read_to_string(&heads).expect("read");
+    for broken in [whole.replacen("side", "sids", 1), whole[..40].to_owned(), String::new()] {
+        std::fs::write(&heads, &broken).expect("write");
+        let said = space.preflow(&["plan", "p.yaml"]);
+        assert_eq!(said.code, Some(0));
+        assert!(
+            said.err.contains("`preflow verify --repair` moves the file aside"),
+            "{}",
+            said.err
+        );
+        let said = space.preflow(&["gc", "--yes", "--grace", "0"]);
+        assert_eq!(said.code, Some(4), "it must not guess: {}{}", said.out, said.err);
+        assert!(said.err.contains("preflow verify --repair"), "{}", said.err);
+        assert_eq!(space.preflow(&["verify"]).code, Some(4));
+        assert_eq!(space.preflow(&["verify", "--repair"]).code, Some(0));
+        assert!(!heads.exists());
+        assert_eq!(space.preflow(&["verify"]).code, Some(0));
+        assert_eq!(space.ran(&["run", "p.yaml"]), "");
+        assert!(heads.exists());
+    }
+    std::fs::write(&heads, "half").expect("write");
+    let said = space.preflow(&["run", "p.yaml", "a", "--force", "a"]);
+    assert!(said.out.contains("what this pipeline made last is not known"), "{}", said.out);
+    assert_eq!(space.preflow(&["verify"]).code, Some(0), "it is written anew");
+}
+
+#[test]
 fn a_read_only_store_serves_hits_and_refuses_misses_at_once() {
     let space = Space::chain();
     space.ran(&["run", "p.yaml"]);

@@ -10,6 +10,7 @@ mod failed;
 mod gate;
 mod history;
 mod interrupt;
+mod left_behind;
 mod lock;
 mod narrow;
 mod open;

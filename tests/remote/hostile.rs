@@ -36,14 +36,15 @@ impl Shared {
         self.place.path().join("entries-v1").join(&hex[..2]).join(format!("{hex}.json"))
     }
 
-    /// Changes the record of a stage.
+    /// Changes the record of a stage, and gives it a checksum that fits.
     fn change(&self, stage: &str, change: impl FnOnce(&mut Value)) {
         let path = self.record(stage);
         let mut value: Value =
             serde_json::from_slice(&std::fs::read(&path).expect("as it was made"))
                 .expect("as it was made");
         change(&mut value);
-        std::fs::write(path, value.to_string()).expect("written");
+        value.as_object_mut().expect("a map").remove("sum").expect("a checksum");
+        std::fs::write(path, preflow::store::summed::to_bytes(&value)).expect("written");
     }
 
     /// The file that the remote holds with these bytes.
@@ -117,6 +118,32 @@ fn records_that_lie_are_not_believed() {
         shared.refuses(text);
         std::fs::write(shared.record(stage), honest).expect("mended");
     }
+    // An output that its stage does not have, or does not have any more: known without a lock file.
+    let honest = std::fs::read(shared.record("small")).expect("as it was made");
+    for ports in [&["o", "p"][..], &["p"], &[]] {
+        shared.change("small", |record| {
+            let output = record["entry"]["outputs"]["o"].clone();
+            let outputs = ports.iter().map(|port| ((*port).to_owned(), output.clone()));
+            record["entry"]["outputs"] = Value::Object(outputs.collect());
+        });
+        let two = shared.one.colleague();
+        std::fs::remove_file(two.path("p.lock")).expect("no lock file");
+        two.preflow(&["pull", "p.yaml"]).is(1, "its stage makes `o`");
+        two.is_sound();
+        for ran in ["small", ""] {
+            let said = two.preflow(&["run", "p.yaml"]);
+            said.is(0, if ran.is_empty() { "nothing to do" } else { "its stage makes `o`" });
+            assert_eq!(two.take_ran(), ran);
+        }
+        std::fs::write(shared.record("small"), &honest).expect("mended");
+    }
+    // One bit of a figure, or of anything else.
+    let mut flipped = honest.clone();
+    let at = honest.windows(9).position(|w| w == b"\"seconds\"").expect("a figure") + 12;
+    flipped[at] ^= 1;
+    std::fs::write(shared.record("small"), flipped).expect("written");
+    shared.refuses("its bytes do not have its checksum");
+    std::fs::write(shared.record("small"), &honest).expect("mended");
     let half = std::fs::read(shared.record("small")).expect("as it was made");
     std::fs::write(shared.record("small"), &half[..half.len() / 2]).expect("cut");
     let two = shared.refuses("cannot be used: ");

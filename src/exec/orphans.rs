@@ -1,0 +1,91 @@
+//! Processes that a task left behind in sessions of their own: ended with it, where the system lets
+//! this process inherit them (Linux). Does not know why a task ended.
+
+use rustix::process::Pid;
+
+/// From now on descendants whose parent ends become children of this process.
+#[cfg(target_os = "linux")]
+pub fn inherit() {
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Ends what is left of a task: `mark` stands in the environment of its processes, `group` is the
+/// process group that it began with and that has been ended.
+#[cfg(target_os = "linux")]
+pub async fn end(mark: &str, group: Pid) {
+    /// Enough for chains of processes that start each other while they are ended.
+    const ROUNDS: usize = 200;
+    for _ in 0..ROUNDS {
+        let mut left = false;
+        for child in linux::children() {
+            left |= linux::end_one(child, mark, group);
+        }
+        if !left {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn inherit() {}
+
+#[cfg(not(target_os = "linux"))]
+pub async fn end(_: &str, _: Pid) {}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use rustix::process::{Pid, Signal, WaitOptions, getpid, getsid, kill_process, waitpid};
+
+    /// Children that this process inherited, and those that its first thread started.
+    pub fn children() -> Vec<Pid> {
+        let path = format!("/proc/self/task/{}/children", getpid().as_raw_nonzero());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_ascii_whitespace().filter_map(|n| Pid::from_raw(n.parse().ok()?)).collect()
+    }
+
+    /// True: it belonged to the task and may not be gone yet.
+    pub fn end_one(child: Pid, mark: &str, group: Pid) -> bool {
+        let Some(stat) = Stat::of(child) else { return false };
+        // Nobody else waits for what was inherited. The group's first process has been waited for.
+        if stat.is_over {
+            let own = getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+            if stat.group == group.as_raw_nonzero().get() || stat.session != own {
+                let _ = waitpid(Some(child), WaitOptions::NOHANG);
+            }
+            return false;
+        }
+        if !has_mark(child, mark) {
+            return false;
+        }
+        let _ = kill_process(child, Signal::KILL);
+        true
+    }
+
+    fn has_mark(process: Pid, mark: &str) -> bool {
+        let path = format!("/proc/{}/environ", process.as_raw_nonzero());
+        let wanted = format!("{}={mark}", crate::exec::reaper::MARK);
+        std::fs::read(path)
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|v| v == wanted.as_bytes()))
+    }
+
+    /// What the system says of a process.
+    struct Stat {
+        /// It has ended, and its parent has not been told.
+        is_over: bool,
+        group: i32,
+        session: i32,
+    }
+
+    impl Stat {
+        fn of(process: Pid) -> Option<Self> {
+            let path = format!("/proc/{}/stat", process.as_raw_nonzero());
+            let text = std::fs::read_to_string(path).ok()?;
+            // The name before them may hold anything, parentheses too.
+            let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+            let state = fields.next()?;
+            let mut number = |skip| fields.nth(skip).and_then(|n| n.parse().ok());
+            Some(Self { is_over: state == "Z", group: number(1)?, session: number(0)? })
+        }
+    }
+}
