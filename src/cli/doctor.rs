@@ -195,11 +195,17 @@ fn cache(store: &Store) -> Finding {
         return finding("cache", Health::Good, text, "");
     }
     match store.prepare_for_writing() {
-        Ok(()) => match store.probe_views() {
-            Ok(()) => {
+        Ok(()) => match (store.probe_views(), store.probe_hard_links()) {
+            (Ok(()), Ok(())) => {
                 finding("cache", Health::Good, format!("{} can be written", root.display()), "")
             }
-            Err(e) => finding(
+            (Ok(()), Err(e)) => finding(
+                "cache",
+                Health::Warning,
+                format!("{} knows no hard links ({e})", root.display()),
+                "all works, but what stages make is copied once; --cache names another place",
+            ),
+            (Err(e), _) => finding(
                 "cache",
                 Health::Warning,
                 format!("{} knows no symbolic links ({e})", root.display()),

@@ -14,7 +14,7 @@ pub enum Exit {
     Usage,
     /// 3: people must act first, or a gate is not met.
     Waiting,
-    /// 4: the store is damaged, or it or the remote cannot be used.
+    /// 4: the store is damaged, or it, the remote, or what the machine lends cannot be used.
     Store,
     /// 70: a bug in preflow.
     Bug,

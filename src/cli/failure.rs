@@ -14,6 +14,8 @@ pub enum Failure {
     Diagnostics(Vec<Diagnostic>),
     /// The command line, or something around it, is.
     Usage { message: String, help: Option<String> },
+    /// The system refuses what is needed.
+    System { message: String, help: String },
     /// The disk, the store.
     Store(StoreError),
     /// The place that the team shares.
@@ -37,7 +39,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Store(e) if e.is_storage() => Exit::Store,
-            Self::Store(StoreError::Io(_)) => Exit::Store,
+            Self::Store(StoreError::Io(_)) | Self::System { .. } => Exit::Store,
             Self::Remote(e) if !e.is_usage() => Exit::Store,
             _ => Exit::Usage,
         }
@@ -48,6 +50,7 @@ impl Failure {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Usage { help, .. } => help.clone(),
+            Self::System { help, .. } => Some(help.clone()),
             Self::Remote(e) => e.help().map(str::to_owned),
             Self::Store(StoreError::ReadOnly { .. }) => Some(
                 "make it writable, free space, or choose another place with --cache; what is \

@@ -15,6 +15,7 @@ pub mod graph;
 mod init;
 pub mod kinds;
 mod label;
+mod limits;
 mod lock;
 pub mod logs;
 pub mod metrics;
@@ -48,7 +49,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::pipeline::{self, Pipeline};
-use crate::report::Look;
+use crate::report::{Look, is_output_lost, note_output};
 use exit::Exit;
 
 /// RLHF pipelines as YAML in git; rerun only what changed.
@@ -157,6 +158,7 @@ pub enum Verb {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> Exit {
+    limits::prepare();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -172,12 +174,25 @@ pub fn main() -> Exit {
         }
         let place = fault.location().map(ToString::to_string).unwrap_or_default();
         let what = fault.payload_as_str().unwrap_or("no message");
+        if limits::is_refused_thread(what) {
+            return complain(&format!(
+                "error: the system lets this user start no more processes: {what}\n  = help: end \
+                 some, or raise the limit (`ulimit -u`); what is stored is safe, and the same \
+                 command may be run again\n"
+            ));
+        }
         complain(&format!(
             "error: a fault in preflow itself, at {place}: {what}\n  = help: please report it with \
              the pipeline file; what is stored is safe, and the same command may be run again\n"
         ));
     }));
-    std::panic::catch_unwind(|| run(&cli)).unwrap_or(Exit::Bug)
+    let exit = std::panic::catch_unwind(|| run(&cli));
+    match exit {
+        Err(_) if limits::refused_a_thread() => Exit::Store,
+        Err(_) => Exit::Bug,
+        Ok(Exit::Done) if is_output_lost() => Exit::Store,
+        Ok(exit) => exit,
+    }
 }
 
 /// Does what a parsed command line says.
@@ -228,14 +243,9 @@ pub fn run(cli: &Cli) -> Exit {
 /// Writes to stdout. A reader that left (`| head`) has all it wanted: not a failure.
 pub fn print(text: &str) -> Exit {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Exit::Done,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
-        Err(error) => {
-            complain(&format!("error: cannot write to stdout: {error}\n"));
-            Exit::Usage
-        }
-    }
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    note_output(written);
+    if is_output_lost() { Exit::Store } else { Exit::Done }
 }
 
 /// Writes to stderr; when that is gone too, nobody is left to tell.

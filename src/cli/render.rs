@@ -48,7 +48,7 @@ fn group(problem: &Diagnostic) -> Group<'_> {
 pub fn failure(failure: &Failure, look: Look) -> String {
     let message = match failure {
         Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
-        Failure::Usage { message, .. } => message.clone(),
+        Failure::Usage { message, .. } | Failure::System { message, .. } => message.clone(),
         Failure::Store(error) => error.to_string(),
         Failure::Remote(error) => error.to_string(),
     };

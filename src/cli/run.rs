@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::failure::Failure;
 use super::label::{Asking, Page};
 use super::workspace::{self, Loaded};
-use super::{Exit, Global, ahead, complain};
+use super::{Exit, Global, ahead, complain, limits};
 use super::{lock, remote};
 use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
@@ -191,6 +191,7 @@ pub(super) fn options(loaded: &Loaded, means: &Means) -> Result<Options, Failure
         at: jiff::Timestamp::now().to_string(),
         keep_going: false,
         pools: pools(means)?,
+        open_stages: limits::open_stages(),
         worker: worker_command(),
         cwd: loaded.dir.clone(),
         command: std::env::args().collect(),
@@ -204,10 +205,13 @@ pub(super) fn options(loaded: &Loaded, means: &Means) -> Result<Options, Failure
 /// # Errors
 /// The system gives no means for it.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::usage(format!("cannot start: {e}")))
+    limits::check()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        Failure::System {
+            message: format!("cannot start: {e}"),
+            help: "see the limits of this user (`ulimit -a`)".into(),
+        }
+    })
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.

@@ -210,6 +210,10 @@ fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
             "build it with `cargo build --release`, or name it in PREFLOW_WORKER"
         }
         (Program::Direct(_), io::ErrorKind::NotFound) => "is the program installed and on PATH?",
+        (_, io::ErrorKind::WouldBlock) => {
+            "the system lets this user start no more processes (`ulimit -u`): end some, or run \
+             fewer stages at once with --jobs"
+        }
         (_, io::ErrorKind::ArgumentListTooLong) => {
             "its inputs have more paths in all than the system takes: give folders as sources"
         }
@@ -461,6 +465,7 @@ fn hint(status: ExitStatus) -> Option<String> {
             "often this is the system running out of memory: lower the batch size or the model"
                 .into(),
         ),
+        Some(25) => Some("a file grew beyond what this user may write (`ulimit -f`)".into()),
         Some(11 | 6) => Some("a fault in native code; the log may say more".into()),
         _ if status.code() == Some(127) => Some("127: a command was not found".into()),
         _ => None,

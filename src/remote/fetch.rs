@@ -18,6 +18,7 @@ use super::record::{LONGEST, Record};
 use super::{Expected, Fetched, Progress};
 use crate::identity::{Digest, Fingerprint};
 use crate::store::arrive::{Arrival, ArrivalLock};
+use crate::store::publish::link_or_copy;
 use crate::store::{Entry, EntryOutput, Health, Store, StoreError};
 
 /// Bytes of one request. What a killed transfer loses is at most this times the requests.
@@ -277,7 +278,7 @@ impl Part {
             fs_err::remove_file(&self.path)?;
             return Ok(false);
         }
-        fs_err::hard_link(&self.path, to)?;
+        link_or_copy(&self.path, to)?;
         fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o444))?;
         Ok(true)
     }
@@ -308,7 +309,7 @@ fn remember(inner: &Inner, store: &Store, entry: &Entry) {
 /// Gives a file that was brought before a further name, if it is still what it was.
 fn link_known(store: &Store, known: &Path, digest: &Digest, to: &Path) -> bool {
     let sound = matches!(store.digest_file(known), Ok((found, _)) if found == *digest);
-    sound && fs_err::hard_link(known, to).is_ok()
+    sound && link_or_copy(known, to).is_ok()
 }
 
 /// Files that the store does not hold, with their sizes; enough space for them is there.

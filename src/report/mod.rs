@@ -9,6 +9,7 @@ pub mod table;
 pub mod words;
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Outcome;
 use crate::run::{RunEvent, Totals};
@@ -41,12 +42,27 @@ fn is_loud(event: &RunEvent) -> bool {
 
 /// Writes a line, ignoring a reader that went away.
 pub fn line(out: &mut dyn Write, text: &str) {
-    match writeln!(out, "{text}") {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(io::stderr(), "warning: cannot write to standard output: {e}");
-        }
-        _ => {}
+    note_output(writeln!(out, "{text}"));
+}
+
+/// Something could not be written to standard output.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Tells, once, that standard output cannot be written. A reader that left (`| head`) has all it
+/// wanted: not a failure.
+pub fn note_output(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        let _ = writeln!(io::stderr(), "error: cannot write to standard output: {error}");
     }
+}
+
+/// Whether a part of what was to be printed is lost.
+#[must_use]
+pub fn is_output_lost() -> bool {
+    OUTPUT_LOST.load(Ordering::Relaxed)
 }
 
 /// The block that tells of a failed attempt.

@@ -325,7 +325,7 @@ impl<'a> Machine<'a> {
     /// Starts the first queued stage that fits. False: none does, or none may.
     fn start_one(&mut self) -> Result<bool, RunError> {
         // Every stage takes a thread: without one there is no need to ask a thousand of them.
-        if self.halted || self.pools.threads == 0 {
+        if self.halted || self.pools.threads == 0 || self.active >= self.options.open_stages {
             return Ok(false);
         }
         let fits = self.queued.iter().find_map(|&stage| {

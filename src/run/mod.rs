@@ -51,6 +51,9 @@ pub struct Options {
     pub at: String,
     pub keep_going: bool,
     pub pools: Pools,
+    /// Stages that may be open at once, from their start until they are published: each holds
+    /// files open.
+    pub open_stages: usize,
     /// The built-in worker.
     pub worker: Vec<String>,
     /// Directory of the pipeline file: where programs run.

@@ -173,6 +173,7 @@ impl World {
             at: "2026-01-01T00:00:00Z".into(),
             keep_going: self.keep_going,
             pools: Pools { threads: self.threads, memory: 0, gpus: vec![] },
+            open_stages: usize::MAX,
             worker: vec!["worker".into()],
             cwd: self.dir.path().to_owned(),
             command: vec![],

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::publish::link_or_copy;
 use super::slot::{beside, lock_file, remove, set_mode};
 use super::{Entry, EntryOutput, Health, Store, StoreError, summed};
 use crate::identity::{Digest, Fingerprint};
@@ -147,7 +148,7 @@ impl Store {
                 fs::File::create(&inner)?;
                 set_mode(&inner, 0o444)?;
             } else if !inner.exists() {
-                fs::hard_link(from(&file.digest), &inner)?;
+                link_or_copy(&from(&file.digest), &inner)?;
             }
         }
         self.place_object(&tree, output)

@@ -102,6 +102,7 @@ impl StoreError {
                 matches!(
                     e.kind(),
                     io::ErrorKind::StorageFull
+                        | io::ErrorKind::FileTooLarge
                         | io::ErrorKind::QuotaExceeded
                         | io::ErrorKind::ReadOnlyFilesystem
                         | io::ErrorKind::PermissionDenied
@@ -171,6 +172,17 @@ impl Store {
 
     fn no_locks(&self, source: io::Error) -> StoreError {
         StoreError::NoLocks { path: self.root.clone(), source }
+    }
+
+    /// Whether files can have second names here; where they cannot, objects are copied.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe_hard_links(&self) -> io::Result<()> {
+        let folder = tempfile::tempdir_in(self.root.join("scratch-v1"))?;
+        let file = folder.path().join("file");
+        fs::File::create(&file)?;
+        std::fs::hard_link(file, folder.path().join("link"))
     }
 
     /// Whether names for people can be made here: not every file system knows symbolic links.

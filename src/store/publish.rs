@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -90,7 +91,7 @@ impl Store {
         }
         fs::create_dir_all(to.parent().expect("invariant: an object has a parent"))?;
         let Some(files) = &output.tree else {
-            link(from, &to)?;
+            link_or_copy(from, &to)?;
             self.remember(&to, output.digest)?;
             return Ok(());
         };
@@ -99,7 +100,7 @@ impl Store {
         for file in files {
             let inner = partial.path().join(&file.path);
             fs::create_dir_all(inner.parent().expect("invariant: a file has a parent"))?;
-            link(&from.join(&file.path), &inner)?;
+            link_or_copy(&from.join(&file.path), &inner)?;
         }
         // Its files must be durable under their new directory before it gets its name.
         self.sync()?;
@@ -149,16 +150,37 @@ struct Staged {
     files: BTreeMap<String, PathBuf>,
 }
 
-fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
+/// Gives a file a second name; a copy takes its place where the file system has no hard links, or
+/// no more of them for this file.
+///
+/// # Errors
+/// The disk is full or failing.
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::io::Errno;
+    let no_links = |e: &io::Error| {
+        let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+        let all = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::XDEV, Errno::MLINK];
+        errno.is_some_and(|errno| all.contains(&errno))
+    };
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if no_links(&e) => copy(from, to),
         Err(e) => Err(io::Error::new(
             e.kind(),
             format!("link `{}` to `{}`: {e}", from.display(), to.display()),
-        )
-        .into()),
+        )),
     }
+}
+
+/// Renamed to its name when it is whole; the sync that follows makes it durable.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let dir = to.parent().unwrap_or(Path::new("."));
+    let mut file = super::named_temp_file(dir)?;
+    io::copy(&mut fs::File::open(from)?, &mut file).map_err(|e| super::named(to, &e))?;
+    fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o444))?;
+    file.persist(to).map_err(|e| super::named(to, &e.error))?;
+    Ok(())
 }
 
 fn fail_all<T>(n: usize, error: &StoreError) -> Vec<Result<T, StoreError>> {

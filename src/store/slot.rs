@@ -40,6 +40,12 @@ pub struct Slot {
     lock: File,
 }
 
+/// Each is an open file: they take a small part of those that there may be.
+fn most_spares() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    usize::try_from(files.unwrap_or(u64::MAX) / 16).unwrap_or(usize::MAX).min(256)
+}
+
 /// Locks of published slots, still held, to be renamed for the next ones. File systems are slow at
 /// making files where many were removed a moment ago.
 #[derive(Debug, Default)]
@@ -194,7 +200,8 @@ impl Spares {
         let spare = path.with_file_name(name);
         #[expect(clippy::disallowed_methods, reason = "this room owns the scratch")]
         match std::fs::rename(path, &spare) {
-            Ok(()) => self.all.push((spare, lock)),
+            Ok(()) if self.all.len() < most_spares() => self.all.push((spare, lock)),
+            Ok(()) => remove(&spare),
             Err(_) => remove(path),
         }
     }

@@ -1,7 +1,6 @@
 //! Views: `views/<pipeline>/<stage>/<port>`, links with readable names to objects.
 //! Nothing reads them; they may be deleted at any time.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -26,8 +25,9 @@ impl Store {
     /// The store cannot be written.
     pub fn refresh_views(&self, pipeline: &str, views: &[View]) -> Result<usize, StoreError> {
         let top = self.root.join("views").join(pipeline);
+        let scratch = self.root.join("scratch-v1");
         if views.len() < WORTHWHILE {
-            return refresh(&top, views);
+            return refresh(&scratch, &top, views);
         }
         // Reading a link takes longer than to see that nobody touched its folder since all of them
         // were right.
@@ -40,7 +40,7 @@ impl Store {
             return Ok(0);
         }
         let mut changed = 0;
-        for part in halves(views, |part| refresh(&top, part)) {
+        for part in halves(views, |part| refresh(&scratch, &top, part)) {
             changed += part?;
         }
         if let (0, Some(stamp)) = (changed, stamp) {
@@ -90,7 +90,7 @@ fn stamp(top: &Path, views: &[View], at: i128) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn refresh(top: &Path, views: &[View]) -> Result<usize, StoreError> {
+fn refresh(scratch: &Path, top: &Path, views: &[View]) -> Result<usize, StoreError> {
     let mut changed = 0;
     for view in views {
         let hex = view.digest.hex();
@@ -99,17 +99,18 @@ fn refresh(top: &Path, views: &[View]) -> Result<usize, StoreError> {
         if std::fs::read_link(&link).is_ok_and(|t| t == target) {
             continue;
         }
-        replace_link(&link, &target)?;
+        replace_link(scratch, &link, &target)?;
         changed += 1;
     }
     Ok(changed)
 }
 
-fn replace_link(link: &Path, target: &Path) -> Result<(), StoreError> {
+/// Renamed over what is there: other runs may be at the same link.
+fn replace_link(scratch: &Path, link: &Path, target: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(link.parent().expect("invariant: a view has a parent"))?;
-    match std::fs::remove_file(link) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {}
-    }
-    Ok(fs_err::os::unix::fs::symlink(target, link)?)
+    let made = tempfile::Builder::new()
+        .prefix("view-")
+        .make_in(scratch, |path| std::os::unix::fs::symlink(target, path))?;
+    made.into_temp_path().persist(link).map_err(|e| e.error)?;
+    Ok(())
 }

@@ -11,6 +11,7 @@ mod gate;
 mod history;
 mod interrupt;
 mod left_behind;
+mod limits;
 mod lock;
 mod narrow;
 mod open;
