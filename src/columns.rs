@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::files;
+
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
@@ -62,7 +64,7 @@ pub fn is_reading() -> bool {
 pub fn is_parquet(path: &Path) -> bool {
     use std::io::Read as _;
     let mut magic = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    let read = files::open(path).and_then(|mut file| file.read_exact(&mut magic));
     read.is_ok() && &magic == b"PAR1"
 }
 
@@ -83,8 +85,8 @@ pub fn each_batch(path: &Path, most: usize, mut f: impl FnMut(&Columns)) -> Resu
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
 
 fn open(path: &Path) -> Result<Builder, ReadError> {
-    let file = std::fs::File::open(path)
-        .map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
+    let file =
+        files::open(path).map_err(|source| ReadError::Open { path: path.to_owned(), source })?;
     let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
     let broken = |source| ReadError::Parquet { path: path.to_owned(), source };
     let builder = builder.map_err(broken)?;

@@ -40,6 +40,36 @@ pub fn create_own(path: &Path) -> io::Result<File> {
     opened(options.create(true).truncate(false).write(true), path, OWN)
 }
 
+/// Opens a regular file for reading and writing, and makes it where there is none; a link to one is
+/// followed.
+///
+/// # Errors
+/// As [`open`].
+pub fn update(path: &Path) -> io::Result<File> {
+    match std::fs::metadata(path) {
+        Ok(meta) => refuse_special(&meta)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    opened(options, path, OFlags::NONBLOCK)
+}
+
+/// The same error, naming the file.
+#[must_use]
+pub fn named(path: &Path, error: &Error) -> Error {
+    Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+}
+
+/// The same as [`create_own`] to append to.
+///
+/// # Errors
+/// As [`open`].
+pub fn append_own(path: &Path) -> io::Result<File> {
+    opened(OpenOptions::new().create(true).append(true), path, OWN)
+}
+
 /// The bytes of a regular file, at most `limit` of them.
 ///
 /// # Errors
@@ -62,6 +92,22 @@ pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
 /// As [`read`]; a link in its place is refused.
 pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     bytes_of(&open_own(path)?, limit)
+}
+
+/// Whether a path leads to a place below `root`, links followed. Of what does not exist the part
+/// counts that does.
+#[must_use]
+pub fn is_inside(root: &Path, path: &Path) -> bool {
+    let Ok(path) = std::path::absolute(path) else { return false };
+    let real = path.ancestors().find_map(|part| {
+        // A link that leads nowhere may lead somewhere later.
+        let dangles = std::fs::symlink_metadata(part).is_ok();
+        part.canonicalize().ok().or_else(|| dangles.then(std::path::PathBuf::new))
+    });
+    match (root.canonicalize(), real) {
+        (Ok(root), Some(real)) => real.starts_with(root),
+        _ => false,
+    }
 }
 
 /// What something is that is no regular file.
@@ -96,7 +142,11 @@ fn opened(options: &mut OpenOptions, path: &Path, flags: OFlags) -> io::Result<F
     Ok(file)
 }
 
-fn refuse_special(meta: &Metadata) -> io::Result<()> {
+/// Refuses what is no regular file.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`], saying what it is.
+pub fn refuse_special(meta: &Metadata) -> io::Result<()> {
     if meta.is_file() { Ok(()) } else { Err(not_regular(describe(meta))) }
 }
 
@@ -143,6 +193,39 @@ mod tests {
     use super::*;
 
     const LIMIT: u64 = 8;
+
+    #[test]
+    fn links_and_dots_do_not_lead_out_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::write(folder.path().join("secret"), "s").unwrap();
+        std::fs::write(root.join("file"), "f").unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
+        link("../secret", "out");
+        link("..", "up");
+        link("file", "in");
+        link("../later", "dangling");
+        std::os::unix::fs::symlink("root", folder.path().join("other name")).unwrap();
+        for (path, inside) in [
+            ("file", true),
+            ("in", true),
+            ("sub/../file", true),
+            ("sub/new/file", true),
+            ("up/root/file", true),
+            ("../other name/file", true),
+            ("out", false),
+            ("up/secret", false),
+            ("up/new", false),
+            ("../secret", false),
+            ("../new/file", false),
+            ("dangling", false),
+            ("/etc/passwd", false),
+        ] {
+            assert_eq!(is_inside(&root, &root.join(path)), inside, "{path}");
+        }
+        assert!(is_inside(&folder.path().join("other name"), &root.join("file")));
+    }
 
     #[test]
     fn only_regular_files_of_that_size_are_read() {

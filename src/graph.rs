@@ -77,6 +77,14 @@ pub struct GraphStage {
     pub span: Span,
 }
 
+impl GraphSource {
+    /// A param of a stage names it: `labels.votes`.
+    #[must_use]
+    pub fn is_of_param(&self) -> bool {
+        self.name.contains('.')
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphInput {
     pub port: String,

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use super::{Exit, Global, print};
+use crate::files;
 use crate::report::words;
 use crate::store::{StoreError, write_atomic};
 
@@ -104,7 +105,7 @@ pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
             made += 1;
         } else if *path == IGNORE {
             made += u64::from(append(&whole, bytes)?);
-        } else if std::fs::read(&whole).ok().as_deref() != Some(bytes) {
+        } else if files::read(&whole, bytes.len() as u64).ok().as_deref() != Some(bytes) {
             kept.push(*path);
         }
     }
@@ -141,7 +142,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Adds the lines that a file lacks. True: there were some.
 fn append(path: &Path, wanted: &[u8]) -> Result<bool, StoreError> {
     use std::io::Write as _;
-    let there = fs_err::read(path)?;
+    let there = files::read(path, super::workspace::LARGEST).map_err(|e| files::named(path, &e))?;
     let there = String::from_utf8_lossy(&there);
     let wanted = String::from_utf8_lossy(wanted);
     let lacks = wanted.lines().filter(|line| !there.lines().any(|l| l.trim() == *line));
@@ -150,7 +151,7 @@ fn append(path: &Path, wanted: &[u8]) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let before = if there.is_empty() || there.ends_with('\n') { "" } else { "\n" };
-    let mut file = fs_err::OpenOptions::new().append(true).open(path)?;
+    let mut file = files::append_own(path).map_err(|e| files::named(path, &e))?;
     file.write_all(format!("{before}{}\n", lacks.join("\n")).as_bytes())?;
     Ok(true)
 }

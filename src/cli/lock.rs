@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain, print};
 use crate::exec::git;
+use crate::files;
 use crate::lock::{Lock, LockedStage, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
 use crate::report::Look;
@@ -76,8 +77,21 @@ pub fn read(file: &Path) -> Result<Lock, Failure> {
     parse(&path)
 }
 
+/// Room for a hundred thousand stages.
+const LARGEST: u64 = 64 << 20;
+
+/// The text of a file, empty where there is none.
+fn text_of(path: &Path) -> Result<String, Failure> {
+    match files::read_to_string(path, LARGEST) {
+        Ok(text) => Ok(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Failure::usage(format!("cannot read `{}`: {e}", path.display()))
+            .help("take it from another commit, or remove it and run again")),
+    }
+}
+
 fn parse(path: &Path) -> Result<Lock, Failure> {
-    let text = fs_err::read_to_string(path).map_err(StoreError::from)?;
+    let text = text_of(path)?;
     Lock::parse(path, &text).map_err(|e| {
         Failure::usage(e.to_string())
             .help("take it from another commit, or run again to rewrite it")
@@ -91,7 +105,10 @@ pub fn keep(file: &Path, loaded: &Loaded, made: &Lock, global: &Global, look: Lo
         return;
     }
     let path = path_of(file);
-    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let old = match text_of(&path) {
+        Ok(text) => text,
+        Err(failure) => return complain(&super::render::failure(&failure, look)),
+    };
     // Of stages that are all known, what the file says of them says nothing more.
     let text = if made.stages.len() == loaded.graph.stages.len() {
         made.to_text()
@@ -165,7 +182,7 @@ fn install(file: &Path) -> Result<Exit, Failure> {
     let driver = "preflow lock --merge %O %A %B";
     git::configure(&root, "merge.preflow-lock.driver", driver).map_err(failed)?;
     let path = root.join(".gitattributes");
-    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let old = text_of(&path)?;
     // Its own name: other tools call their lock files so too.
     let line = format!("/{} merge=preflow-lock", path_of(Path::new(&key)).display());
     if !old.lines().any(|l| l.trim() == line) {

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Global;
+use super::workspace::LARGEST;
 use crate::diagnostic::Diagnostic;
+use crate::files;
 use crate::graph::{self, Graph};
 use crate::identity::Digest;
 use crate::pipeline::{self, Document};
@@ -93,7 +95,7 @@ pub fn meaning(args: &Global, root: &Path) -> Option<String> {
     let file = root.join(workspace::FILE);
     // What cannot be told without parsing counts as naming workers.
     let names_workers = |text: &str| text.contains("workers") || text.contains(['!', '\\']);
-    let around = match std::fs::read_to_string(file) {
+    let around = match files::read_to_string(&file, LARGEST) {
         Ok(text) if names_workers(&text) => return None,
         Ok(text) => Some(text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,

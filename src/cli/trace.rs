@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::{Exit, Global, print, workspace};
+use crate::files;
 use crate::identity::{Digest, InputIdentity};
 use crate::report::{Look, clean, words};
 use crate::store::{Entry, Store, StoreError};
@@ -117,7 +118,7 @@ fn back(entries: &[Entry], entry: &Entry, output: &str) -> Vec<Step> {
 fn votes(store: &Store, entry: &Entry) -> Vec<(String, Effective)> {
     let inputs = entry.identity.inputs.iter().filter_map(|(port, input)| {
         let InputIdentity::One(digest) = input else { return None };
-        let bytes = std::fs::read(store.object_path(digest)).ok()?;
+        let bytes = files::read_own(&store.object_path(digest), u64::MAX).ok()?;
         Some((port.clone(), Effective::parse(&bytes).ok()?))
     });
     inputs.collect()

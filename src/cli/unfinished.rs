@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::workspace::Loaded;
+use crate::files;
 use crate::identity::Identity;
 use crate::plan::Reason;
 use crate::protocol::{CHECKPOINT, GoesOnAt};
@@ -32,7 +33,7 @@ impl Unfinished {
         let changed = failed.as_ref().zip(fingerprint).is_some_and(|(f, now)| f.fingerprint != now);
         let goes_on = fingerprint.and_then(|fingerprint| {
             let path = loaded.store.work_path(&fingerprint).join(CHECKPOINT);
-            serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+            serde_json::from_slice(&files::read_own(&path, 1 << 16).ok()?).ok()
         });
         Self { failed, changed, goes_on }
     }

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::{Global, parsed};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
+use crate::files;
 use crate::graph::{Graph, Producer};
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{Judge, Plan, Selection, Verdict};
@@ -18,6 +19,9 @@ use crate::store::heads::Heads;
 use crate::store::{Entry, SourceDigest, Store, StoreError};
 use crate::votes::{self, Effective};
 use crate::workspace;
+
+/// Larger files are no pipelines.
+pub(super) const LARGEST: u64 = 2 << 20;
 
 /// A pipeline that is loaded and checked, with its store.
 pub struct Loaded {
@@ -69,7 +73,7 @@ pub fn pipelines_in(dir: &Path) -> Vec<PathBuf> {
         .map(|item| item.path())
         .filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"))
         .filter(|p| {
-            std::fs::read_to_string(p)
+            files::read_to_string(p, LARGEST)
                 .is_ok_and(|text| text.lines().any(|l| l.starts_with("preflow:")))
         })
         .map(|p| p.strip_prefix(".").map(Path::to_owned).unwrap_or(p))
@@ -234,6 +238,7 @@ impl Loaded {
         }
         let store = &self.store;
         let sources = &self.graph.sources;
+        let top = &pipeline::top_around(&self.dir.join("pipeline"));
         let one = |source: usize| {
             // Workers have another working directory, and the memo knows files by whole paths.
             let path = std::path::absolute(&sources[source].path);
@@ -243,6 +248,9 @@ impl Loaded {
                 (Some(Ok(folder)), Some(name)) => folder.join(name),
                 _ => path,
             };
+            if sources[source].is_of_param() && !files::is_inside(top, &path) {
+                return (source, Err(self.outside(source, top)));
+            }
             if sources[source].port_type == votes::PORT_TYPE {
                 return (source, self.votes(source, &path));
             }
@@ -270,6 +278,15 @@ impl Loaded {
             }
         }
         if problems.is_empty() { Ok(digests) } else { Err(Failure::Diagnostics(problems)) }
+    }
+
+    fn outside(&self, source: usize, top: &Path) -> Diagnostic {
+        let node = &self.graph.sources[source];
+        let top = top.display();
+        let message = format!("`{}`: `{}` lies outside of `{top}`", node.name, node.path);
+        let help =
+            "files that params name belong to the repository; data elsewhere can be a source";
+        Diagnostic::new(message, Some(node.span.clone())).help(help)
     }
 
     /// The votes of a folder that count.

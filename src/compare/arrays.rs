@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use fs_err as fs;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 /// Longest header that is read; the format allows no more.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -68,7 +69,7 @@ impl Array {
 
 /// A file whose header was read.
 pub struct Arrays {
-    file: fs::File,
+    file: std::fs::File,
     /// Where the values begin.
     start: u64,
     arrays: BTreeMap<String, Array>,
@@ -79,19 +80,19 @@ pub struct Arrays {
 /// # Errors
 /// The disk fails.
 pub fn open(path: &Path) -> io::Result<Option<Arrays>> {
-    let file = fs::File::open(path)?;
+    let file = files::open(path).map_err(|e| files::named(path, &e))?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
     if size < 10 {
         return Ok(None);
     }
-    file.file().read_exact_at(&mut length, 0)?;
+    file.read_exact_at(&mut length, 0)?;
     let length = u64::from_le_bytes(length);
     if length > LONGEST_HEADER || length > size - 8 {
         return Ok(None);
     }
     let mut header = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.file().read_exact_at(&mut header, 8)?;
+    file.read_exact_at(&mut header, 8)?;
     let Ok(mut found) = serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(&header)
     else {
         return Ok(None);
@@ -161,8 +162,8 @@ fn values(
     while done < a.bytes() {
         let n = usize::try_from((a.bytes() - done).min(PIECE)).map_err(io::Error::other)?;
         let (mut x, mut y) = (vec![0; n], vec![0; n]);
-        before.file.file().read_exact_at(&mut x, before.start + a.data_offsets.0 + done)?;
-        now.file.file().read_exact_at(&mut y, now.start + b.data_offsets.0 + done)?;
+        before.file.read_exact_at(&mut x, before.start + a.data_offsets.0 + done)?;
+        now.file.read_exact_at(&mut y, now.start + b.data_offsets.0 + done)?;
         if x != y {
             for (i, (p, q)) in x.chunks(width).zip(y.chunks(width)).enumerate() {
                 if p != q {

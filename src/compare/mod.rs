@@ -13,6 +13,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::columns::{self, RowDifference};
+use crate::files;
 
 pub use arrays::{ArrayDifference, ValueDifference};
 
@@ -123,7 +124,11 @@ fn files(before: &Path, now: &Path) -> io::Result<Option<Difference>> {
 
 /// Place of the first byte that differs; where one file is the beginning of the other, its end.
 fn first_byte(before: &Path, now: &Path) -> io::Result<Option<u64>> {
-    let open = |path| fs::File::open(path).map(|f| BufReader::with_capacity(1 << 16, f));
+    let open = |path| {
+        files::open(path)
+            .map_err(|e| files::named(path, &e))
+            .map(|f| BufReader::with_capacity(1 << 16, f))
+    };
     let (mut a, mut b) = (open(before)?, open(now)?);
     let mut at = 0;
     loop {

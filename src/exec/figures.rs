@@ -6,6 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
+use crate::files;
+
+/// Room for a hundred thousand figures.
+const LARGEST: u64 = 8 << 20;
 
 /// Where the program of a task writes them.
 pub fn path(logs: &Path) -> PathBuf {
@@ -15,12 +19,12 @@ pub fn path(logs: &Path) -> PathBuf {
 /// What the program wrote; nothing where it wrote no such file.
 pub fn read(logs: &Path) -> Result<BTreeMap<String, Option<f64>>, Outcome> {
     let path = path(logs);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match files::read_own(&path, LARGEST) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(e) => return Err(wrong(&path, &e.to_string())),
     };
-    serde_json::from_str(&text).map_err(|e| wrong(&path, &e.to_string()))
+    serde_json::from_slice(&text).map_err(|e| wrong(&path, &e.to_string()))
 }
 
 fn wrong(path: &Path, reason: &str) -> Outcome {

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
+use crate::files;
 use crate::protocol::Event;
 
 /// Where the log of an attempt lies.
@@ -20,7 +21,7 @@ pub fn path(logs: &Path) -> PathBuf {
 /// # Errors
 /// The file cannot be made.
 pub fn open(logs: &Path) -> std::io::Result<File> {
-    File::options().create(true).append(true).open(path(logs))
+    files::append_own(&path(logs))
 }
 
 /// What an event says to people; `None`: nothing.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::inputs::InputError;
 use super::reaper::{MARK, Reaper};
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
+use crate::files;
 use crate::protocol::{Event, PROTOCOL};
 
 /// Time between TERM and KILL.
@@ -299,7 +300,7 @@ impl Listener {
     async fn listen(&mut self, stdout: Option<ChildStdout>, logs: &Path) {
         let Some(stdout) = stdout else { return };
         self.reader = Some(BufReader::new(stdout));
-        self.copy = std::fs::File::create(logs.join("events.jsonl")).ok();
+        self.copy = files::append_own(&logs.join("events.jsonl")).ok();
         self.log = log::open(logs).ok();
         self.pump().await;
     }
@@ -475,7 +476,7 @@ fn hint(status: ExitStatus) -> Option<String> {
 /// The last lines of a log, at most 20 and 4 KiB.
 fn tail(path: &Path) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
+    let Ok(mut file) = files::open_own(path) else { return String::new() };
     let length = file.metadata().map_or(0, |m| m.len());
     let _ = file.seek(SeekFrom::Start(length.saturating_sub(4096)));
     let mut bytes = Vec::new();

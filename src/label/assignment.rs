@@ -9,8 +9,12 @@ use thiserror::Error;
 
 use super::exchange::{BadRow, ExchangeError, form_of, rows};
 use crate::columns::{ReadError, each_batch, is_parquet};
+use crate::files;
 use crate::identity::Digest;
 use crate::votes::{Choice, PairText, pair_id};
+
+/// Room for a hundred thousand items whose answer is known.
+const LARGEST_GOLD: u64 = 512 << 20;
 
 /// Everything that a label page needs to know of one stage.
 #[derive(Debug, Clone)]
@@ -189,7 +193,7 @@ pub fn read_gold(path: &Path) -> Result<Vec<Gold>, AssignmentError> {
         response_b: String,
         choice: Choice,
     }
-    let text = fs_err::read_to_string(path)
+    let text = files::read_to_string(path, LARGEST_GOLD)
         .map_err(|source| AssignmentError::Io { path: path.to_owned(), source })?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let gold = lines.map(|(i, line)| {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::files;
 use crate::identity::Digest;
 
 /// A page that is served; dropping it takes the word back.
@@ -44,7 +45,7 @@ impl Drop for Served {
 #[must_use]
 pub fn link(cache: &Path, pipeline: &str, stage: &str) -> Option<String> {
     let path = place(cache, pipeline, stage);
-    let file = File::open(&path).ok()?;
+    let file = files::open_own(&path).ok()?;
     let held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
     held.then(|| io::read_to_string(file).ok()).flatten()
 }

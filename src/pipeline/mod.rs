@@ -12,7 +12,7 @@ mod tests;
 mod yaml;
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use kept::FORMAT as TREE_FORMAT;
@@ -96,8 +96,29 @@ pub fn open(path: &str) -> Result<Document, Vec<Diagnostic>> {
 /// # Errors
 /// It is no regular file, is too large, or cannot be read.
 pub fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
-    read_file(Path::new(path))
+    let file = Path::new(path);
+    read_inside(&top_around(file), file)
         .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])
+}
+
+/// Reads a YAML file that another one names.
+///
+/// # Errors
+/// As [`open`]; also when it lies outside of what `by` belongs to.
+pub fn open_named(path: &str, by: &str) -> Result<Document, Vec<Diagnostic>> {
+    let problem = |error| Diagnostic::new(format!("cannot read {path}: {error}"), None);
+    let text = read_inside(&top_around(Path::new(by)), Path::new(path));
+    document(path, &text.map_err(|error| vec![problem(error)])?)
+}
+
+/// The folder that all files which belong together lie in, seen from one of them: the top of its
+/// git repository; without one the nearest folder with a workspace file, else its own.
+#[must_use]
+pub fn top_around(file: &Path) -> PathBuf {
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let folder = whole.parent().unwrap_or(Path::new("/"));
+    let marked = |mark: &str| folder.ancestors().find(|dir| dir.join(mark).exists());
+    marked(".git").or_else(|| marked("preflow.yaml")).unwrap_or(folder).to_owned()
 }
 
 /// Reads the text of the YAML file at `path`, and the files that it includes.
@@ -107,9 +128,10 @@ pub fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
 pub fn document(path: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
     let included = Rc::new(Cell::new(false));
     let seen = Rc::clone(&included);
+    let top = top_around(Path::new(path));
     let files = move |path: &Path| {
         seen.set(true);
-        read_file(path)
+        read_inside(&top, path)
     };
     let tree = yaml::parse(path, text, Some(Rc::new(files)))?;
     Ok(Document { path: path.to_owned(), tree, alone: !included.get() })
@@ -157,7 +179,12 @@ fn finish(path: &str, root: Node, overrides: &Overrides) -> Result<Pipeline, Vec
     }
 }
 
-/// No more than a pipeline can hold.
-fn read_file(path: &Path) -> std::io::Result<String> {
+/// A file below `top`, no larger than a pipeline may be: lines of it may end up in messages.
+fn read_inside(top: &Path, path: &Path) -> std::io::Result<String> {
+    files::refuse_special(&std::fs::metadata(path)?)?;
+    if !files::is_inside(top, path) {
+        let text = format!("it lies outside of `{}`; move it there", top.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+    }
     files::read_to_string(path, yaml::MAX_BYTES)
 }

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::config::{Config, Mode, Site};
 use super::error::RemoteError;
 use super::wire::{self, Connector};
+use crate::files;
 use crate::identity::{Digest, Fingerprint};
 
 /// Requests at one time; with [`super::fetch::RANGE`] it bounds the memory of a transfer.
@@ -155,6 +156,7 @@ impl Inner {
         range: Option<std::ops::Range<u64>>,
         most: u64,
     ) -> Result<Option<Read>, RemoteError> {
+        self.refuse_special(key)?;
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let answer = match self.store.get_opts(key, options).await {
             Ok(answer) => answer,
@@ -181,9 +183,24 @@ impl Inner {
 
     /// Size of what lies under a key. `None`: nothing. The caller holds a permit.
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, RemoteError> {
+        self.refuse_special(key)?;
         match self.store.head(key).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(e) => self.absent(e).map(|()| None),
+        }
+    }
+
+    /// In a folder anything may lie under a key: a named pipe would be waited for.
+    fn refuse_special(&self, key: &Key) -> Result<(), RemoteError> {
+        let Site::Folder(folder) = &self.config.site else { return Ok(()) };
+        let parts = key.prefix_match(&self.base).into_iter().flatten();
+        let path = parts.fold(folder.clone(), |path, part| path.join(part.as_ref()));
+        match std::fs::metadata(&path) {
+            Ok(meta) if !meta.is_file() => Err(RemoteError::OtherBytes {
+                what: key.filename().unwrap_or_default().to_owned(),
+                reason: format!("`{}` is {}", path.display(), files::describe(&meta)),
+            }),
+            _ => Ok(()),
         }
     }
 

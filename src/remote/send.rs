@@ -18,6 +18,7 @@ use super::fetch::blocking;
 use super::place::{Inner, REQUESTS, Remote, payload};
 use super::record::{KeptInput, LONGEST, RECORD_FORMAT, Record};
 use super::{Progress, Sent};
+use crate::files;
 use crate::identity::{Digest, Fingerprint};
 use crate::store::{Entry, Store};
 
@@ -338,8 +339,8 @@ fn same_outputs(ours: &Entry, theirs: &Entry) -> Result<(), RemoteError> {
 }
 
 fn open(path: &std::path::Path) -> Result<File, RemoteError> {
-    let file = fs_err::File::open(path).map_err(crate::store::StoreError::from)?;
-    Ok(file.into_parts().0)
+    let file = files::open_own(path).map_err(|e| files::named(path, &e));
+    Ok(file.map_err(crate::store::StoreError::from)?)
 }
 
 fn read_part(file: &mut File, count: u64) -> Result<Bytes, RemoteError> {

@@ -9,6 +9,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::event::RunEvent;
+use crate::files;
 use crate::store::Store;
 
 /// Seconds between two lines about the progress of a stage: when it grew by a two-hundredth, and
@@ -105,7 +106,7 @@ impl Drop for Journal {
 /// # Errors
 /// The file cannot be opened.
 pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
-    let file = BufReader::new(fs::File::open(path)?);
+    let file = BufReader::new(files::open_own(path).map_err(|e| files::named(path, &e))?);
     Ok(file
         .lines()
         .map_while(Result::ok)
@@ -119,7 +120,7 @@ pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
 /// The file cannot be read.
 pub fn ends(path: &Path) -> std::io::Result<(Option<Line>, Option<Line>)> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = fs::File::open(path)?;
+    let mut file = files::open_own(path).map_err(|e| files::named(path, &e))?;
     let mut first = Vec::new();
     BufReader::new(&mut file).read_until(b'\n', &mut first)?;
     let length = file.seek(SeekFrom::End(0))?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, StoreError};
-use crate::files::describe;
+use crate::files::{self, describe};
 use crate::identity::Digest;
 
 /// Bytes of a [`Signature`].
@@ -294,7 +294,8 @@ impl Store {
     /// The disk is full or failing.
     pub fn keep_content(&self, content: &[u8]) -> Result<(), StoreError> {
         let path = self.object_path(&Digest::of(content));
-        if fs::read(&path).is_ok_and(|there| there == content) {
+        let there = files::read_own(&path, content.len() as u64);
+        if there.is_ok_and(|there| there == content) {
             return Ok(());
         }
         if let Some(dir) = path.parent() {

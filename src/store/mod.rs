@@ -249,18 +249,13 @@ impl Store {
 
     fn lease_file(&self) -> Result<File, StoreError> {
         let path = self.root.join("lease.lock");
-        files::create_own(&path).map_err(|e| named(&path, &e).into())
+        files::create_own(&path).map_err(|e| files::named(&path, &e).into())
     }
 
     pub(crate) fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
         let memo = self.memo.get_or_init(|| Mutex::new(self.load_memo()));
         memo.lock().expect("invariant: no thread panics while it holds the memo")
     }
-}
-
-/// The same error, naming the file.
-pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
 /// Writes `bytes` to a new file beside `path`, syncs it, renames it over `path`, syncs the

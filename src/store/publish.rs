@@ -13,6 +13,7 @@ use super::digest::Signature;
 use super::entry::ENTRY_FORMAT;
 use super::slot::{Scratch, remove};
 use super::{Entry, EntryOutput, Health, Sealed, Slot, Store, StoreError, summed};
+use crate::files;
 
 impl Store {
     /// Publishes a group: 1. sync the outputs; 2. give them their names under `objects-v1` and
@@ -177,9 +178,9 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let dir = to.parent().unwrap_or(Path::new("."));
     let mut file = super::named_temp_file(dir)?;
-    io::copy(&mut fs::File::open(from)?, &mut file).map_err(|e| super::named(to, &e))?;
+    io::copy(&mut fs::File::open(from)?, &mut file).map_err(|e| files::named(to, &e))?;
     fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o444))?;
-    file.persist(to).map_err(|e| super::named(to, &e.error))?;
+    file.persist(to).map_err(|e| files::named(to, &e.error))?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use fs_err as fs;
 use super::digest::{hash_file, tree_digest, walk};
 use super::object::{hash_tree, make_writable};
 use super::reading::Reading;
-use super::{Entry, EntryOutput, Provenance, Store, StoreError, named};
+use super::{Entry, EntryOutput, Provenance, Store, StoreError};
 use crate::files::{self, describe};
 use crate::identity::{Fingerprint, Identity};
 
@@ -161,7 +161,7 @@ pub(super) fn remove(path: &Path) {
 /// done, so a lock counts only while its path still leads to the locked file.
 pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
     loop {
-        let file = files::create_own(path).map_err(|e| named(path, &e))?;
+        let file = files::create_own(path).map_err(|e| files::named(path, &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

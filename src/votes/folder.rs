@@ -15,6 +15,8 @@ use unicode_normalization::char::is_combining_mark;
 use super::effective::latest;
 use super::{PairText, Vote};
 
+use crate::files;
+
 /// Everything in a folder, as it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Folder {
@@ -172,12 +174,14 @@ fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>, VotesError> {
     Ok(found)
 }
 
+/// Room for millions of votes of one annotator.
+const LARGEST: u64 = 1 << 30;
+
 fn read_lines<T: DeserializeOwned>(
     path: &Path,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<T>, VotesError> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    let bytes = files::read(path, LARGEST).map_err(|e| files::named(path, &e))?;
     let whole = bytes.ends_with(b"\n");
     let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
     let mut values = Vec::with_capacity(lines.len());
@@ -262,11 +266,9 @@ fn append_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<(), VotesErro
         bytes.push(b'\n');
     }
     let is_new = !path.exists();
-    let file =
-        fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    file.file().lock()?;
-    let end = mend_end(file.file())?;
-    let mut file = file.into_parts().0;
+    let mut file = files::update(path).map_err(|e| files::named(path, &e))?;
+    file.lock()?;
+    let end = mend_end(&file)?;
     file.seek(SeekFrom::Start(end))?;
     if let Err(e) = file.write_all(&bytes).and_then(|()| file.sync_data()) {
         // Half a line must not stand before the next one.

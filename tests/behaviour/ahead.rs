@@ -11,7 +11,7 @@ KIND = {"name": "number", "version": 1, "summary": "writes a number", "inputs": 
                           "default": {"at": 1}, "properties":
                           {"at": {"type": "integer", "description": "it", "default": 1}}}}}}
 if sys.argv[1] == "describe":
-    print(json.dumps({"protocol": 1, "validates": True, "kinds": [KIND]}))
+    print(json.dumps({"protocol": 1, "validates": True, "files": [json.__file__], "kinds": [KIND]}))
 elif sys.argv[1] == "validate":
     open("asked.txt", "a").write("asked\n")
     asked = json.load(sys.stdin)

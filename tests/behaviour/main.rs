@@ -19,5 +19,6 @@ mod repository;
 mod rerun;
 mod shared;
 mod space;
+mod special_files;
 mod sweep;
 mod workers;

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::columns;
+use crate::files;
 
 /// What happened to the rows of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ pub fn compare(before: &Path, now: &Path) -> Option<RowChange> {
 fn rows(path: &Path) -> Option<HashMap<u64, usize>> {
     use std::io::{BufRead as _, Read as _};
     let mut found: HashMap<u64, usize> = HashMap::new();
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = files::open(path).ok()?;
     let mut magic = [0; 4];
     if file.read_exact(&mut magic).is_ok() && magic == *b"PAR1" {
         columns::each_batch(path, usize::MAX, |batch| {
@@ -48,7 +49,7 @@ fn rows(path: &Path) -> Option<HashMap<u64, usize>> {
         .ok()?;
         return Some(found);
     }
-    let lines = std::io::BufReader::new(std::fs::File::open(path).ok()?);
+    let lines = std::io::BufReader::new(files::open(path).ok()?);
     for line in lines.split(b'\n') {
         let line = line.ok()?;
         if !line.trim_ascii().is_empty() {

@@ -10,6 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::runs;
 use crate::cli::workspace::{self, Loaded};
 use crate::exec::git;
+use crate::files;
 use crate::identity::{Digest, Identity};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::run::RunEvent;
@@ -170,7 +171,7 @@ impl Side {
     pub fn content(&self, digest: &Digest) -> Option<Vec<u8>> {
         match self.contents.get(digest) {
             Some(content) => Some(content.to_vec()),
-            None => std::fs::read(self.store.object_path(digest)).ok(),
+            None => files::read_own(&self.store.object_path(digest), u64::MAX).ok(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::workspace::{self, Loaded};
 use super::{Exit, Global, ahead};
 use crate::diagnostic::Diagnostic;
+use crate::files;
 use crate::graph::Graph;
 use crate::pipeline::{self, Document, Overrides};
 use crate::plan::{Plan, Selection, Verdict};
@@ -59,7 +60,7 @@ pub fn sweep(verb: &SweepVerb, global: &Global, look: Look) -> Result<Exit, Fail
 
 /// The file says that it is a sweep.
 pub fn is_sweep(file: &Path) -> bool {
-    std::fs::read_to_string(file)
+    files::read_to_string(file, workspace::LARGEST)
         .is_ok_and(|text| text.lines().any(|line| line.starts_with("preflow-sweep:")))
 }
 
@@ -108,7 +109,7 @@ pub fn open(which: &Which, global: &Global) -> Result<Opened, Failure> {
             return Err(vec![problem].into());
         }
     }
-    let document = pipeline::open(&sweep.pipeline)?;
+    let document = pipeline::open_named(&sweep.pipeline, &which.file.to_string_lossy())?;
     Ok(Opened { sweep, file: which.file.clone(), document, first })
 }
 

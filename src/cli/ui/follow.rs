@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use super::history;
+use crate::files;
 use crate::html::{Progress, ReportData, StageState};
 use crate::report::live::left;
 use crate::run::RunEvent;
@@ -42,7 +43,7 @@ impl Follower {
     /// Reads what is new; a half line waits for its end. True: there was something.
     pub fn read(&mut self) -> bool {
         let mut bytes = Vec::new();
-        let read = std::fs::File::open(&self.path).and_then(|mut file| {
+        let read = files::open_own(&self.path).and_then(|mut file| {
             file.seek(SeekFrom::Start(self.offset))?;
             file.take(PIECE).read_to_end(&mut bytes)
         });
