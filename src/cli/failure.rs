@@ -62,6 +62,9 @@ impl Failure {
                  without `nolock`, its lock service running)"
                     .into(),
             ),
+            Self::Store(StoreError::NoFolder { .. }) => {
+                Some("remove it; the whole store may lie elsewhere, with --cache".into())
+            }
             Self::Store(StoreError::Format { .. }) => {
                 Some("use the newer preflow, or another --cache".into())
             }

@@ -146,9 +146,9 @@ impl Store {
             return Ok(names);
         }
         for shard in fs::read_dir(top)? {
-            let shard = shard?.path();
-            if shard.is_dir() {
-                for item in fs::read_dir(shard)? {
+            let shard = shard?;
+            if shard.file_type()?.is_dir() {
+                for item in fs::read_dir(shard.path())? {
                     names.push(item?.file_name().to_string_lossy().into_owned());
                 }
             }

@@ -129,11 +129,14 @@ impl Store {
         for path in
             garbage.objects.iter().map(|d| self.object_path(d)).chain(garbage.other.iter().cloned())
         {
-            if path.is_dir() {
-                make_writable(&path);
-                fs::remove_dir_all(&path)?;
-            } else if path.exists() {
-                fs::remove_file(&path)?;
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => {
+                    make_writable(&path);
+                    fs::remove_dir_all(&path)?;
+                }
+                // A link goes, not what it leads to.
+                Ok(_) => fs::remove_file(&path)?,
+                Err(_) => {}
             }
         }
         self.sweep_scratch()?;

@@ -49,6 +49,21 @@ pub use source::{SourceDigest, SourceFiles};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
 
+/// Every folder of a store.
+const FOLDERS: [&str; 11] = [
+    "objects-v1",
+    "entries-v1",
+    "scratch-v1",
+    "uploads-v1",
+    "quarantine",
+    "runs",
+    "heads-v1",
+    "views",
+    "derived-v1",
+    "answers-v1",
+    "label",
+];
+
 /// What can go wrong in the store. I/O errors carry path and act (`fs_err`).
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -82,6 +97,8 @@ pub enum StoreError {
     ReadOnly { path: PathBuf, source: io::Error },
     #[error("`{path}` was written by another version of preflow: {reason}")]
     Format { path: PathBuf, reason: String },
+    #[error("`{path}` is {what}: nothing is read, written or removed through it")]
+    NoFolder { path: PathBuf, what: &'static str },
     #[error("files in `{path}` cannot be locked: {source}")]
     NoLocks { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -96,6 +113,7 @@ impl StoreError {
             Self::ReadOnly { .. }
             | Self::BadEntry { .. }
             | Self::BadHeads { .. }
+            | Self::NoFolder { .. }
             | Self::Format { .. }
             | Self::NoLocks { .. } => true,
             Self::Io(e) => {
@@ -124,10 +142,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store under `root`, which need not exist yet.
+    /// Opens the store under `root`, which need not exist yet, and may be a link. Its folders may
+    /// not: somebody else, perhaps a repository that carries them, says where they lead.
     ///
     /// # Errors
-    /// `root` exists and is not a directory.
+    /// `root` or a folder in it exists and is not a directory.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotAFile { path: root.to_owned(), what: "not a directory" });
@@ -138,12 +157,26 @@ impl Store {
             spares: Mutex::default(),
             ahead: Mutex::default(),
         };
+        store.refuse_links()?;
         Ok(store)
     }
 
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn refuse_links(&self) -> Result<(), StoreError> {
+        for name in FOLDERS {
+            let path = self.root.join(name);
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) if !meta.is_dir() => {
+                    return Err(StoreError::NoFolder { path, what: files::describe(&meta) });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directories, and a `.gitignore` when the store is new.

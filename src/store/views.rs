@@ -107,7 +107,14 @@ fn refresh(scratch: &Path, top: &Path, views: &[View]) -> Result<usize, StoreErr
 
 /// Renamed over what is there: other runs may be at the same link.
 fn replace_link(scratch: &Path, link: &Path, target: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(link.parent().expect("invariant: a view has a parent"))?;
+    let folder = link.parent().expect("invariant: a view has a parent");
+    fs::create_dir_all(folder)?;
+    // Nobody else says where names are made: `views/PIPELINE/STAGE`.
+    for place in folder.ancestors().take(2) {
+        if fs::symlink_metadata(place)?.is_symlink() {
+            return Err(StoreError::NoFolder { path: place.to_owned(), what: "a link" });
+        }
+    }
     let made = tempfile::Builder::new()
         .prefix("view-")
         .make_in(scratch, |path| std::os::unix::fs::symlink(target, path))?;

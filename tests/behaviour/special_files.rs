@@ -141,6 +141,83 @@ fn files_of_the_store_too() {
     }
 }
 
+/// A link that a repository may carry, in the place of what only this program makes.
+#[test]
+fn nothing_is_removed_or_written_through_links_in_the_store() {
+    let victim = tempfile::tempdir().unwrap();
+    let files = ["file", "sub/file", "a/o", "o"];
+    for file in files {
+        let path = victim.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "precious").unwrap();
+    }
+    let untouched = |when: &str| {
+        let mut left = 0;
+        let mut todo = vec![victim.path().to_owned()];
+        while let Some(dir) = todo.pop() {
+            for item in std::fs::read_dir(dir).unwrap().flatten() {
+                match item.file_type().unwrap().is_dir() {
+                    true => todo.push(item.path()),
+                    false => left += 1,
+                }
+            }
+        }
+        assert_eq!(left, files.len(), "{when}");
+        for file in files {
+            let text = std::fs::read_to_string(victim.path().join(file)).unwrap();
+            assert_eq!(text, "precious", "{when}: {file}");
+        }
+    };
+    let gc = ["gc", "--yes", "--grace", "0", "--days", "0"];
+    for folder in [
+        "objects-v1",
+        "entries-v1",
+        "scratch-v1",
+        "uploads-v1",
+        "quarantine",
+        "runs",
+        "heads-v1",
+        "views",
+        "derived-v1",
+        "answers-v1",
+        "label",
+    ] {
+        let space = Space::chain();
+        space.ran(&["run", "p.yaml"]);
+        let path = space.path("cache").join(folder);
+        let _ = std::fs::remove_dir_all(&path);
+        symlink(victim.path(), &path).unwrap();
+        space.write("src.txt", "other text\n");
+        for args in [&gc[..], &["verify", "--repair"], &["run", "p.yaml"]] {
+            let said = ends(&space, args);
+            untouched(&format!("{folder} {args:?}"));
+            assert_eq!(said.code, Some(4), "{folder} {args:?}: {}{}", said.out, said.err);
+            assert!(said.err.contains(&format!("cache/{folder}` is a link")), "{}", said.err);
+        }
+        assert_eq!(space.take_ran(), "", "nothing runs that could not be kept");
+    }
+    for inner in ["views/chain", "views/chain/a", "runs/old", "objects-v1/zz", "quarantine/x"] {
+        let space = Space::chain();
+        space.ran(&["run", "p.yaml"]);
+        let path = space.path("cache").join(inner);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(victim.path(), &path).unwrap();
+        space.write("src.txt", "other text\n");
+        for args in [&["run", "p.yaml"][..], &gc, &["verify", "--repair"]] {
+            let said = ends(&space, args);
+            untouched(&format!("{inner} {args:?}"));
+            assert_eq!(said.code, Some(0), "{inner} {args:?}: {}", said.error());
+        }
+    }
+    // The whole store may lie elsewhere.
+    let space = Space::chain();
+    let elsewhere = tempfile::tempdir().unwrap();
+    symlink(elsewhere.path(), space.path("cache")).unwrap();
+    assert_eq!(space.ran(&["run", "p.yaml"]), "a b c side");
+    assert_eq!(ends(&space, &gc).code, Some(0));
+}
+
 #[test]
 fn what_a_stage_leaves_where_files_are_expected() {
     for command in [
