@@ -29,5 +29,6 @@ pub mod run;
 pub mod store;
 pub mod sweep;
 pub mod tensorboard;
+pub mod trust;
 pub mod votes;
 pub mod workspace;

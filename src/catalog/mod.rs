@@ -22,6 +22,8 @@ use crate::protocol::{CatalogDoc, KindDoc, PROTOCOL};
 #[derive(Debug, Default)]
 pub struct Catalog {
     kinds: BTreeMap<String, Kind>,
+    /// Why there may be kinds that are not known here: workers that may not be asked.
+    unasked: Option<String>,
 }
 
 /// One kind with its compiled schema.
@@ -102,6 +104,17 @@ impl Catalog {
     /// It is no catalog, or a kind of it cannot be used.
     pub fn add_worker(&mut self, text: &str, command: &[String]) -> Result<(), CatalogError> {
         self.insert(serde_json::from_str(text)?, Some(command), check_kind)
+    }
+
+    /// Notes that some workers could not be asked, and what is to be done about it.
+    pub fn set_unasked(&mut self, why: String) {
+        self.unasked = Some(why);
+    }
+
+    /// Why there may be kinds that are not known here.
+    #[must_use]
+    pub fn unasked(&self) -> Option<&str> {
+        self.unasked.as_deref()
     }
 
     fn insert(

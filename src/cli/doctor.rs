@@ -132,6 +132,10 @@ fn same(a: &Catalog, b: &Catalog) -> bool {
 fn workers(root: &Path, store: &Store) -> Finding {
     let builtin = Catalog::builtin().kinds().count();
     match workspace::catalog(root, Some(store)) {
+        Ok(ref catalog) if let Some(why) = catalog.unasked() => {
+            let text = format!("{}, with workers that you have not trusted", root.display());
+            finding("workspace", Health::Warning, text, why)
+        }
         Ok(catalog) => match catalog.kinds().count() - builtin {
             0 => finding("workspace", Health::Good, format!("{}", root.display()), ""),
             n => {

@@ -32,6 +32,9 @@ pub struct KindsArgs {
 /// The workspace file, or a worker it names, is wrong.
 pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let catalog = catalog_of(Path::new("here.yaml"), global)?;
+    if let Some(why) = catalog.unasked() {
+        complain(&format!("note: {why}\n"));
+    }
     if args.markdown {
         return Ok(print(&markdown(catalog.kinds().map(|k| &k.doc))));
     }

@@ -36,6 +36,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod trust;
 mod ui;
 mod unfinished;
 mod why;
@@ -148,6 +149,8 @@ pub enum Verb {
     Init(init::InitArgs),
     /// Look whether everything is there that preflow needs
     Doctor(doctor::DoctorArgs),
+    /// Let this workspace start the workers that its `preflow.yaml` names
+    Trust(trust::TrustArgs),
     /// Print a script that lets a shell complete commands
     Completions(completions::CompletionsArgs),
     /// (internal) end what a killed run left behind
@@ -228,6 +231,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Verify(args) => gc::verify(args, global, look),
         Verb::Init(args) => init::init(args, global),
         Verb::Doctor(args) => doctor::doctor(args, global, look),
+        Verb::Trust(args) => trust::trust(args, global),
         Verb::Completions(args) => Ok(completions::completions(args)),
         Verb::Reaper { mark } => {
             crate::exec::reaper::main(mark);

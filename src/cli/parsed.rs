@@ -3,6 +3,7 @@
 //! much the same only what differs is parsed.
 //! Decides nothing about what a pipeline means.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::graph::{self, Graph};
 use crate::identity::Digest;
 use crate::pipeline::{self, Document};
 use crate::store::{Store, derived};
+use crate::trust::is_own;
 use crate::workspace;
 
 /// The text of a pipeline file, and where to look for what it came to.
@@ -95,6 +97,10 @@ pub fn meaning(args: &Global, root: &Path) -> Option<String> {
     let file = root.join(workspace::FILE);
     // What cannot be told without parsing counts as naming workers.
     let names_workers = |text: &str| text.contains("workers") || text.contains(['!', '\\']);
+    // Of another owner: refused by who reads it.
+    if std::fs::metadata(&file).is_ok_and(|meta| !is_own(meta.uid())) {
+        return None;
+    }
     let around = match files::read_to_string(&file, LARGEST) {
         Ok(text) if names_workers(&text) => return None,
         Ok(text) => Some(text),

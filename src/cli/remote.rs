@@ -61,12 +61,8 @@ pub fn config(global: &Global, root: &Path) -> Result<Option<Config>, Failure> {
 
 /// What the workspace file says.
 fn written(root: &Path) -> Result<Option<Config>, Failure> {
-    let file = root.join(workspace::FILE);
-    if !file.exists() {
-        return Ok(None);
-    }
-    let read = workspace::read(&pipeline::open(&file.to_string_lossy())?)?;
-    let Some(remote) = read.remote else { return Ok(None) };
+    let read = super::workspace::workspace_file(root)?;
+    let Some(remote) = read.and_then(|file| file.remote) else { return Ok(None) };
     let site = Site::parse(&remote.url, root).map_err(|e| {
         // Without the line itself: it may hold a password.
         let at = pipeline::place(&remote.span);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::described::described;
 use super::failure::Failure;
-use super::{Global, parsed};
+use super::{Global, parsed, trust};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::files;
@@ -17,8 +17,9 @@ use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
 use crate::store::{Entry, SourceDigest, Store, StoreError};
+use crate::trust::{VARIABLE, by_environment, is_own};
 use crate::votes::{self, Effective};
-use crate::workspace;
+use crate::workspace::{self, Workspace};
 
 /// Larger files are no pipelines.
 pub(super) const LARGEST: u64 = 2 << 20;
@@ -80,14 +81,48 @@ pub fn pipelines_in(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The nearest directory upwards that holds `preflow.yaml` or `.git`; else the pipeline's own.
+/// The top of the workspace around a directory: the nearest one upwards that holds `preflow.yaml`
+/// or a git repository; else the directory itself. Above it, files and directories of other owners
+/// (as in a shared `/tmp`) say nothing.
 #[must_use]
 pub fn workspace_root(dir: &Path) -> PathBuf {
-    [workspace::FILE, ".git"]
-        .iter()
-        .find_map(|mark| dir.ancestors().find(|d| d.join(mark).exists()))
-        .unwrap_or(dir)
-        .to_owned()
+    use std::os::unix::fs::MetadataExt as _;
+    let own = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| is_own(meta.uid()));
+    for place in dir.ancestors() {
+        let here = place == dir;
+        if !here && !own(place) {
+            break;
+        }
+        let file = place.join(workspace::FILE);
+        if place.join(".git").exists() || file.exists() && (here || own(&file)) {
+            return place.to_owned();
+        }
+    }
+    dir.to_owned()
+}
+
+/// What the workspace file at `root` says. `None`: there is none.
+///
+/// # Errors
+/// It is wrong, or belongs to somebody else.
+pub fn workspace_file(root: &Path) -> Result<Option<Workspace>, Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = root.join(workspace::FILE);
+    let Ok(meta) = std::fs::metadata(&file) else {
+        // A link that leads nowhere is told as such.
+        if std::fs::symlink_metadata(&file).is_err() {
+            return Ok(None);
+        }
+        return Ok(Some(workspace::read(&pipeline::open(&file.to_string_lossy())?)?));
+    };
+    if !is_own(meta.uid()) && !by_environment() {
+        let text = format!("`{}` belongs to another user (uid {})", file.display(), meta.uid());
+        return Err(Failure::usage(text).help(format!(
+            "work in a clone of your own; where its owner may say what runs and where results go: \
+             {VARIABLE}=1"
+        )));
+    }
+    Ok(Some(workspace::read(&pipeline::open(&file.to_string_lossy())?)?))
 }
 
 /// Loads, checks, and opens the store.
@@ -140,17 +175,19 @@ fn load_and(
     Ok((Loaded { graph, store, dir, root, key }, Some(pipeline)))
 }
 
-/// The kinds of the built-in worker and of those that the workspace file names.
+/// The kinds of the built-in worker and of those that the workspace file names and that the user
+/// trusts.
 ///
 /// # Errors
 /// The workspace file is wrong, or a worker does not describe itself.
 pub fn catalog(root: &Path, store: Option<&Store>) -> Result<Catalog, Failure> {
     let mut catalog = Catalog::builtin();
-    let file = root.join(workspace::FILE);
-    if !file.exists() {
+    let workers = workspace_file(root)?.map(|file| file.workers).unwrap_or_default();
+    if !trust::is_trusted(root, &workers)? {
+        catalog.set_unasked(trust::why_not(&workers));
         return Ok(catalog);
     }
-    for worker in workspace::read(&pipeline::open(&file.to_string_lossy())?)?.workers {
+    for worker in workers {
         // Files of the workspace are meant from anywhere.
         let whole = |word: &String| {
             let path = root.join(word);

@@ -112,7 +112,7 @@ fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
         format!("unknown kind `{}` in stage `{}`", text.escape_debug(), stage.name.name),
         Some(stage.kind.span.clone()),
     )
-    .help("`preflow kinds` lists them");
+    .help(catalog.unasked().unwrap_or("`preflow kinds` lists them"));
     match did_you_mean(text, catalog.kinds().map(|k| k.doc.name.as_str())) {
         Some(near) => problem.label(format!("did you mean `{near}`?")),
         None => problem,

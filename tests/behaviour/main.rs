@@ -21,4 +21,5 @@ mod shared;
 mod space;
 mod special_files;
 mod sweep;
+mod trust;
 mod workers;

@@ -87,6 +87,8 @@ impl Space {
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("PREFLOW_REMOTE").env_remove("PREFLOW_REMOTE_MODE");
         command.env_remove("PREFLOW_CACHE").env("NO_COLOR", "1").env("TZ", "UTC");
+        // The user's own files are none of a test's business.
+        command.env("XDG_STATE_HOME", self.dir.path().join(".state")).env("PREFLOW_TRUST", "1");
         command
     }
 

@@ -58,6 +58,7 @@ impl Workspace {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
         command.args(words).current_dir(self.dir.path()).env_remove("PREFLOW_CACHE");
+        command.env("XDG_STATE_HOME", self.dir.path().join(".state"));
         command
     }
 }

@@ -109,6 +109,7 @@ impl Member {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("PREFLOW_CACHE").env_remove("PREFLOW_REMOTE_MODE");
+        command.env("XDG_STATE_HOME", self.dir.path().join(".state"));
         command.env("NO_COLOR", "1").env("TZ", "UTC").env("PREFLOW_REMOTE", &self.remote);
         if std::env::var_os("PREFLOW_TEST_S3").is_none() {
             command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", SECRET);

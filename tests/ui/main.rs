@@ -71,6 +71,7 @@ impl Space {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
         command.args(words).current_dir(self.dir.path()).env_remove("PREFLOW_CACHE");
         command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.dir.path().join(".state")).env("PREFLOW_TRUST", "1");
         command
     }
 

@@ -60,6 +60,8 @@ impl Workspace {
         let output: Output = command
             .current_dir(self.0.path())
             .env("PREFLOW_WORKER", worker)
+            .env("PREFLOW_TRUST", "1")
+            .env("XDG_STATE_HOME", self.0.path().join(".state"))
             .env_remove("PREFLOW_CACHE")
             .output()
             .expect("starts");

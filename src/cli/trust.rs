@@ -1,0 +1,136 @@
+//! `preflow trust`: lets a workspace start the workers that it names, until they change.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::workspace::{self, workspace_file};
+use super::{Exit, Global, print};
+use crate::report::clean;
+use crate::trust::{Commands, Record, Trust, VARIABLE, by_environment};
+use crate::workspace::Worker;
+
+#[derive(Debug, Args)]
+pub struct TrustArgs {
+    /// Take it back
+    #[arg(long, conflicts_with = "list")]
+    pub revoke: bool,
+    /// List all workspaces that are trusted
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Shows the commands of the workspace and remembers that the user agrees to them.
+///
+/// # Errors
+/// The workspace file is wrong, or the record cannot be read or written.
+pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
+    let (record, mut trust) = record()?;
+    if args.list {
+        return Ok(list(&trust, global));
+    }
+    let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
+    let place = root.display();
+    let text = if args.revoke {
+        let there = trust.remove(&root);
+        write(&record, &trust)?;
+        match there {
+            true => format!(" {place} may no longer start its workers\n"),
+            false => format!(" {place} was not trusted\n"),
+        }
+    } else {
+        let workers = workspace_file(&root)?.map(|file| file.workers).unwrap_or_default();
+        if workers.is_empty() {
+            return Ok(print(&format!(" {place} names no workers: there is nothing to trust\n")));
+        }
+        let lines: String =
+            workers.iter().map(|w| format!("   {}: {}\n", w.name, shown(&w.command))).collect();
+        trust.add(&root, commands(&workers));
+        write(&record, &trust)?;
+        format!(" {place} may start\n{lines} until they change; `preflow trust --revoke` ends it\n")
+    };
+    Ok(if global.quiet { Exit::Done } else { print(&text) })
+}
+
+/// Whether the user lets this workspace start these workers.
+///
+/// # Errors
+/// The record is damaged, or others may write to it.
+pub fn is_trusted(root: &Path, workers: &[Worker]) -> Result<bool, Failure> {
+    if workers.is_empty() || by_environment() {
+        return Ok(true);
+    }
+    match Record::of_user() {
+        Some(record) => Ok(read(&record)?.has(root, &commands(workers))),
+        None => Ok(false),
+    }
+}
+
+/// What to say where a worker was not asked because nobody agreed to start it.
+#[must_use]
+pub fn why_not(workers: &[Worker]) -> String {
+    let all: Vec<String> = workers.iter().map(|w| format!("`{}`", shown(&w.command))).collect();
+    format!(
+        "this workspace names workers that you have not trusted: {}; look at `preflow.yaml`, then \
+         run `preflow trust` (in CI: {VARIABLE}=1)",
+        all.join(", ")
+    )
+}
+
+fn shown(command: &[String]) -> String {
+    let text = clean(&command.join(" "));
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn commands(workers: &[Worker]) -> Commands {
+    workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect()
+}
+
+fn record() -> Result<(Record, Trust), Failure> {
+    let record = Record::of_user().ok_or_else(|| {
+        Failure::usage("nothing says where your files are: neither HOME nor XDG_STATE_HOME is set")
+            .help(format!("set one of them, or {VARIABLE}=1"))
+    })?;
+    let trust = read(&record)?;
+    Ok((record, trust))
+}
+
+fn read(record: &Record) -> Result<Trust, Failure> {
+    record.read().map_err(|error| {
+        Failure::usage(format!("what you have trusted cannot be read: {error}"))
+            .help("remove the file, and run `preflow trust` in each workspace again")
+    })
+}
+
+fn write(record: &Record, trust: &Trust) -> Result<(), Failure> {
+    record.write(trust).map_err(|error| Failure::System {
+        message: format!("what you trust cannot be kept: {error}"),
+        help: format!("make room there, or set {VARIABLE}=1"),
+    })
+}
+
+fn list(trust: &Trust, global: &Global) -> Exit {
+    let all: Vec<(PathBuf, &Commands)> =
+        trust.workspaces().map(|(root, commands)| (root.to_owned(), commands)).collect();
+    if global.json {
+        let list: Vec<_> =
+            all.iter().map(|(root, c)| json!({ "workspace": root, "workers": c })).collect();
+        return print(&format!("{}\n", json!({ "trusted": list })));
+    }
+    let mut text = String::new();
+    for (root, commands) in &all {
+        text += &format!(" {}\n", clean(&root.to_string_lossy()));
+        for (name, command) in *commands {
+            text += &format!("   {}: {}\n", clean(name), shown(command));
+        }
+    }
+    if all.is_empty() {
+        text.push_str(" no workspace is trusted\n");
+    }
+    print(&text)
+}
