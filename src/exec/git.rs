@@ -1,6 +1,8 @@
 //! What git knows of a folder: the commit it stands at, and its files at another one.
-//! Changes nothing but a repository's own configuration, when asked.
+//! Changes nothing but a repository's own configuration, when asked. Programs that the repository
+//! names (hooks, monitors, filters, transports) are never started.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -37,9 +39,49 @@ pub fn commit(folder: &Path) -> Commit {
             return Commit { trouble, ..Commit::default() };
         }
     };
-    let changes = git(folder, &["status", "--porcelain", "--untracked-files=no"]);
+    // Of a submodule only its commit counts: git would read its configuration too.
+    let words = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty"];
+    let changes = without_filters(folder).and_then(|mut git| git.args(words).output());
     let changes = changes.ok().filter(|o| o.status.success()).map(|o| said(&o.stdout));
     Commit { id, dirty: changes.is_none_or(|c| !c.is_empty()), trouble: None }
+}
+
+/// A git that starts no program to convert files, as far as the repository itself names one; those
+/// of the user's own configuration are the user's.
+fn without_filters(folder: &Path) -> io::Result<Command> {
+    // Answers in a row, each ended by NUL: scope, then the key with its value behind a line feed.
+    let listed = git(folder, &["config", "--list", "--show-scope", "-z"])?;
+    if !listed.status.success() {
+        return Err(io::Error::other("git does not tell its configuration"));
+    }
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let fields: Vec<&str> = text.split('\0').collect();
+    let mut git = base(folder);
+    let mut neutral = BTreeSet::new();
+    for pair in fields.chunks_exact(2) {
+        let key = pair[1].split('\n').next().unwrap_or_default();
+        let Some((driver, what)) = key.strip_prefix("filter.").and_then(|k| k.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let starts = ["clean", "smudge", "process"].contains(&what);
+        if starts && !["system", "global"].contains(&pair[0]) {
+            neutral.insert(driver.to_owned());
+        }
+    }
+    // By variables: names may hold anything. Those of the user stay.
+    let count = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|n| n.parse().ok());
+    let mut count: usize = count.unwrap_or(0);
+    for driver in neutral {
+        for (what, value) in [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")]
+        {
+            git.env(format!("GIT_CONFIG_KEY_{count}"), format!("filter.{driver}.{what}"));
+            git.env(format!("GIT_CONFIG_VALUE_{count}"), value);
+            count += 1;
+        }
+    }
+    git.env("GIT_CONFIG_COUNT", count.to_string());
+    Ok(git)
 }
 
 fn said(bytes: &[u8]) -> String {
@@ -101,7 +143,8 @@ pub fn resolve(folder: &Path, word: &str) -> Option<String> {
 /// # Errors
 /// There is no git, or no such commit, or the disk is full.
 pub fn export(folder: &Path, commit: &str, into: &Path) -> io::Result<()> {
-    let mut archive = command(folder, &["archive", "--format=tar", commit])
+    let mut archive = without_filters(folder)?
+        .args(["archive", "--format=tar", commit])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
@@ -132,15 +175,26 @@ pub fn configure(folder: &Path, name: &str, value: &str) -> io::Result<()> {
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> io::Result<Output> {
-    command(folder, arguments).output()
+    base(folder).args(arguments).output()
 }
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
-fn command(folder: &Path, arguments: &[&str]) -> Command {
+fn base(folder: &Path) -> Command {
     let mut command = Command::new("git");
-    command.arg("-C").arg(folder).args(arguments).stdin(Stdio::null());
+    command.arg("-C").arg(folder).stdin(Stdio::null());
+    for setting in [
+        "core.fsmonitor=false",
+        "core.hooksPath=/dev/null",
+        "diff.external=",
+        "protocol.allow=never",
+    ] {
+        command.arg("-c").arg(setting);
+    }
     // What it says is read.
     command.env("LC_ALL", "C");
+    // Looking writes nothing, asks nobody and fetches nothing.
+    command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0");
+    command.env("GIT_NO_LAZY_FETCH", "1").env_remove("GIT_EXTERNAL_DIFF");
     // Hooks of git set these for their own repository.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(name);

@@ -99,3 +99,77 @@ fn where_results_are_kept_is_told_when_the_place_is_made() {
     assert!(said.starts_with("note: results are kept in [DIR]/pipelines/cache, beside"), "{said}");
     assert!(said.contains("preflow init"), "{said}");
 }
+
+/// Git in the workspace, as its owner.
+fn git(space: &Space, args: &[&str]) {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-C"]).arg(space.path(""));
+    let output = command.args(args).output().expect("git starts");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn programs_that_a_repository_names_are_not_started() {
+    let space = Space::chain();
+    std::fs::remove_dir(space.path(".git")).expect("no repository");
+    git(&space, &["init", "-q", "-b", "main"]);
+    space.write(".gitattributes", "*.txt filter=a=b.c diff=evil\n");
+    git(&space, &["add", "p.yaml", "src.txt", ".gitattributes"]);
+    git(&space, &["commit", "-q", "-m", "one"]);
+    space.write("p.yaml", &CHAIN.replace("one", "two"));
+    git(&space, &["commit", "-q", "-a", "-m", "two"]);
+    // What lies in `.git` is not cloned, but archives and shared folders carry it.
+    let pwned = space.path("pwned").display().to_string();
+    let evil = format!("sh -c 'echo x >> {pwned}; cat'");
+    for name in ["clean", "smudge", "process"] {
+        git(&space, &["config", &format!("filter.a=b.c.{name}"), &evil]);
+        // Included from elsewhere it is the repository's own all the same.
+        space.write(".git/more", &format!("[filter \"more\"]\n\t{name} = \"{evil}\"\n"));
+    }
+    git(&space, &["config", "filter.a=b.c.required", "true"]);
+    git(&space, &["config", "include.path", "more"]);
+    space.write(".git/info/attributes", "p.yaml filter=more\n");
+    for (key, value) in [
+        ("core.fsmonitor", evil.as_str()),
+        ("core.sshCommand", &evil),
+        ("core.pager", &evil),
+        ("core.askPass", &evil),
+        ("diff.external", &evil),
+        ("diff.evil.textconv", &evil),
+        ("gpg.program", &evil),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", &format!("ext::{evil}")),
+        ("protocol.ext.allow", "always"),
+        ("log.showSignature", "true"),
+    ] {
+        git(&space, &["config", key, value]);
+    }
+    for hook in ["post-index-change", "post-checkout", "pre-commit", "reference-transaction"] {
+        let path = format!(".git/hooks/{hook}");
+        space.write(&path, &format!("#!/bin/sh\necho x >> {pwned}\n"));
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(space.path(&path), mode).expect("set");
+    }
+    let _ = std::fs::remove_file(space.path("pwned"));
+    space.write("src.txt", "more\n");
+    for args in [
+        &["run", "p.yaml"][..],
+        &["doctor"],
+        &["diff", "HEAD~1", "--file", "p.yaml"],
+        &["diff", "HEAD~1", "HEAD", "--file", "p.yaml"],
+        &["status", "p.yaml"],
+        &["runs"],
+        &["check", "p.yaml"],
+        &["lock", "p.yaml"],
+    ] {
+        let said = space.preflow(args);
+        assert!(said.code.is_some_and(|code| code < 2), "{args:?}: {}", said.error());
+        assert!(!space.path("pwned").exists(), "{args:?}");
+    }
+    let commit = space.preflow(&["doctor"]).out;
+    assert!(commit.contains("with changes"), "{commit}");
+    // That these would have been started by git alone.
+    let mut alone = std::process::Command::new("git");
+    alone.arg("-C").arg(space.path("")).args(["status", "--porcelain"]).output().expect("starts");
+    assert!(space.path("pwned").exists());
+}
