@@ -30,5 +30,6 @@ pub mod store;
 pub mod sweep;
 pub mod tensorboard;
 pub mod trust;
+pub mod user;
 pub mod votes;
 pub mod workspace;

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::identity::Digest;
 use crate::store::{summed, write_atomic};
+use crate::user;
 
 /// Says yes for all workspaces of one process, where nobody can be asked: `1`.
 pub const VARIABLE: &str = "PREFLOW_TRUST";
@@ -38,7 +38,7 @@ impl Record {
     /// The one of the user who runs this. `None`: nothing says where their files are.
     #[must_use]
     pub fn of_user() -> Option<Self> {
-        Some(Self { path: state_folder()?.join("trust.json") })
+        Some(Self { path: user::state_folder()?.join("trust.json") })
     }
 
     #[must_use]
@@ -55,7 +55,7 @@ impl Record {
         let bytes = match files::open_own(&self.path) {
             Ok(file) => {
                 let meta = file.metadata()?;
-                if !is_own(meta.uid()) || meta.mode() & 0o022 != 0 {
+                if !user::is_own(meta.uid()) || meta.mode() & 0o022 != 0 {
                     return Err(named(io::Error::other("others may write to it")));
                 }
                 files::read_own(&self.path, LARGEST).map_err(named)?
@@ -70,8 +70,7 @@ impl Record {
     /// The folder cannot be made or written.
     pub fn write(&self, trust: &Trust) -> io::Result<()> {
         let named = |e: io::Error| files::named(&self.path, &e);
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(named)?;
+        user::make_private(self.path.parent().unwrap_or(Path::new("/")))?;
         write_atomic(&self.path, &summed::to_bytes(trust)).map_err(named)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&self.path, mode).map_err(named)
@@ -104,30 +103,6 @@ impl Trust {
 #[must_use]
 pub fn by_environment() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| value == "1")
-}
-
-/// The user's own folder for what a program keeps between runs, outside of any repository.
-#[must_use]
-pub fn state_folder() -> Option<PathBuf> {
-    let absolute =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    Some(base?.join("preflow"))
-}
-
-/// Whether files of this owner count as the user's: their own and those of the system; for whoever
-/// became root by `sudo` also those of who they were.
-#[must_use]
-pub fn is_own(owner: u32) -> bool {
-    let me = rustix::process::geteuid().as_raw();
-    let before = || std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
-    owner == me || owner == 0 || (me == 0 && before() == Some(owner))
-}
-
-/// A key for what belongs to a place, in the user's state folder.
-#[must_use]
-pub fn key_of(place: &Path) -> String {
-    Digest::of(real(place).as_os_str().as_encoded_bytes()).hex()
 }
 
 fn real(path: &Path) -> PathBuf {
@@ -186,12 +161,5 @@ mod tests {
         std::fs::rename(record.path(), folder.path().join("other")).unwrap();
         std::os::unix::fs::symlink("other", record.path()).unwrap();
         assert!(record.read().unwrap_err().to_string().contains("a link"));
-    }
-
-    #[test]
-    fn own_files_are_those_of_the_user_and_the_system() {
-        let me = rustix::process::geteuid().as_raw();
-        assert!(is_own(me) && is_own(0));
-        assert!(!is_own(me + 54321));
     }
 }

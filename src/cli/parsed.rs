@@ -15,7 +15,7 @@ use crate::graph::{self, Graph};
 use crate::identity::Digest;
 use crate::pipeline::{self, Document};
 use crate::store::{Store, derived};
-use crate::trust::is_own;
+use crate::user::is_own;
 use crate::workspace;
 
 /// The text of a pipeline file, and where to look for what it came to.

@@ -17,7 +17,8 @@ use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
 use crate::store::{Entry, SourceDigest, Store, StoreError};
-use crate::trust::{VARIABLE, by_environment, is_own};
+use crate::trust::{VARIABLE, by_environment};
+use crate::user::is_own;
 use crate::votes::{self, Effective};
 use crate::workspace::{self, Workspace};
 

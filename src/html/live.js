@@ -2,7 +2,7 @@
 "use strict";
 const place = document.getElementById("live");
 const link = document.getElementById("link");
-const source = new EventSource("/events");
+const source = new EventSource("events");
 
 function name(details) {
   const section = details.closest("section");

@@ -97,7 +97,7 @@ fn runs(runs: &[RunRow]) -> Markup {
                             @for run in runs {
                                 tr {
                                     th scope="row" {
-                                        a.mono href={ "/runs/" (run.id) } { (text::visible(&run.id)) }
+                                        a.mono href={ "runs/" (run.id) } { (text::visible(&run.id)) }
                                     }
                                     td { (text::visible(&run.at)) }
                                     td { (text::visible(&run.state)) }

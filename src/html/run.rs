@@ -44,7 +44,7 @@ pub fn render(run: &RunPage) -> String {
             (live::head(&format!("Run {}", run.id), false))
             body {
                 header.top {
-                    p.brand { a href="/" { (text::visible(&run.pipeline)) } }
+                    p.brand { a href="../" { (text::visible(&run.pipeline)) } }
                     h1 { "Run " (text::visible(&run.id)) }
                     p.meta { (text::visible(&run.at)) " · " (run.state) " · " (text::visible(&run.totals)) }
                 }

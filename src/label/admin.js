@@ -22,7 +22,7 @@ document.addEventListener('DOMContentLoaded', () => {
     };
     const buttons = [...dispute.querySelectorAll('button')];
     for (const button of buttons) button.disabled = true;
-    const reply = await fetch('/api/admin/settle', {
+    const reply = await fetch('api/admin/settle', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ vote }),
@@ -40,7 +40,7 @@ document.addEventListener('DOMContentLoaded', () => {
   // The figures follow the votes; what is being settled stays as it is.
   async function follow() {
     if (document.hidden) return;
-    const reply = await fetch('/admin').catch(() => null);
+    const reply = await fetch('admin').catch(() => null);
     if (!reply?.ok) return;
     const page = new DOMParser().parseFromString(await reply.text(), 'text/html');
     for (const part of ['header', '[aria-labelledby=agreement]', '[aria-labelledby=annotators]']) {

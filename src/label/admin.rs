@@ -98,7 +98,7 @@ fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
     html! {
         section aria-labelledby="disputes" {
             h2 id="disputes" { "To settle" }
-            p id="more" hidden { a href="/admin" { "Show new pairs to settle" } }
+            p id="more" hidden { a href="admin" { "Show new pairs to settle" } }
             @if open.is_empty() { p.lead { "No votes contradict each other." } } @else {
                 p.lead {
                     (count(open.len(), "pair")) " with votes that contradict each other. "

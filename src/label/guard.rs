@@ -1,5 +1,5 @@
 //! What a request must bring before anybody looks at what it wants: a Host and an Origin that are
-//! ours, and a link that is signed. Does not know what routes do.
+//! ours, and a session that came from a link. Does not know what routes do.
 
 use std::net::IpAddr;
 
@@ -31,6 +31,10 @@ pub struct Guard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused(pub StatusCode, pub &'static str);
 
+/// For whoever brings no link that is valid.
+pub const NO_LINK: Refused =
+    Refused(StatusCode::UNAUTHORIZED, "your link is missing or has expired: ask for a new one");
+
 impl Guard {
     /// Lets a request through, and says whose it is.
     ///
@@ -58,10 +62,7 @@ impl Guard {
             _ if role == Role::Admin && self.visitor(headers, Role::Annotator, now).is_some() => {
                 Err(Refused(StatusCode::FORBIDDEN, "this page is for whoever runs the labelling"))
             }
-            _ => Err(Refused(
-                StatusCode::UNAUTHORIZED,
-                "your link is missing or has expired: ask for a new one",
-            )),
+            _ => Err(NO_LINK),
         }
     }
 
@@ -72,7 +73,7 @@ impl Guard {
             part.trim().strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('='))
         });
         // Of several cookies of one name, one that is valid will do.
-        tokens.find_map(|token| self.signer.check(token, now)).filter(|v| v.role == role)
+        tokens.find_map(|token| self.signer.check_session(token, now)).filter(|v| v.role == role)
     }
 
     /// Names can be pointed at any machine, by DNS rebinding too; addresses cannot.

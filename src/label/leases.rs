@@ -1,13 +1,17 @@
 //! Who was shown what lately, in a file beside the cache: a label page that is killed and started
 //! again asks nobody else what is still on somebody's screen. May be deleted at any time.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::store::write_atomic;
+
+/// Room for a million questions.
+const LARGEST: u64 = 256 << 20;
 
 /// One question on one screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +29,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct LeaseFile {
     path: PathBuf,
-    file: fs::File,
+    file: File,
 }
 
 impl LeaseFile {
@@ -35,14 +39,14 @@ impl LeaseFile {
     /// The disk is full or failing.
     pub fn create(path: &Path, kept: &[Lease]) -> io::Result<Self> {
         write_atomic(path, &lines(kept)?)?;
-        let file = fs::OpenOptions::new().append(true).open(path)?;
+        let file = files::append_own(path).map_err(|e| files::named(path, &e))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
     /// What a file of earlier days says; damaged lines are passed over.
     #[must_use]
     pub fn read(path: &Path) -> Vec<Lease> {
-        let text = fs::read(path).unwrap_or_default();
+        let text = files::read_own(path, LARGEST).unwrap_or_default();
         let lines = text.split(|b| *b == b'\n');
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }

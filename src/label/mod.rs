@@ -5,10 +5,12 @@ mod admin;
 mod api;
 mod assignment;
 mod books;
+pub mod connections;
 mod desk;
 mod error;
 pub mod exchange;
 pub mod figures;
+pub mod given;
 pub mod guard;
 mod leases;
 pub mod link;
@@ -37,5 +39,5 @@ pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
 pub use question::{Item, Past, Pick, Progress, Submission};
-pub use server::{Links, Options, ServeError, serve};
+pub use server::{Links, Options, ServeError, serve, signer};
 pub use stamps::Stamps;

@@ -99,7 +99,7 @@ document.addEventListener('DOMContentLoaded', () => {
       all.textContent = 'Show all';
       all.addEventListener('click', async () => {
         all.disabled = true;
-        const reply = await fetchJson(`/api/text/${more}`).catch(() => null);
+        const reply = await fetchJson(`api/text/${more}`).catch(() => null);
         if (reply?.ok) {
           Object.assign(part, { changed: [] }, reply.data.text, { cut: false });
           fill(element, part, more);
@@ -306,7 +306,7 @@ document.addEventListener('DOMContentLoaded', () => {
       queued = false;
       while (ops.length) if (!await send(ops[0])) return later(drain);
       if (deck.length >= AHEAD) return null;
-      const reply = await fetchJson('/api/next', { ...knows(), pairs }).catch(() => null);
+      const reply = await fetchJson('api/next', { ...knows(), pairs }).catch(() => null);
       if (!reply?.ok) {
         trouble(reply);
         return later(drain);
@@ -321,7 +321,7 @@ document.addEventListener('DOMContentLoaded', () => {
       ? { ...knows(), vote: { ...op.vote, pairs: op.moved ? pairs : op.vote.pairs } }
       : { ...knows(), ...op, pairs };
     delete body.moved;
-    const reply = await fetchJson(op.vote ? '/api/vote' : '/api/undo', body).catch(() => null);
+    const reply = await fetchJson(op.vote ? 'api/vote' : 'api/undo', body).catch(() => null);
     const useless = [400, 404, 413, 422].includes(reply?.status);
     if (!reply?.ok && !useless) {
       trouble(reply);
@@ -370,7 +370,7 @@ document.addEventListener('DOMContentLoaded', () => {
     $('done-again').hidden = true;
     inTurn(async () => {
       if (ops.length) return;
-      const reply = await fetchJson('/api/again', { ...knows(), pairs }).catch(() => null);
+      const reply = await fetchJson('api/again', { ...knows(), pairs }).catch(() => null);
       if (reply?.ok) take(reply.data);
       else say(reply?.data.error ?? 'The server does not answer');
     });
@@ -394,8 +394,8 @@ document.addEventListener('DOMContentLoaded', () => {
   async function undoEarlier() {
     if (ops.length || past.length) return;
     const body = { ...knows(), id: newId(), pairs };
-    let reply = await fetchJson('/api/undo', body).catch(() => null);
-    reply ??= await fetchJson('/api/undo', body).catch(() => null);
+    let reply = await fetchJson('api/undo', body).catch(() => null);
+    reply ??= await fetchJson('api/undo', body).catch(() => null);
     if (!reply?.ok) {
       say(reply?.status === 404 ? 'There is nothing to take back' : reply?.data.error ?? 'The server does not answer');
       return;

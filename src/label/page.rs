@@ -37,16 +37,19 @@ pub fn shell(title: &str, script: Option<&str>, body: &Markup) -> Markup {
 pub fn enter(app: &App, call: &Call) -> Result<Reply, Failed> {
     let token = &call.params["token"];
     let signer = &app.guard.signer;
-    let Some(visitor) = signer.check(token, call.now) else {
+    let visitor = signer.check(token, call.now).zip(signer.session(token, call.now));
+    let Some((visitor, session)) = visitor else {
         let why = "this link is not valid here, or has expired: ask for a new one";
         return Err(Failed::Refused(Refused(StatusCode::UNAUTHORIZED, why)));
     };
+    let path = signer.path();
     let place = if visitor.role == Role::Admin { "/admin" } else { "/" };
+    let place = format!("{path}{place}");
     let body = html! { body.plain { main { p { a href=(place) { "Go on" } } } } };
     let mut reply = html_reply(StatusCode::OK, &shell("preflow", None, &body));
     let secure = app.guard.public.as_ref().is_some_and(|(scheme, _)| scheme == "https");
     let cookie = format!(
-        "{}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age=31536000{}",
+        "{}={session}; HttpOnly; SameSite=Strict; Path={path}/; Max-Age=31536000{}",
         signer.cookie(visitor.role),
         if secure { "; Secure" } else { "" }
     );

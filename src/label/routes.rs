@@ -15,9 +15,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::connections::LetIn;
 use super::desk::Desk;
 use super::error::DeskError;
-use super::guard::{Guard, Refused, Who};
+use super::guard::{Guard, NO_LINK, Refused, Who};
 use super::link::Visitor;
 use super::{admin, api, page};
 
@@ -190,7 +191,10 @@ pub fn router(app: Arc<App>) -> Router {
         let app = Arc::clone(&app);
         move |request: Request| {
             let admitted = app.guard.admit(request.headers(), Who::Anyone, false, Timestamp::now());
-            let refused = admitted.err().unwrap_or(Refused(status, why));
+            // A page of this server from before its key was made anew.
+            let lost = request.uri().path().starts_with("/at/");
+            let missing = if lost { NO_LINK } else { Refused(status, why) };
+            let refused = admitted.err().unwrap_or(missing);
             async move { finish(request.uri().path(), Err(Failed::Refused(refused))) }
         }
     };
@@ -217,7 +221,11 @@ async fn answer(
 ) -> Response {
     let path = request.uri().path().to_owned();
     let result = call(app, route, &params, request).await;
-    finish(&path, result)
+    let mut response = finish(&path, result);
+    if route.who != Who::Anyone && response.status().is_success() {
+        response.extensions_mut().insert(LetIn);
+    }
+    response
 }
 
 async fn call(
@@ -255,7 +263,7 @@ async fn call(
 fn finish(path: &str, result: Result<Reply, Failed>) -> Response {
     let reply = result.unwrap_or_else(|failed| {
         let (status, words) = failed.words();
-        if path.starts_with("/api/") {
+        if path.contains("/api/") {
             let mut reply = Reply::json(&json!({ "error": words }));
             reply.status = status;
             reply

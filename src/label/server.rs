@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::assignment::Assignment;
+use super::connections::{Connections, Watched};
 use super::desk::{Desk, real_path};
 use super::guard::Guard;
 use super::link::{Role, Signer};
 use super::routes::{App, router};
 use super::served::Served;
 
-/// Connections at a time: below the number of files that a process may open by default.
-const MOST_CONNECTIONS: usize = 400;
 /// Until the head of a request must be there; an idle connection is closed after it too.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// A connection is closed after this, whatever its other end does.
@@ -48,8 +48,8 @@ pub struct Options {
     pub annotators: Vec<String>,
     /// How long links are valid.
     pub expires: SignedDuration,
-    /// Folder for the signing key.
-    pub cache: PathBuf,
+    /// Folder of the user's own for the signing key and the record of links.
+    pub folder: PathBuf,
 }
 
 /// Where the page is.
@@ -70,10 +70,19 @@ pub enum ServeError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("`{url}` is not where a page can be: {reason}")]
     BadUrl { url: String, reason: &'static str },
-    #[error("cannot keep the key that signs links: {0}")]
+    #[error("cannot keep the key that signs links, or the record of them: {0}")]
     Key(io::Error),
     #[error("links cannot be valid for so long")]
     Expires,
+}
+
+/// Signs links to the page of an assignment, with the key in `folder`.
+///
+/// # Errors
+/// See [`Signer::open`].
+pub fn signer(assignment: &Assignment, folder: &Path) -> io::Result<Signer> {
+    let votes = real_path(&assignment.votes);
+    Signer::open(folder, &[&assignment.pipeline, &assignment.stage, &votes.to_string_lossy()])
 }
 
 /// Serves the label page until `stop`. `ready` learns the links as soon as they work.
@@ -87,9 +96,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let assignment = desk.assignment();
-    let votes = real_path(&assignment.votes);
-    let scope = [&assignment.pipeline, &assignment.stage, &*votes.to_string_lossy()];
-    let signer = Signer::open(&options.cache.join("key"), &scope).map_err(ServeError::Key)?;
+    let signer = signer(assignment, &options.folder).map_err(ServeError::Key)?;
     let public = options.public_url.as_deref().map(public).transpose()?;
     let listener = listen(options.listen, options.port, options.fallback).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen {
@@ -104,19 +111,25 @@ pub async fn serve(
     };
     // Without it screens name the command in place of the page.
     let (pipeline, stage) = (&assignment.pipeline, &assignment.stage);
-    let _served = Served::tell(&options.cache, pipeline, stage, link).ok();
+    let _served = Served::tell(&options.folder, pipeline, stage, link).ok();
     desk.announce(&links.base);
+    let path = signer.path();
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
-    let router = router(Arc::new(App { desk, guard }));
+    let router = below(&path, &router(Arc::new(App { desk, guard })));
     ready(&links);
     accept(listener, router, stop).await;
     Ok(())
 }
 
+/// The same pages below a path too: that is where cookies of theirs are sent.
+pub fn below(path: &str, router: &axum::Router) -> axum::Router {
+    router.clone().nest(&format!("{path}/"), router.clone())
+}
+
 /// Serves a router until `stop`, with the limits above.
 pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Future<Output = ()>) {
-    let service = TowerToHyperService::new(router);
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let service = router;
+    let connections = Connections::default();
     let (end, ended) = watch::channel(());
     tokio::pin!(stop);
     loop {
@@ -131,12 +144,14 @@ pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Futu
         };
         let service = service.clone();
         let ended = ended.clone();
-        match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => tokio::spawn(async move {
-                connection(stream, service, ended).await;
-                drop(slot);
+        match connections.enter() {
+            Some(place) => tokio::spawn(async move {
+                tokio::select! {
+                    () = connection(stream, place.watch(service), ended) => {}
+                    () = place.asked_to_leave() => {}
+                }
             }),
-            Err(_) => tokio::spawn(turn_away(stream)),
+            None => tokio::spawn(turn_away(stream)),
         };
     }
     drop(listener);
@@ -148,12 +163,13 @@ pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Futu
 
 async fn connection(
     stream: TcpStream,
-    service: TowerToHyperService<axum::Router>,
+    service: Watched<axum::Router>,
     mut ended: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(16 * 1024);
+    let service = TowerToHyperService::new(service);
     let serving = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ending = tokio::select! {
@@ -207,11 +223,15 @@ fn links(
         }
         None => format!("http://{address}"),
     };
-    let link = |role, name: &str| format!("{base}/in/{}", signer.sign(role, name, until));
+    let link = |role, name: &str| {
+        let token = signer.give(role, name, until).map_err(ServeError::Key)?;
+        Ok::<_, ServeError>(format!("{base}/in/{token}"))
+    };
     let annotators = options.annotators.iter();
+    let annotators = annotators.map(|n| Ok((n.clone(), link(Role::Annotator, n)?)));
     Ok(Links {
-        annotators: annotators.map(|n| (n.clone(), link(Role::Annotator, n))).collect(),
-        admin: link(Role::Admin, "admin"),
+        annotators: annotators.collect::<Result<_, ServeError>>()?,
+        admin: link(Role::Admin, "admin")?,
         address,
         base,
     })

@@ -557,7 +557,7 @@ mod walk {
     fn site(open: bool, public: Option<(&str, &str)>) -> Site {
         let dir = tempfile::tempdir().expect("temp");
         let desk = Arc::new(super::open(dir.path(), 3));
-        let signer = Signer::open(&dir.path().join("key"), &["demo", "labels"]).expect("a key");
+        let signer = Signer::open(dir.path(), &["demo", "labels"]).expect("a key");
         let public = public.map(|(s, a)| (s.to_owned(), a.to_owned()));
         let guard = Guard { signer: signer.clone(), open, public };
         Site { dir, router: router(Arc::new(App { desk, guard })), signer }
@@ -566,7 +566,9 @@ mod walk {
     fn cookie(signer: &Signer, role: Role, seconds: i64) -> String {
         let until = Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
         let name = if role == Role::Admin { "admin" } else { "ann" };
-        format!("{}={}", signer.cookie(role), signer.sign(role, name, until))
+        let now = until.saturating_sub(jiff::SignedDuration::from_secs(1)).expect("a time");
+        let session = signer.session(&signer.sign(role, name, until), now).expect("valid then");
+        format!("{}={session}", signer.cookie(role))
     }
 
     fn role(route: &Route) -> Role {
@@ -646,13 +648,17 @@ mod walk {
         let site = site(false, None);
         let elsewhere = tempfile::tempdir().expect("temp");
         let key = |path: &Path, scope: &[&str]| Signer::open(path, scope).expect("a key");
-        let other_server = key(&elsewhere.path().join("key"), &["demo", "labels"]);
-        let other_stage = key(&site.dir.path().join("key"), &["demo", "other"]);
+        let other_server = key(elsewhere.path(), &["demo", "labels"]);
+        let other_stage = key(site.dir.path(), &["demo", "other"]);
         for route in ROUTES.iter().filter(|route| route.who != Who::Anyone) {
             let role = role(route);
             let name = site.signer.cookie(role);
             let until = Timestamp::now() + jiff::SignedDuration::from_secs(60);
-            let signed = |signer: &Signer| format!("{name}={}", signer.sign(role, "ann", until));
+            let signed = |signer: &Signer| {
+                let token = signer.sign(role, "ann", until);
+                format!("{name}={}", signer.session(&token, Timestamp::now()).expect("valid"))
+            };
+            let link = format!("{name}={}", site.signer.sign(role, "ann", until));
             let valid = signed(&site.signer);
             let forged = format!("{}0", &valid[..valid.len() - 1]);
             let forged =
@@ -664,6 +670,7 @@ mod walk {
                 cookie(&site.signer, role, -1),
                 signed(&other_server),
                 signed(&other_stage),
+                link,
                 valid.replace("=a.", "=m.").replace(".ann.", ".bob."),
                 valid.replacen(&name, "preflow_a_0", 1),
             ];
@@ -775,11 +782,13 @@ mod walk {
             .expect("infallible");
         assert_eq!(reply.status(), 200);
         let set = reply.headers()["set-cookie"].to_str().expect("text");
-        assert!(set.contains(&token), "{set}");
-        for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(!set.contains(&token), "{set}");
+        let path = format!("Path={}/;", site.signer.path());
+        for part in ["HttpOnly", "SameSite=Strict", &path] {
             assert!(set.contains(part), "{set}");
         }
-        assert_eq!(reply.headers()["refresh"], "0; url=/");
+        let place = format!("0; url={}/", site.signer.path());
+        assert_eq!(reply.headers()["refresh"].to_str().expect("text"), place);
         let bad = Request::builder().uri(format!("/in/{token}0")).header("host", HOST);
         assert_eq!(send(&site, bad.body(Body::empty()).expect("ok")).0, 401);
     }

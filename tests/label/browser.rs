@@ -85,7 +85,7 @@ fn fifty_pairs_by_keyboard_with_undo_reload_and_a_server_that_goes_away() {
     let port = server.port();
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
-    browser.wait("location.pathname === '/' && document.body.dataset.view === 'work'");
+    browser.wait("location.pathname.startsWith('/at/') && document.body.dataset.view === 'work'");
     browser.shoot("work-light");
     let mut chosen: Vec<Chosen> =
         (0..30).map(|i| choose(&mut browser, KEYS[i % KEYS.len()])).collect();
@@ -360,7 +360,7 @@ fn a_link_that_ends_while_the_page_is_open_loses_no_vote() {
     browser.wait("document.body.dataset.view === 'work'");
     server.kill();
     // Without its key no link is valid any more.
-    std::fs::remove_file(workspace.path("cache/label/key")).expect("there");
+    std::fs::remove_file(workspace.private("key")).expect("there");
     let server = Server::start(&workspace, &["--port", &port, "--annotator", "ann"]);
     let chosen = choose(&mut browser, ("1", false, Choice::A));
     browser.wait("document.getElementById('banner').textContent.includes('ask for a new one')");

@@ -85,29 +85,53 @@ fn what_is_too_large_is_refused() {
     assert_eq!(client.post("/api/vote", &client.vote_body("one", &question, "left")).0, 200);
 }
 
+/// Clients that say nothing, or a part of something, and wait.
+fn crowd(address: &str, count: usize) -> Vec<TcpStream> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8192, |most| most.min(8192));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).expect("raised");
+    let one = |i: usize| {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        if i.is_multiple_of(2) {
+            stream.write_all(b"GET /page.css HTTP/1.1\r\nhost: 127.").expect("sent");
+        }
+        stream
+    };
+    (0..count).map(one).collect()
+}
+
 #[test]
-fn too_many_connections_are_turned_away_and_those_inside_go_on() {
-    let workspace = Workspace::new(&numbered(5), "", 0);
-    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
-    let (address, client) = (server.address(), Client::enter(&server.link("ann"), "ann"));
-    let mut crowd: Vec<TcpStream> =
-        (0..500).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
-    // The annotator's connection is open already.
-    let question = client.next(1)["order"][0].clone();
-    assert_eq!(client.post("/api/vote", &client.vote_body("one", &question, "left")).0, 200);
-    let mut turned_away = 0;
-    for stream in &mut crowd[400..] {
-        stream.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        turned_away += usize::from(answer.starts_with("HTTP/1.1 503"));
+fn a_thousand_slow_clients_keep_nobody_from_labelling() {
+    let workspace = Workspace::new(&numbered(50), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--share", "ann,bob"]);
+    let (address, ann) = (server.address(), Client::enter(&server.link("ann"), "ann"));
+    let mut crowd = crowd(&address, 1000);
+    let vote = |client: &Client, n: usize| {
+        let question = client.next(1)["order"][0].clone();
+        let body = client.vote_body(&format!("{}-{n}", client.name), &question, "left");
+        assert_eq!(client.post("/api/vote", &body).0, 200);
+    };
+    // Who is inside goes on, who comes gets in, while others keep coming.
+    vote(&ann, 1);
+    let bob = Client::enter(&server.link("bob"), "bob");
+    for n in 2..10 {
+        vote(&ann, n);
+        vote(&bob, n);
+        for _ in 0..100 {
+            crowd.push(TcpStream::connect(&address).expect("a connection"));
+        }
     }
-    assert_eq!(turned_away, 100);
-    drop(crowd);
-    let start = Instant::now();
-    while !raw(&address, b"GET / HTTP/1.0\r\n\r\n", Duration::from_secs(2)).contains(" 403 ") {
-        assert!(start.elapsed() < Duration::from_secs(5), "nobody gets in any more");
-    }
+    assert_eq!(lines(&workspace.path("votes/ann.jsonl")), 9);
+    assert_eq!(lines(&workspace.path("votes/bob.jsonl")), 8);
+    // The first of the crowd made room.
+    crowd[0].set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    assert!(
+        !matches!(crowd[0].read(&mut [0; 64]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    );
+    let (code, took) = server.interrupt();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod browser;
 mod cdp;
 mod hostile;
 mod limits;
+mod links;
 mod load;
 mod stalled;
 mod support;

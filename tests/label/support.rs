@@ -50,6 +50,13 @@ impl Workspace {
         writer.close().expect("closed");
     }
 
+    /// A file of the label pages in the user's own folder.
+    pub fn private(&self, name: &str) -> PathBuf {
+        let folder = self.path(".state/preflow/label");
+        let mut all = std::fs::read_dir(folder).expect("a folder").flatten();
+        all.next().expect("one workspace").path().join(name)
+    }
+
     pub fn votes(&self) -> BTreeMap<String, Vec<Vote>> {
         let folder = Folder::read(&self.path("votes")).expect("readable votes");
         folder.votes
@@ -95,6 +102,7 @@ impl Server {
             }
         };
         command.current_dir(workspace.dir.path()).env_remove("PREFLOW_CACHE");
+        command.env("XDG_STATE_HOME", workspace.path(".state"));
         command.args(["label", "serve", "demo.yaml", "labels", "--json"]);
         command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");

@@ -4,6 +4,7 @@
 mod ask;
 mod export;
 mod import;
+mod links;
 mod screen;
 mod serve;
 mod stats;
@@ -39,6 +40,10 @@ pub enum LabelVerb {
     Import(import::ImportArgs),
     /// Write labels for other tools
     Export(export::ExportArgs),
+    /// List the links to a label page that were given out
+    Links(links::LinksArgs),
+    /// Take links back, one by one
+    Revoke(links::RevokeArgs),
 }
 
 /// Does what the verb says.
@@ -52,6 +57,8 @@ pub fn label(verb: &LabelVerb, global: &Global, look: Look) -> Result<Exit, Fail
         LabelVerb::Stats(args) => stats::stats(args, global, look),
         LabelVerb::Import(args) => import::import(args, global, look),
         LabelVerb::Export(args) => export::export(args, global, look),
+        LabelVerb::Links(args) => links::links(args, global, look),
+        LabelVerb::Revoke(args) => links::revoke(args, global),
     }
 }
 

@@ -13,10 +13,12 @@ use serde_json::json;
 use crate::catalog::units::Unit;
 use crate::cli::failure::Failure;
 use crate::cli::run::listen;
+use crate::cli::workspace::Loaded;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{self, Assignment, Desk, DeskError, Links, Options, ServeError};
 use crate::report::Look;
 use crate::store::StoreError;
+use crate::user;
 use crate::votes::{composed, is_annotator, is_plain};
 
 const USUAL_PORT: u16 = 8765;
@@ -60,9 +62,9 @@ pub struct Page {
 pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     args.page.check()?;
     let (loaded, assignment) = super::open(&args.words, global)?;
-    let cache = loaded.store.root().join("label");
-    let options = args.page.options(cache.clone())?;
-    let desk = Arc::new(open_desk(assignment, Some(cache))?);
+    let folder = folder(&loaded)?;
+    let options = args.page.options(folder.clone())?;
+    let desk = Arc::new(open_desk(assignment, Some(folder))?);
     let runtime = crate::cli::run::runtime()?;
     let ready = |links: &Links| announce(&desk, links, &args.page, global, look);
     let ended = runtime.block_on(async {
@@ -96,8 +98,8 @@ impl Page {
         .help("name them: --share ann,bob"))
     }
 
-    /// The same for the server. `cache`: folder for its key.
-    pub(super) fn options(&self, cache: PathBuf) -> Result<Options, Failure> {
+    /// The same for the server. `folder`: where its key lies.
+    pub(super) fn options(&self, folder: PathBuf) -> Result<Options, Failure> {
         let annotators = match self.share.as_slice() {
             [] => vec![super::annotator(self.annotator.as_deref())?],
             names => names.iter().map(|n| super::annotator(Some(n))).collect::<Result<_, _>>()?,
@@ -109,9 +111,25 @@ impl Page {
             public_url: self.public_url.clone(),
             annotators,
             expires: self.expires,
-            cache,
+            folder,
         })
     }
+}
+
+/// The folder of the label pages of a workspace: keys and screens are the user's own business, so
+/// that nothing of the kind is taken from a repository.
+pub(super) fn folder(loaded: &Loaded) -> Result<PathBuf, Failure> {
+    let folder = user::private_folder("label", loaded.store.root()).map_err(|error| {
+        let message = format!("cannot keep the key that signs links: {error}");
+        Failure::System { message, help: "see that you alone may open it".into() }
+    })?;
+    let before = loaded.store.root().join("label/key");
+    if std::fs::symlink_metadata(before).is_ok() && !folder.join("key").exists() {
+        complain(
+            "note: links that an earlier version made no longer open the page: send new ones\n",
+        );
+    }
+    Ok(folder)
 }
 
 /// The desk of an assignment that has something to ask.

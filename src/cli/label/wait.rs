@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::serve::{Page, announce, not_served, open_desk};
+use super::serve::{Page, announce, folder, not_served, open_desk};
 use crate::cli::failure::Failure;
 use crate::cli::workspace::Loaded;
 use crate::cli::{Global, complain, render};
@@ -111,9 +111,10 @@ impl Asking<'_> {
     /// The label page of an assignment, until it is dropped. Where there can be none, votes may
     /// still come from elsewhere.
     fn server(&self, assignment: &Assignment) -> impl Future<Output = ()> + 'static {
-        let cache = self.loaded.store.root().join("label");
-        let opened = open_desk(assignment.clone(), Some(cache.clone()))
-            .and_then(|desk| Ok((Arc::new(desk), self.page.options(cache)?)));
+        let opened = folder(self.loaded).and_then(|folder| {
+            let desk = open_desk(assignment.clone(), Some(folder.clone()))?;
+            Ok((Arc::new(desk), self.page.options(folder)?))
+        });
         let (look, global, page) = (self.look, self.global.clone(), self.page.clone());
         async move {
             let served = match opened {

@@ -20,9 +20,10 @@ use super::history;
 use super::watch::Watcher;
 use crate::html::{self, live};
 use crate::label::ServeError;
+use crate::label::connections::LetIn;
 use crate::label::guard::{Guard, Refused, Who};
 use crate::label::link::{Role, Signer};
-use crate::label::server::accept;
+use crate::label::server::{accept, below};
 use crate::store::Store;
 
 /// How often it is looked whether something changed.
@@ -54,12 +55,13 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let key = tempfile::tempdir().map_err(ServeError::Key)?;
     // A key for this time only: the link ends with the program.
-    let signer = Signer::open(&key.path().join("key"), &["ui"]).map_err(ServeError::Key)?;
+    let signer = Signer::open(key.path(), &["ui"]).map_err(ServeError::Key)?;
     let until = Timestamp::now().checked_add(SignedDuration::from_hours(24 * 365));
     let token = signer.sign(Role::Admin, "ui", until.map_err(|_| ServeError::Expires)?);
     let address = listener.local_addr().map_err(ServeError::Key)?;
     let first = watcher.changed().map(|data| live::render(&data)).unwrap_or_default();
     let (sender, now) = watch::channel(Arc::<str>::from(first));
+    let path = signer.path();
     let guard = Guard { signer, open: false, public: None };
     let app = Arc::new(App { guard, title, now, store: watcher.store() });
     let watcher = Arc::new(Mutex::new(watcher));
@@ -81,7 +83,7 @@ pub async fn serve(
         }
     });
     ready(&format!("http://{address}/in/{token}"));
-    accept(listener, router(app), stop).await;
+    accept(listener, below(&path, &router(app)), stop).await;
     watching.abort();
     Ok(())
 }
@@ -117,7 +119,13 @@ async fn admit_anyone(app: State<Arc<App>>, request: Request, next: Next) -> Res
 
 async fn admit(app: &App, who: Who, request: Request, next: Next) -> Response {
     match app.guard.admit(request.headers(), who, false, Timestamp::now()) {
-        Ok(_) => next.run(request).await,
+        Ok(_) => {
+            let mut response = next.run(request).await;
+            if who != Who::Anyone {
+                response.extensions_mut().insert(LetIn);
+            }
+            response
+        }
         Err(Refused(StatusCode::UNAUTHORIZED, _)) => {
             let why = "the link that `preflow ui` printed leads here; this one does not";
             (StatusCode::UNAUTHORIZED, why).into_response()
@@ -143,18 +151,21 @@ async fn dress(request: Request, next: Next) -> Response {
 /// The link becomes a cookie.
 async fn enter(app: State<Arc<App>>, Path(token): Path<String>) -> Response {
     let signer = &app.guard.signer;
-    if signer.check(&token, Timestamp::now()).is_none() {
+    let Some(session) = signer.session(&token, Timestamp::now()) else {
         return (StatusCode::UNAUTHORIZED, "this link is of another time").into_response();
-    }
-    let cookie =
-        format!("{}={token}; HttpOnly; SameSite=Strict; Path=/", signer.cookie(Role::Admin));
+    };
+    let (name, path) = (signer.cookie(Role::Admin), signer.path());
+    let cookie = format!("{name}={session}; HttpOnly; SameSite=Strict; Path={path}/");
     let mut headers = HeaderMap::new();
-    let Ok(cookie) = HeaderValue::from_str(&cookie) else {
+    let place = HeaderValue::from_str(&format!("0; url={path}/"));
+    let (Ok(cookie), Ok(place)) = (HeaderValue::from_str(&cookie), place) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     headers.insert(header::SET_COOKIE, cookie);
-    headers.insert(header::REFRESH, HeaderValue::from_static("0; url=/"));
-    let page = "<!DOCTYPE html><html lang=\"en\"><title>preflow</title><a href=\"/\">Go on</a>";
+    headers.insert(header::REFRESH, place);
+    let page = format!(
+        "<!DOCTYPE html><html lang=\"en\"><title>preflow</title><a href=\"{path}/\">Go on</a>"
+    );
     (headers, Html(page)).into_response()
 }
 

@@ -173,5 +173,6 @@ fn asks(loaded: &Loaded, stage: &GraphStage) -> Option<(String, PathBuf)> {
 }
 
 fn served(store: &Store, pipeline: &str, stage: &str) -> Option<String> {
-    crate::label::served::link(&store.root().join("label"), pipeline, stage)
+    let folder = crate::user::private_folder("label", store.root()).ok()?;
+    crate::label::served::link(&folder, pipeline, stage)
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
+use crate::files;
 use crate::label::assignment::Assignment;
 use crate::label::books::Books;
 use crate::label::error::DeskError;
@@ -482,13 +483,11 @@ fn take_lock(cache: &Path, name: &str) -> Result<std::fs::File, DeskError> {
     let path = cache.join(format!("{name}.lock"));
     let wrong = |source| DeskError::Cache { path: path.clone(), source };
     fs_err::create_dir_all(cache).map_err(wrong)?;
-    let mut options = fs_err::OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(wrong)?.into_parts().0;
+    let file = files::update(&path).map_err(wrong)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            let place = fs_err::read_to_string(&path).unwrap_or_default();
+            let place = files::read_to_string(&path, 4096).unwrap_or_default();
             Err(DeskError::Taken(place.chars().filter(|c| !c.is_control()).take(200).collect()))
         }
         Err(std::fs::TryLockError::Error(source)) => Err(wrong(source)),
