@@ -2,7 +2,7 @@
 //! team adds, and where it shares what was made. Does not know which kinds workers offer, or
 //! whether anything answers there.
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, named};
 use crate::pipeline::{Document, Key, Node, NodeValue, expected, is_name, place, unknown_key};
 
 /// What it may say.
@@ -155,10 +155,10 @@ fn check_endpoint(endpoint: Option<&str>, node: &Node, problems: &mut Vec<Diagno
 
 fn worker(name: &Key, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Worker> {
     if !is_name(&name.name) {
-        let message = format!("`{}` cannot name a worker", name.name.escape_debug());
+        let message = format!("`{}` cannot name a worker", named(&name.name));
         problems.push(Diagnostic::new(message, Some(name.span.clone())));
     }
-    let what = format!("worker `{}`", name.name.escape_debug());
+    let what = format!("worker `{}`", named(&name.name));
     let Some(entries) = node.as_map() else {
         problems.push(expected(&what, "a map", node).help("NAME: { command: [PROGRAM, …] }"));
         return None;

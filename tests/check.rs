@@ -60,6 +60,83 @@ fn problems_are_told_to_programs_too() {
     assert_eq!(found[0]["problems"][0]["place"]["line"], 6);
 }
 
+/// Files that are wrong twenty thousand times, each in another way: with work that grows by the
+/// square of that, each would take minutes.
+#[test]
+fn a_file_with_very_many_problems_is_told_of_by_its_first_ones() {
+    const MANY: usize = 20_000;
+    let each = |line: &dyn Fn(usize) -> String| (0..MANY).map(line).collect::<String>();
+    let params = each(&|i| format!(" p{i}: {i}\n"));
+    let stages = |text: String| format!("preflow: 1\nstages:\n{text}");
+    let files = [
+        stages(each(&|i| format!(" a{i}: {{ kind: nope{i} }}\n"))),
+        format!("preflow: 1\nstages: {{ {} }}\n", each(&|i| format!("a{i}: {{kind: né{i}}}, "))),
+        stages(each(&|i| format!(" a{i}: {{ kind: tokenizer, text: b{i}x }}\n"))),
+        stages(format!(" a: {{ kind: command, {} }}\n", "b: 1, ".repeat(MANY))),
+        stages(format!(" a: {{ kind: command, {} }}\n", each(&|i| format!("f{i}: 1, ")))),
+        stages(format!(" a: {{ kind: evaluate, policies: [{}] }}\n", each(&|i| format!("x{i}, ")))),
+        format!(
+            "preflow: 1\nparams:\n{params}stages:\n{}",
+            each(&|i| format!(" a{i}: {{ kind: tokenizer, text: $q{i} }}\n"))
+        ),
+        format!(
+            "preflow: 1\nparams:\n{params}profiles: {{ x: {{ {} }} }}\nstages: {{}}\n",
+            each(&|i| format!("q{i}: 1, "))
+        ),
+        format!(
+            "preflow: 1\nsources:\n{}stages: {{}}\n",
+            each(&|i| format!(" a{i}: {{ path: x, as: t{i} }}\n"))
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for text in files {
+        std::fs::write(folder.path().join("p.yaml"), &text).unwrap();
+        let (code, stdout, stderr) = preflow(folder.path(), &["check", "p.yaml"]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 20, "{stderr}");
+        assert!(stderr.len() < 20_000, "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        let more = last.strip_prefix("… and ").and_then(|l| l.split_once(" more; ")).unwrap();
+        assert!(more.0.replace(',', "").parse::<usize>().unwrap() >= MANY - 21, "{last}");
+    }
+    let text = stages(each(&|i| format!(" a{i}: {{ kind: nope{i} }}\n")));
+    std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+    let (_, stdout, _) = preflow(folder.path(), &["check", "p.yaml", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let problems = found[0]["problems"].as_array().unwrap();
+    assert_eq!((problems.len(), &problems[MANY - 1]["place"]["line"]), (MANY, &(MANY + 2).into()));
+    // What is wrong everywhere it is read is one problem.
+    let reads = each(&|i| format!(" a{i}: {{ kind: tokenizer, text: t }}\n"));
+    let text = format!("preflow: 1\nsources: {{ t: {{ path: x, as: prompt }} }}\nstages:\n{reads}");
+    std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+    let (code, _, stderr) = preflow(folder.path(), &["check", "p.yaml"]);
+    assert!(code == 2 && stderr.contains("and 19979 more"), "{stderr}");
+}
+
+#[test]
+fn of_a_name_of_a_megabyte_the_start_is_shown() {
+    let long = "c".repeat(1_000_000);
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        format!("stages: {{ a: {{ kind: {long} }} }}\n"),
+        format!("stages: {{ {long}: {{ kind: command }} }}\n"),
+        format!("stages: {{ a: {{ kind: tokenizer, text: {long} }} }}\n"),
+        format!("stages: {{ a: {{ kind: command, {long}: 1 }} }}\n"),
+        format!("stages: {{ a: {{ kind: command, x: ${{{long}}} }} }}\n"),
+        format!("sources: {{ s: {{ path: x, as: {long} }} }}\nstages: {{}}\n"),
+        format!("sources: {{ s: {{ path: x, {long}: 1 }} }}\nstages: {{}}\n"),
+        format!("stages: {{ a: {{ kind: command, gate: {{ {long}: 1 }} }} }}\n"),
+        format!("stages: {{ a: !include {long} }}\n"),
+        format!("{long}: 1\nstages: {{}}\n"),
+    ];
+    for text in files {
+        std::fs::write(folder.path().join("p.yaml"), format!("preflow: 1\n{text}")).unwrap();
+        let (code, _, stderr) = preflow(folder.path(), &["check", "p.yaml"]);
+        assert_eq!(code, 2, "{}", &text[..60]);
+        assert!(stderr.contains("ccc") && stderr.len() < 6000, "{} {}", &text[..60], stderr.len());
+    }
+}
+
 #[test]
 fn overrides_reach_the_config() {
     let folder = workshop();

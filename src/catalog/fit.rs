@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::ParamFile;
 use super::units::{self, Unit, UnitError};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 use crate::pipeline::{Key, Node, NodeValue};
 
 /// What fitting gathers beside the value.
@@ -126,7 +126,7 @@ pub fn fit_object(
 }
 
 fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -> Diagnostic {
-    let message = format!("unknown field `{}` in {owner}", key.name.escape_debug());
+    let message = format!("unknown field `{}` in {owner}", named(&key.name));
     let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
     match near {
         Some(near) => problem.label(format!("did you mean `{near}`?")),

@@ -12,6 +12,9 @@ use super::workspace::{catalog_of, whereabouts};
 use super::{Global, ahead, complain, load, print, render};
 use crate::diagnostic::Diagnostic;
 
+/// Problems of a file that programs are told of.
+const LISTED: usize = 50_000;
+
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Pipeline files
@@ -35,11 +38,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
                 let problems = ahead::params(&pipeline, &graph, &root);
                 if !problems.is_empty() {
                     exit = Exit::Usage;
-                    if !global.json {
-                        complain(&render::diagnostics(&problems, super::colour()));
-                    }
-                    let problems: Vec<_> = problems.iter().map(as_json).collect();
-                    found.push(json!({ "file": file, "problems": problems }));
+                    found.push(told(file, &problems, global));
                     continue;
                 }
                 let stages = graph.stages.len();
@@ -50,11 +49,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
             }
             Err(problems) => {
                 exit = Exit::Usage;
-                if !global.json {
-                    complain(&render::diagnostics(&problems, super::colour()));
-                }
-                let problems: Vec<_> = problems.iter().map(as_json).collect();
-                found.push(json!({ "file": file, "problems": problems }));
+                found.push(told(file, &problems, global));
             }
         }
     }
@@ -66,6 +61,20 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
         print(&out)
     };
     Ok(if exit == Exit::Done { printed } else { exit })
+}
+
+/// Tells people what is wrong with a file, or says it for programs.
+fn told(file: &str, problems: &[Diagnostic], global: &Global) -> serde_json::Value {
+    if !global.json {
+        complain(&render::diagnostics(problems, super::colour()));
+        return serde_json::Value::Null;
+    }
+    let listed: Vec<_> = problems.iter().take(LISTED).map(as_json).collect();
+    let mut said = json!({ "file": file, "problems": listed });
+    if problems.len() > LISTED {
+        said["more"] = json!(problems.len() - LISTED);
+    }
+    said
 }
 
 /// A problem for programs: lines and columns from 1.

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::workspace::catalog_of;
 use super::{Global, complain, print};
 use crate::catalog::execution;
-use crate::diagnostic::did_you_mean;
+use crate::diagnostic::{did_you_mean, named};
 use crate::protocol::KindDoc;
 use crate::report::Look;
 use crate::report::table::{Table, hang};
@@ -46,7 +46,7 @@ pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failur
         let near = did_you_mean(name, catalog.kinds().map(|k| k.doc.name.as_str()));
         let help = near
             .map_or("`preflow kinds` lists them".to_owned(), |n| format!("did you mean `{n}`?"));
-        complain(&format!("error: unknown kind `{}`\n  = help: {help}\n", name.escape_debug()));
+        complain(&format!("error: unknown kind `{}`\n  = help: {help}\n", named(name)));
         return Ok(Exit::Usage);
     };
     Ok(print(&if global.json { json(&kind.doc) } else { describe(&kind.doc, look) }))

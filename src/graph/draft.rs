@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Condition, Diagnostics, GraphOutput, gate};
 use crate::catalog::{Catalog, Kind, Params, execution};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 use crate::pipeline::{Key, Node, NodeValue, Stage, check_name};
 use crate::protocol::Execution;
 
@@ -109,7 +109,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
 fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
     let text = &stage.kind.text;
     let problem = Diagnostic::new(
-        format!("unknown kind `{}` in stage `{}`", text.escape_debug(), stage.name.name),
+        format!("unknown kind `{}` in stage `{}`", named(text), stage.name.name),
         Some(stage.kind.span.clone()),
     )
     .help(catalog.unasked().unwrap_or("`preflow kinds` lists them"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::{Diagnostic, Span};
+use crate::diagnostic::{Diagnostic, Span, named};
 use crate::pipeline::{Node, NodeValue};
 
 /// Figures that a stage reports when it is done; `None`: not a finite number.
@@ -176,7 +176,7 @@ pub fn read(node: &Node, owner: &str, problems: &mut Vec<Diagnostic>) -> Vec<Con
 }
 
 fn refuse(figure: &str, span: &Span, label: impl Into<String>) -> Diagnostic {
-    let shown = figure.escape_debug();
+    let shown = named(figure);
     Diagnostic::new(format!("`{shown}` needs a condition"), Some(span.clone()))
         .label(label)
         .help(HELP)
@@ -207,6 +207,6 @@ fn condition(figure: &str, node: &Node) -> Result<Condition, Box<Diagnostic>> {
         Ok(bound) if bound.is_finite() => {
             Ok(Condition { figure: figure.to_owned(), comparison, bound })
         }
-        _ => Err(wrong(format!("`{}` is not a number", number.escape_debug()))),
+        _ => Err(wrong(format!("`{}` is not a number", named(number)))),
     }
 }

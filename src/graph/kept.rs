@@ -44,7 +44,7 @@ impl Graph {
             return None;
         }
         let text = crate::pipeline::without_mark(text).to_owned();
-        let source = Arc::new(SourceText { name: path.to_owned(), text });
+        let source = Arc::new(SourceText::new(path, text));
         let spans = sources.iter_mut().map(|s| &mut s.span);
         let spans = spans.chain(stages.iter_mut().map(|s| &mut s.span));
         for (span, range) in spans.zip(places) {

@@ -1,6 +1,7 @@
 //! Pipeline × catalog to graph: kinds, params, references, port types.
 //! Does not look at files; collects every problem it can find.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
@@ -8,13 +9,38 @@ use std::thread::ScopedJoinHandle;
 use super::draft::{Connection, Draft, draft};
 use super::{Diagnostics, Graph, GraphInput, GraphSource, GraphStage, Producer, order};
 use crate::catalog::{Catalog, FILE};
-use crate::diagnostic::{self, Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{self, Diagnostic, Span, did_you_mean, listed, named};
 use crate::pipeline::{self, Pipeline, Source, Stage};
 
 /// What a reference can name, and what is behind it.
 struct Names<'a> {
     sources: HashMap<&'a str, usize>,
     stages: HashMap<&'a str, usize>,
+    /// All names in a fixed order, so that a suggestion does not depend on hashing.
+    sorted: OnceCell<Vec<&'a str>>,
+    /// How often a name that does not exist was followed.
+    missed: Cell<usize>,
+}
+
+/// Names that do not exist are compared with all that do; after so many no more, as each costs a
+/// look at the whole file.
+const SUGGESTED: usize = 40;
+
+impl<'a> Names<'a> {
+    /// The name that was meant, where it can be told.
+    fn nearest(&self, typed: &str) -> Option<&'a str> {
+        self.missed.set(self.missed.get() + 1);
+        if self.missed.get() > SUGGESTED {
+            return None;
+        }
+        let sorted = self.sorted.get_or_init(|| {
+            let mut names: Vec<&str> =
+                self.sources.keys().chain(self.stages.keys()).copied().collect();
+            names.sort_unstable();
+            names
+        });
+        did_you_mean(typed, sorted.iter().copied())
+    }
 }
 
 /// What does not fit where it is read, by what makes it: one cause, however many read it.
@@ -34,12 +60,12 @@ fn misfit(found: Misfit, catalog: &Catalog) -> Diagnostic {
     let others: Vec<String> = all.map(|(place, _)| format!("`{place}`")).collect();
     let mut helps: Vec<String> = problem.help.take().into_iter().collect();
     if !others.is_empty() {
-        helps.push(format!("it does not fit {} either", others.join(", ")));
+        helps.push(format!("it does not fit {} either", listed(&others)));
     }
     let known = catalog.port_types().contains(found.port_type.as_str());
     let near = did_you_mean(&found.port_type, catalog.short_types());
     if let Some(near) = near.filter(|_| !known) {
-        let shown = found.port_type.escape_debug();
+        let shown = named(&found.port_type);
         helps.push(format!("no stage kind takes `{shown}`; did you mean `{near}`?"));
     }
     if helps.is_empty() { problem } else { problem.help(helps.join("; ")) }
@@ -134,7 +160,7 @@ fn names<'a>(pipeline: &'a Pipeline, problems: &mut Diagnostics) -> Names<'a> {
         }
         stages.insert(name, i);
     }
-    Names { sources, stages }
+    Names { sources, stages, sorted: OnceCell::new(), missed: Cell::new(0) }
 }
 
 fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> GraphSource {
@@ -145,7 +171,7 @@ fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> Gra
             if full.is_none() {
                 problems.push(
                     Diagnostic::new(
-                        format!("unknown type `{}`", word.text.escape_debug()),
+                        format!("unknown type `{}`", named(&word.text)),
                         Some(word.span.clone()),
                     )
                     .label("no stage kind takes it")
@@ -271,10 +297,9 @@ fn follow(
         return Ok(Some(Producer::Source(*source)));
     }
     let Some(&stage) = names.stages.get(name) else {
-        let shown = reference.escape_debug();
+        let shown = named(reference);
         let problem = Diagnostic::new(format!("unknown reference `{shown}`"), Some(span.clone()));
-        let all = names.sources.keys().chain(names.stages.keys()).copied();
-        return Err(match did_you_mean(name, sorted(all)) {
+        return Err(match names.nearest(name) {
             Some(near) if names.sources.contains_key(name) => {
                 problem.label(format!("`{near}` is a source: it has no ports"))
             }
@@ -293,16 +318,9 @@ fn follow(
         return Ok(None);
     }
     let ports: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
-    let message = format!("stage `{name}` has no output `{}`", port.escape_debug());
+    let message = format!("stage `{name}` has no output `{}`", named(port));
     Err(Diagnostic::new(message, Some(span.clone()))
         .help(pipeline::suggest(port, &ports, "outputs")))
-}
-
-/// Names in a fixed order, so that a suggestion does not depend on hashing.
-fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut names: Vec<&str> = names.collect();
-    names.sort_unstable();
-    names
 }
 
 fn wrong_type(

@@ -31,7 +31,7 @@ impl Document {
     /// else, or do not help.
     #[must_use]
     pub fn from_bytes(path: &str, text: &str, bytes: &[u8]) -> Option<(Self, bool)> {
-        let source = |text: &str| Arc::new(SourceText { name: path.to_owned(), text: text.into() });
+        let source = |text: &str| Arc::new(SourceText::new(path, text));
         let text = super::yaml::without_mark(text);
         let mut reader = Reader { rest: bytes, source: Arc::default() };
         let old = reader.text()?;

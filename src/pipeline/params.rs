@@ -1,14 +1,17 @@
 //! The knobs of a pipeline: file, profile and command line give them values, `$name` uses them.
 //! Does not know what the values are for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::node::{Key, Node, NodeValue, Origin, Via};
 use super::yaml;
-use crate::diagnostic::{Diagnostic, SourceText, Span, did_you_mean};
+use crate::diagnostic::{Diagnostic, SourceText, Span, did_you_mean, listed, named};
 
 /// What all `$name` together may insert, in values and bytes.
 const INSERT_LIMIT: usize = 16 * 1024 * 1024;
+/// Params that do not exist are compared with all that do; after so many no more.
+const SUGGESTED: usize = 40;
 /// Deepest value that a param may hold.
 const DEPTH_LIMIT: usize = 48;
 
@@ -35,6 +38,10 @@ pub struct Param {
 #[derive(Debug)]
 pub struct Params {
     pub all: Vec<Param>,
+    /// Where each is.
+    places: HashMap<String, usize>,
+    /// How often a param that does not exist was named.
+    missed: usize,
     budget: usize,
     /// The params that may be used now: those above, while params themselves are filled in.
     visible: usize,
@@ -53,7 +60,9 @@ impl Params {
             value: value.clone(),
             origin: Origin::File(value.span.clone()),
         });
-        let mut params = Self { all: all.collect(), budget: INSERT_LIMIT, visible: 0 };
+        let all: Vec<Param> = all.collect();
+        let places = all.iter().enumerate().map(|(i, p)| (p.name.name.clone(), i)).collect();
+        let mut params = Self { all, places, missed: 0, budget: INSERT_LIMIT, visible: 0 };
         params.apply_profiles(profiles, overrides.profile, problems);
         for (key, value) in overrides.trial {
             params.apply_trial(key, value, problems);
@@ -86,7 +95,7 @@ impl Params {
         }
         for (profile, values) in profiles {
             let Some(values) = values.as_map() else {
-                let problem = format!("profile `{}` must be a map of params", profile.name);
+                let problem = format!("profile `{}` must be a map of params", named(&profile.name));
                 problems.push(
                     Diagnostic::new(problem, Some(values.span.clone()))
                         .label(format!("found {}", values.describe())),
@@ -97,7 +106,11 @@ impl Params {
                 let Some(i) = self.find(&key.name) else {
                     problems.push(self.unknown(
                         &key.name,
-                        format!("profile `{}` sets unknown param `{}`", profile.name, key.name),
+                        format!(
+                            "profile `{}` sets unknown param `{}`",
+                            named(&profile.name),
+                            named(&key.name)
+                        ),
                         Some(key.span.clone()),
                     ));
                     continue;
@@ -119,14 +132,14 @@ impl Params {
             }
             None => problems.push(self.unknown(
                 &key.name,
-                format!("the sweep sets unknown param `{}`", key.name),
+                format!("the sweep sets unknown param `{}`", named(&key.name)),
                 Some(key.span.clone()),
             )),
         }
     }
 
     fn apply_set(&mut self, set: &str, problems: &mut Vec<Diagnostic>) {
-        let text = Arc::new(SourceText { name: "--set".to_owned(), text: set.to_owned() });
+        let text = Arc::new(SourceText::new("--set", set));
         let span = |range| Some(Span { source: Arc::clone(&text), range });
         let Some((name, _)) = set.split_once('=') else {
             let problem = Diagnostic::new("`--set` takes name=value", span(0..set.len()));
@@ -134,7 +147,7 @@ impl Params {
             return;
         };
         let Some(i) = self.find(name) else {
-            let message = format!("`--set` names unknown param `{name}`");
+            let message = format!("`--set` names unknown param `{}`", named(name));
             problems.push(self.unknown(name, message, span(0..name.len())));
             return;
         };
@@ -148,10 +161,14 @@ impl Params {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.all.iter().position(|p| p.name.name == name)
+        self.places.get(name).copied()
     }
 
-    fn unknown(&self, name: &str, message: String, span: Option<Span>) -> Diagnostic {
+    fn unknown(&mut self, name: &str, message: String, span: Option<Span>) -> Diagnostic {
+        self.missed += 1;
+        if self.missed > SUGGESTED {
+            return Diagnostic::new(message, span);
+        }
         let names: Vec<&str> = self.all.iter().map(|p| p.name.name.as_str()).collect();
         Diagnostic::new(message, span).help(suggest(name, &names, "params"))
     }
@@ -192,7 +209,7 @@ impl Params {
         }
         let param = &self.all[i];
         if param.value.depth() > DEPTH_LIMIT {
-            let message = format!("param `{name}` is nested too deeply");
+            let message = format!("param `{}` is nested too deeply", named(name));
             problems.push(Diagnostic::new(message, Some(node.span.clone())));
             return;
         }
@@ -220,11 +237,11 @@ impl Params {
                 rest = after;
                 let Some(i) = self.usable(name, span, problems) else { continue };
                 let Some(scalar) = scalar_text(&self.all[i].value) else {
-                    let message = format!("param `{name}` does not fit inside text");
+                    let message = format!("param `{}` does not fit inside text", named(name));
                     let found = self.all[i].value.describe();
                     problems.push(
                         Diagnostic::new(message, Some(span.clone()))
-                            .label(format!("`${{{name}}}` is {found}")),
+                            .label(format!("`${{{}}}` is {found}", named(name))),
                     );
                     continue;
                 };
@@ -241,11 +258,11 @@ impl Params {
         (out, used)
     }
 
-    fn usable(&self, name: &str, span: &Span, problems: &mut Vec<Diagnostic>) -> Option<usize> {
+    fn usable(&mut self, name: &str, span: &Span, problems: &mut Vec<Diagnostic>) -> Option<usize> {
         match self.find(name) {
             Some(i) if i < self.visible => Some(i),
             Some(_) => {
-                let message = format!("param `{name}` is used above its own line");
+                let message = format!("param `{}` is used above its own line", named(name));
                 problems.push(
                     Diagnostic::new(message, Some(span.clone()))
                         .help("a param may use the params above it"),
@@ -253,9 +270,9 @@ impl Params {
                 None
             }
             None => {
-                let message = format!("unknown param `{name}`");
+                let message = format!("unknown param `{}`", named(name));
                 let problem = self.unknown(name, message, Some(span.clone()));
-                problems.push(problem.label(format!("`params` has no `{name}`")));
+                problems.push(problem.label(format!("`params` has no `{}`", named(name))));
                 None
             }
         }
@@ -318,6 +335,6 @@ pub fn suggest(typed: &str, names: &[&str], plural: &str) -> String {
     match did_you_mean(typed, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if names.is_empty() => format!("the file has no {plural}"),
-        None => format!("{plural}: {}", names.join(", ")),
+        None => format!("{plural}: {}", listed(names)),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::node::{Key, Node, NodeValue};
 use super::params::{Overrides, Params, is_word};
 use super::{Pipeline, Source, Stage, Word};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean};
+use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 
 /// The only version of the format so far. It fixes every default.
 const FORMAT: i128 = 1;
@@ -45,7 +45,7 @@ pub fn pipeline(
     let declared = section(top.params.take(), "params", problems);
     for (key, _) in declared.iter().filter(|(k, _)| !is_word(&k.name)) {
         problems.push(
-            Diagnostic::new(format!("`{}` cannot name a param", shown(&key.name)), at(&key.span))
+            Diagnostic::new(format!("`{}` cannot name a param", named(&key.name)), at(&key.span))
                 .help("letters, digits, `_` and `-`, a letter first"),
         );
     }
@@ -162,7 +162,7 @@ fn source(
     params.expand(&mut node, problems);
     let NodeValue::Map(entries) = node.value else {
         problems.push(
-            expected(&format!("source `{}`", name.name), "a map", &node)
+            expected(&format!("source `{}`", named(&name.name)), "a map", &node)
                 .help("NAME: { path: FILE, as: TYPE }"),
         );
         return None;
@@ -174,7 +174,7 @@ fn source(
             "path" => &mut path,
             "as" => &mut port_type,
             other => {
-                let place = format!("source `{}`", name.name);
+                let place = format!("source `{}`", named(&name.name));
                 let problem = unknown_key(other, &place, &key.span, &["path", "as"]);
                 problems.push(problem.help("a source has `path` and `as`"));
                 continue;
@@ -189,7 +189,7 @@ fn source(
         if problems.len() > before {
             return None;
         }
-        let problem = format!("source `{}` has no `path`", name.name);
+        let problem = format!("source `{}` has no `path`", named(&name.name));
         problems.push(Diagnostic::new(problem, at(&name.span)));
         return None;
     };
@@ -220,7 +220,7 @@ fn stage(
     params.expand(&mut node, problems);
     let NodeValue::Map(entries) = node.value else {
         problems.push(
-            expected(&format!("stage `{}`", name.name), "a map", &node)
+            expected(&format!("stage `{}`", named(&name.name)), "a map", &node)
                 .help("NAME: { kind: KIND, … }"),
         );
         return None;
@@ -244,7 +244,7 @@ fn stage(
             return None;
         }
         problems.push(
-            Diagnostic::new(format!("stage `{}` has no `kind`", name.name), at(&name.span))
+            Diagnostic::new(format!("stage `{}` has no `kind`", named(&name.name)), at(&name.span))
                 .help("`preflow kinds` lists them"),
         );
         return None;
@@ -265,7 +265,7 @@ pub fn is_name(name: &str) -> bool {
 pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagnostic>) {
     if !is_name(name) {
         problems.push(
-            Diagnostic::new(format!("`{}` cannot name a {what}", shown(name)), at(span)).help(
+            Diagnostic::new(format!("`{}` cannot name a {what}", named(name)), at(span)).help(
                 "lowercase letters, digits, `_` and `-`, at most 64, a letter or digit first",
             ),
         );
@@ -275,7 +275,7 @@ pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagno
 /// A key that a map of a file may not have.
 #[must_use]
 pub fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
-    let problem = Diagnostic::new(format!("unknown key `{}` in {place}", shown(key)), at(span));
+    let problem = Diagnostic::new(format!("unknown key `{}` in {place}", named(key)), at(span));
     match did_you_mean(key, known.iter().copied()) {
         Some(near) => problem.label(format!("did you mean `{near}`?")),
         None => problem,
@@ -292,10 +292,4 @@ pub fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
 
 fn at(span: &Span) -> Option<Span> {
     Some(span.clone())
-}
-
-/// A name for a message: control characters escaped, long ones cut.
-fn shown(name: &str) -> String {
-    let cut: String = name.chars().take(80).flat_map(char::escape_debug).collect();
-    if name.chars().count() > 80 { cut + "…" } else { cut }
 }

@@ -204,7 +204,7 @@ mod tests {
 
     fn spliced(old: &str, new: &str) -> Option<Node> {
         let tree = document("p.yaml", old).unwrap().tree;
-        splice(tree, old, &Arc::new(SourceText { name: "p.yaml".into(), text: new.into() }))
+        splice(tree, old, &Arc::new(SourceText::new("p.yaml", new)))
     }
 
     const TEXT: &str = "\

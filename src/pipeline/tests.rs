@@ -292,6 +292,44 @@ fn files_that_are_not_files_are_not_read() {
 }
 
 #[test]
+fn what_files_include_is_bounded_in_depth_number_and_size() {
+    let refused = |text: &str, files: Files| {
+        let problem = parse("dir/p.yaml", text, None, &[], files).unwrap_err().remove(0);
+        format!("{} | {}", problem.message, problem.label)
+    };
+    // Each includes the next one.
+    let read = Rc::new(std::cell::Cell::new(0));
+    let count = Rc::clone(&read);
+    let chain = move |path: &Path| {
+        count.set(count.get() + 1);
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        Ok(format!("x: !include {}.yaml\n", name.parse::<u32>().unwrap() + 1))
+    };
+    let said = refused("x: !include 0.yaml\n", Rc::new(chain));
+    assert_eq!(said, "the file is too large or too deep | files include each other too deeply");
+    assert!(read.get() < 30, "{}", read.get());
+    // One file, very often.
+    let items = "  - !include b.yaml\n";
+    let often = |n: usize| format!("preflow: 1\nstages: {{}}\nparams:\n x:\n{}", items.repeat(n));
+    let small = || files(&[("dir/b.yaml", "1\n")]);
+    assert!(parse("dir/p.yaml", &often(1000), None, &[], small()).is_ok());
+    let said = refused(&often(1001), small());
+    assert_eq!(said, "cannot include `b.yaml` | more than 1000 files are included");
+    // Ten, each of which includes the next ten times.
+    let bomb = |path: &Path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let next = name.parse::<u32>().unwrap() + 1;
+        Ok(if next < 10 { format!("- !include {next}.yaml\n").repeat(10) } else { "1".into() })
+    };
+    let said = refused("x: !include 0.yaml\n", Rc::new(bomb));
+    assert!(said.ends_with(" | more than 1000 files are included"), "{said}");
+    let large = "# comment\n".repeat(100_000) + "1\n";
+    let large = files(&[("dir/b.yaml", large.as_str())]);
+    let said = refused(&often(20), large);
+    assert!(said.ends_with(" | the included files hold more than 8 MiB in all"), "{said}");
+}
+
+#[test]
 fn included_maps_can_be_merged() {
     let included = files(&[("dir/base.yaml", "lr: 1\nseed: 2\n")]);
     let text = "preflow: 1\nstages:\n  a: { <<: !include base.yaml, kind: k, seed: 3 }\n";

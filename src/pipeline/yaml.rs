@@ -13,7 +13,7 @@ use serde_saphyr::{Location, Options, Spanned};
 
 use super::node::{Key, Node, NodeValue};
 use super::refusal;
-use crate::diagnostic::{Diagnostic, SourceText, Span};
+use crate::diagnostic::{Diagnostic, SourceText, Span, named};
 
 /// Longest file that is read, included files alike.
 pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
@@ -22,13 +22,18 @@ pub const MAX_DEPTH: usize = 48;
 /// What aliases may add to a document.
 pub const MAX_REPLAYED: usize = 200_000;
 
+/// Files that one document may include, each counted as often as it is included.
+pub const MAX_INCLUDES: usize = 1000;
+/// Their bytes in all.
+pub const MAX_INCLUDED_BYTES: usize = 8 * 1024 * 1024;
+
 /// Reads the text of a file that is included. An in-memory one serves tests.
 pub type Files = Rc<dyn Fn(&Path) -> std::io::Result<String>>;
 
 /// Parses one document. `name` is what people know the text by; includes are relative to it.
 pub fn parse(name: &str, text: &str, files: Option<Files>) -> Result<Node, Vec<Diagnostic>> {
     let text = without_mark(text);
-    let root = Arc::new(SourceText { name: name.to_owned(), text: text.to_owned() });
+    let root = Arc::new(SourceText::new(name, text));
     parse_part(&root, 0..text.len(), files)
 }
 
@@ -95,8 +100,15 @@ fn options(files: Option<Files>, sources: &Rc<RefCell<Sources>>) -> Options {
         if path == normal(Path::new(&sources.borrow().root_name())) {
             return Err(refuse("the files include each other"));
         }
+        if sources.borrow().texts.len() > MAX_INCLUDES {
+            return Err(refuse(&format!("more than {MAX_INCLUDES} files are included")));
+        }
         let name = path.to_string_lossy().into_owned();
         let text = files(&path)?;
+        if sources.borrow_mut().exceed(text.len()) {
+            let most = MAX_INCLUDED_BYTES >> 20;
+            return Err(refuse(&format!("the included files hold more than {most} MiB in all")));
+        }
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
         sources.borrow_mut().add(&name, &text);
         let content = serde_saphyr::InputSource::from_string(text);
@@ -137,17 +149,25 @@ struct Sources {
     texts: Vec<Arc<SourceText>>,
     /// Bytes of the root text before the part that is parsed.
     skipped: usize,
+    /// Bytes of all texts that are included.
+    included: usize,
     /// Byte offset of every character; `None` for plain ASCII, where there is nothing to convert.
     offsets: HashMap<usize, Option<Vec<usize>>>,
 }
 
 impl Sources {
     fn new(root: Arc<SourceText>, skipped: usize) -> Self {
-        Self { texts: vec![root], skipped, offsets: HashMap::new() }
+        Self { texts: vec![root], skipped, included: 0, offsets: HashMap::new() }
     }
 
     fn add(&mut self, name: &str, text: &str) {
-        self.texts.push(Arc::new(SourceText { name: name.to_owned(), text: text.to_owned() }));
+        self.texts.push(Arc::new(SourceText::new(name, text)));
+    }
+
+    /// Counts a text that is included; whether that is too much.
+    fn exceed(&mut self, bytes: usize) -> bool {
+        self.included += bytes;
+        self.included > MAX_INCLUDED_BYTES
     }
 
     fn root_name(&self) -> String {
@@ -319,6 +339,6 @@ fn no_key(span: Span) -> Diagnostic {
 
 fn duplicate(key: &Key, first: &Key) -> Diagnostic {
     let (line, _) = first.span.line_column();
-    Diagnostic::new(format!("duplicate key `{}`", key.name), Some(key.span.clone()))
+    Diagnostic::new(format!("duplicate key `{}`", named(&key.name)), Some(key.span.clone()))
         .label(format!("already given on line {line}"))
 }

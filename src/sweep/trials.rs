@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Axis, Sweep, Values, sample};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Diagnostic, did_you_mean, listed};
 use crate::pipeline::{Key, Node, NodeValue};
 
 /// One setting of the params.
@@ -114,7 +114,7 @@ impl Sweep {
             let problem = Diagnostic::new(message, Some(span.clone()));
             match did_you_mean(name, params.iter().copied()) {
                 Some(near) => problem.label(format!("did you mean `{near}`?")),
-                None => problem.help(format!("trials set {}", params.join(", "))),
+                None => problem.help(format!("trials set {}", listed(&params))),
             }
         });
         said.collect()
