@@ -147,7 +147,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "tests break files")]
     fn a_record_that_others_made_or_that_is_damaged_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let record = Record { path: folder.path().join("trust.json") };
+        let record = Record { path: folder.path().join("own/trust.json") };
         let mut trust = Trust::default();
         trust.add(folder.path(), commands(&["w"]));
         record.write(&trust).unwrap();
@@ -158,7 +158,7 @@ mod tests {
         let text = std::fs::read_to_string(record.path()).unwrap();
         std::fs::write(record.path(), text.replace("[\"w\"]", "[\"x\"]")).unwrap();
         assert!(record.read().unwrap_err().to_string().contains("checksum"));
-        std::fs::rename(record.path(), folder.path().join("other")).unwrap();
+        std::fs::rename(record.path(), folder.path().join("own/other")).unwrap();
         std::os::unix::fs::symlink("other", record.path()).unwrap();
         assert!(record.read().unwrap_err().to_string().contains("a link"));
     }
