@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, anyhow, bail};
-use minijinja::{Environment, Value, context};
+use minijinja::{Environment, ErrorKind, Value, context};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -89,9 +89,12 @@ impl ChatTemplate {
             ..special
         };
         let template = self.environment.get_template("chat")?;
-        let text = template
-            .render(values)
-            .map_err(|e| anyhow!("the chat template refuses the conversation: {e:#}"))?;
+        let text = template.render(values).map_err(|e| match e.kind() {
+            ErrorKind::OutOfFuel => anyhow!(
+                "the chat template does more work than any conversation asks for: {e:#}; mend it"
+            ),
+            _ => anyhow!("the chat template refuses the conversation: {e:#}"),
+        })?;
         unmark(&text, self.marked)
     }
 }
@@ -225,6 +228,30 @@ mod tests {
         }
         let error = render(r"{{ '\N{BULLET}' }}", &[], false).expect_err("refused").to_string();
         assert!(error.contains(r"`\N{…}` is not read here"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_works_for_ever_is_refused_and_long_conversations_are_not() {
+        let one = [Message::new("user", "hi")];
+        for source in [
+            "{% for i in range(9999) %}{% for j in range(9999) %}{% for k in range(10) %}\
+             {% endfor %}{% endfor %}{% endfor %}",
+            "{% set ns = namespace(s='ab') %}{% for i in range(60) %}\
+             {% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(1) }}",
+            "{% for i in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
+            "{% for i in range(9999) %}{{ messages | tojson | replace('h', 'hhhhhhhhhh') | length }}\
+             {% for j in range(9999) %}{{ (range(9999) | list) | length }}{% endfor %}{% endfor %}",
+        ] {
+            let error = render(source, &one, false).expect_err(source);
+            let text = format!("{error:#}");
+            assert!(text.contains("more work than") || text.contains("refuses"), "{text}");
+        }
+        let source = "{% for m in messages %}{{ '<|' + m.role + '|>' }}\
+            {{ m.content | trim | replace('a', 'b') }}{{ '<|end|>\n' }}{% endfor %}";
+        let turns: Vec<Message> =
+            (0..10_000).map(|_| Message::new("user", &"a word ".repeat(50))).collect();
+        assert!(render(source, &turns, true).expect("long").text.len() > 3_000_000);
     }
 
     #[test]

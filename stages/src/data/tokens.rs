@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+mod growth;
 mod turns;
 
 pub use turns::check_turns;
@@ -102,6 +103,7 @@ impl Vocabulary {
     /// # Errors
     /// As [`Vocabulary::open`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        growth::check(&bytes)?;
         let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| anyhow!("{e}"))?;
         if tokenizer.token_to_id(SPECIAL[0]).is_some()
             && tokenizer.token_to_id(SPECIAL[0]) == tokenizer.token_to_id(SPECIAL[2])
@@ -126,6 +128,7 @@ impl Vocabulary {
     /// When a file is missing or cannot be read, or the template is not usable.
     pub fn imported(folder: &Path, special: Special) -> Result<Self> {
         let bytes = fs_err::read(folder.join(TOKENIZER))?;
+        growth::check(&bytes)?;
         let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| anyhow!("{e}"))?;
         let mut companions = Vec::new();
         for name in [SETTINGS, TEMPLATE] {
