@@ -56,6 +56,15 @@ pub fn update(path: &Path) -> io::Result<File> {
     opened(options, path, OFlags::NONBLOCK)
 }
 
+/// [`update`] for a file that this program keeps: a link in its place is refused.
+///
+/// # Errors
+/// As [`open`].
+pub fn update_own(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    opened(options.read(true).write(true).create(true).truncate(false), path, OWN)
+}
+
 /// The same error, naming the file.
 #[must_use]
 pub fn named(path: &Path, error: &Error) -> Error {

@@ -216,3 +216,38 @@ fn the_orchestrator_never_links_libtorch() {
     let bad = tree.lines().filter(|l| l.starts_with("tch ") || l.starts_with("torch-sys "));
     assert_eq!(bad.collect::<Vec<_>>(), Vec::<&str>::new());
 }
+
+/// Files that others may have made are opened by one room, which never waits and has limits.
+#[test]
+fn files_are_opened_by_the_room_for_it() {
+    // What the system itself offers under `/proc`, files that were looked at a moment ago, folders
+    // that are synced, and new files.
+    let own = [
+        ("exec/orphans.rs", 3),
+        ("exec/reaper.rs", 1),
+        ("run/mod.rs", 1),
+        ("cli/run.rs", 1),
+        ("store/digest.rs", 1),
+        ("store/publish.rs", 2),
+        ("store/mod.rs", 1),
+        ("votes/folder.rs", 2),
+    ];
+    let opens = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions::new("];
+    let mut problems = Vec::new();
+    for (path, text) in sources(&root().join("src")) {
+        if path.ends_with("tests.rs") || path == Path::new("files.rs") {
+            continue;
+        }
+        let text = text.split("mod tests {").next().unwrap_or_default();
+        let found =
+            text.lines().filter(|line| opens.iter().any(|open| line.contains(open))).count();
+        let allowed = own.iter().find(|(file, _)| path == Path::new(file)).map_or(0, |(_, n)| *n);
+        if found != allowed {
+            problems.push(format!(
+                "src/{}: opens {found} files by itself, not {allowed}: use `files::`",
+                path.display()
+            ));
+        }
+    }
+    assert_none(&problems);
+}

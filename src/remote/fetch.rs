@@ -16,6 +16,7 @@ use super::error::RemoteError;
 use super::place::{Inner, REQUESTS, Read, Remote};
 use super::record::{LONGEST, Record};
 use super::{Expected, Fetched, Progress};
+use crate::files;
 use crate::identity::{Digest, Fingerprint};
 use crate::store::arrive::{Arrival, ArrivalLock};
 use crate::store::publish::link_or_copy;
@@ -232,14 +233,7 @@ impl Remote {
 impl Part {
     /// Opens what an earlier try left, and hashes it again.
     fn open(path: PathBuf, size: u64) -> io::Result<Self> {
-        let mut file = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)?
-            .into_parts()
-            .0;
+        let mut file = files::update_own(&path).map_err(|e| files::named(&path, &e))?;
         let mut hash = Sha256::new();
         let mut length = file.metadata()?.len();
         if length > size {

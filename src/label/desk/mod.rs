@@ -483,7 +483,7 @@ fn take_lock(cache: &Path, name: &str) -> Result<std::fs::File, DeskError> {
     let path = cache.join(format!("{name}.lock"));
     let wrong = |source| DeskError::Cache { path: path.clone(), source };
     fs_err::create_dir_all(cache).map_err(wrong)?;
-    let file = files::update(&path).map_err(wrong)?;
+    let file = files::update_own(&path).map_err(wrong)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
