@@ -1,9 +1,10 @@
 //! Who runs this, and where their own files are: outside of any repository, closed to others.
 //! Does not know what is kept there.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::files;
 use crate::identity::Digest;
@@ -45,6 +46,68 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
         return Err(named(io::Error::other("is not a folder of yours that is closed to others")));
     }
     Ok(())
+}
+
+/// Bytes of a key.
+const KEY: usize = 32;
+
+/// The key `name` in a private folder, which is made if it is not there.
+///
+/// # Errors
+/// The file cannot be read or made, is no key, or somebody else's; a link in its place is not
+/// followed.
+pub fn key(folder: &Path, name: &str) -> io::Result<[u8; KEY]> {
+    let path = folder.join(name);
+    match read_key(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        known => return known,
+    }
+    let mut key = [0; KEY];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    // Whole or not at all: two that start at once must end up with one key.
+    let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
+    fresh.write_all(&key)?;
+    fresh.as_file().sync_all()?;
+    match fresh.persist_noclobber(&path) {
+        Ok(_) => Ok(key),
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => read_key(&path),
+        Err(e) => Err(e.error),
+    }
+}
+
+fn read_key(path: &Path) -> io::Result<[u8; KEY]> {
+    let wrong = |why: &str| {
+        let path = path.display();
+        io::Error::other(format!("`{path}` {why}: delete it, and another one is made"))
+    };
+    let file = files::open_own(path).map_err(|e| files::named(path, &e))?;
+    let meta = file.metadata()?;
+    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+        return Err(wrong("is not yours alone"));
+    }
+    let mut bytes = Vec::with_capacity(KEY + 1);
+    file.take(KEY as u64 + 1).read_to_end(&mut bytes)?;
+    bytes.try_into().map_err(|_| wrong("is no key"))
+}
+
+/// What only this user's programs know: tells what they made from what came with a repository.
+/// `None`: nothing says where the user's files are, or they are open to others.
+#[must_use]
+pub fn secret() -> Option<[u8; KEY]> {
+    static SECRET: OnceLock<Option<[u8; KEY]>> = OnceLock::new();
+    let find = || {
+        // Tests leave the home of whoever runs them alone.
+        if cfg!(test) {
+            return Some([7; KEY]);
+        }
+        let folder = state_folder()?;
+        match read_key(&folder.join("secret")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            known => return known.ok(),
+        }
+        make_private(&folder).and_then(|()| key(&folder, "secret")).ok()
+    };
+    *SECRET.get_or_init(find)
 }
 
 /// Whether files of this owner count as the user's: their own and those of the system; for whoever

@@ -12,7 +12,7 @@ use assert_cmd::cargo::CommandCargoExt as _;
 fn preflow(folder: &Path, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::cargo_bin("preflow").unwrap();
     // The workers that this project's own pipelines name.
-    command.env("PREFLOW_TRUST", "1");
+    command.env("PREFLOW_TRUST", "1").env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
     let output = command.current_dir(folder).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))

@@ -60,11 +60,14 @@ fn space() -> tempfile::TempDir {
     std::fs::create_dir(dir.path().join(".git")).expect("mark of a workspace");
     std::fs::write(dir.path().join("p.yaml"), PIPELINE).expect("write");
     std::fs::write(dir.path().join("src.txt"), "text\n").expect("write");
+    // The user's secret is made once, not in every store.
+    assert!(preflow(&["check", "p.yaml"], dir.path()).status.success());
     dir
 }
 
 fn output(command: &mut Command, dir: &Path) -> Output {
     command.current_dir(dir).env_remove("PREFLOW_CACHE").stdin(Stdio::null());
+    command.env("XDG_STATE_HOME", dir.join(".state"));
     command.output().unwrap_or_else(|e| {
         panic!("{:?} cannot be started: {e} (strace is needed)", command.get_program())
     })
@@ -82,6 +85,7 @@ fn strace(options: &[&str], trace: &Path, dir: &Path) -> Option<Output> {
     command.args(["-f", "-qq", "-y", "-o"]).arg(trace).args(options);
     command.args([env!("CARGO_BIN_EXE_preflow"), "run", "-q", "p.yaml"]);
     command.current_dir(dir).env_remove("PREFLOW_CACHE").stdin(Stdio::null());
+    command.env("XDG_STATE_HOME", dir.join(".state"));
     command.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let mut child =
         command.spawn().unwrap_or_else(|e| panic!("strace cannot be started: {e}; install it"));

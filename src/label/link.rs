@@ -1,7 +1,7 @@
 //! Signed links: who may come in, as whom, until when; and the sessions that they become, which are
 //! no links. Knows nothing of HTTP.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sha2::Sha256;
 
 use super::given::{Given, GivenLink};
-use crate::files;
+use crate::user;
 use crate::votes::is_annotator;
 
 /// What somebody may do.
@@ -69,18 +69,7 @@ impl Signer {
     /// # Errors
     /// The file cannot be read or made, is no key, or somebody else's.
     pub fn open(folder: &Path, scope: &[&str]) -> io::Result<Self> {
-        let path = folder.join("key");
-        let mut key = [0u8; 32];
-        getrandom::fill(&mut key).map_err(io::Error::other)?;
-        // Whole or not at all: two that start at once must end up with one key.
-        let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
-        fresh.write_all(&key)?;
-        fresh.as_file().sync_all()?;
-        match fresh.persist_noclobber(&path) {
-            Ok(_) => {}
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => key = read_key(&path)?,
-            Err(e) => return Err(e.error),
-        }
+        let key = user::key(folder, "key")?;
         let scope: Vec<String> = scope.iter().map(|s| format!("{}:{s}", s.len())).collect();
         let scope = scope.join(",");
         Ok(Self { key, given: Given::new(folder, &scope), scope })
@@ -197,21 +186,6 @@ impl Signer {
 /// What names a link where it is listed and taken back.
 fn id_of(token: &str) -> Option<&str> {
     token.rsplit_once('.')?.1.get(..ID)
-}
-
-/// A key that this program made for this user: a link in its place is not followed.
-fn read_key(path: &Path) -> io::Result<[u8; 32]> {
-    use std::os::unix::fs::MetadataExt as _;
-    let wrong = |why: &str| {
-        let path = path.display();
-        io::Error::other(format!("`{path}` {why}: delete it, and send new links"))
-    };
-    let meta = files::open_own(path).map_err(|e| files::named(path, &e))?.metadata()?;
-    if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
-        return Err(wrong("is not yours alone"));
-    }
-    let bytes = files::read_own(path, 32).map_err(|_| wrong("is no key"))?;
-    bytes.try_into().map_err(|_| wrong("is no key"))
 }
 
 /// Addresses and cookies are ASCII: the bytes of other letters as `~` and two digits each.

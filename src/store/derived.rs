@@ -1,26 +1,33 @@
-//! What can be worked out again, kept to save time: each file says what it was worked out from, and
-//! vouches for its own bytes. Nothing is lost with any of it, so nothing is synced.
+//! What can be worked out again, kept to save time: each file is signed with what it was worked out
+//! from. Nothing is lost with any of it, so nothing is synced.
 
 use std::io::Write as _;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use super::digest::Signature;
 use super::{Store, named_temp_file};
 use crate::files;
 use crate::identity::Digest;
+use crate::user;
 
 /// A memo of a million files is a quarter of it.
 const LARGEST: u64 = 1 << 30;
 
-/// Bytes of a [`Digest`].
-const DIGEST: usize = 32;
+/// Bytes of a signature.
+const SIGNED: usize = 32;
 
 /// A key that changes with the format, with this program's own file (another version may work
-/// things out otherwise), and with `from`. `None`: the program cannot be found.
+/// things out otherwise), and with `from`. Nobody else can sign with it: a repository may carry a
+/// store, and what a graph says is run. `None`: the program cannot be found, or the user has no
+/// secret.
 #[must_use]
 pub fn key(format: &str, from: &[u8]) -> Option<Digest> {
     let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
     let program = Signature::of(&program).to_bytes();
-    Some(Digest::of(&[format.as_bytes(), b" ", &program, from].concat()))
+    let secret = user::secret()?;
+    Some(Digest::of(&[&secret, format.as_bytes(), b" ", &program, from].concat()))
 }
 
 /// The name under which one `what` is kept for each thing of that name, whatever it comes to.
@@ -35,12 +42,9 @@ impl Store {
     pub fn derived(&self, name: &str, from: &Digest) -> Option<Vec<u8>> {
         let path = self.root().join("derived-v1").join(name);
         let mut bytes = files::read_own(&path, LARGEST).ok()?;
-        let (head, payload) = bytes.split_at_checked(2 * DIGEST)?;
-        let (key, sum) = head.split_at(DIGEST);
-        if key != from.raw() || sum != Digest::of(payload).raw() {
-            return None;
-        }
-        bytes.drain(..2 * DIGEST);
+        let (signature, payload) = bytes.split_at_checked(SIGNED)?;
+        sign(from, payload).verify_slice(signature).ok()?;
+        bytes.drain(..SIGNED);
         Some(bytes)
     }
 
@@ -50,11 +54,19 @@ impl Store {
         // Not its parents: looking at a pipeline makes no store.
         let _ = std::fs::create_dir(&folder);
         let Ok(mut file) = named_temp_file(&folder) else { return false };
-        let sum = Digest::of(payload);
-        let parts = [from.raw(), sum.raw(), payload];
+        let signature = sign(from, payload).finalize().into_bytes();
+        let parts = [signature.as_slice(), payload];
         parts.iter().all(|part| file.write_all(part).is_ok())
             && file.persist(folder.join(name)).is_ok()
     }
+}
+
+/// The key itself stands nowhere in a store.
+fn sign(from: &Digest, payload: &[u8]) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(from.raw());
+    let mut mac = mac.expect("invariant: keys of any length are allowed");
+    mac.update(payload);
+    mac
 }
 
 #[cfg(test)]
@@ -77,10 +89,18 @@ mod tests {
         assert_eq!(store.derived("y", &a), None);
         let path = store.root().join("derived-v1/x");
         let whole = std::fs::read(&path).unwrap();
-        for broken in [&whole[..whole.len() - 1], &whole[..40], &[]] {
+        for broken in [&whole[..whole.len() - 1], &whole[..20], &[]] {
             std::fs::write(&path, broken).unwrap();
             assert_eq!(store.derived("x", &a), None);
         }
+        for i in [0, 31, 32] {
+            let mut flipped = whole.clone();
+            flipped[i] ^= 1;
+            std::fs::write(&path, flipped).unwrap();
+            assert_eq!(store.derived("x", &a), None, "byte {i}");
+        }
+        let holds = |part: &[u8]| whole.windows(part.len()).any(|window| window == part);
+        assert!(holds(b"payload") && !holds(a.raw()), "whoever has the file could sign others");
         let mut flipped = whole;
         *flipped.last_mut().unwrap() ^= 1;
         std::fs::write(&path, flipped).unwrap();

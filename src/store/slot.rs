@@ -157,6 +157,14 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
+/// Makes a folder where there is none. A link goes: it would say where the worker writes.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_dir()) {
+        remove(path);
+    }
+    fs::create_dir_all(path)
+}
+
 /// Makes and locks a file. `None`: someone else holds it. The holder removes the file when it is
 /// done, so a lock counts only while its path still leads to the locked file.
 pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
@@ -254,7 +262,7 @@ impl Slot {
     ) -> Result<(), StoreError> {
         outputs.into_iter().for_each(|path| remove(path));
         if work {
-            fs::create_dir_all(self.work_path())?;
+            make_folder(&self.work_path())?;
         }
         Ok(())
     }
@@ -367,4 +375,23 @@ fn hash_output(port: &str, path: &Path) -> Result<(EntryOutput, Reading), StoreE
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
     Ok(fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_a_work_folder_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (work, victim) = (dir.path().join("work"), dir.path().join("victim"));
+        std::fs::create_dir(&victim).unwrap();
+        std::os::unix::fs::symlink("victim", &work).unwrap();
+        make_folder(&work).unwrap();
+        std::fs::write(work.join("state"), "text").unwrap();
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+        make_folder(&work).unwrap();
+        assert!(work.join("state").exists(), "what an attempt left stays");
+    }
 }

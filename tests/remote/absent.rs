@@ -23,6 +23,7 @@ fn a_configured_remote_is_refused_plainly() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
         command.args(args).current_dir(dir.path()).env_remove("PREFLOW_REMOTE");
+        command.env("XDG_STATE_HOME", dir.path().join(".state"));
         let output = command.output().expect("starts");
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(code), "{said}");
