@@ -11,7 +11,7 @@ use super::workspace::Loaded;
 use super::{Global, complain, run};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::exec::describe::validate;
-use crate::exec::process::on_path;
+use crate::exec::programs::on_path;
 use crate::graph::{Graph, GraphStage, Producer};
 use crate::identity::Digest;
 use crate::pipeline::{self, Node, NodeValue, Pipeline};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::describe::describe;
-use crate::exec::process::on_path;
+use crate::exec::programs::on_path;
 use crate::identity::Digest;
 use crate::protocol::CatalogDoc;
 use crate::store::digest::now;

@@ -48,7 +48,7 @@ pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failu
         workers(&root, &store),
         disk(&store),
         git_of(&root),
-        cache(&store),
+        cache(&store, &root),
         health(&store),
         threads(),
     ];
@@ -192,8 +192,14 @@ fn git_of(root: &Path) -> Finding {
     }
 }
 
-fn cache(store: &Store) -> Finding {
+fn cache(store: &Store, workspace: &Path) -> Finding {
     let root = store.root();
+    if git::is_tracked(workspace, root) {
+        let text = format!("git keeps files of {}", root.display());
+        let remedy = "what is cloned is believed as what you made yourself: `git rm -r --cached`, \
+                      and share by a remote";
+        return finding("cache", Health::Warning, text, remedy);
+    }
     if !root.exists() {
         let text = format!("{} is made by the first run", root.display());
         return finding("cache", Health::Good, text, "");

@@ -14,6 +14,7 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, ahead, complain, limits};
 use super::{lock, remote};
 use crate::exec::process::{GRACE, Processes};
+use crate::exec::programs::installed;
 use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::report::Look;
@@ -257,18 +258,20 @@ pub fn worker_command() -> Vec<String> {
     vec![worker_path().to_string_lossy().into_owned()]
 }
 
-/// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH.
+/// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH; never one that lies where
+/// the user stands.
 #[must_use]
 pub fn worker_path() -> PathBuf {
     if let Some(path) = std::env::var_os("PREFLOW_WORKER") {
         let path = PathBuf::from(path);
         return std::path::absolute(&path).unwrap_or(path);
     }
-    std::env::current_exe()
-        .ok()
-        .map(|exe| exe.with_file_name("preflow-worker"))
-        .filter(|beside| beside.exists())
-        .unwrap_or_else(|| "preflow-worker".into())
+    const NAME: &str = "preflow-worker";
+    let beside = std::env::current_exe().map(|exe| exe.with_file_name(NAME));
+    match beside {
+        Ok(beside) if beside.exists() => beside,
+        beside => installed(NAME).or(beside.ok()).unwrap_or_else(|| format!("/{NAME}").into()),
+    }
 }
 
 fn pools(args: &Means) -> Result<Pools, Failure> {

@@ -83,12 +83,15 @@ pub fn pipelines_in(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The top of the workspace around a directory: the nearest one upwards that holds `preflow.yaml`
-/// or a git repository; else the directory itself. Above it, files and directories of other owners
-/// (as in a shared `/tmp`) say nothing.
+/// or a git repository; else the directory itself. Above it, files and directories of others than
+/// the user and the owner of the directory (as in a shared `/tmp`) say nothing.
 #[must_use]
 pub fn workspace_root(dir: &Path) -> PathBuf {
     use std::os::unix::fs::MetadataExt as _;
-    let own = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| is_own(meta.uid()));
+    let owner = |path: &Path| std::fs::metadata(path).ok().map(|meta| meta.uid());
+    // Who works in a directory of somebody else is told so where its files are read.
+    let of_dir = owner(dir);
+    let own = |path: &Path| owner(path).is_some_and(|uid| is_own(uid) || Some(uid) == of_dir);
     for place in dir.ancestors() {
         let here = place == dir;
         if !here && !own(place) {

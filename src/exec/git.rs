@@ -7,6 +7,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use super::programs::program;
+
 /// Where a working tree stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Commit {
@@ -125,6 +127,14 @@ pub fn is_repository(folder: &Path) -> bool {
     git(folder, &["rev-parse", "--git-dir"]).is_ok_and(|output| output.status.success())
 }
 
+/// Whether git keeps a file at or below `place`, which lies in `folder`: what is cloned brings it.
+#[must_use]
+pub fn is_tracked(folder: &Path, place: &Path) -> bool {
+    let place = place.to_string_lossy();
+    let words = ["--literal-pathspecs", "ls-files", "-z", "--", &place];
+    git(folder, &words).is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+}
+
 /// The commit that a word names: a branch, a tag, `HEAD~1`; `None` where it names none.
 #[must_use]
 pub fn resolve(folder: &Path, word: &str) -> Option<String> {
@@ -180,21 +190,20 @@ fn git(folder: &Path, arguments: &[&str]) -> io::Result<Output> {
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
 fn base(folder: &Path) -> Command {
-    let mut command = Command::new("git");
+    let mut command = Command::new(program("git"));
     command.arg("-C").arg(folder).stdin(Stdio::null());
-    for setting in [
-        "core.fsmonitor=false",
-        "core.hooksPath=/dev/null",
-        "diff.external=",
-        "protocol.allow=never",
-    ] {
+    for setting in ["core.fsmonitor=false", "core.hooksPath=/dev/null", "diff.external="] {
         command.arg("-c").arg(setting);
     }
     // What it says is read.
     command.env("LC_ALL", "C");
     // Looking writes nothing, asks nobody and fetches nothing.
     command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0");
-    command.env("GIT_NO_LAZY_FETCH", "1").env_remove("GIT_EXTERNAL_DIFF");
+    // Names of transports that are allowed, whatever a configuration says.
+    command
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_ALLOW_PROTOCOL", "none")
+        .env_remove("GIT_EXTERNAL_DIFF");
     // Hooks of git set these for their own repository.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(name);
@@ -204,7 +213,7 @@ fn base(folder: &Path) -> Command {
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
 fn tar_command(into: &Path) -> Command {
-    let mut command = Command::new("tar");
+    let mut command = Command::new(program("tar"));
     command.arg("-x").arg("-f").arg("-").arg("-C").arg(into);
     command
 }

@@ -9,6 +9,7 @@ pub mod log;
 pub mod open;
 mod orphans;
 pub mod process;
+pub mod programs;
 pub mod reaper;
 pub mod scripted;
 #[cfg(test)]

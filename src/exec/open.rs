@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::programs;
+
 /// A desktop's own command that fails does so soon; some stay as long as the program is open.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -30,7 +32,7 @@ pub fn open(path: &Path) -> Result<(), OpenError> {
     }
     let program = if apple { "open" } else { "xdg-open" };
     #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
-    let mut command = Command::new(program);
+    let mut command = Command::new(programs::program(program));
     command.arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = command.spawn();
     let mut child = started.map_err(|source| OpenError::Start { program, source })?;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::inputs::InputError;
+use super::programs::on_path;
 use super::reaper::{MARK, Reaper};
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
 use crate::files;
@@ -177,28 +178,6 @@ fn new_command(program: &Path) -> Command {
     let mut command = Command::new(on_path(program).as_deref().unwrap_or(program));
     command.arg0(program).env_clear();
     command
-}
-
-/// Where a program lies that is called by its bare name. A whole path lets the standard library
-/// start it without copying this process's page tables. `None`: the system must look itself.
-pub(crate) fn on_path(program: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if program.as_os_str().is_empty() || program.components().count() != 1 {
-        return None;
-    }
-    let all = std::env::var_os("PATH")?;
-    for folder in std::env::split_paths(&all) {
-        // Relative ones are meant from where the program runs.
-        if !folder.is_absolute() {
-            return None;
-        }
-        let path = folder.join(program);
-        let meta = std::fs::metadata(&path);
-        if meta.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0) {
-            return Some(path);
-        }
-    }
-    None
 }
 
 fn cannot_start(task: &Task, error: &io::Error) -> Outcome {

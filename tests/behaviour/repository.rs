@@ -109,6 +109,23 @@ fn git(space: &Space, args: &[&str]) {
 }
 
 #[test]
+fn a_store_that_git_keeps_is_told_of() {
+    let space = Space::chain();
+    std::fs::remove_dir(space.path(".git")).expect("no repository");
+    git(&space, &["init", "-q", "-b", "main"]);
+    git(&space, &["add", "."]);
+    git(&space, &["commit", "-q", "-m", "one"]);
+    let told = || space.preflow(&["doctor"]).out.contains("git keeps files of [DIR]/cache");
+    space.ran(&["run", "p.yaml"]);
+    git(&space, &["add", "."]);
+    assert!(!told(), "a store is ignored by itself");
+    git(&space, &["add", "-f", "cache/heads-v1"]);
+    assert!(told());
+    git(&space, &["rm", "-rq", "--cached", "cache"]);
+    assert!(!told());
+}
+
+#[test]
 fn programs_that_a_repository_names_are_not_started() {
     let space = Space::chain();
     std::fs::remove_dir(space.path(".git")).expect("no repository");

@@ -225,6 +225,20 @@ fn a_workspace_file_of_another_user_is_not_obeyed() {
     command.env_remove("SUDO_UID").env("PREFLOW_TRUST", "1").current_dir(space.path("mine"));
     assert!(command.output().expect("starts").status.success());
     assert!(!space.path("pwned").exists() && space.path("mine/cache").exists());
+    // All of it somebody else's, as a folder that is mounted: told, not passed over.
+    let space = Space::empty();
+    std::fs::remove_dir(space.path(".git")).expect("no repository");
+    space.write("preflow.yaml", "preflow-workspace: 1\n");
+    space.write("sub/p.yaml", CHAIN);
+    space.write("sub/src.txt", "text\n");
+    ["", "sub", "preflow.yaml"].iter().for_each(|name| give(&space.path(name)));
+    let mut command = untrusted(&space, "run p.yaml");
+    command.env_remove("SUDO_UID").current_dir(space.path("sub"));
+    let said = Said::of(&command.output().expect("starts"), &space.path(""));
+    assert_eq!(said.code, Some(2), "{}", said.error());
+    assert!(said.err.contains("belongs to another user (uid 54321)"), "{}", said.err);
+    assert!(command.env("PREFLOW_TRUST", "1").output().expect("starts").status.success());
+    assert!(space.path("cache").exists() && !space.path("sub/cache").exists());
     // In the repository itself it is refused by name.
     let space = cloned();
     give(&space.path("preflow.yaml"));
@@ -267,4 +281,45 @@ fn what_a_graph_came_to_is_believed_only_of_the_users_own_programs() {
     let mut homeless = space.command(&["run", "-q", "p.yaml"]);
     homeless.env_remove("XDG_STATE_HOME").env_remove("HOME");
     assert!(homeless.output().expect("starts").status.success());
+}
+
+#[test]
+fn no_program_is_taken_from_the_folder_where_one_stands() {
+    let space = cloned();
+    std::fs::remove_dir(space.path(".git")).expect("only a mark");
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args);
+        assert!(command.current_dir(space.path("")).status().expect("starts").success());
+    };
+    git(&["init", "-q"]);
+    git(&["add", "p.yaml", "src.txt"]);
+    git(&["commit", "-q", "-m", "one"]);
+    space.write("labels.yaml", "preflow: 1\nstages:\n  b: { kind: pretrain }\n");
+    for name in ["git", "tar", "preflow-worker"] {
+        space.write(name, &format!("#!/bin/sh\necho x >> {}\n", space.path("pwned").display()));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(space.path(name), mode).expect("set");
+    }
+    // A program without its worker beside it, as in a build of the orchestrator alone.
+    let alone = tempfile::tempdir().expect("temp dir");
+    let program = alone.path().join("preflow");
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_preflow"), &program).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_preflow"), &program).expect("copied");
+    }
+    let path = format!(".::{}", std::env::var("PATH").expect("set"));
+    for verb in
+        ["status p.yaml", "doctor", "check labels.yaml", "diff HEAD --file p.yaml", "run p.yaml"]
+    {
+        let mut command = Command::new(&program);
+        command.args(verb.split(' ')).current_dir(space.path("")).env("PATH", &path);
+        command.env_remove("PREFLOW_TRUST").env_remove("PREFLOW_WORKER");
+        command.env("XDG_STATE_HOME", space.path(".state"));
+        let said = Said::of(&command.output().expect("starts"), &space.path(""));
+        assert!(said.code.is_some_and(|code| code < 5), "{verb}: {}", said.error());
+        assert!(!space.path("pwned").exists(), "{verb}");
+        if verb == "doctor" {
+            assert!(said.out.contains("preflow-worker` is not there"), "{}", said.out);
+        }
+    }
 }
