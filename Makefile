@@ -1,4 +1,4 @@
-.PHONY: demo test capabilities bench check catalog interop libtorch browser moto remote-check
+.PHONY: demo test capabilities bench attack check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo: libtorch
@@ -18,6 +18,10 @@ bench: libtorch
 interop: libtorch
 	cargo build --release --locked
 	python3 scripts/interop.py
+
+attack: libtorch
+	cargo build --release --locked
+	python3 scripts/attack $(ATTACK)
 
 check: libtorch
 	cargo fmt --check && cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -227,6 +227,24 @@ fn the_doctor_names_what_is_missing_and_what_to_do() {
     assert!(code == 2 && found[0]["state"] == "bad", "{found}");
 }
 
+/// `make attack` takes ten minutes; a little of it shows that it still works, and finds nothing.
+#[test]
+fn what_attacks_this_program_runs_and_finds_nothing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new("python3");
+    command.args(["scripts/attack", "--only", "kills,flips,beside,mutations,clones"]);
+    command.args(["--times", "0.02"]).current_dir(root);
+    let output = command.env("PREFLOW", env!("CARGO_BIN_EXE_preflow")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["kills", "flips", "beside", "mutations", "clones"] {
+        let row = said.lines().find(|line| line.starts_with(part)).expect("a row of the table");
+        let figures: Vec<u64> =
+            row.split_whitespace().skip(1).take(2).map(|n| n.parse().unwrap()).collect();
+        assert!(figures[0] > 0 && figures[1] == 0, "{said}");
+    }
+}
+
 #[test]
 fn shells_are_told_every_verb() {
     let folder = workshop();

@@ -1,7 +1,7 @@
 //! Where two artifacts differ first: the array, the row, the byte.
 //! Knows nothing of stages, or of what the values mean.
 
-mod arrays;
+pub mod arrays;
 #[cfg(test)]
 mod tests;
 
