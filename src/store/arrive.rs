@@ -92,7 +92,7 @@ impl Store {
         }
         let path = self.entry_path(&entry.fingerprint);
         let dir = path.parent().expect("invariant: an entry has a parent");
-        fs::create_dir_all(dir)?;
+        super::make_shard(dir)?;
         let mut file = super::named_temp_file(dir)?;
         file.write_all(&summed::to_bytes(entry))?;
         self.sync()?;

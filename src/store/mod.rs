@@ -306,6 +306,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes the folder of entries or objects whose names begin alike; a link in its place would say
+/// where they go.
+fn make_shard(path: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(path)?;
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(StoreError::NoFolder { path: path.to_owned(), what: "a link" });
+    }
+    Ok(())
+}
+
 /// A temporary file that, renamed, others may read as the umask allows.
 pub(crate) fn named_temp_file(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -73,7 +73,7 @@ impl Store {
         };
         let path = self.entry_path(&entry.fingerprint);
         let dir = path.parent().expect("invariant: an entry has a parent");
-        fs::create_dir_all(dir)?;
+        super::make_shard(dir)?;
         let mut file = super::named_temp_file(dir)?;
         file.write_all(&summed::to_bytes(&entry))?;
         Ok(Staged { file, path, entry, slot, files })
@@ -90,7 +90,7 @@ impl Store {
             }
             Health::Missing => {}
         }
-        fs::create_dir_all(to.parent().expect("invariant: an object has a parent"))?;
+        super::make_shard(to.parent().expect("invariant: an object has a parent"))?;
         let Some(files) = &output.tree else {
             link_or_copy(from, &to)?;
             self.remember(&to, output.digest)?;

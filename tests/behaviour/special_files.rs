@@ -210,6 +210,17 @@ fn nothing_is_removed_or_written_through_links_in_the_store() {
             assert_eq!(said.code, Some(0), "{inner} {args:?}: {}", said.error());
         }
     }
+    // Nobody knows beforehand which of them will be needed.
+    for folder in ["objects-v1", "entries-v1"] {
+        let space = Space::chain();
+        let path = space.path("cache").join(folder);
+        std::fs::create_dir_all(&path).unwrap();
+        (0..256).for_each(|n| symlink(victim.path(), path.join(format!("{n:02x}"))).unwrap());
+        let said = ends(&space, &["run", "p.yaml"]);
+        untouched(folder);
+        assert_eq!(said.code, Some(4), "{folder}: {}", said.error());
+        assert!(said.out.contains("` is a link: nothing is read"), "{}", said.out);
+    }
     // The whole store may lie elsewhere.
     let space = Space::chain();
     let elsewhere = tempfile::tempdir().unwrap();
