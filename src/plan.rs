@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::columns;
+use crate::files;
 use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::heads::Heads;
@@ -392,7 +393,9 @@ impl Judge<'_> {
         let content = self.sources[source].as_ref()?.content.as_ref()?;
         let new = Effective::parse(content).ok()?;
         let InputIdentity::One(digest) = before.inputs.get(port)? else { return None };
-        let old = Effective::parse(&fs_err::read(self.store.object_path(digest)).ok()?).ok()?;
+        let old =
+            Effective::parse(&files::read_own(&self.store.object_path(digest), u64::MAX).ok()?)
+                .ok()?;
         let VoteChange { added, revised, removed } = new.change_from(&old);
         let pairs = |identity| self.pairs(identity, port);
         let used = match (pairs(before), pairs(now)) {

@@ -231,8 +231,17 @@ fn files_are_opened_by_the_room_for_it() {
         ("store/publish.rs", 2),
         ("store/mod.rs", 1),
         ("votes/folder.rs", 2),
+        // What a person names may be a pipe of their shell.
+        ("label/exchange/rows.rs", 1),
     ];
-    let opens = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions::new("];
+    let opens = [
+        "fs::read(",
+        "fs_err::read(",
+        "fs::read_to_string(",
+        "fs_err::read_to_string(",
+        "File::open(",
+        "OpenOptions::new(",
+    ];
     let mut problems = Vec::new();
     for (path, text) in sources(&root().join("src")) {
         if path.ends_with("tests.rs") || path == Path::new("files.rs") {

@@ -46,22 +46,28 @@ def call(*words):
 
 
 def run(attack):
-    try:
-        disk = Disk(attack.folder())
-    except (OSError, subprocess.CalledProcessError) as error:
-        attack.note = f"not tried: no file system of its own can be mounted ({error})"
-        return
-    try:
-        runs(attack, disk)
-        votes(attack, disk)
-    finally:
-        disk.unmount()
+    for part, usual in ((runs, 20), (votes, 10)):
+        left = attack.count(usual)
+        while left > 0:
+            try:
+                disk = Disk(attack.folder())
+            except (OSError, subprocess.CalledProcessError) as error:
+                attack.note = f"not tried: no file system of its own can be mounted ({error})"
+                return
+            # It is small: another one before it is full.
+            turns = min(left, 20)
+            left -= turns
+            try:
+                part(attack, disk, turns)
+            finally:
+                disk.unmount()
+                os.remove(disk.image)
 
 
-def runs(attack, disk):
+def runs(attack, disk, turns):
     space = Space(os.path.join(disk.top, "space"), PIPELINE_OF_MANY)
     os.sync()
-    for turn in range(attack.count(20)):
+    for turn in range(turns):
         attack.tries += 1
         space.write("src.txt", f"text {turn}\n")
         os.sync()
@@ -87,13 +93,13 @@ PIPELINE_OF_MANY = "preflow: 1\nname: p\nsources: { src: { path: src.txt } }\nst
     f"  a{i}: {{ kind: command, inputs: {{ i: {'src' if i == 0 else f'a{i - 1}'} }}, outputs: "
     f"{{ o: file }}, command: 'cat $IN_i > $OUT_o; seq {i * 300} >> $OUT_o' }}\n" for i in range(24))
 
-def votes(attack, disk):
+def votes(attack, disk, turns):
     """Votes while the plug is pulled."""
     space = Space(os.path.join(disk.top, "labels"), people.LABELS)
     people.pairs(space, 5000)
     acknowledged = set()
     os.sync()
-    for turn in range(attack.count(10)):
+    for turn in range(turns):
         attack.tries += 1
         server, client = people.serve(space)
         until = time.monotonic() + attack.random.uniform(0.05, 0.6)
@@ -120,4 +126,5 @@ def votes(attack, disk):
         if lost:
             attack.fault(f"{len(lost)} of {len(acknowledged)} acknowledged votes are lost")
             acknowledged -= lost
-    attack.note = f"{len(acknowledged)} votes acknowledged, none lost" if acknowledged else ""
+    known = int(attack.note.split()[0]) if attack.note else 0
+    attack.note = f"{known + len(acknowledged)} votes acknowledged"

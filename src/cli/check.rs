@@ -66,7 +66,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
 /// Tells people what is wrong with a file, or says it for programs.
 fn told(file: &str, problems: &[Diagnostic], global: &Global) -> serde_json::Value {
     if !global.json {
-        complain(&render::diagnostics(problems, super::colour()));
+        complain(&render::diagnostics(problems, crate::report::terminal::has_colour()));
         return serde_json::Value::Null;
     }
     let listed: Vec<_> = problems.iter().take(LISTED).map(as_json).collect();

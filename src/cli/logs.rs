@@ -1,17 +1,19 @@
 //! `preflow logs STAGE`: what a stage's last attempt said.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::workspace;
-use super::{Exit, Global, complain};
+use super::{Exit, Global, complain, print};
 use crate::exec::log;
-use crate::report::{clean, words};
+use crate::files;
+use crate::report::{clean, note_output, words};
 use crate::run::RunEvent;
 use crate::run::journal;
+use crate::store::StoreError;
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
@@ -51,13 +53,16 @@ pub fn logs(args: &LogsArgs, pipeline: &Global) -> Result<Exit, Failure> {
             true => attempt.join("events.jsonl"),
             false => log::path(&attempt),
         };
-        let bytes = match fs_err::read(&path) {
+        let bytes = match files::read_own(&path, u64::MAX) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(crate::store::StoreError::from(e).into()),
+            Err(e) => return Err(StoreError::from(files::named(&path, &e)).into()),
         };
-        // A reader that went away is no failure.
-        let _ = std::io::stdout().lock().write_all(&bytes);
+        // For programs as it is; for a terminal nothing in it may drive it.
+        match std::io::stdout().is_terminal() {
+            true => drop(print(&String::from_utf8_lossy(&bytes))),
+            false => note_output(std::io::stdout().lock().write_all(&bytes)),
+        }
         if bytes.is_empty() {
             let what = if args.events { "sent no events" } else { "wrote nothing to its log" };
             let ended = ended(&dir, name);

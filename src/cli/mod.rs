@@ -42,7 +42,7 @@ mod unfinished;
 mod why;
 pub mod workspace;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -50,6 +50,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::pipeline::{self, Pipeline};
+use crate::report::terminal::{has_colour, safe};
 use crate::report::{Look, is_output_lost, note_output};
 use exit::Exit;
 
@@ -166,8 +167,13 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            // Nothing can be said when the terminal is gone.
-            let _ = error.print();
+            // It repeats what was typed.
+            let words = error.render();
+            let text = if has_colour() { words.ansi().to_string() } else { words.to_string() };
+            match exit {
+                Exit::Done => drop(print(&text)),
+                _ => complain(&text),
+            }
             return exit;
         }
     };
@@ -203,7 +209,7 @@ pub fn main() -> Exit {
 pub fn run(cli: &Cli) -> Exit {
     let global = &cli.global;
     let (quiet, verbose) = (global.quiet, global.verbose > 0);
-    let look = Look { colour: colour(), quiet, verbose, width: width() };
+    let look = Look { colour: has_colour(), quiet, verbose, width: width() };
     let result = match &cli.verb {
         Verb::Run(args) => run::run(args, global, look),
         Verb::Plan(args) => plan::plan(args, global, look),
@@ -247,6 +253,7 @@ pub fn run(cli: &Cli) -> Exit {
 /// Writes to stdout. A reader that left (`| head`) has all it wanted: not a failure.
 pub fn print(text: &str) -> Exit {
     let mut out = std::io::stdout().lock();
+    let text = safe(text, has_colour());
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     note_output(written);
     if is_output_lost() { Exit::Store } else { Exit::Done }
@@ -254,21 +261,14 @@ pub fn print(text: &str) -> Exit {
 
 /// Writes to stderr; when that is gone too, nobody is left to tell.
 pub fn complain(text: &str) {
+    let text = safe(text, has_colour());
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Tells what is wrong with a file: exit code 2.
 pub fn refuse(problems: &[Diagnostic]) -> Exit {
-    complain(&render::diagnostics(problems, colour()));
+    complain(&render::diagnostics(problems, has_colour()));
     Exit::Usage
-}
-
-/// Colour for stderr: a terminal, and the user has nothing against it (<https://no-color.org>).
-#[must_use]
-pub fn colour() -> bool {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
-    wanted && able && std::io::stderr().is_terminal()
 }
 
 /// Columns of the terminal that standard output is; `None`: it is none.

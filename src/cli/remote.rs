@@ -14,6 +14,7 @@ use super::{Exit, Global, complain, sweep};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline;
 use crate::remote::{Config, Mode, Progress, Remote, RemoteError, Site};
+use crate::report::terminal::{has_colour, safe};
 use crate::report::{Look, clean, line};
 use crate::workspace;
 
@@ -127,7 +128,7 @@ impl Show {
     /// One thing is done.
     pub fn done(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(safe(text, has_colour())),
             None if self.look.quiet || self.json => {}
             None => line(&mut std::io::stdout().lock(), text),
         }

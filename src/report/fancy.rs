@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::live::Watched;
 use super::plain::Plain;
+use super::terminal::{has_colour, safe};
 use super::{Look, words};
 use crate::run::{Reporter, RunEvent};
 
@@ -34,7 +35,7 @@ impl Fancy {
         let template =
             format!(" {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", self.width);
         bar.set_style(style(&template));
-        bar.set_prefix(stage.to_owned());
+        bar.set_prefix(super::clean(stage));
         bar.enable_steady_tick(Duration::from_millis(120));
         if let Some(old) = self.running.insert(stage.to_owned(), bar) {
             old.finish_and_clear();
@@ -49,7 +50,7 @@ impl Fancy {
     }
 
     fn say(&self, text: &str) {
-        let _ = self.bars.println(text);
+        let _ = self.bars.println(safe(text, has_colour()));
     }
 }
 
@@ -74,7 +75,7 @@ impl Reporter for Fancy {
                 } else if let (RunEvent::StageStarted { reason, .. }, Some(bar)) =
                     (event, self.running.get(stage))
                 {
-                    bar.set_message(words::cause(reason));
+                    bar.set_message(super::clean(&words::cause(reason)));
                 }
             }
             RunEvent::Fetching { stage } => {
@@ -114,13 +115,13 @@ impl Reporter for Fancy {
                 self.plain.live.progress(stage, *done, *total);
                 let live = self.plain.live.text(stage);
                 if !live.is_empty() {
-                    bar.set_message(live);
+                    bar.set_message(super::clean(&live));
                 }
             }
             RunEvent::Metric { stage, values, .. } => {
                 self.plain.live.hear(stage, values);
                 if let Some(bar) = self.running.get(stage) {
-                    bar.set_message(self.plain.live.text(stage));
+                    bar.set_message(super::clean(&self.plain.live.text(stage)));
                 }
             }
             event => {

@@ -6,6 +6,7 @@ pub mod json;
 pub mod live;
 pub mod plain;
 pub mod table;
+pub mod terminal;
 pub mod words;
 
 use std::io::{self, Write};
@@ -42,7 +43,7 @@ fn is_loud(event: &RunEvent) -> bool {
 
 /// Writes a line, ignoring a reader that went away.
 pub fn line(out: &mut dyn Write, text: &str) {
-    note_output(writeln!(out, "{text}"));
+    note_output(writeln!(out, "{}", terminal::safe(text, terminal::has_colour())));
 }
 
 /// Something could not be written to standard output.
@@ -103,8 +104,8 @@ pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => ' ',
-            c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
-            '\x7f'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            '\n' => terminal::picture('\n'),
+            c if terminal::drives(c) => terminal::picture(c),
             c => c,
         })
         .collect()

@@ -5,6 +5,7 @@ mod again;
 mod ahead;
 mod bad_input;
 mod damage;
+mod escapes;
 mod exchange;
 mod failed;
 mod gate;

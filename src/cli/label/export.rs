@@ -1,7 +1,7 @@
 //! `preflow label export`: the labels of a stage for other tools.
 //! Knows no form.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,10 +9,11 @@ use clap::{Args, ValueEnum};
 use super::import::failure;
 use crate::cli::failure::Failure;
 use crate::cli::workspace::{self, Loaded};
-use crate::cli::{Exit, Global, complain};
+use crate::cli::{Exit, Global, complain, print};
+use crate::files;
 use crate::label::exchange::{self, Shape};
 use crate::plan::Selection;
-use crate::report::Look;
+use crate::report::{Look, note_output};
 use crate::store::{StoreError, write_atomic};
 
 /// Port type of labels.
@@ -66,7 +67,10 @@ pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         Format::Jsonl => Some(Shape::JsonLines),
     };
     let bytes = match shape {
-        None => fs_err::read(&path).map_err(StoreError::from)?,
+        None => {
+            let bytes = files::read_own(&path, u64::MAX).map_err(|e| files::named(&path, &e));
+            bytes.map_err(StoreError::from)?
+        }
         Some(shape) => {
             let labels = exchange::export(&path, shape).map_err(failure)?;
             if labels.left_out > 0 {
@@ -85,8 +89,9 @@ pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         None if args.format == Format::Parquet => {
             return Err(Failure::usage("Parquet is not for the terminal").help("--out FILE"));
         }
-        // A reader that went away has seen enough.
-        None => drop(std::io::stdout().write_all(&bytes)),
+        // For programs as it is; for a terminal nothing in it may drive it.
+        None if std::io::stdout().is_terminal() => drop(print(&String::from_utf8_lossy(&bytes))),
+        None => note_output(std::io::stdout().write_all(&bytes)),
     }
     Ok(Exit::Done)
 }

@@ -1,0 +1,108 @@
+//! The last step before a terminal: whatever would drive it is made visible there, whoever wrote
+//! it. Does not know what the text says.
+
+use std::borrow::Cow;
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+/// Styles of our own: colours and weights, none that hides text or moves anything.
+const STYLES: [&str; 24] = [
+    "", "0", "1", "2", "4", "7", "22", "24", "31", "32", "33", "34", "35", "36", "39", "90", "91",
+    "92", "93", "94", "95", "96", "97", "1;31",
+];
+
+/// Text for people or programs, with nothing in it that drives a terminal but our own styles, where
+/// colour is `on`. JSON stays what it is: it has escapes of its own for the same characters.
+#[must_use]
+pub fn safe(text: &str, on: bool) -> Cow<'_, str> {
+    if !text.chars().any(drives) {
+        return Cow::Borrowed(text);
+    }
+    let json = text.starts_with(['{', '[']);
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if on && let Some(style) = style(rest) {
+            out.push_str(style);
+            rest = &rest[style.len()..];
+            continue;
+        }
+        match c {
+            c if !drives(c) => out.push(c),
+            c if json => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(picture(c)),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    Cow::Owned(out)
+}
+
+/// Colour is wanted: standard error is a terminal, and the user has nothing against it
+/// (<https://no-color.org>).
+#[must_use]
+pub fn has_colour() -> bool {
+    static COLOUR: OnceLock<bool> = OnceLock::new();
+    *COLOUR.get_or_init(|| {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+        wanted && able && std::io::stderr().is_terminal()
+    })
+}
+
+/// A symbol for a character that drives a terminal, or hides or turns text.
+#[must_use]
+pub fn picture(c: char) -> char {
+    match c {
+        c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
+        '\x7f' => '\u{2421}',
+        _ => '\u{fffd}',
+    }
+}
+
+/// Control characters but for the end of a line and a tab, and those that turn text round.
+#[must_use]
+pub fn drives(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' => true,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => false,
+    }
+}
+
+/// One of our own styles at the start of a text.
+fn style(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("\x1b[")?;
+    let end = rest.find('m').filter(|end| *end <= 4)?;
+    STYLES.contains(&&rest[..end]).then(|| &text[..end + 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_drives_the_terminal_but_our_own_styles() {
+        let own = "\x1b[31merror:\x1b[0m plain\ttext\n";
+        assert_eq!(safe(own, true), own);
+        assert_eq!(safe(own, false), "␛[31merror:␛[0m plain\ttext\n");
+        for (text, shown) in [
+            ("\x1b]0;title\x07", "␛]0;title␇"),
+            ("\x1b[2J\x1b[H", "␛[2J␛[H"),
+            ("\x1b[8mhidden", "␛[8mhidden"),
+            ("\x1b[38;5;0m", "␛[38;5;0m"),
+            ("\u{9b}31m\u{9d}0;x\u{9c}", "\u{fffd}31m\u{fffd}0;x\u{fffd}"),
+            ("a\rb\x08c\x7f", "a␍b␈c␡"),
+            ("\u{202e}tac\u{2066}x", "\u{fffd}tac\u{fffd}x"),
+            ("עברית 日本語 👩\u{200d}👧", "עברית 日本語 👩\u{200d}👧"),
+        ] {
+            assert_eq!(safe(text, true), shown);
+        }
+        let value = serde_json::json!({ "text": "\x1b[2J\u{9b}31m\u{202e}\x7f" });
+        for printed in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let out = safe(&printed, false);
+            assert!(!out.chars().any(drives), "{out}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), value);
+        }
+    }
+}
