@@ -113,6 +113,36 @@ fn a_stage_that_writes_to_its_input_fails_and_its_input_is_made_again() {
     assert_eq!(space.read("cache/views/chain/b/o"), "good");
 }
 
+/// File systems in memory do not note writes through memory maps: inputs there are read again.
+#[test]
+#[cfg(target_os = "linux")]
+fn writes_through_memory_maps_are_seen_where_no_time_tells_of_them() {
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a file system in memory");
+    let kind = rustix::fs::statfs(memory.path()).expect("a file system").f_type;
+    assert_eq!(u64::try_from(kind).expect("a number"), 0x0102_1994, "/dev/shm is a tmpfs");
+    let space = pipeline(&[
+        ("a", "s", "printf good > $OUT_o; echo a >> ran.txt"),
+        ("b", "a", "[ -e once ] || python3 map.py $IN_i; cat $IN_i > $OUT_o; echo b >> ran.txt"),
+    ]);
+    space.write(
+        "map.py",
+        "import mmap, os, sys\nbefore = os.stat(sys.argv[1])\nos.chmod(sys.argv[1], 0o644)\n\
+         with open(sys.argv[1], 'r+b') as file, mmap.mmap(file.fileno(), 0) as m:\n    \
+             m[:4] = b'evil'\nos.chmod(sys.argv[1], 0o444)\n\
+         assert os.stat(sys.argv[1]).st_mtime_ns == before.st_mtime_ns\n",
+    );
+    let cache = memory.path().join("cache").display().to_string();
+    let run = ["run", "p.yaml", "--cache", &cache];
+    let said = space.preflow(&run);
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    assert!(said.out.contains("changed while the stage read it"), "{}", said.out);
+    space.write("once", "");
+    space.take_ran();
+    assert_eq!(space.ran(&run), "a b");
+    let made = std::fs::read_to_string(format!("{cache}/views/chain/b/o")).unwrap();
+    assert_eq!(made, "good");
+}
+
 #[test]
 fn what_an_earlier_version_made_from_a_changed_object_is_made_again() {
     let stages = [

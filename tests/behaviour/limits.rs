@@ -10,6 +10,7 @@ fn limited(space: &Space, before: &str, args: &str) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_preflow");
     command.arg("-c").arg(format!("{before}; exec {program} {args}"));
     command.current_dir(space.path("")).env_remove("PREFLOW_CACHE").env("NO_COLOR", "1");
+    command.env("XDG_STATE_HOME", space.path(".state"));
     let Output { status, stdout, stderr } = command.output().expect("bash starts");
     let said = [stdout, stderr].concat();
     (status.code(), String::from_utf8_lossy(&said).into_owned())

@@ -269,6 +269,7 @@ fn a_pipeline_passes_the_key_on_and_keeps_it_nowhere() {
         let mut command = std::process::Command::new(&preflow);
         command.args(["run", "p.yaml"]).args(args).current_dir(shop.dir.path());
         command.env("PREFLOW_WORKER", WORKER).env("JUDGE_KEY", CANARY).env_remove("PREFLOW_CACHE");
+        command.env("XDG_STATE_HOME", shop.dir.path().join(".state"));
         let output = command.output().expect("starts");
         let text = [output.stdout, output.stderr].concat();
         (String::from_utf8_lossy(&text).into_owned(), output.status.code())

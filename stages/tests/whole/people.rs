@@ -146,6 +146,7 @@ fn a_run_that_waits_shows_the_page_and_goes_on_when_there_are_enough_votes() {
         .args(["run", "few.yaml", "--wait", "--annotator", "ann", "--port", "0"])
         .current_dir(folder)
         .env("PREFLOW_WORKER", env!("CARGO_BIN_EXE_preflow-worker"))
+        .env("XDG_STATE_HOME", folder.join(".state"))
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");

@@ -120,6 +120,7 @@ fn an_interrupted_stage_made_again_has_the_same_bytes() {
         .args(["run", "-q", SMOKE, "sft"])
         .current_dir(two.0.path())
         .env("PREFLOW_WORKER", &worker)
+        .env("XDG_STATE_HOME", two.0.path().join(".state"))
         .spawn()
         .expect("starts");
     let journal = || {
