@@ -10,14 +10,14 @@ pub fn inherit() {
 }
 
 /// Ends what is left of a task: `mark` stands in the environment of its processes, `group` is the
-/// process group that it began with and that has been ended.
+/// process group that it began with and that has been ended. `known` children are no orphans.
 #[cfg(target_os = "linux")]
-pub async fn end(mark: &str, group: Pid) {
+pub async fn end(mark: &str, group: Pid, known: impl Fn(Pid) -> bool) {
     /// Enough for chains of processes that start each other while they are ended.
     const ROUNDS: usize = 200;
     for _ in 0..ROUNDS {
         let mut left = false;
-        for child in linux::children() {
+        for child in linux::children().into_iter().filter(|child| !known(*child)) {
             left |= linux::end_one(child, mark, group);
         }
         if !left {
@@ -31,7 +31,7 @@ pub async fn end(mark: &str, group: Pid) {
 pub fn inherit() {}
 
 #[cfg(not(target_os = "linux"))]
-pub async fn end(_: &str, _: Pid) {}
+pub async fn end(_: &str, _: Pid, _: impl Fn(Pid) -> bool) {}
 
 #[cfg(target_os = "linux")]
 mod linux {

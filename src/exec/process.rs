@@ -107,7 +107,7 @@ async fn perform(
     drop(lifeline);
     // Grandchildren end with their task.
     let _ = kill_process_group(group, Signal::KILL);
-    orphans::end(&mark, group).await;
+    orphans::end(&mark, group, |child| child != group && reaper.knows(child)).await;
     reaper.gone(group);
     conclude(&task, ended, listener)
 }

@@ -2,7 +2,7 @@
 //! Knows only process groups.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -24,13 +24,21 @@ pub struct Reaper {
     child: RefCell<Option<Child>>,
     /// Processes that were announced so far.
     expected: Cell<u64>,
+    /// Groups that live, by the number of their first process.
+    live: RefCell<HashSet<Pid>>,
 }
 
 impl Reaper {
     #[must_use]
     pub fn new(command: Vec<PathBuf>) -> Self {
         let mark = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
-        Self { command, mark, child: RefCell::new(None), expected: Cell::new(0) }
+        Self {
+            command,
+            mark,
+            child: RefCell::default(),
+            expected: Cell::default(),
+            live: RefCell::default(),
+        }
     }
 
     /// A process is about to be started. What it must find in [`MARK`], and no other one does.
@@ -46,12 +54,21 @@ impl Reaper {
 
     /// A group was started.
     pub fn born(&self, group: Pid) {
+        self.live.borrow_mut().insert(group);
         self.say('+', group);
     }
 
     /// A group has ended.
     pub fn gone(&self, group: Pid) {
+        self.live.borrow_mut().remove(&group);
         self.say('-', group);
+    }
+
+    /// Whether it is the first process of a group that lives, or the reaper itself.
+    pub fn knows(&self, process: Pid) -> bool {
+        let child = self.child.borrow();
+        self.live.borrow().contains(&process)
+            || child.as_ref().is_some_and(|child| Pid::from_child(child) == process)
     }
 
     fn say(&self, sign: char, group: Pid) {
