@@ -365,7 +365,7 @@ fn read_whole(store: &Store, file: &Outgoing) -> Result<Bytes, RemoteError> {
 /// Moves the object aside, so that it is a miss from now on.
 fn damaged(store: &Store, file: &Outgoing) -> RemoteError {
     if std::fs::symlink_metadata(store.object_path(&file.object)).is_ok()
-        && let Err(e) = store.quarantine(&file.object)
+        && let Err(e) = store.quarantine(&file.object, None)
     {
         return e.into();
     }

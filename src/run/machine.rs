@@ -115,6 +115,7 @@ impl<'a> Machine<'a> {
         options: &'a Options,
         reporter: &'a mut dyn Reporter,
         sender: mpsc::UnboundedSender<Message>,
+        events: mpsc::UnboundedSender<(usize, Event)>,
         stop: watch::Sender<Stop>,
     ) -> Self {
         let n = inputs.graph.stages.len();
@@ -125,13 +126,6 @@ impl<'a> Machine<'a> {
                 downstream[*up].push(stage);
             }
         }
-        let (events, mut heard) = mpsc::unbounded_channel();
-        let forward = sender.clone();
-        tokio::task::spawn_local(async move {
-            while let Some((stage, event)) = heard.recv().await {
-                let _ = forward.send(Message::Event(stage, event));
-            }
-        });
         let published = sender.clone();
         let committer = Committer::start(Arc::clone(&inputs.store), move |done| {
             let _ = published.send(Message::Published(Box::new(done)));

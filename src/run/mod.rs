@@ -218,20 +218,33 @@ pub async fn run(
     });
     local
         .run_until(async {
-            let mut machine = machine::Machine::new(inputs, options, reporter, sender, stop);
+            let (events, mut heard) = mpsc::unbounded_channel();
+            let mut machine =
+                machine::Machine::new(inputs, options, reporter, sender, events, stop);
             machine.begin()?;
             while machine.advance()? {
-                let message = messages.recv().await.expect("invariant: the machine holds a sender");
-                machine.handle(message)?;
+                machine.handle(next(&mut heard, &mut messages).await)?;
             }
             machine.send_the_rest();
             while machine.is_sending() {
-                let message = messages.recv().await.expect("invariant: the machine holds a sender");
-                machine.handle(message)?;
+                machine.handle(next(&mut heard, &mut messages).await)?;
             }
             machine.finish()
         })
         .await
+}
+
+/// What reaches the loop next. What workers said comes first: it was said before their end.
+async fn next(
+    heard: &mut mpsc::UnboundedReceiver<(usize, Event)>,
+    messages: &mut mpsc::UnboundedReceiver<Message>,
+) -> Message {
+    tokio::select! {
+        biased;
+        Some((stage, event)) = heard.recv() => Message::Event(stage, event),
+        Some(message) = messages.recv() => message,
+        else => unreachable!("invariant: the machine holds a sender of both"),
+    }
 }
 
 /// A run that could not go on at all.

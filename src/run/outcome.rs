@@ -314,7 +314,7 @@ impl Machine<'_> {
                 for output in made.values() {
                     self.verified.remove(&output.digest);
                     if self.inputs.store.check(output, true)? == Health::Damaged {
-                        self.inputs.store.quarantine(&output.digest)?;
+                        self.inputs.store.quarantine(&output.digest, Some(output.bytes))?;
                     }
                 }
             }

@@ -58,6 +58,9 @@ impl Store {
         if !meta.is_dir() {
             return Ok(Health::Damaged);
         }
+        if thorough && !has_size(&path, &meta, output.bytes) {
+            return Ok(Health::Damaged);
+        }
         if thorough {
             return Ok(match hash_tree(&path)? {
                 found if tree_digest(&found) == output.digest => Health::Good,
@@ -105,16 +108,18 @@ impl Store {
     /// Moves a damaged object aside, kept for diagnosis; whoever needs it is a miss from now on.
     /// One that is sound stays: somebody else has made it again.
     ///
+    /// `bytes`: its size, where that is known; one of another size need not be read.
+    ///
     /// # Errors
     /// It cannot be moved.
-    pub fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
+    pub fn quarantine(&self, digest: &Digest, bytes: Option<u64>) -> Result<(), StoreError> {
         let from = self.object_path(digest);
-        if is_object(&from, digest) {
+        if is_object(&from, digest, bytes) {
             return Ok(());
         }
         let Some(to) = self.move_aside(&from)? else { return Ok(()) };
         // Between looking and moving it may have been made again.
-        if is_object(&to, digest) {
+        if is_object(&to, digest, bytes) {
             let here = rustix::fs::CWD;
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             let _ = rustix::fs::renameat_with(here, &to, here, &from, flags);
@@ -156,9 +161,19 @@ impl Store {
     }
 }
 
+/// Whether a file, or all files of a folder together, have that many bytes.
+pub(super) fn has_size(path: &Path, meta: &std::fs::Metadata, bytes: u64) -> bool {
+    if !meta.is_dir() {
+        return meta.len() == bytes;
+    }
+    let Ok(files) = walk(path) else { return false };
+    files.iter().map(|(_, meta)| meta.len()).fold(0_u64, u64::saturating_add) == bytes
+}
+
 /// Whether these bytes are the object of that digest.
-fn is_object(path: &Path, digest: &Digest) -> bool {
+fn is_object(path: &Path, digest: &Digest, bytes: Option<u64>) -> bool {
     match std::fs::symlink_metadata(path) {
+        Ok(meta) if bytes.is_some_and(|bytes| !has_size(path, &meta, bytes)) => false,
         Ok(meta) if meta.is_dir() => {
             hash_tree(path).is_ok_and(|files| tree_digest(&files) == *digest)
         }

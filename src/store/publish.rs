@@ -59,7 +59,7 @@ impl Store {
             // What is linked now is what was hashed then, or nobody may believe its name.
             let seen = &sealed.seen[port];
             if seen.looks_changed() && seen.has_changed() {
-                self.quarantine(&output.digest)?;
+                self.quarantine(&output.digest, Some(output.bytes))?;
                 return Err(StoreError::OutputChanged { port: port.clone() });
             }
         }
@@ -86,7 +86,7 @@ impl Store {
         match self.check(output, true)? {
             Health::Good => return Ok(()),
             Health::Damaged => {
-                self.quarantine(&output.digest)?;
+                self.quarantine(&output.digest, Some(output.bytes))?;
             }
             Health::Missing => {}
         }

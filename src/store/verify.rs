@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digest::{hash_file, tree_digest};
-use super::object::hash_tree;
+use super::object::{has_size, hash_tree};
 use super::{Entry, Health, Store, StoreError, summed};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
@@ -69,11 +69,13 @@ impl Store {
                 }
             }
         }
+        let outputs = entries.iter().flat_map(|(entry, _)| entry.outputs.values());
+        let sizes: BTreeMap<Digest, u64> = outputs.map(|o| (o.digest, o.bytes)).collect();
         let mut good = BTreeSet::new();
         let mut written = BTreeSet::new();
         for name in self.names_below("objects-v1")? {
             let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
-            match self.verify_object(&digest) {
+            match self.verify_object(&digest, sizes.get(&digest)) {
                 // A run moved it aside meanwhile.
                 Some(Err(_)) if !self.is_there(&digest) => {}
                 Some(Ok(())) => {
@@ -120,14 +122,17 @@ impl Store {
         }
     }
 
-    /// `None`: there is none.
-    fn verify_object(&self, digest: &Digest) -> Option<Result<(), String>> {
+    /// `None`: there is none. One that has not the size that an entry gives is not read.
+    fn verify_object(&self, digest: &Digest, bytes: Option<&u64>) -> Option<Result<(), String>> {
         let path = self.object_path(digest);
         let meta = match std::fs::symlink_metadata(&path) {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => return Some(Err(e.to_string())),
         };
+        if let Some(bytes) = bytes.filter(|bytes| !has_size(&path, &meta, **bytes)) {
+            return Some(Err(format!("it does not have the {bytes} bytes that it was made with")));
+        }
         let actual = if meta.is_dir() {
             hash_tree(&path).map(|files| tree_digest(&files))
         } else if meta.is_file() {
@@ -158,6 +163,9 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn repair(&self, found: &Verification) -> Result<(), StoreError> {
+        let entries = self.fingerprints()?.into_iter().filter_map(|f| self.entry(&f).ok()?);
+        let sizes: BTreeMap<Digest, u64> =
+            entries.flat_map(|e| e.outputs.into_values()).map(|o| (o.digest, o.bytes)).collect();
         let mut doubted: BTreeMap<Fingerprint, bool> = BTreeMap::new();
         for (fingerprint, ..) in &found.broken {
             doubted.entry(*fingerprint).or_insert(false);
@@ -184,7 +192,7 @@ impl Store {
         }
         for (digest, _) in &found.damaged {
             if self.is_there(digest) {
-                self.quarantine(digest)?;
+                self.quarantine(digest, sizes.get(digest).copied())?;
             }
         }
         let still: BTreeSet<PathBuf> = self.damaged_heads()?.into_iter().map(|(p, _)| p).collect();

@@ -229,6 +229,25 @@ fn nothing_is_removed_or_written_through_links_in_the_store() {
     assert_eq!(ends(&space, &gc).code, Some(0));
 }
 
+/// What has not the size that it should have need not be read to be known as damaged.
+#[test]
+fn objects_of_absurd_sizes_are_moved_aside_unread() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    for verb in [&["run", "p.yaml"][..], &["verify", "--repair"]] {
+        let object = space.object("a");
+        std::fs::remove_file(&object).unwrap();
+        std::fs::File::create(&object).unwrap().set_len(4 << 40).unwrap();
+        let said = ends(&space, &["verify"]);
+        assert_eq!(said.code, Some(4), "{}{}", said.out, said.err);
+        assert!(said.out.contains("it does not have the"), "{}", said.out);
+        assert_eq!(ends(&space, verb).code, Some(0), "{verb:?}");
+        space.preflow(&["run", "p.yaml"]);
+        assert_eq!(ends(&space, &["verify"]).code, Some(0), "{verb:?}");
+        assert_eq!(std::fs::read_to_string(space.object("a")).unwrap(), "text\none\n");
+    }
+}
+
 #[test]
 fn what_a_stage_leaves_where_files_are_expected() {
     for command in [
