@@ -165,11 +165,17 @@ fn not_regular(what: &str) -> Error {
 
 fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
+    let too_large =
+        || Error::new(ErrorKind::FileTooLarge, format!("larger than {}", words(limit)));
+    // Before anything is read: a sparse file is as large as it likes.
+    if size > limit {
+        return Err(too_large());
+    }
+    // One byte more than there is, or the end would be found only after growing.
+    let mut bytes = Vec::with_capacity(usize::try_from(size + 1).unwrap_or(0));
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        let text = format!("larger than {}", words(limit));
-        return Err(Error::new(ErrorKind::FileTooLarge, text));
+        return Err(too_large());
     }
     // As under `/proc`: what is read there changes at will, and some of it is secret.
     if size == 0 && !bytes.is_empty() && file.metadata()?.len() == 0 {
@@ -256,6 +262,10 @@ mod tests {
         assert_eq!(read_own(&at("eight"), LIMIT).unwrap(), b"12345678");
         let refused = |name: &str| read_to_string(&at(name), LIMIT).unwrap_err().to_string();
         assert_eq!(refused("nine"), "larger than 8 bytes");
+        // More than any memory holds: nothing of it is read.
+        std::fs::File::create(at("sparse")).unwrap().set_len(4 << 40).unwrap();
+        let sparse = read(&at("sparse"), 2 << 40).unwrap_err().to_string();
+        assert_eq!(sparse, format!("larger than {} MiB", 2 << 20));
         assert_eq!(refused("bytes"), "line 2 is not UTF-8 text");
         assert_eq!(refused("pipe"), "a named pipe, not a regular file");
         assert_eq!(refused("socket"), "a socket, not a regular file");

@@ -5,7 +5,7 @@
 `--seed N` repeats a run. Exit 1 when there was a fault.
 """
 
-import argparse, os, random, sys, time
+import argparse, os, random, sys, time, traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -32,6 +32,8 @@ def main():
         begun = time.monotonic()
         try:
             named[name].run(attack)
+        except Exception:
+            attack.fault(traceback.format_exc())
         finally:
             attack.clear()
         seconds = time.monotonic() - begun

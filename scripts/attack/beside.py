@@ -5,7 +5,7 @@ from space import shown
 
 def run(attack):
     space = attack.space()
-    rounds = 0
+    rounds = collected = 0
     while attack.tries < attack.count(180):
         rounds += 1
         # Every third round there is something to make.
@@ -16,6 +16,7 @@ def run(attack):
         for words in (["verify"], ["verify", "--repair"], ["gc", "--yes", "--grace", "0"]):
             code, text = space.say(*words)
             # A collection refuses while runs are going on.
+            collected += words[0] == "gc" and code == 0
             waits = words[0] == "gc" and code == 2 and "a run is using this store" in text
             if code != 0 and not waits:
                 attack.fault(f"{' '.join(words)} beside runs: {shown(code, text)}")
@@ -32,4 +33,9 @@ def run(attack):
     code, text = space.say("verify")
     if code != 0:
         attack.fault(f"verify at the end: {shown(code, text)}")
-    attack.note = f"{rounds} collections beside"
+    calm = attack.space()
+    calm.write("src.txt", f"text {rounds // 3}\n")
+    calm.say("run", "-q", "p.yaml")
+    if space.outputs() != calm.outputs():
+        attack.fault("the results are others than those of a calm run")
+    attack.note = f"{collected} collections in {rounds} rounds"

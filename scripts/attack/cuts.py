@@ -87,6 +87,11 @@ def runs(attack, disk, turns):
     code, text = space.say("run", "p.yaml")
     if "nothing to do" not in text:
         attack.fault(f"the store does not settle: {shown(code, text)}")
+    calm = attack.space(PIPELINE_OF_MANY)
+    calm.write("src.txt", f"text {turns - 1}\n")
+    calm.say("run", "-q", "p.yaml")
+    if space.outputs() != calm.outputs():
+        attack.fault("the results are others than those of a calm run")
 
 
 PIPELINE_OF_MANY = "preflow: 1\nname: p\nsources: { src: { path: src.txt } }\nstages:\n" + "".join(

@@ -1,17 +1,21 @@
 """Named pipes, devices, links and absurd sizes where files are expected: a documented exit code at
 once, in little memory, and nothing waits."""
 
-import os, resource, stat
+import os, resource, stat, tempfile
 
 from space import DOCUMENTED, remove, shown
 
 SWEEP = "preflow-sweep: 1\npipeline: p.yaml\nmatrix: { n: [1, 2] }\n"
+# Where files lie that must not be shown.
+SECRETS = None
 # What may be asked while the file is odd.
 VERBS = ["check p.yaml", "plan p.yaml", "run -q p.yaml", "status p.yaml", "verify", "gc", "runs",
          "report p.yaml", "lock p.yaml", "doctor", "sweep plan s.yaml", "trace p.yaml a", "why p.yaml a"]
 
 
 def run(attack):
+    global SECRETS
+    SECRETS = attack.folder()
     places = ["p.yaml", "preflow.yaml", "s.yaml", "src.txt", "p.lock", "part.yaml", "cache/lease.lock"]
     sample = attack.space()
     prepare(sample)
@@ -71,7 +75,7 @@ def odd(path, kind):
     elif kind == "loop":
         os.symlink(os.path.basename(path), path)
     else:
-        outside = os.path.join("/tmp", f"attack-secret-{os.getpid()}")
+        outside = os.path.join(tempfile.mkdtemp(prefix="attack-", dir=SECRETS), "secret")
         with open(outside, "w") as file:
             file.write("hunter2: [\n")
         os.symlink(outside, path)

@@ -24,7 +24,7 @@ def run(attack):
     for target in listed.stdout.split():
         attack.tries += 1
         seconds = round(SECONDS * min(attack.times, 20))
-        command = ["cargo", "fuzz", "run", "-O", "-s", "none", target, "--", f"-max_total_time={seconds}", "-rss_limit_mb=512"]
+        command = ["cargo", "fuzz", "run", "-O", "-s", "none", target, "--", f"-max_total_time={seconds}", "-rss_limit_mb=512", "-timeout=10"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
             attack.fault(f"{target}: {done.stderr.strip().splitlines()[-1:]}")
