@@ -165,8 +165,7 @@ fn not_regular(what: &str) -> Error {
 
 fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    let too_large =
-        || Error::new(ErrorKind::FileTooLarge, format!("larger than {}", words(limit)));
+    let too_large = || Error::new(ErrorKind::FileTooLarge, format!("larger than {}", words(limit)));
     // Before anything is read: a sparse file is as large as it likes.
     if size > limit {
         return Err(too_large());

@@ -5,8 +5,9 @@ import os, signal, time
 
 from space import PIPELINE, shown
 
-# Stages that take a while, so that kills strike.
-SLOW = PIPELINE.replace("command: '", "command: 'sleep 0.02; ")
+# Stages that take a while, so that kills strike. A shell goes on when a program of its own is killed,
+# unless it is told not to: what it makes then is its own affair.
+SLOW = PIPELINE.replace("command: '", "command: 'set -e; sleep 0.02; ")
 TEXTS = ["text\n", "text\ntext\n"]
 
 
