@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::store::{summed, write_atomic};
+use crate::store::summed;
 use crate::user;
 
 /// Says yes for all workspaces of one process, where nobody can be asked: `1`.
@@ -66,14 +66,15 @@ impl Record {
         summed::from_bytes(bytes).map_err(|reason| named(io::Error::other(reason)))
     }
 
+    /// Changes what is on record; others may do so at the same time.
+    ///
     /// # Errors
-    /// The folder cannot be made or written.
-    pub fn write(&self, trust: &Trust) -> io::Result<()> {
-        let named = |e: io::Error| files::named(&self.path, &e);
+    /// As [`Record::read`]; the folder cannot be made or written.
+    pub fn change<R>(&self, change: impl FnOnce(&mut Trust) -> R) -> io::Result<R> {
         user::make_private(self.path.parent().unwrap_or(Path::new("/")))?;
-        write_atomic(&self.path, &summed::to_bytes(trust)).map_err(named)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&self.path, mode).map_err(named)
+        // Nothing is added to a record that is not the user's.
+        self.read()?;
+        summed::change(&self.path, LARGEST, change).map_err(|e| files::named(&self.path, &e))
     }
 }
 
@@ -126,9 +127,7 @@ mod tests {
         assert_eq!(record.read().unwrap(), Trust::default());
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         std::fs::create_dir(&one).unwrap();
-        let mut trust = Trust::default();
-        trust.add(&one, commands(&["python3", "w.py"]));
-        record.write(&trust).unwrap();
+        record.change(|trust| trust.add(&one, commands(&["python3", "w.py"]))).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(record.path()), 0o600);
         assert_eq!(mode(record.path().parent().unwrap()), 0o700);
@@ -148,13 +147,13 @@ mod tests {
     fn a_record_that_others_made_or_that_is_damaged_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let record = Record { path: folder.path().join("own/trust.json") };
-        let mut trust = Trust::default();
-        trust.add(folder.path(), commands(&["w"]));
-        record.write(&trust).unwrap();
+        let add = |trust: &mut Trust| trust.add(folder.path(), commands(&["w"]));
+        record.change(add).unwrap();
         let open = std::fs::Permissions::from_mode(0o622);
         std::fs::set_permissions(record.path(), open).unwrap();
         assert!(record.read().unwrap_err().to_string().contains("others may write to it"));
-        record.write(&trust).unwrap();
+        assert!(record.change(add).is_err());
+        std::fs::set_permissions(record.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
         let text = std::fs::read_to_string(record.path()).unwrap();
         std::fs::write(record.path(), text.replace("[\"w\"]", "[\"x\"]")).unwrap();
         assert!(record.read().unwrap_err().to_string().contains("checksum"));

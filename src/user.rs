@@ -48,6 +48,20 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a file that only the user may read, whole or not at all.
+///
+/// # Errors
+/// Any step fails; then `path` is as it was.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    // Closed to others from its first moment on.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
 /// Bytes of a key.
 const KEY: usize = 32;
 

@@ -231,6 +231,7 @@ fn files_are_opened_by_the_room_for_it() {
         ("store/publish.rs", 2),
         ("store/mod.rs", 1),
         ("votes/folder.rs", 2),
+        ("user.rs", 1),
         // What a person names may be a pipe of their shell.
         ("label/exchange/rows.rs", 1),
     ];

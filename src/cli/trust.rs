@@ -27,16 +27,14 @@ pub struct TrustArgs {
 /// # Errors
 /// The workspace file is wrong, or the record cannot be read or written.
 pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
-    let (record, mut trust) = record()?;
+    let record = record()?;
     if args.list {
-        return Ok(list(&trust, global));
+        return Ok(list(&read(&record)?, global));
     }
     let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
     let place = root.display();
     let text = if args.revoke {
-        let there = trust.remove(&root);
-        write(&record, &trust)?;
-        match there {
+        match change(&record, |trust| trust.remove(&root))? {
             true => format!(" {place} may no longer start its workers\n"),
             false => format!(" {place} was not trusted\n"),
         }
@@ -47,8 +45,7 @@ pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
         }
         let lines: String =
             workers.iter().map(|w| format!("   {}: {}\n", w.name, shown(&w.command))).collect();
-        trust.add(&root, commands(&workers));
-        write(&record, &trust)?;
+        change(&record, |trust| trust.add(&root, commands(&workers)))?;
         format!(" {place} may start\n{lines} until they change; `preflow trust --revoke` ends it\n")
     };
     Ok(if global.quiet { Exit::Done } else { print(&text) })
@@ -91,13 +88,11 @@ fn commands(workers: &[Worker]) -> Commands {
     workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect()
 }
 
-fn record() -> Result<(Record, Trust), Failure> {
-    let record = Record::of_user().ok_or_else(|| {
+fn record() -> Result<Record, Failure> {
+    Record::of_user().ok_or_else(|| {
         Failure::usage("nothing says where your files are: neither HOME nor XDG_STATE_HOME is set")
             .help(format!("set one of them, or {VARIABLE}=1"))
-    })?;
-    let trust = read(&record)?;
-    Ok((record, trust))
+    })
 }
 
 fn read(record: &Record) -> Result<Trust, Failure> {
@@ -107,8 +102,9 @@ fn read(record: &Record) -> Result<Trust, Failure> {
     })
 }
 
-fn write(record: &Record, trust: &Trust) -> Result<(), Failure> {
-    record.write(trust).map_err(|error| Failure::System {
+fn change<R>(record: &Record, change: impl FnOnce(&mut Trust) -> R) -> Result<R, Failure> {
+    read(record)?;
+    record.change(change).map_err(|error| Failure::System {
         message: format!("what you trust cannot be kept: {error}"),
         help: format!("make room there, or set {VARIABLE}=1"),
     })

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::identity::Digest;
 use crate::store::digest::Signature;
-use crate::store::{summed, write_atomic};
+use crate::store::summed;
 
 /// Room for a hundred thousand links.
 const LARGEST: u64 = 32 << 20;
@@ -64,12 +64,8 @@ impl Given {
     /// # Errors
     /// The file is damaged, or cannot be read.
     pub fn read(&self) -> io::Result<Links> {
-        match files::read_own(&self.path, LARGEST) {
-            Ok(bytes) => summed::from_bytes(bytes).map_err(io::Error::other),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Links::default()),
-            Err(e) => Err(e),
-        }
-        .map_err(|e| files::named(&self.path, &e))
+        let links = summed::read(&self.path, LARGEST).map_err(|e| files::named(&self.path, &e))?;
+        Ok(links.unwrap_or_default())
     }
 
     /// Changes what is on record; others may do so at the same time. Links that have ended are
@@ -78,14 +74,12 @@ impl Given {
     /// # Errors
     /// The file is damaged, or cannot be read or written.
     pub fn change(&self, change: impl FnOnce(&mut Links)) -> io::Result<()> {
-        let lock = files::create_own(&self.path.with_extension("lock"))?;
-        lock.lock()?;
-        let mut links = self.read()?;
-        change(&mut links);
         let now = Timestamp::now().as_second();
-        links.links.retain(|_, link| link.until > now);
-        write_atomic(&self.path, &summed::to_bytes(&links))
-            .map_err(|e| files::named(&self.path, &e))
+        let changed = summed::change(&self.path, LARGEST, |links: &mut Links| {
+            change(links);
+            links.links.retain(|_, link| link.until > now);
+        });
+        changed.map_err(|e| files::named(&self.path, &e))
     }
 
     /// Whether a link was taken back. What the file says is read again when it changed; while it

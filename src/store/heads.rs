@@ -3,14 +3,12 @@
 //! Knows nothing of the pipeline beyond its key.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, summed, write_atomic};
-use crate::files;
 use crate::identity::{Digest, Fingerprint};
 
 /// Room for a million stages.
@@ -109,10 +107,6 @@ impl Store {
 
 /// `None`: there is no such file.
 fn read(path: &Path) -> Result<Option<Heads>, StoreError> {
-    let bad = |reason| StoreError::BadHeads { path: path.to_owned(), reason };
-    match files::read_own(path, LARGEST) {
-        Ok(bytes) => summed::from_bytes(bytes).map(Some).map_err(bad),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(bad(error.to_string())),
-    }
+    summed::read(path, LARGEST)
+        .map_err(|e| StoreError::BadHeads { path: path.to_owned(), reason: e.to_string() })
 }

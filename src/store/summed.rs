@@ -2,10 +2,15 @@
 //! before it. Records that earlier versions wrote have none.
 //! Does not know what records say.
 
+use std::io;
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::files;
 use crate::identity::Digest;
+use crate::user;
 
 /// What stands before and after the sum.
 const BEFORE: &[u8] = b",\"sum\":\"";
@@ -39,6 +44,36 @@ pub fn from_bytes<T: DeserializeOwned>(mut bytes: Vec<u8>) -> Result<T, String> 
         bytes.push(b'}');
     }
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+/// The record in a file that this program wrote. `None`: there is no such file.
+///
+/// # Errors
+/// It is damaged, something else, or larger than `limit`.
+pub fn read<T: DeserializeOwned>(path: &Path, limit: u64) -> io::Result<Option<T>> {
+    match files::read_own(path, limit) {
+        Ok(bytes) => from_bytes(bytes).map(Some).map_err(io::Error::other),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Changes the user's own record in a file while nobody else does; one that is not there yet begins
+/// empty.
+///
+/// # Errors
+/// As [`read`]; it cannot be locked or written, then it is as it was.
+pub fn change<T: Serialize + DeserializeOwned + Default, R>(
+    path: &Path,
+    limit: u64,
+    change: impl FnOnce(&mut T) -> R,
+) -> io::Result<R> {
+    let lock = files::create_own(&path.with_extension("lock"))?;
+    lock.lock()?;
+    let mut record = read(path, limit)?.unwrap_or_default();
+    let result = change(&mut record);
+    user::write_private(path, &to_bytes(&record))?;
+    Ok(result)
 }
 
 /// Whether these bytes carry a sum; an earlier version wrote those that do not.

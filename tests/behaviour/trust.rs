@@ -185,6 +185,29 @@ fn a_workspace_is_trusted_until_its_commands_change() {
 }
 
 #[test]
+fn workspaces_that_are_trusted_at_once_are_all_on_record() {
+    let space = Space::empty();
+    let names: Vec<String> = (0..12).map(|i| format!("w{i}")).collect();
+    let start = |name: &String| {
+        space.write(
+            &format!("{name}/preflow.yaml"),
+            "preflow-workspace: 1\nworkers: { w: { command: [sh, w.sh] } }\n",
+        );
+        let mut command = untrusted(&space, "trust");
+        command.current_dir(space.path(name)).stdout(std::process::Stdio::null());
+        command.spawn().expect("starts")
+    };
+    let all: Vec<_> = names.iter().map(start).collect();
+    for mut one in all {
+        assert!(one.wait().expect("ended").success());
+    }
+    let listed = say(&space, "trust --list").out;
+    for name in &names {
+        assert!(listed.lines().any(|line| line == format!(" [DIR]{name}")), "{listed}");
+    }
+}
+
+#[test]
 fn the_search_for_a_workspace_file_ends_at_the_repository() {
     let space = Space::empty();
     std::fs::remove_dir(space.path(".git")).expect("no repository");
