@@ -35,7 +35,7 @@ pub async fn end(_: &str, _: Pid, _: impl Fn(Pid) -> bool) {}
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use rustix::process::{Pid, Signal, WaitOptions, getpid, getsid, kill_process, waitpid};
+    use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
     /// Children that this process inherited, and those that its first thread started.
     pub fn children() -> Vec<Pid> {
@@ -49,8 +49,8 @@ mod linux {
         let Some(stat) = Stat::of(child) else { return false };
         // Nobody else waits for what was inherited. The group's first process has been waited for.
         if stat.is_over {
-            let own = getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
-            if stat.group == group.as_raw_nonzero().get() || stat.session != own {
+            let own = Stat::of(getpid()).map(|own| own.session);
+            if stat.group == group.as_raw_nonzero().get() || Some(stat.session) != own {
                 let _ = waitpid(Some(child), WaitOptions::NOHANG);
             }
             return false;
@@ -69,7 +69,9 @@ mod linux {
             .is_ok_and(|all| all.split(|byte| *byte == 0).any(|v| v == wanted.as_bytes()))
     }
 
-    /// What the system says of a process.
+    /// What the system says of a process. Read here and not asked of `getsid`, whose binding takes
+    /// 0 for impossible: in a container it is the number of a session that began outside.
+    #[derive(Debug, PartialEq)]
     struct Stat {
         /// It has ended, and its parent has not been told.
         is_over: bool,
@@ -80,12 +82,22 @@ mod linux {
     impl Stat {
         fn of(process: Pid) -> Option<Self> {
             let path = format!("/proc/{}/stat", process.as_raw_nonzero());
-            let text = std::fs::read_to_string(path).ok()?;
+            Self::read(&std::fs::read_to_string(path).ok()?)
+        }
+
+        /// Reads a line of `/proc/*/stat`.
+        fn read(text: &str) -> Option<Self> {
             // The name before them may hold anything, parentheses too.
             let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
             let state = fields.next()?;
             let mut number = |skip| fields.nth(skip).and_then(|n| n.parse().ok());
             Some(Self { is_over: state == "Z", group: number(1)?, session: number(0)? })
         }
+    }
+
+    #[test]
+    fn a_session_that_began_outside_the_container_has_the_number_0() {
+        let stat = Stat::read("17 (a) Z (b) Z 1 17 0 0 -1 4194560 0 0");
+        assert_eq!(stat, Some(Stat { is_over: true, group: 17, session: 0 }));
     }
 }
