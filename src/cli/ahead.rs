@@ -3,7 +3,7 @@
 //! Does not know what any problem means.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::described::state;
 use super::failure::Failure;
@@ -11,7 +11,7 @@ use super::workspace::Loaded;
 use super::{Global, complain, run};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::exec::describe::validate;
-use crate::exec::programs::on_path;
+use crate::exec::programs::found;
 use crate::graph::{Graph, GraphStage, Producer};
 use crate::identity::Digest;
 use crate::pipeline::{self, Node, NodeValue, Pipeline};
@@ -241,7 +241,10 @@ fn answer(
     let Question { cwd, kept, what, sources } = question;
     let made_of = kept.and_then(|(store, _)| match foreign {
         true => state(command, cwd, store),
-        false => store.digest_file(&program(command)?).ok().map(|(digest, _)| digest),
+        false => {
+            let program = found(Path::new(command.first()?));
+            store.digest_file(&program).ok().map(|(digest, _)| digest)
+        }
     });
     let from = made_of.map(|made_of| format!("{command:?} {made_of} {sources:?} {spec}"));
     let key = from.and_then(|from| derived::key(FORMAT, from.as_bytes()));
@@ -258,11 +261,6 @@ fn answer(
         store.keep_derived(name, key, text.as_bytes());
     }
     Ok(doc)
-}
-
-fn program(command: &[String]) -> Option<PathBuf> {
-    let word = Path::new(command.first()?);
-    Some(on_path(word).unwrap_or_else(|| word.to_owned()))
 }
 
 fn diagnostic(pipeline: Option<&Pipeline>, stage: &GraphStage, found: &ProblemDoc) -> Diagnostic {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::describe::describe;
-use crate::exec::programs::on_path;
+use crate::exec::programs::found;
 use crate::identity::Digest;
 use crate::protocol::CatalogDoc;
 use crate::store::digest::now;
@@ -38,13 +38,14 @@ struct Kept {
 /// It cannot be asked.
 pub fn described(command: &[String], root: &Path, store: Option<&Store>) -> io::Result<String> {
     let Some(store) = store else { return describe(command, root) };
-    if let Some(kept) = kept(command, root, store) {
+    let (begun, before) = (now(), key(command, root, store));
+    let name = name(command, root);
+    if let Some(kept) = before.and_then(|key| kept(&name, &key, store)) {
         return Ok(kept.text);
     }
-    let (begun, before) = (now(), key(command, root, store));
     let text = describe(command, root)?;
     if let Some(key) = before.filter(|before| key(command, root, store) == Some(*before)) {
-        keep(&name(command, root), &key, root, store, &text, begun);
+        keep(&name, &key, root, store, &text, begun);
     }
     Ok(text)
 }
@@ -53,13 +54,13 @@ pub fn described(command: &[String], root: &Path, store: Option<&Store>) -> io::
 /// asked since one of them changed.
 #[must_use]
 pub fn state(command: &[String], root: &Path, store: &Store) -> Option<Digest> {
-    let files = kept(command, root, store)?.files;
     let key = key(command, root, store)?;
+    let files = kept(&name(command, root), &key, store)?.files;
     Some(Digest::of(format!("{key} {files:?}").as_bytes()))
 }
 
-fn kept(command: &[String], root: &Path, store: &Store) -> Option<Kept> {
-    let bytes = store.derived(&name(command, root), &key(command, root, store)?)?;
+fn kept(name: &str, key: &Digest, store: &Store) -> Option<Kept> {
+    let bytes = store.derived(name, key)?;
     let kept: Kept = serde_json::from_slice(&bytes).ok()?;
     let same = |(path, then): (&PathBuf, &Digest)| {
         store.digest_file(path).is_ok_and(|(digest, _)| digest == *then)
@@ -95,8 +96,7 @@ fn name(command: &[String], root: &Path) -> String {
 /// What decides what is started: the words, the files among them, the program itself, and the
 /// environment.
 fn key(command: &[String], root: &Path, store: &Store) -> Option<Digest> {
-    let program = Path::new(command.first()?);
-    let program = on_path(program).unwrap_or_else(|| program.to_owned());
+    let program = found(Path::new(command.first()?));
     let files = std::iter::once(program).chain(command[1..].iter().map(PathBuf::from));
     let digests: Vec<_> = files
         .map(|path| root.join(path))

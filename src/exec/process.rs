@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::inputs::InputError;
-use super::programs::on_path;
+use super::programs::found;
 use super::reaper::{MARK, Reaper};
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
 use crate::files;
@@ -175,7 +175,7 @@ fn spawn(task: &Task, inputs: &[(String, String)], mark: &str) -> io::Result<Chi
 
 #[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
 fn new_command(program: &Path) -> Command {
-    let mut command = Command::new(on_path(program).as_deref().unwrap_or(program));
+    let mut command = Command::new(found(program));
     command.arg0(program).env_clear();
     command
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a program lies that is called by its bare name. A whole path lets the standard library
 /// start it without copying this process's page tables. `None`: the system must look itself.
-pub(crate) fn on_path(program: &Path) -> Option<PathBuf> {
+fn on_path(program: &Path) -> Option<PathBuf> {
     if program.as_os_str().is_empty() || program.components().count() != 1 {
         return None;
     }
@@ -20,6 +20,11 @@ pub(crate) fn on_path(program: &Path) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// The same, or its name where the system must look itself.
+pub(crate) fn found(program: &Path) -> PathBuf {
+    on_path(program).unwrap_or_else(|| program.to_owned())
 }
 
 /// Where a program is installed. Folders on PATH that are meant from where one stands do not count:

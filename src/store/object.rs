@@ -62,8 +62,8 @@ impl Store {
             return Ok(Health::Damaged);
         }
         if thorough {
-            return Ok(match hash_tree(&path)? {
-                found if tree_digest(&found) == output.digest => Health::Good,
+            return Ok(match hash_object(&path, true)? {
+                found if found == output.digest => Health::Good,
                 _ => Health::Damaged,
             });
         }
@@ -172,13 +172,19 @@ pub(super) fn has_size(path: &Path, meta: &std::fs::Metadata, bytes: u64) -> boo
 
 /// Whether these bytes are the object of that digest.
 fn is_object(path: &Path, digest: &Digest, bytes: Option<u64>) -> bool {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if bytes.is_some_and(|bytes| !has_size(path, &meta, bytes)) => false,
-        Ok(meta) if meta.is_dir() => {
-            hash_tree(path).is_ok_and(|files| tree_digest(&files) == *digest)
-        }
-        Ok(_) => hash_file(path).is_ok_and(|(found, _)| found == *digest),
-        Err(_) => false,
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return false };
+    let may_be = bytes.is_none_or(|bytes| has_size(path, &meta, bytes));
+    may_be && hash_object(path, meta.is_dir()).is_ok_and(|found| found == *digest)
+}
+
+/// Digest of what lies there: a folder is a tree, whatever else must be a regular file.
+///
+/// # Errors
+/// See [`walk`] and [`hash_file`].
+pub(super) fn hash_object(path: &Path, is_tree: bool) -> Result<Digest, StoreError> {
+    match is_tree {
+        true => hash_tree(path).map(|files| tree_digest(&files)),
+        false => hash_file(path).map(|(digest, _)| digest),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::digest::{Signature, hash_file, tree_digest, walk};
-use super::object::hash_tree;
+use super::digest::{Signature, walk};
+use super::object::hash_object;
 use super::{EntryOutput, Store};
 use crate::identity::Digest;
 
@@ -64,11 +64,7 @@ impl Reading {
     /// Reads all of it: whether it is no longer what its digest says.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        let now = match self.is_tree {
-            true => hash_tree(&self.path).map(|files| tree_digest(&files)),
-            false => hash_file(&self.path).map(|(digest, _)| digest),
-        };
-        !now.is_ok_and(|now| now == self.digest)
+        !hash_object(&self.path, self.is_tree).is_ok_and(|now| now == self.digest)
     }
 }
 
@@ -114,6 +110,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::store::digest::tree_digest;
+    use crate::store::object::hash_tree;
 
     #[test]
     fn what_is_written_replaced_or_added_is_seen() {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
-use super::digest::{hash_file, tree_digest};
-use super::object::{has_size, hash_tree};
+use super::object::{has_size, hash_object};
 use super::{Entry, Health, Store, StoreError, summed};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
@@ -69,8 +68,7 @@ impl Store {
                 }
             }
         }
-        let outputs = entries.iter().flat_map(|(entry, _)| entry.outputs.values());
-        let sizes: BTreeMap<Digest, u64> = outputs.map(|o| (o.digest, o.bytes)).collect();
+        let sizes = sizes(entries.iter().map(|(entry, _)| entry));
         let mut good = BTreeSet::new();
         let mut written = BTreeSet::new();
         for name in self.names_below("objects-v1")? {
@@ -133,13 +131,10 @@ impl Store {
         if let Some(bytes) = bytes.filter(|bytes| !has_size(&path, &meta, **bytes)) {
             return Some(Err(format!("it does not have the {bytes} bytes that it was made with")));
         }
-        let actual = if meta.is_dir() {
-            hash_tree(&path).map(|files| tree_digest(&files))
-        } else if meta.is_file() {
-            hash_file(&path).map(|(digest, _)| digest)
-        } else {
+        if !meta.is_dir() && !meta.is_file() {
             return Some(Err(files::describe(&meta).to_owned()));
-        };
+        }
+        let actual = hash_object(&path, meta.is_dir());
         Some(match actual {
             Ok(actual) if actual == *digest => Ok(()),
             Ok(actual) => Err(format!("its bytes hash to {}", actual.short())),
@@ -164,8 +159,7 @@ impl Store {
     /// The store cannot be written.
     pub fn repair(&self, found: &Verification) -> Result<(), StoreError> {
         let entries = self.fingerprints()?.into_iter().filter_map(|f| self.entry(&f).ok()?);
-        let sizes: BTreeMap<Digest, u64> =
-            entries.flat_map(|e| e.outputs.into_values()).map(|o| (o.digest, o.bytes)).collect();
+        let sizes = sizes(&entries.collect::<Vec<_>>());
         let mut doubted: BTreeMap<Fingerprint, bool> = BTreeMap::new();
         for (fingerprint, ..) in &found.broken {
             doubted.entry(*fingerprint).or_insert(false);
@@ -203,4 +197,10 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Bytes that each object was made with.
+fn sizes<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<Digest, u64> {
+    let outputs = entries.into_iter().flat_map(|entry| entry.outputs.values());
+    outputs.map(|output| (output.digest, output.bytes)).collect()
 }
