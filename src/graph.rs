@@ -1,9 +1,9 @@
 //! The graph of one pipeline: typed stages, edges checked port type to port type, an order.
 //! Knows nothing of files that exist, time or processes.
 
+mod codec;
 mod draft;
 pub mod gate;
-mod kept;
 mod order;
 mod resolve;
 #[cfg(test)]
@@ -17,7 +17,6 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::Pipeline;
 use crate::protocol::Execution;
 pub use gate::{Condition, Unmet};
-pub use kept::FORMAT;
 
 /// A pipeline with every reference resolved. `stages` is in topological order (ties: file order).
 #[derive(Debug, Clone, PartialEq)]

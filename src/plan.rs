@@ -12,7 +12,7 @@ use crate::files;
 use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::heads::Heads;
-use crate::store::{Entry, EntryOutput, Health, SourceDigest, Store, StoreError};
+use crate::store::{CachedEntry, EntryOutput, Health, SourceDigest, Store, StoreError};
 use crate::votes::{self, Effective, VoteChange};
 
 /// Why a stage must run.
@@ -42,7 +42,7 @@ pub enum Reason {
 /// What is known of a stage.
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    Hit(Box<Entry>),
+    Hit(Box<CachedEntry>),
     Miss(Identity, Reason),
     /// An upstream stage must run first: their indices, nearest first.
     Wait(Vec<usize>),
@@ -198,16 +198,11 @@ impl Judge<'_> {
             return Ok(Verdict::Miss(identity, Reason::Forced));
         }
         let fingerprint = identity.fingerprint();
-        if let Some(seen) = self.store.seen_ahead(&fingerprint)
-            && self.foreign_ports(stage, &seen.outputs).is_none()
-        {
-            return Ok(Verdict::Hit(Box::new(seen.into_entry(fingerprint, identity))));
-        }
-        let reason = match self.store.entry(&fingerprint) {
+        let reason = match self.store.cached_entry(&fingerprint) {
             Ok(Some(entry)) if let Some(message) = self.foreign_ports(stage, &entry.outputs) => {
                 Reason::EntryUnreadable { message }
             }
-            Ok(Some(entry)) => match self.store.health(&entry)? {
+            Ok(Some(entry)) => match self.store.health_of(&entry.outputs)? {
                 None => return Ok(Verdict::Hit(Box::new(entry))),
                 Some((port, Health::Damaged)) => Reason::ObjectDamaged { port },
                 Some((port, _)) => Reason::ObjectMissing { port },
@@ -255,7 +250,7 @@ impl Judge<'_> {
                 (verdict, _) => verdict,
             };
             if let Verdict::Hit(entry) = &verdict {
-                known[stage] = Some(outputs_of(entry));
+                known[stage] = Some(digests(&entry.outputs));
                 gates.pass(self.graph, stage, &entry.made.summary);
             }
             verdicts.push(Some(verdict));
@@ -427,6 +422,6 @@ fn texts(names: &[String]) -> impl Iterator<Item = &str> {
 
 /// Digests by port, as downstream identities need them.
 #[must_use]
-pub fn outputs_of(entry: &Entry) -> Outputs {
-    entry.outputs.iter().map(|(port, output)| (port.clone(), output.digest)).collect()
+pub fn digests(outputs: &BTreeMap<String, EntryOutput>) -> Outputs {
+    outputs.iter().map(|(port, output)| (port.clone(), output.digest)).collect()
 }

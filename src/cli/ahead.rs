@@ -15,7 +15,7 @@ use crate::exec::programs::found;
 use crate::graph::{Graph, GraphStage, Producer};
 use crate::identity::Digest;
 use crate::pipeline::{self, Node, NodeValue, Pipeline};
-use crate::plan::{Plan, Selection, Verdict};
+use crate::plan::{Plan, Verdict};
 use crate::protocol::{ConnectionSpec, PROTOCOL, ProblemDoc, StageSpec, ValidateDoc, ValidateSpec};
 use crate::store::{SourceDigest, Store, derived};
 use crate::votes::Effective;
@@ -140,22 +140,6 @@ pub fn refuse(
     crate::diagnostic::sort(&mut problems);
     problems.dedup();
     Err(Failure::Diagnostics(problems))
-}
-
-/// The same before a run, whose plan nobody made yet.
-///
-/// # Errors
-/// As [`refuse`], and when the store cannot be read.
-pub fn look(
-    loaded: &Loaded,
-    selection: &Selection,
-    sources: &[Option<SourceDigest>],
-    global: &Global,
-) -> Result<(), Failure> {
-    if !any(&loaded.graph) {
-        return Ok(());
-    }
-    refuse(loaded, &loaded.judge(selection, sources)?, sources, global)
 }
 
 /// Asks each worker once about its stages, and puts together what all say. A worker that does not

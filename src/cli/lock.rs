@@ -11,7 +11,7 @@ use super::{Exit, Global, complain, print};
 use crate::exec::git;
 use crate::files;
 use crate::lock::{Lock, LockedStage, path_of};
-use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
+use crate::plan::{Judge, Outputs, Selection, Verdict, digests};
 use crate::report::Look;
 use crate::store::{StoreError, write_atomic};
 
@@ -55,7 +55,7 @@ pub fn lock(args: &LockArgs, global: &Global, look: Look) -> Result<Exit, Failur
     for (node, verdict) in loaded.graph.stages.iter().zip(&plan.verdicts) {
         if let Some(Verdict::Hit(entry)) = verdict {
             let kind = format!("{}@{}", node.kind, node.version);
-            let (fingerprint, outputs) = (entry.fingerprint, outputs_of(entry));
+            let (fingerprint, outputs) = (entry.fingerprint, digests(&entry.outputs));
             made.stages.insert(node.name.clone(), LockedStage { kind, fingerprint, outputs });
         }
     }

@@ -12,7 +12,7 @@ use super::{Exit, Global, complain, print};
 use crate::columns::each_batch;
 use crate::plan::Selection;
 use crate::report::Look;
-use crate::store::{Entry, StoreError, write_atomic};
+use crate::store::{CachedEntry, StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
 
 /// Outputs that hold figures by step.
@@ -78,7 +78,12 @@ fn say(look: Look, text: &str) {
     complain(&format!("{} {text}\n", look.paint("33", "warning:")));
 }
 
-fn read(loaded: &Loaded, stage: &str, entry: &Entry, ports: &[&str]) -> Result<Figures, Failure> {
+fn read(
+    loaded: &Loaded,
+    stage: &str,
+    entry: &CachedEntry,
+    ports: &[&str],
+) -> Result<Figures, Failure> {
     let mut scalars = Vec::new();
     for port in ports {
         let Some(output) = entry.outputs.get(*port) else { continue };

@@ -19,7 +19,6 @@ mod limits;
 mod lock;
 pub mod logs;
 pub mod metrics;
-mod parsed;
 mod perform;
 pub mod plan;
 mod pull;
@@ -32,6 +31,7 @@ pub mod run;
 pub mod runs;
 pub mod sample;
 mod schema;
+mod snapshot;
 mod sweep;
 #[cfg(test)]
 mod tests;

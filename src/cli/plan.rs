@@ -15,7 +15,7 @@ use crate::plan::estimate::Estimator;
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::table::{Cell, GLUE, Table};
 use crate::report::{Look, line, words};
-use crate::store::Entry;
+use crate::store::CachedEntry;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -245,7 +245,7 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
                 list.push(json!({
                     "stage": row.stage, "state": state, "at": entry.made.at,
                     "seconds": entry.made.seconds, "bytes": bytes,
-                    "fingerprint": entry.fingerprint, "outputs": crate::plan::outputs_of(entry),
+                    "fingerprint": entry.fingerprint, "outputs": crate::plan::digests(&entry.outputs),
                     "gate": row.why,
                 }));
                 made(entry, bytes, &row.why)
@@ -273,7 +273,7 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
 }
 
 /// When, how long, how large, which; folded between these, not within.
-fn made(entry: &Entry, bytes: u64, gate: &str) -> String {
+fn made(entry: &CachedEntry, bytes: u64, gate: &str) -> String {
     let at: String = entry.made.at.chars().take(16).collect();
     let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
     let (at, size) = (at.replace('T', &GLUE.to_string()), size.replace(' ', &GLUE.to_string()));

@@ -15,7 +15,7 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, lock, print, sweep};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::{Lock, path_of};
-use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
+use crate::plan::{Judge, Outputs, Selection, Verdict, digests};
 use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
 use crate::report::{Look, words};
 use crate::store::Entry;
@@ -97,7 +97,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
         let Some(done) = show.drive(&progress, work)? else {
             return Ok(interrupted(&format!("pull {}", file.display()), look));
         };
-        loaded.store.save_derived();
+        loaded.store.save_memo();
         for (name, outcome) in done {
             // What came in an earlier round came.
             all.entry(name).or_insert(outcome);
@@ -185,7 +185,7 @@ impl Pull<'_> {
                 let name = graph.stages[stage].name.clone();
                 match judge.judge(stage, &known, false)? {
                     Verdict::Hit(entry) => {
-                        known[stage] = Some(outputs_of(&entry));
+                        known[stage] = Some(digests(&entry.outputs));
                         outcomes.insert(name, (Some(entry.fingerprint), Outcome::Here));
                     }
                     Verdict::Miss(identity, _) => {
@@ -202,7 +202,7 @@ impl Pull<'_> {
             }
             let Some((wanted, result)) = coming.next().await else { break };
             let (outcome, entry) = self.settle(&wanted, result)?;
-            known[wanted.stage] = entry.as_ref().map(outputs_of);
+            known[wanted.stage] = entry.as_ref().map(|entry| digests(&entry.outputs));
             outcomes.insert(wanted.name, (Some(wanted.fingerprint), outcome));
         }
         let behind = open.into_iter().map(|stage| graph.stages[stage].name.clone());
@@ -219,7 +219,7 @@ impl Pull<'_> {
             matches!(looked.health(&entry), Ok(None)).then_some(entry)
         });
         let other = |entry: &Entry| {
-            wanted.outputs.as_ref().is_some_and(|outputs| *outputs != outputs_of(entry))
+            wanted.outputs.as_ref().is_some_and(|outputs| *outputs != digests(&entry.outputs))
         };
         if let Some(entry) = there.await.expect("invariant: looking does not panic")
             && !other(&entry)

@@ -13,7 +13,7 @@ use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState,
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, line};
 use crate::store::heads::Heads;
-use crate::store::{Entry, StoreError, write_atomic};
+use crate::store::{CachedEntry, StoreError, write_atomic};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -173,14 +173,14 @@ fn gate(plan: &Plan, stage: usize) -> Option<Note> {
     (!text.is_empty()).then_some(Note { warning: true, text })
 }
 
-fn notes(entry: &Entry) -> Vec<Note> {
+fn notes(entry: &CachedEntry) -> Vec<Note> {
     let notes = entry.made.notes.iter().map(|text| Note { warning: false, text: text.clone() });
     let accepted = entry.made.accepted.iter();
     let accepted = accepted.map(|gate| Note { warning: true, text: format!("accepted: {gate}") });
     notes.chain(accepted).collect()
 }
 
-fn entry(verdict: Option<&Verdict>) -> Option<&Entry> {
+fn entry(verdict: Option<&Verdict>) -> Option<&CachedEntry> {
     match verdict {
         Some(Verdict::Hit(entry)) => Some(entry),
         _ => None,
@@ -208,7 +208,7 @@ fn outputs(loaded: &Loaded, plan: &Plan) -> Vec<OutputFile> {
 /// What the artifacts were made with.
 fn environment(plan: &Plan) -> Vec<(String, String)> {
     let entries = || plan.verdicts.iter().filter_map(|v| entry(v.as_ref()));
-    let distinct = |value: &dyn Fn(&Entry) -> String| {
+    let distinct = |value: &dyn Fn(&CachedEntry) -> String| {
         let mut values: Vec<String> = entries().map(value).filter(|v| !v.is_empty()).collect();
         values.sort();
         values.dedup();

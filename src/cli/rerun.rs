@@ -15,7 +15,7 @@ use crate::exec::{Outcome, Task};
 use crate::plan::{Selection, Verdict};
 use crate::report::{self, Look, clean, line, words};
 use crate::run::aside::{Made, Original};
-use crate::store::{Entry, EntryOutput};
+use crate::store::{CachedEntry, EntryOutput};
 
 /// One output, as it was made then and again.
 struct Compared<'a> {
@@ -106,7 +106,7 @@ fn not_made(stage: &str, outcome: &Outcome, look: Look) -> Exit {
 /// Every output; those with other digests are looked into.
 fn compare_all<'a>(
     loaded: &Loaded,
-    entry: &'a Entry,
+    entry: &'a CachedEntry,
     made: &'a Made,
 ) -> Result<Vec<Compared<'a>>, Failure> {
     let mut compared = Vec::new();
@@ -129,7 +129,7 @@ fn compare_all<'a>(
 
 /// What decides no identity and may still be why bytes differ: name, then, now.
 fn surroundings(
-    entry: &Entry,
+    entry: &CachedEntry,
     outcome: &Outcome,
     task: &Task,
 ) -> Vec<(&'static str, String, String)> {
@@ -179,7 +179,7 @@ fn show(
 
 fn as_json(
     stage: &str,
-    entry: &Entry,
+    entry: &CachedEntry,
     compared: &[Compared],
     changes: &[(&'static str, String, String)],
     seconds: f64,

@@ -138,7 +138,8 @@ pub fn execute(
 ) -> Result<Summary, Failure> {
     let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
-    ahead::look(loaded, &selection, &sources, global)?;
+    let plan = loaded.judge(&selection, &sources)?;
+    ahead::refuse(loaded, &plan, &sources, global)?;
     let options = Options { keep_going, ..options(loaded, means)? };
     let is_new = !loaded.store.root().exists();
     let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
@@ -150,6 +151,7 @@ pub fn execute(
         store: Arc::clone(&loaded.store),
         sources,
         selection,
+        plan: Some(plan),
         executor: &executor,
         people,
         locked,

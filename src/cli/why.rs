@@ -161,8 +161,11 @@ fn explain_against(
         }
         let name = loaded.graph.stages[stage].name.clone();
         let now = match &plan.verdicts[stage] {
-            Some(Verdict::Hit(entry)) => Some(&entry.identity),
-            Some(Verdict::Miss(identity, _)) => Some(identity),
+            Some(Verdict::Hit(entry)) => {
+                let whole = loaded.store.entry(&entry.fingerprint).ok().flatten();
+                whole.map(|whole| whole.identity)
+            }
+            Some(Verdict::Miss(identity, _)) => Some(identity.clone()),
             _ => None,
         };
         let then = side.stages.get(&name).map(|known| known.identity.as_ref());

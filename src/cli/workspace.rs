@@ -7,20 +7,22 @@ use std::sync::Arc;
 
 use super::described::described;
 use super::failure::Failure;
-use super::{Global, parsed, trust};
+use super::snapshot::{self, Keeping};
+use super::{Global, trust};
 use crate::catalog::Catalog;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, SourceText};
 use crate::files;
 use crate::graph::{Graph, Producer};
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::report::words;
 use crate::store::heads::Heads;
-use crate::store::{Entry, SourceDigest, Store, StoreError};
+use crate::store::snapshot::Snapshot;
+use crate::store::{CachedEntry, SourceDigest, Store, StoreError};
 use crate::trust::{VARIABLE, by_environment};
 use crate::user::is_own;
 use crate::votes::{self, Effective};
-use crate::workspace::{self, Workspace};
+use crate::workspace::{self, Worker, Workspace};
 
 /// Larger files are no pipelines.
 pub(super) const LARGEST: u64 = 2 << 20;
@@ -35,6 +37,10 @@ pub struct Loaded {
     pub root: PathBuf,
     /// Path of the pipeline within the workspace.
     pub key: String,
+    /// The plan as it was kept, of a graph that is the same.
+    pub snapshot: Option<Snapshot>,
+    /// How the plan is kept; `None`: it is not.
+    pub keeping: Option<Keeping>,
 }
 
 /// Splits `[FILE] NAMES…`: the first word is the file if it looks like one.
@@ -134,49 +140,69 @@ pub fn workspace_file(root: &Path) -> Result<Option<Workspace>, Failure> {
 /// # Errors
 /// Whatever is wrong with the file, or the store.
 pub fn load(file: &Path, args: &Global) -> Result<Loaded, Failure> {
-    Ok(load_and(file, args, |_, _| {})?.0)
+    Ok(load_at(file, args, place(file, args))?.0)
 }
 
-/// The same for who asks for verdicts next, and for nothing else: the entries that the pipeline
-/// used last are looked at meanwhile. Never given back: the process ends with it, and taking
-/// thousands of stages apart takes longer than leaving them.
+/// The same for who asks for verdicts next: where the plan is kept, it is looked for there first.
+/// Never given back: the process ends with it, and taking thousands of stages apart takes longer
+/// than leaving them.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_to_judge(file: &Path, args: &Global) -> Result<ManuallyDrop<Loaded>, Failure> {
-    let (loaded, pipeline) = load_and(file, args, |store, key| store.look_ahead(key))?;
+    let place = place(file, args);
+    let path = file.to_string_lossy();
+    let key = place.as_ref().ok().and_then(|p| snapshot::key(&path, args, &p.root, &p.store));
+    if let (Ok(place), Some(key)) = (&place, &key)
+        && let Some((graph, snapshot)) = snapshot::load(&path, &place.key, key, &place.store)
+    {
+        let loaded = Loaded { snapshot: Some(snapshot), ..place.clone().holds(graph) };
+        return Ok(ManuallyDrop::new(loaded));
+    }
+    let (loaded, pipeline, texts) = load_at(file, args, place)?;
     std::mem::forget(pipeline);
-    Ok(ManuallyDrop::new(loaded))
+    let keeping = key.map(|key| Keeping::new(key, texts));
+    Ok(ManuallyDrop::new(Loaded { keeping, ..loaded }))
 }
 
-fn load_and(
+/// Where a pipeline file lies, and the store of the workspace around it.
+#[derive(Clone)]
+struct Place {
+    store: Arc<Store>,
+    dir: PathBuf,
+    root: PathBuf,
+    key: String,
+}
+
+fn place(file: &Path, args: &Global) -> Result<Place, Failure> {
+    let (dir, root, key) = whereabouts(file)?;
+    Ok(Place { store: open_store(args, &root)?, dir, root, key })
+}
+
+impl Place {
+    fn holds(self, graph: Graph) -> Loaded {
+        let Self { store, dir, root, key } = self;
+        Loaded { graph, store, dir, root, key, snapshot: None, keeping: None }
+    }
+}
+
+type Texts = Vec<Arc<SourceText>>;
+
+/// The pipeline resolved, as the file says it, and all texts that it was read from.
+fn load_at(
     file: &Path,
     args: &Global,
-    meanwhile: impl FnOnce(&Arc<Store>, &str),
-) -> Result<(Loaded, Option<Pipeline>), Failure> {
-    let around = whereabouts(file).and_then(|around| Ok((open_store(args, &around.1)?, around)));
-    if let Ok((store, (_, _, key))) = &around {
-        meanwhile(store, key);
-    }
+    place: Result<Place, Failure>,
+) -> Result<(Loaded, Pipeline, Texts), Failure> {
     // What is wrong with the file is told before what is wrong with the store.
-    let store = around.as_ref().ok().map(|(store, _)| Arc::clone(store));
-    let path = file.to_string_lossy();
-    let mut text = parsed::Text::read(&path, store)?;
-    let meaning = around.as_ref().ok().and_then(|(_, (_, root, _))| parsed::meaning(args, root));
-    if let Some(graph) = meaning.as_ref().and_then(|meaning| text.graph(meaning)) {
-        let (store, (dir, root, key)) = around?;
-        return Ok((Loaded { graph, store, dir, root, key }, None));
-    }
-    let document = text.document()?;
+    let document = pipeline::open(&file.to_string_lossy())?;
+    let texts = document.texts.clone();
     let profile = args.profile.as_deref();
     let overrides = pipeline::Overrides { profile, sets: &args.sets, trial: &[] };
     let pipeline = document.into_pipeline(&overrides)?;
-    let (store, (dir, root, key)) = around?;
-    let graph = Graph::resolve(&pipeline, &catalog(&root, Some(&store))?)?;
-    if let Some(meaning) = meaning {
-        text.keep_graph(&meaning, &graph);
-    }
-    Ok((Loaded { graph, store, dir, root, key }, Some(pipeline)))
+    let place = place?;
+    let graph = Graph::resolve(&pipeline, &catalog(&place.root, Some(&place.store))?)?;
+    Ok((place.holds(graph), pipeline, texts))
 }
 
 /// The kinds of the built-in worker and of those that the workspace file names and that the user
@@ -186,31 +212,42 @@ fn load_and(
 /// The workspace file is wrong, or a worker does not describe itself.
 pub fn catalog(root: &Path, store: Option<&Store>) -> Result<Catalog, Failure> {
     let mut catalog = Catalog::builtin();
-    let workers = workspace_file(root)?.map(|file| file.workers).unwrap_or_default();
+    let workers = workers(root)?;
     if !trust::is_trusted(root, &workers)? {
         catalog.set_unasked(trust::why_not(&workers));
         return Ok(catalog);
     }
-    for worker in workers {
-        // Files of the workspace are meant from anywhere.
-        let whole = |word: &String| {
-            let path = root.join(word);
-            if path.is_file() { path.to_string_lossy().into_owned() } else { word.clone() }
-        };
-        let command: Vec<String> = worker.command.iter().map(whole).collect();
+    for Worker { name, command, span } in workers {
+        let command = whole_command(root, &command);
         let failed = |message: String| {
-            let problem = Diagnostic::new(message, Some(worker.span.clone()));
+            let problem = Diagnostic::new(message, Some(span.clone()));
             let said = format!("`{} describe` must print its catalog", command.join(" "));
             Failure::Diagnostics(vec![problem.help(said)])
         };
-        let text = described(&command, root, store).map_err(|e| {
-            failed(format!("worker `{}` does not describe itself: {e}", worker.name))
-        })?;
-        catalog
-            .add_worker(&text, &command)
-            .map_err(|e| failed(format!("worker `{}`: {e}", worker.name)))?;
+        let text = described(&command, root, store)
+            .map_err(|e| failed(format!("worker `{name}` does not describe itself: {e}")))?;
+        catalog.add_worker(&text, &command).map_err(|e| failed(format!("worker `{name}`: {e}")))?;
     }
     Ok(catalog)
+}
+
+/// The workers that the workspace file names.
+///
+/// # Errors
+/// The workspace file is wrong.
+pub fn workers(root: &Path) -> Result<Vec<Worker>, Failure> {
+    Ok(workspace_file(root)?.map(|file| file.workers).unwrap_or_default())
+}
+
+/// The command of a worker with whole paths where it names files of the workspace: it may be
+/// started from anywhere.
+#[must_use]
+pub fn whole_command(root: &Path, command: &[String]) -> Vec<String> {
+    let whole = |word: &String| match root.join(word) {
+        path if path.is_file() => path.to_string_lossy().into_owned(),
+        _ => word.clone(),
+    };
+    command.iter().map(whole).collect()
 }
 
 /// The kinds that a pipeline file may use.
@@ -366,16 +403,16 @@ impl Loaded {
     /// What a stage made: what is up to date, or else the last, with why it is stale. Only entries
     /// whose outputs are there.
     #[must_use]
-    pub fn newest(&self, plan: &Plan, stage: usize) -> Option<(Entry, Option<String>)> {
-        let sound = |entry: &Entry| matches!(self.store.health(entry), Ok(None));
+    pub fn newest(&self, plan: &Plan, stage: usize) -> Option<(CachedEntry, Option<String>)> {
         let why = match plan.verdicts.get(stage)?.as_ref()? {
             Verdict::Hit(entry) => return Some((*entry.clone(), None)),
             Verdict::Miss(_, reason) => words::reason(reason),
             _ => "something upstream may change".to_owned(),
         };
         let last = self.heads().stages.get(&self.graph.stages[stage].name).copied()?;
-        let entry = self.store.entry(&last).ok()??;
-        sound(&entry).then_some((entry, Some(why)))
+        let entry = self.store.cached_entry(&last).ok()??;
+        let is_sound = matches!(self.store.health_of(&entry.outputs), Ok(None));
+        is_sound.then_some((entry, Some(why)))
     }
 
     /// What the pipeline used last; none where that cannot be read, which is told once.
@@ -410,10 +447,14 @@ impl Loaded {
         selection: &Selection,
         sources: &[Option<SourceDigest>],
     ) -> Result<Plan, Failure> {
+        if let Some(plan) = snapshot::plan(self, selection, sources) {
+            return Ok(plan);
+        }
         let heads = self.heads();
         let judge = Judge { graph: &self.graph, store: &self.store, sources, heads: &heads };
         let plan = judge.plan(selection)?;
-        self.store.save_derived();
+        self.store.save_memo();
+        snapshot::keep(self, sources, &plan);
         Ok(plan)
     }
 }

@@ -3,9 +3,11 @@
 
 use std::io::{Error, ErrorKind};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::*;
-use crate::pipeline;
+use crate::diagnostic::SourceText;
+use crate::pipeline::{self, Overrides};
 
 const CATALOG: &str = r#"{ "protocol": 1, "kinds": [
   { "name": "clean", "version": 2, "summary": "Clean a text",
@@ -282,34 +284,41 @@ fn a_gate_is_met_by_figures() {
 #[test]
 fn a_kept_graph_is_the_graph() {
     let read = |path: &str| {
-        let pipeline = pipeline::load(path, None, &[]).expect("a pipeline");
-        Graph::resolve(&pipeline, &Catalog::builtin()).expect("a graph")
+        let document = pipeline::open(path).expect("a document");
+        let texts = document.texts.clone();
+        let pipeline = document.into_pipeline(&Overrides::default()).expect("a pipeline");
+        (Graph::resolve(&pipeline, &Catalog::builtin()).expect("a graph"), texts)
     };
     let dir = tempfile::tempdir().unwrap();
     let odd = dir.path().join("odd.yaml");
-    let text = "\u{feff}preflow: 1\nsources: { s: { path: 'ü.txt' } }\nstages:\n  \
-        a: { kind: command, inputs: { i: s }, outputs: { o: file, p: dataset/text },\n       \
+    let text =
+        "\u{feff}preflow: 1\nsources: { s: { path: 'ü.txt' } }\nstages: !include part.yaml\n";
+    let part = "a: { kind: command, inputs: { i: s }, outputs: { o: file, p: dataset/text },\n  \
         command: [\"\\0\\u2028\", ''], run: { device: cpu, gpus: 1, env: [A] }, \
-        gate: { x: '>= 1e-300' } }\n  \
+        gate: { x: '>= 1e-300' } }\n\
         b: { kind: command, inputs: { many: [a.p, s] }, outputs: { o: file }, command: x }\n";
-    #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-    std::fs::write(&odd, text).unwrap();
+    for (name, text) in [("odd.yaml", text), ("part.yaml", part)] {
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
     let shipped = ["smoke", "workshop", "algorithms", "import"];
     let mut paths: Vec<String> = shipped.iter().map(|n| format!("pipelines/{n}.yaml")).collect();
     paths.push(odd.display().to_string());
     for path in paths {
-        let graph = read(&path);
-        let text = pipeline::read_text(&path).unwrap();
-        let bytes = graph.to_bytes().expect("its places are in its own text");
-        let kept = Graph::from_bytes(&path, &text, &bytes).expect("the same bytes");
+        let (graph, texts) = read(&path);
+        let bytes = graph.to_bytes(&texts).expect("its places are in these texts");
+        let kept = Graph::from_bytes(&texts, &bytes).expect("the same bytes");
         assert_eq!(kept, graph, "{path}");
         for (kept, stage) in kept.stages.iter().zip(&graph.stages) {
             // Numbers that are equal may still be written differently.
             let text = |s: &GraphStage| serde_json::to_string(&s.params).unwrap();
             assert_eq!(text(kept), text(stage));
         }
-        assert!(Graph::from_bytes(&path, &text, &bytes[..bytes.len() - 1]).is_none());
-        assert!(Graph::from_bytes(&path, "short", &bytes).is_none());
-        assert!(Graph::from_bytes(&path, &text, b"").is_none());
+        assert!(Graph::from_bytes(&texts, &bytes[..bytes.len() - 1]).is_none());
+        let short = [Arc::new(SourceText::new(&path, "short"))];
+        assert!(Graph::from_bytes(&short, &bytes).is_none());
+        assert!(Graph::from_bytes(&texts, b"").is_none());
+        let others = [Arc::new(SourceText::new(&path, &texts[0].text))];
+        assert!(graph.to_bytes(&others).is_none(), "its places are in another text");
     }
 }

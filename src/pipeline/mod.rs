@@ -1,27 +1,25 @@
 //! What a pipeline file says, params filled in, references not yet followed.
 //! Does not know kinds, hashes, or which files exist.
 
-mod kept;
 mod node;
 mod params;
 mod read;
 mod refusal;
-mod splice;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
-pub use kept::FORMAT as TREE_FORMAT;
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
 pub use params::{Overrides, Param, suggest};
 pub use read::{check_name, expected, is_name, unknown_key};
+use yaml::Parsed;
 pub use yaml::{Files, without_mark};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, SourceText};
 use crate::files;
 
 /// One pipeline file.
@@ -79,8 +77,8 @@ pub struct Document {
     pub path: String,
     /// Its tree, whatever it is for.
     pub tree: Node,
-    /// It includes no other file.
-    alone: bool,
+    /// Its text, then those that it includes.
+    pub texts: Vec<Arc<SourceText>>,
 }
 
 /// Reads a YAML file.
@@ -95,10 +93,17 @@ pub fn open(path: &str) -> Result<Document, Vec<Diagnostic>> {
 ///
 /// # Errors
 /// It is no regular file, is too large, or cannot be read.
-pub fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
-    let file = Path::new(path);
-    read_inside(&top_around(file), file)
+fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
+    read_beside(path, path)
         .map_err(|error| vec![Diagnostic::new(format!("cannot read {path}: {error}"), None)])
+}
+
+/// The text of a YAML file that belongs to `by`: that file itself, or one that it includes.
+///
+/// # Errors
+/// As [`read_text`]; also when it lies outside of what `by` belongs to.
+pub fn read_beside(path: &str, by: &str) -> std::io::Result<String> {
+    read_inside(&top_around(Path::new(by)), Path::new(path))
 }
 
 /// Reads a YAML file that another one names.
@@ -107,7 +112,7 @@ pub fn read_text(path: &str) -> Result<String, Vec<Diagnostic>> {
 /// As [`open`]; also when it lies outside of what `by` belongs to.
 pub fn open_named(path: &str, by: &str) -> Result<Document, Vec<Diagnostic>> {
     let problem = |error| Diagnostic::new(format!("cannot read {path}: {error}"), None);
-    let text = read_inside(&top_around(Path::new(by)), Path::new(path));
+    let text = read_beside(path, by);
     document(path, &text.map_err(|error| vec![problem(error)])?)
 }
 
@@ -126,15 +131,10 @@ pub fn top_around(file: &Path) -> PathBuf {
 /// # Errors
 /// It is no YAML.
 pub fn document(path: &str, text: &str) -> Result<Document, Vec<Diagnostic>> {
-    let included = Rc::new(Cell::new(false));
-    let seen = Rc::clone(&included);
     let top = top_around(Path::new(path));
-    let files = move |path: &Path| {
-        seen.set(true);
-        read_inside(&top, path)
-    };
-    let tree = yaml::parse(path, text, Some(Rc::new(files)))?;
-    Ok(Document { path: path.to_owned(), tree, alone: !included.get() })
+    let files = move |path: &Path| read_inside(&top, path);
+    let Parsed { root, texts } = yaml::parse(path, text, Some(Rc::new(files)))?;
+    Ok(Document { path: path.to_owned(), tree: root, texts })
 }
 
 impl Document {
@@ -163,7 +163,7 @@ pub fn parse(
     sets: &[String],
     files: Files,
 ) -> Result<Pipeline, Vec<Diagnostic>> {
-    let root = yaml::parse(path, text, Some(files))?;
+    let root = yaml::parse(path, text, Some(files))?.root;
     finish(path, root, &Overrides { profile, sets, trial: &[] })
 }
 

@@ -151,9 +151,9 @@ impl Params {
             problems.push(self.unknown(name, message, span(0..name.len())));
             return;
         };
-        match yaml::parse_part(&text, name.len() + 1..set.len(), None) {
+        match yaml::parse_from(&text, name.len() + 1, None) {
             Ok(value) => {
-                self.all[i].value = value;
+                self.all[i].value = value.root;
                 self.all[i].origin = Origin::Set(set.to_owned());
             }
             Err(found) => problems.extend(found),

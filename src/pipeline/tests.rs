@@ -352,32 +352,6 @@ fn nesting_is_fine_up_to_the_limit() {
     assert!(read(&format!("preflow: 1\nparams: {{ p: {} }}\nstages: {{}}\n", maps(40))).is_ok());
 }
 
-#[test]
-fn a_tree_is_read_back_from_its_bytes() {
-    let text = "\u{feff}preflow: 1\nparams: { a: -5, b: 1.5e-9, c: true, d: , e: [é🦀, {f: ''}] }\n\
-                stages:\n  x: { kind: k, y: $a }\n  z:\n    kind: |\n      two\n      lines\n";
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("p.yaml");
-    let path = path.to_str().unwrap();
-    std::fs::write(path, text).unwrap();
-    let document = open(path).unwrap();
-    let bytes = document.to_bytes().unwrap();
-    let (back, same) = Document::from_bytes(path, text, &bytes).unwrap();
-    assert!(same);
-    assert_eq!(back.tree, document.tree);
-    for end in 0..bytes.len() {
-        assert!(Document::from_bytes(path, text, &bytes[..end]).is_none(), "{end}");
-    }
-    assert!(Document::from_bytes(path, "short", &bytes).is_none());
-    let edited = text.replace("a: -5", "a: 5000");
-    let (edited_back, same) = Document::from_bytes(path, &edited, &bytes).unwrap();
-    assert!(!same);
-    assert_eq!(edited_back.tree, super::document(path, &edited).unwrap().tree);
-    std::fs::write(folder.path().join("b.yaml"), "k: 1\n").unwrap();
-    std::fs::write(path, "x: !include b.yaml\n").unwrap();
-    assert_eq!(open(path).unwrap().to_bytes(), None, "its text does not say what b.yaml says");
-}
-
 /// Pieces that meet in broken files.
 fn piece() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,27 +29,27 @@ pub const MAX_INCLUDED_BYTES: usize = 8 * 1024 * 1024;
 /// Reads the text of a file that is included. An in-memory one serves tests.
 pub type Files = Rc<dyn Fn(&Path) -> std::io::Result<String>>;
 
+/// A tree, and the texts that it was read from: that of the document first, then those it includes.
+pub struct Parsed {
+    pub root: Node,
+    pub texts: Vec<Arc<SourceText>>,
+}
+
 /// Parses one document. `name` is what people know the text by; includes are relative to it.
-pub fn parse(name: &str, text: &str, files: Option<Files>) -> Result<Node, Vec<Diagnostic>> {
-    let text = without_mark(text);
-    let root = Arc::new(SourceText::new(name, text));
-    parse_part(&root, 0..text.len(), files)
+pub fn parse(name: &str, text: &str, files: Option<Files>) -> Result<Parsed, Vec<Diagnostic>> {
+    let root = Arc::new(SourceText::new(name, without_mark(text)));
+    parse_from(&root, 0, files)
 }
 
-/// Without the mark that some editors put first.
-pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// Parses `range` of a text; spans point into the whole of it.
-pub fn parse_part(
-    source: &Arc<SourceText>,
-    range: Range<usize>,
+/// Parses a text from byte `start` on; spans point into the whole of it.
+pub fn parse_from(
+    text: &Arc<SourceText>,
+    start: usize,
     files: Option<Files>,
-) -> Result<Node, Vec<Diagnostic>> {
-    let sources = Rc::new(RefCell::new(Sources::new(Arc::clone(source), range.start)));
+) -> Result<Parsed, Vec<Diagnostic>> {
+    let sources = Rc::new(RefCell::new(Sources::new(Arc::clone(text), start)));
     let options = options(files, &sources);
-    let text = &source.text[range];
+    let text = &text.text[start..];
     let parsed = if text.trim().is_empty() {
         Ok(Spanned::new(Raw::Null, Location::UNKNOWN, Location::UNKNOWN))
     } else {
@@ -60,11 +59,17 @@ pub fn parse_part(
     match parsed {
         Ok(raw) => {
             let mut problems = Vec::new();
-            let node = located(raw, &mut sources, &mut problems);
-            if problems.is_empty() { Ok(node) } else { Err(problems) }
+            let root = located(raw, &mut sources, &mut problems);
+            let texts = std::mem::take(&mut sources.texts);
+            if problems.is_empty() { Ok(Parsed { root, texts }) } else { Err(problems) }
         }
         Err(error) => Err(vec![refusal::diagnostic(&error, &mut |at| sources.span(at))]),
     }
+}
+
+/// Without the mark that some editors put first.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn options(files: Option<Files>, sources: &Rc<RefCell<Sources>>) -> Options {
@@ -147,7 +152,7 @@ fn normal(given: &Path) -> PathBuf {
 /// first.
 struct Sources {
     texts: Vec<Arc<SourceText>>,
-    /// Bytes of the root text before the part that is parsed.
+    /// Bytes of the first text before the part that is parsed.
     skipped: usize,
     /// Bytes of all texts that are included.
     included: usize,

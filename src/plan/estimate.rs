@@ -51,7 +51,7 @@ impl<'a> Estimator<'a> {
     pub fn of(&self, stage: usize) -> Option<Estimate> {
         let node = &self.graph.stages[stage];
         let last = self.heads.stages.get(&node.name);
-        let last = last.and_then(|fingerprint| self.store.entry(fingerprint).ok().flatten());
+        let last = last.and_then(|fingerprint| self.store.cached_entry(fingerprint).ok().flatten());
         match last {
             Some(entry) => Some(Estimate { seconds: entry.made.seconds, own: true }),
             None => self.alike(node).map(|seconds| Estimate { seconds, own: false }),

@@ -14,7 +14,7 @@ use crate::graph::{Graph, Producer};
 use crate::plan::{Plan, Verdict};
 use crate::store::digest::walk;
 use crate::store::{
-    Entry, EntryOutput, Health, Lookup, Provenance, Slot, SourceDigest, Store, StoreError,
+    CachedEntry, EntryOutput, Health, Lookup, Provenance, Slot, SourceDigest, Store, StoreError,
 };
 
 /// The stage and all that it was made from.
@@ -44,7 +44,7 @@ pub struct Made {
 impl Original<'_> {
     /// What is up to date of a stage.
     #[must_use]
-    pub fn entry(&self, stage: usize) -> Option<&Entry> {
+    pub fn entry(&self, stage: usize) -> Option<&CachedEntry> {
         match self.plan.verdicts.get(stage)? {
             Some(Verdict::Hit(entry)) => Some(entry),
             _ => None,
@@ -98,7 +98,9 @@ impl Original<'_> {
         })?;
         let answers = aside.answers_path(&node.kind);
         copy(&self.store.answers_path(&node.kind), &answers)?;
-        let Lookup::Miss(slot) = aside.lookup(entry.identity.clone(), true)? else {
+        let whole = self.store.entry(&entry.fingerprint)?;
+        let gone = || StoreError::Doubt("its entry was removed meanwhile".into());
+        let Lookup::Miss(slot) = aside.lookup(whole.ok_or_else(gone)?.identity, true)? else {
             return Err(
                 StoreError::Doubt("a new folder is locked by another process".into()).into()
             );

@@ -69,7 +69,7 @@ impl Machine<'_> {
             _ => {}
         }
         let made = store.refresh_views(&graph.name, &views);
-        store.save_derived();
+        store.save_memo();
         // Nothing reads them: without them the run has done what it should.
         if let (Err(e), true) = (made, self.writable) {
             let text = format!(

@@ -17,10 +17,10 @@ use super::{Inputs, Message, Options, RunError};
 use crate::exec::Stop;
 use crate::graph::gate;
 use crate::identity::{Digest, Fingerprint, Identity};
-use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, outputs_of};
+use crate::plan::{Gates, Judge, Outputs, Reason, Verdict, digests};
 use crate::protocol::{DETAIL, Event};
 use crate::store::heads::Heads;
-use crate::store::{Entry, EntryOutput, Lookup, Provenance, Scratch};
+use crate::store::{CachedEntry, EntryOutput, Lookup, Provenance, Scratch};
 
 /// Where a stage stands.
 #[derive(Debug)]
@@ -244,18 +244,23 @@ impl<'a> Machine<'a> {
     }
 
     fn judge(&mut self, stage: usize) -> Result<(), RunError> {
-        let judge = Judge {
-            graph: self.inputs.graph,
-            store: &self.inputs.store,
-            sources: &self.inputs.sources,
-            heads: &self.old_heads,
+        let verdict = match self.planned(stage) {
+            Some(entry) => Verdict::Hit(entry),
+            None => {
+                let judge = Judge {
+                    graph: self.inputs.graph,
+                    store: &self.inputs.store,
+                    sources: &self.inputs.sources,
+                    heads: &self.old_heads,
+                };
+                let forced = self.inputs.selection.forced.contains(&stage);
+                judge.judge(stage, &self.known, forced)?
+            }
         };
-        let forced = self.inputs.selection.forced.contains(&stage);
-        let verdict = judge.judge(stage, &self.known, forced)?;
         self.look_upstream(stage);
         match (verdict, self.behind[stage]) {
             (Verdict::Hit(entry), _)
-                if self.differs_from_lock(stage, &outputs_of(&entry)).is_some() =>
+                if self.differs_from_lock(stage, &digests(&entry.outputs)).is_some() =>
             {
                 self.refuse_by_lock(
                     stage,
@@ -279,7 +284,16 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn reuse(&mut self, stage: usize, entry: Entry) {
+    /// What the plan found of a stage. Once something runs, what was sound a moment ago may not be.
+    fn planned(&mut self, stage: usize) -> Option<Box<CachedEntry>> {
+        let plan = self.inputs.plan.as_mut().filter(|_| !self.writable)?;
+        match plan.verdicts[stage].take() {
+            Some(Verdict::Hit(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    fn reuse(&mut self, stage: usize, entry: CachedEntry) {
         self.states[stage] = State::Reused;
         let event =
             RunEvent::StageReused { stage: self.name(stage), fingerprint: entry.fingerprint };
@@ -287,7 +301,7 @@ impl<'a> Machine<'a> {
     }
 
     /// An entry that was there settles the stage.
-    pub(super) fn take(&mut self, stage: usize, entry: Entry, event: RunEvent) {
+    pub(super) fn take(&mut self, stage: usize, entry: CachedEntry, event: RunEvent) {
         let figures = self.settle(stage, entry).summary;
         self.tell(event);
         self.gates.pass(self.inputs.graph, stage, &figures);
@@ -296,12 +310,12 @@ impl<'a> Machine<'a> {
     }
 
     /// Returns how the entry was made.
-    pub(super) fn settle(&mut self, stage: usize, entry: Entry) -> Provenance {
+    pub(super) fn settle(&mut self, stage: usize, entry: CachedEntry) -> Provenance {
         let name = self.name(stage);
         self.heads.failed.remove(&name);
         self.heads.stages.insert(name, entry.fingerprint);
         self.settled[stage] = Some(entry.fingerprint);
-        self.known[stage] = Some(outputs_of(&entry));
+        self.known[stage] = Some(digests(&entry.outputs));
         self.made[stage] = Some(entry.outputs);
         entry.made
     }
@@ -341,8 +355,6 @@ impl<'a> Machine<'a> {
         if !self.writable {
             self.inputs.store.prepare_for_writing()?;
             self.writable = true;
-            // What was sound a moment ago may not be when this one has run.
-            self.inputs.store.doubt_ahead();
             self.options.surroundings.ask();
         }
         // What looks like an entry and is none is no hit either.
@@ -355,7 +367,7 @@ impl<'a> Machine<'a> {
             }
             Ok(Lookup::Hit(entry)) => {
                 self.pools.give_back(share);
-                self.reuse(stage, *entry);
+                self.reuse(stage, (*entry).into());
             }
             Ok(Lookup::Busy) => {
                 self.pools.give_back(share);

@@ -36,7 +36,7 @@ use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
 use crate::identity::Fingerprint;
 use crate::lock::Lock;
-use crate::plan::Selection;
+use crate::plan::{Plan, Selection};
 use crate::protocol::Event;
 use crate::remote::{Config, RemoteError, Sent};
 use crate::store::reading::Reading;
@@ -126,6 +126,8 @@ pub struct Inputs<'a> {
     /// Digests of the sources that wanted stages read.
     pub sources: Vec<Option<SourceDigest>>,
     pub selection: Selection,
+    /// What is known of the selected stages; `None`: the run judges each by itself.
+    pub plan: Option<Plan>,
     pub executor: &'a dyn Executor,
     /// Stages may make only what this says; `None`: whatever comes out.
     pub locked: Option<Lock>,

@@ -11,7 +11,7 @@ use super::{Known, Message, RunError, task};
 use crate::exec::{Outcome, log};
 use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
-use crate::plan::outputs_of;
+use crate::plan::digests;
 use crate::store::heads::FailedAttempt;
 use crate::store::reading::Reading;
 use crate::store::{Entry, Health, Provenance, Sealed, Slot, StoreError};
@@ -257,8 +257,8 @@ impl Machine<'_> {
             self.committer.discard(scratch);
         }
         let unchanged = self.is_unchanged(stage, &entry);
-        let (fingerprint, outputs) = (entry.fingerprint, outputs_of(&entry));
-        let made = self.settle(stage, entry);
+        let (fingerprint, outputs) = (entry.fingerprint, digests(&entry.outputs));
+        let made = self.settle(stage, entry.into());
         self.send(fingerprint);
         let event = RunEvent::StageDone {
             stage: self.name(stage),
@@ -299,7 +299,7 @@ impl Machine<'_> {
         };
         let old: Option<Fingerprint> = Some(*old).filter(|f| *f != entry.fingerprint);
         let old = old.and_then(|f| self.inputs.store.entry(&f).ok().flatten());
-        old.is_some_and(|old| outputs_of(&old) == outputs_of(entry))
+        old.is_some_and(|old| digests(&old.outputs) == digests(&entry.outputs))
     }
 
     /// Inputs of `stage` turned out damaged: their producers are judged again, and it after them.

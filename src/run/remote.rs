@@ -143,7 +143,7 @@ impl Machine<'_> {
                     files: fetched.files,
                     bytes: fetched.bytes,
                 };
-                self.take(stage, entry, event);
+                self.take(stage, entry.into(), event);
                 return;
             }
             Ok(None) => {}

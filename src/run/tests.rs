@@ -193,6 +193,7 @@ impl World {
             selection,
             executor: &script,
             people,
+            plan: None,
             locked: None,
             remote: None,
         };
@@ -532,7 +533,7 @@ fn damage_that_the_file_system_hides_is_found_before_use() {
     let meta = std::fs::metadata(&of_a).expect("meta");
     let store = world.store();
     store.memo().put(&of_a, crate::store::digest::Signature::of(&meta), good);
-    store.save_derived();
+    store.save_memo();
     assert_snapshot!(world.run(&[], &["b"], Scripted::default()), @r"
     a reused
     side reused

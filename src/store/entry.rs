@@ -8,7 +8,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::digest::{Signature, TreeFile};
+use super::digest::{Signature, TreeFile, now};
 use super::{Store, StoreError, summed};
 use crate::files;
 use crate::identity::{Digest, Fingerprint, Identity};
@@ -28,6 +28,24 @@ pub struct Entry {
     pub outputs: BTreeMap<String, EntryOutput>,
     pub identity: Identity,
     pub made: Provenance,
+}
+
+/// What an entry says but for its identity: whoever knows the fingerprint has worked that out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CachedEntry {
+    pub fingerprint: Fingerprint,
+    pub outputs: BTreeMap<String, EntryOutput>,
+    pub made: Provenance,
+    /// How its file looked when it was read. `None`: it was not read from a file, or that was so
+    /// young that a change might not show.
+    pub file: Option<Signature>,
+}
+
+impl From<Entry> for CachedEntry {
+    fn from(entry: Entry) -> Self {
+        let Entry { fingerprint, outputs, made, .. } = entry;
+        Self { fingerprint, outputs, made, file: None }
+    }
 }
 
 /// One artifact that an entry made.
@@ -78,8 +96,35 @@ impl Store {
         Ok(self.signed_entry(fingerprint)?.map(|(entry, _)| entry))
     }
 
+    /// The same without the identity, and how its file looked.
+    ///
+    /// # Errors
+    /// As [`Store::entry`].
+    pub fn cached_entry(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<CachedEntry>, StoreError> {
+        if let Some(known) = self.recent.get().and_then(|recent| recent.get(fingerprint))
+            && self.is_as_read(known)
+        {
+            return Ok(Some(known.clone()));
+        }
+        let begun = now();
+        let read = self.signed_entry(fingerprint)?;
+        Ok(read.map(|(entry, signature)| {
+            let file = (!signature.is_racy(begun)).then_some(signature);
+            CachedEntry { file, ..entry.into() }
+        }))
+    }
+
+    /// Whether the file of an entry looks as it did when it was read.
+    pub(super) fn is_as_read(&self, entry: &CachedEntry) -> bool {
+        let meta = std::fs::symlink_metadata(self.entry_path(&entry.fingerprint));
+        entry.file.is_some() && entry.file == meta.ok().map(|meta| Signature::of(&meta))
+    }
+
     /// The same, with the signature that its file had before it was read.
-    pub(super) fn signed_entry(
+    fn signed_entry(
         &self,
         fingerprint: &Fingerprint,
     ) -> Result<Option<(Entry, Signature)>, StoreError> {

@@ -78,15 +78,8 @@ impl Store {
         bytes.and_then(|bytes| Memo::from_bytes(&bytes)).unwrap_or_default()
     }
 
-    /// Writes what was worked out and is worth keeping: digests, and entries that were read. A
-    /// failure costs only time, so it is ignored.
-    pub fn save_derived(&self) {
-        self.save_memo();
-        self.save_pack();
-    }
-
-    /// Writes the memo of digests, when it changed.
-    pub(super) fn save_memo(&self) {
+    /// Writes the memo of digests, when it changed. A failure costs only time, so it is ignored.
+    pub fn save_memo(&self) {
         let mut memo = self.memo();
         if memo.dirty && self.keep_derived(NAME, &key(), &memo.to_bytes()) {
             memo.dirty = false;

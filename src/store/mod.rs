@@ -12,9 +12,8 @@
 //! | `runs/<id>/` | journals and logs |
 //! | `heads-v1/<key>.json` | which entries a pipeline used last, and how its stages failed |
 //! | `views/<pipeline>/<stage>/` | names for people; nothing reads them |
-//! | `derived-v1/` | digests, lists of files, graphs, trees of YAML, entries; may be deleted |
+//! | `derived-v1/` | digests, lists of files, plans, what workers said; may be deleted |
 
-mod ahead;
 pub mod arrive;
 pub mod derived;
 pub mod digest;
@@ -23,15 +22,16 @@ pub mod gc;
 pub mod heads;
 pub mod memo;
 pub mod object;
-mod pack;
 pub mod publish;
 pub mod reading;
 pub mod slot;
+pub mod snapshot;
 pub mod source;
 pub mod summed;
 pub mod verify;
 pub mod views;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,10 +39,9 @@ use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
-pub use entry::{Entry, EntryOutput, Provenance};
+pub use entry::{CachedEntry, Entry, EntryOutput, Provenance};
 pub use memo::Memo;
 pub use object::Health;
-pub use pack::Seen;
 pub use slot::{Lookup, Scratch, Sealed, Slot};
 pub use source::{SourceDigest, SourceFiles};
 
@@ -138,7 +137,8 @@ pub struct Store {
     /// Read when first needed.
     memo: OnceLock<Mutex<Memo>>,
     spares: Mutex<slot::Spares>,
-    ahead: Mutex<ahead::Ahead>,
+    /// Entries that were read before; filled once, or never.
+    recent: OnceLock<HashMap<Fingerprint, CachedEntry>>,
 }
 
 impl Store {
@@ -155,7 +155,7 @@ impl Store {
             root: root.to_owned(),
             memo: OnceLock::new(),
             spares: Mutex::default(),
-            ahead: Mutex::default(),
+            recent: OnceLock::new(),
         };
         store.refuse_links()?;
         Ok(store)

@@ -28,7 +28,11 @@ impl Store {
         self.health_of(&entry.outputs)
     }
 
-    pub(super) fn health_of(
+    /// The same of the outputs alone.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn health_of(
         &self,
         outputs: &BTreeMap<String, EntryOutput>,
     ) -> Result<Option<(String, Health)>, StoreError> {

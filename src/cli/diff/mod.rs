@@ -213,7 +213,7 @@ fn votes(a: &Side, before: &Digest, b: &Side, now: &Digest) -> Option<VoteChange
     Some(now.change_from(&before))
 }
 
-type Entry = crate::store::Entry;
+type Entry = crate::store::CachedEntry;
 
 fn figures(all: &mut Vec<FigureChange>, stage: &str, old: &Entry, new: &Entry) {
     let (old, new) = (&old.made.summary, &new.made.summary);

@@ -15,7 +15,7 @@ use crate::identity::{Digest, Identity};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::run::RunEvent;
 use crate::run::journal;
-use crate::store::{Entry, SourceDigest, Store};
+use crate::store::{CachedEntry, SourceDigest, Store};
 
 /// A state of a pipeline.
 pub struct Side {
@@ -39,7 +39,7 @@ pub struct Known {
     pub identity: Option<Identity>,
     /// Params as the file gives them, where the identity is not known.
     pub params: serde_json::Map<String, serde_json::Value>,
-    pub entry: Option<Entry>,
+    pub entry: Option<CachedEntry>,
 }
 
 impl Side {
@@ -97,11 +97,11 @@ impl Side {
         let stages = loaded.graph.stages.iter().zip(&plan.verdicts).map(|(node, verdict)| {
             let params = node.portable_params();
             let known = match verdict {
-                Some(Verdict::Hit(entry)) => Known {
-                    identity: Some(entry.identity.clone()),
-                    params,
-                    entry: Some(*entry.clone()),
-                },
+                Some(Verdict::Hit(entry)) => {
+                    let whole = loaded.store.entry(&entry.fingerprint).ok().flatten();
+                    let identity = whole.map(|whole| whole.identity);
+                    Known { identity, params, entry: Some(*entry.clone()) }
+                }
                 Some(Verdict::Miss(identity, _)) => {
                     Known { identity: Some(identity.clone()), params, entry: None }
                 }
@@ -159,7 +159,7 @@ impl Side {
             if let Ok(Some(entry)) = store.entry(&fingerprint) {
                 let identity = Some(entry.identity.clone());
                 let params = entry.identity.params.clone();
-                stages.insert(stage, Known { identity, params, entry: Some(entry) });
+                stages.insert(stage, Known { identity, params, entry: Some(entry.into()) });
             }
         }
         let (files, contents) = (HashMap::new(), HashMap::new());

@@ -215,7 +215,8 @@ impl Opened {
         }
         let merged = sweep::merge(&self.sweep.name, &self.file.to_string_lossy(), &trials, graphs);
         let (_, _, key) = workspace::whereabouts(&self.file)?;
-        let loaded = Loaded { graph: merged.graph, store, dir, root, key };
+        let graph = merged.graph;
+        let loaded = Loaded { graph, store, dir, root, key, snapshot: None, keeping: None };
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
         let figures = merged.stages.iter().map(|s| self.figure(&loaded.graph, &plan, s)).collect();
         Ok(Survey { trials, stages: merged.stages, loaded, plan, figures })
