@@ -113,3 +113,6 @@ pub fn keep(loaded: &Loaded, sources: &[Option<SourceDigest>], plan: &Plan) {
     };
     loaded.store.keep_snapshot(&loaded.key, key, &snapshot);
 }
+
+#[cfg(test)]
+mod tests;
