@@ -22,6 +22,7 @@ pub mod label;
 pub mod lock;
 pub mod pipeline;
 pub mod plan;
+pub mod project;
 pub mod protocol;
 pub mod remote;
 pub mod report;

@@ -226,7 +226,7 @@ fn files_are_opened_by_the_room_for_it() {
         ("exec/orphans.rs", 3),
         ("exec/reaper.rs", 1),
         ("run/mod.rs", 1),
-        ("cli/run.rs", 1),
+        ("project/execution.rs", 1),
         ("store/digest.rs", 1),
         ("store/publish.rs", 2),
         ("store/mod.rs", 1),

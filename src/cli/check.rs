@@ -1,15 +1,14 @@
 //! `preflow check`: is the file right? Nothing runs.
 //! Does not look at the store.
 
+use crate::project::{Failure, locate, validate, workers::catalog_of};
 use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::failure::Failure;
-use super::workspace::{catalog_of, whereabouts};
-use super::{Global, ahead, complain, load, print, render};
+use super::{Global, complain, load, print, render};
 use crate::diagnostic::Diagnostic;
 
 /// Problems of a file that programs are told of.
@@ -31,11 +30,11 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let mut found = Vec::new();
     for file in &args.files {
-        let catalog = catalog_of(Path::new(file), global)?;
+        let catalog = catalog_of(Path::new(file), &global.choices())?;
         match load(file, global, &catalog) {
             Ok((pipeline, graph)) => {
-                let (_, root, _) = whereabouts(Path::new(file))?;
-                let problems = ahead::params(&pipeline, &graph, &root);
+                let root = locate::locate(Path::new(file))?.root;
+                let problems = validate::params(&pipeline, &graph, &root, global.choices().warn);
                 if !problems.is_empty() {
                     exit = Exit::Usage;
                     found.push(told(file, &problems, global));

@@ -6,11 +6,11 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::{Exit, Global, print, remote, run, workspace};
+use super::{Exit, Global, print, remote};
 use crate::catalog::Catalog;
 use crate::exec::describe::describe;
 use crate::exec::git;
+use crate::project::{Failure, execution, locate, workers};
 use crate::report::{Look, words};
 use crate::store::{Store, StoreError};
 
@@ -41,8 +41,8 @@ enum Health {
 /// # Errors
 /// The place of the store cannot hold one.
 pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
-    let store = workspace::open_store(global, &root)?;
+    let root = locate::locate(Path::new("here.yaml"))?.root;
+    let store = locate::open_store(&global.choices(), &root)?;
     let mut findings = vec![
         worker(&root),
         workers(&root, &store),
@@ -93,7 +93,7 @@ fn finding(what: &'static str, health: Health, text: String, remedy: &str) -> Fi
 
 /// The built-in worker: it starts (so its libtorch loads), and speaks of the same kinds.
 fn worker(root: &Path) -> Finding {
-    let command = run::worker_command();
+    let command = execution::worker_command();
     let build =
         "`make demo` or `cargo build --release` builds it; PREFLOW_WORKER names another one";
     match describe(&command, root) {
@@ -131,7 +131,8 @@ fn same(a: &Catalog, b: &Catalog) -> bool {
 /// Workers that the workspace file names.
 fn workers(root: &Path, store: &Store) -> Finding {
     let builtin = Catalog::builtin().kinds().count();
-    match workspace::catalog(root, Some(store)) {
+    let named = locate::workspace_file(root);
+    match named.and_then(|file| workers::catalog(root, &file.workers, Some(store))) {
         Ok(ref catalog) if let Some(why) = catalog.unasked() => {
             let text = format!("{}, with workers that you have not trusted", root.display());
             finding("workspace", Health::Warning, text, why)
@@ -260,7 +261,10 @@ fn health(store: &Store) -> Finding {
 
 /// The remote, where one is configured: it answers.
 fn shared(global: &Global, root: &Path) -> Option<Finding> {
-    let opened = match super::remote::open(global, root) {
+    let named = locate::workspace_file(root);
+    let opened =
+        named.and_then(|file| crate::project::remote::open(&global.choices(), root, &file));
+    let opened = match opened {
         Ok(None) => return None,
         Ok(Some(opened)) => remote::ask(&opened).map(|()| opened),
         Err(failure) => Err(failure),
@@ -281,7 +285,7 @@ fn shared(global: &Global, root: &Path) -> Option<Finding> {
 
 fn threads() -> Finding {
     let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let gpus = run::machine_gpus();
+    let gpus = execution::machine_gpus();
     let text = match gpus {
         0 => format!("{n} threads, no gpu"),
         gpus => format!("{n} threads, {gpus} gpus"),

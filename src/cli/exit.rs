@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+use crate::project::Failure;
+use crate::store::StoreError;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -34,6 +37,17 @@ impl Exit {
             Self::Store => 4,
             Self::Bug => 70,
             Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<&Failure> for Exit {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Store(e) if e.is_storage() => Self::Store,
+            Failure::Store(StoreError::Io(_)) | Failure::System { .. } => Self::Store,
+            Failure::Remote(e) if !e.is_usage() => Self::Store,
+            _ => Self::Usage,
         }
     }
 }

@@ -1,20 +1,17 @@
 //! `preflow gc` and `preflow verify`: keep the store small and sound.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::{Exit, Global, rerun, workspace};
-use crate::identity::Fingerprint;
-use crate::plan::{Selection, Verdict};
+use super::{Exit, Global, rerun};
+use crate::project::roots::{roots_of_pipelines, roots_of_runs};
+use crate::project::{Failure, locate};
 use crate::report::{Look, line, words};
-use crate::run::{RunEvent, journal};
+use crate::store::StoreError;
 use crate::store::gc::Garbage;
-use crate::store::{Store, StoreError};
 
 #[derive(Debug, Args)]
 pub struct GcArgs {
@@ -35,10 +32,10 @@ pub struct GcArgs {
 /// A pipeline of the workspace cannot be read, or a run is alive: then nothing is removed.
 pub fn gc(args: &GcArgs, pipeline: &Global) -> Result<Exit, Failure> {
     let root = here()?;
-    let store = workspace::open_store(pipeline, &root)?;
+    let store = locate::open_store(&pipeline.choices(), &root)?;
     let find = || -> Result<Garbage, StoreError> {
         let mut keep = roots_of_runs(&store, args.days)?;
-        keep.0.extend(roots_of_pipelines(&root, pipeline, &store)?);
+        keep.0.extend(roots_of_pipelines(&root, &pipeline.choices(), &store)?);
         let grace = Duration::from_secs(u64::from(args.grace) * 3600);
         store.find_garbage(&keep.0, &keep.1, grace)
     };
@@ -67,91 +64,7 @@ pub fn gc(args: &GcArgs, pipeline: &Global) -> Result<Exit, Failure> {
 fn here() -> Result<PathBuf, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::usage(format!("the working directory is gone: {e}")))?;
-    Ok(workspace::workspace_root(&cwd))
-}
-
-/// What runs of the last `days` days used, and the names of older ones.
-fn roots_of_runs(
-    store: &Store,
-    days: u32,
-) -> Result<(BTreeSet<Fingerprint>, Vec<String>), StoreError> {
-    let age = jiff::SignedDuration::from_hours(i64::from(days) * 24);
-    let border = jiff::Timestamp::now() - age;
-    let (mut keep, mut old) = (BTreeSet::new(), Vec::new());
-    for run in journal::runs(store) {
-        let path = store.run_path(&run).join("events.jsonl");
-        let Ok(lines) = journal::read(&path) else { continue };
-        let at = lines.iter().find_map(|l| match &l.event {
-            RunEvent::RunStarted { at, .. } => at.parse::<jiff::Timestamp>().ok(),
-            _ => None,
-        });
-        match at {
-            Some(at) if at < border => old.push(run),
-            _ => keep.extend(lines.iter().filter_map(|l| match &l.event {
-                RunEvent::StageReused { fingerprint, .. }
-                | RunEvent::StageFetched { fingerprint, .. }
-                | RunEvent::StageStarted { fingerprint, .. } => Some(*fingerprint),
-                _ => None,
-            })),
-        }
-    }
-    Ok((keep, old))
-}
-
-/// What pipelines of the workspace use now or used last.
-fn roots_of_pipelines(
-    root: &Path,
-    args: &Global,
-    store: &Store,
-) -> Result<BTreeSet<Fingerprint>, StoreError> {
-    let mut keep = BTreeSet::new();
-    for file in pipelines_below(root, store.root()) {
-        let doubt = |what: &str| {
-            StoreError::Doubt(format!(
-                "`{}` {what}; what it needs is unknown, so nothing is removed",
-                file.display()
-            ))
-        };
-        let loaded =
-            workspace::load(&file, args).map_err(|_| doubt("has errors (see `preflow check`)"))?;
-        let all = Selection::new(&loaded.graph, &[], &[], &[])
-            .map_err(|_| doubt("cannot be resolved"))?;
-        let plan = match loaded.plan(&all) {
-            Ok(plan) => plan,
-            Err(Failure::Store(e)) => return Err(e),
-            // A source that is missing here makes the plan unknown; the heads still count.
-            Err(_) => continue,
-        };
-        keep.extend(plan.verdicts.iter().flatten().filter_map(|v| match v {
-            Verdict::Hit(entry) => Some(entry.fingerprint),
-            _ => None,
-        }));
-    }
-    for heads in store.all_heads()? {
-        if root.join(&heads.pipeline).exists() {
-            keep.extend(heads.stages.values().copied());
-        }
-    }
-    Ok(keep)
-}
-
-/// Pipeline files anywhere in the workspace but in the store and hidden or build folders.
-fn pipelines_below(root: &Path, store: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = vec![root.to_owned()];
-    while let Some(dir) = todo.pop() {
-        found.extend(workspace::pipelines_in(&dir));
-        for item in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let name = item.file_name();
-            let hidden = name.to_string_lossy().starts_with('.') || name == "target";
-            let is_dir = item.file_type().is_ok_and(|t| t.is_dir());
-            if is_dir && !hidden && item.path() != store {
-                todo.push(item.path());
-            }
-        }
-    }
-    found.sort();
-    found
+    Ok(locate::workspace_root(&cwd))
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +91,7 @@ pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     if let Some(stage) = &args.rerun {
         return rerun::rerun(&args.words, stage, pipeline, look);
     }
-    let store = workspace::open_store(pipeline, &here()?)?;
+    let store = locate::open_store(&pipeline.choices(), &here()?)?;
     let found = store.verify()?;
     if args.repair {
         store.repair(&found)?;

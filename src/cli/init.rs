@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::failure::Failure;
 use super::{Exit, Global, print};
 use crate::files;
+use crate::project::{Failure, locate};
 use crate::report::words;
 use crate::store::{StoreError, write_atomic};
 
@@ -142,7 +142,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Adds the lines that a file lacks. True: there were some.
 fn append(path: &Path, wanted: &[u8]) -> Result<bool, StoreError> {
     use std::io::Write as _;
-    let there = files::read(path, super::workspace::LARGEST).map_err(|e| files::named(path, &e))?;
+    let there = files::read(path, locate::LARGEST).map_err(|e| files::named(path, &e))?;
     let there = String::from_utf8_lossy(&there);
     let wanted = String::from_utf8_lossy(wanted);
     let lacks = wanted.lines().filter(|line| !there.lines().any(|l| l.trim() == *line));

@@ -7,11 +7,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::exit::Exit;
-use super::failure::Failure;
-use super::workspace::catalog_of;
 use super::{Global, complain, print};
 use crate::catalog::execution;
 use crate::diagnostic::{did_you_mean, named};
+use crate::project::{Failure, workers::catalog_of};
 use crate::protocol::KindDoc;
 use crate::report::Look;
 use crate::report::table::{Table, hang};
@@ -31,7 +30,7 @@ pub struct KindsArgs {
 /// # Errors
 /// The workspace file, or a worker it names, is wrong.
 pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let catalog = catalog_of(Path::new("here.yaml"), global)?;
+    let catalog = catalog_of(Path::new("here.yaml"), &global.choices())?;
     if let Some(why) = catalog.unasked() {
         complain(&format!("note: {why}\n"));
     }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::failure::Failure;
-use super::workspace;
 use super::{Exit, Global, complain, print};
 use crate::exec::log;
 use crate::files;
+use crate::project::{self, Failure, locate};
 use crate::report::{clean, note_output, words};
 use crate::run::RunEvent;
 use crate::run::journal;
@@ -33,11 +32,11 @@ pub struct LogsArgs {
 /// # Errors
 /// The stage is unknown, or never ran.
 pub fn logs(args: &LogsArgs, pipeline: &Global) -> Result<Exit, Failure> {
-    let (file, names) = workspace::file_and_names(&args.words)?;
+    let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`logs` shows one stage").help("preflow logs FILE STAGE"));
     };
-    let loaded = workspace::load(&file, pipeline)?;
+    let loaded = project::load(&file, &pipeline.choices())?;
     crate::plan::Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
     let runs = match &args.run {
         Some(run) => vec![run.clone()],

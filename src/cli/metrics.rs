@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain, print};
 use crate::columns::each_batch;
 use crate::plan::Selection;
+use crate::project::{self, Failure, Project, locate};
 use crate::report::Look;
 use crate::store::{CachedEntry, StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
@@ -41,8 +40,8 @@ struct Figures {
 /// # Errors
 /// A stage is unknown, or its metrics cannot be read or written.
 pub fn metrics(args: &MetricsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load(&file, global)?;
+    let (file, targets) = locate::file_and_names(&args.words)?;
+    let loaded = project::load(&file, &global.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
     let plan = loaded.plan(&selection)?;
     let _lease = loaded.store.shared_lease();
@@ -79,7 +78,7 @@ fn say(look: Look, text: &str) {
 }
 
 fn read(
-    loaded: &Loaded,
+    loaded: &Project,
     stage: &str,
     entry: &CachedEntry,
     ports: &[&str],

@@ -1,21 +1,17 @@
 //! The command line: words, colour, stdout, exit codes.
 //! Decides nothing: every verb asks the room that knows.
 
-mod ahead;
 mod check;
 pub mod completions;
 pub mod config;
-mod described;
 mod diff;
 mod doctor;
 pub mod exit;
-mod failure;
 pub mod gc;
 pub mod graph;
 mod init;
 pub mod kinds;
 mod label;
-mod limits;
 mod lock;
 pub mod logs;
 pub mod metrics;
@@ -31,16 +27,13 @@ pub mod run;
 pub mod runs;
 pub mod sample;
 mod schema;
-mod snapshot;
 mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trace;
 mod trust;
 mod ui;
-mod unfinished;
 mod why;
-pub mod workspace;
 
 use std::io::Write as _;
 
@@ -50,6 +43,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::pipeline::{self, Pipeline};
+use crate::project::{Choices, limits};
 use crate::report::terminal::{has_colour, safe};
 use crate::report::{Look, is_output_lost, note_output};
 use exit::Exit;
@@ -92,6 +86,24 @@ pub struct Global {
     /// Say more; may be repeated
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// What the user chose, but for words of the terminal.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        Choices {
+            sets: self.sets.clone(),
+            profile: self.profile.clone(),
+            cache: self.cache.clone(),
+            remote: self.remote.clone(),
+            remote_mode: self.remote_mode.clone(),
+            warn: |text| {
+                let look = Look { colour: has_colour(), ..Look::default() };
+                complain(&format!("{} {text}\n", look.paint("33", "warning:")));
+            },
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -224,7 +236,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Trace(args) => trace::trace(args, global, look),
         Verb::Push(args) => push::push(args, global, look),
         Verb::Pull(args) => pull::pull(args, global, look),
-        Verb::Lock(args) => lock::lock(args, global, look),
+        Verb::Lock(args) => lock::lock(args, global),
         Verb::Logs(args) => logs::logs(args, global),
         Verb::Check(args) => check::run(args, global),
         Verb::Config(args) => config::run(args, global),
@@ -246,7 +258,7 @@ pub fn run(cli: &Cli) -> Exit {
     };
     result.unwrap_or_else(|failure| {
         complain(&render::failure(&failure, look));
-        failure.exit()
+        Exit::from(&failure)
     })
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
 
 use super::complain;
-use super::failure::Failure;
 use crate::exec::process::{GRACE, Processes};
 use crate::exec::{Executor as _, Outcome, Stop, Task};
+use crate::project::Failure;
 use crate::protocol::Event;
 use crate::report::{Look, clean};
 

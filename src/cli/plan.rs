@@ -3,16 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::ahead;
-use super::failure::Failure;
-use super::label;
-use super::remote;
-use super::unfinished::Unfinished;
-use super::workspace::{self, Loaded};
 use super::{Exit, Global};
-use crate::graph::gate;
-use crate::plan::estimate::Estimator;
-use crate::plan::{Plan, Selection, Verdict};
+use crate::plan::{Selection, Verdict};
+use crate::project::rows::{PlanRow, RowState, rows};
+use crate::project::{self, Failure, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
 use crate::report::{Look, line, words};
 use crate::store::CachedEntry;
@@ -33,98 +27,18 @@ pub struct PlanArgs {
     pub accept_gate: Vec<String>,
 }
 
-/// One line of the table.
-pub struct Row {
-    pub stage: String,
-    /// `reuse`, `run`, `people` (it lacks their votes), `wait`, `gate`.
-    pub state: &'static str,
-    pub why: String,
-    /// What it took where it is made; what it will take where not, if the store has an idea.
-    pub seconds: Option<f64>,
-    /// `seconds` are those of other stages like it: this one never ran.
-    pub alike: bool,
-    pub unfinished: Unfinished,
-}
-
-/// Rows of a plan in graph order.
-pub fn rows(loaded: &Loaded, plan: &Plan) -> Vec<Row> {
-    let heads = loaded.heads();
-    let estimator = Estimator::new(&loaded.graph, &loaded.store, &heads);
-    let mut rows = Vec::new();
-    // What stages still lack from people; each folder of votes is read once.
-    let mut lacks: Vec<Option<String>> = Vec::with_capacity(plan.verdicts.len());
-    for (stage, verdict) in plan.verdicts.iter().enumerate() {
-        let miss = matches!(verdict, Some(Verdict::Miss(..)));
-        lacks.push(miss.then(|| label::lack(loaded, plan, stage)).flatten());
-        let Some(verdict) = verdict else { continue };
-        let name = loaded.graph.stages[stage].name.clone();
-        let unfinished = match verdict {
-            Verdict::Hit(_) => Unfinished::default(),
-            Verdict::Miss(identity, _) => Unfinished::of(loaded, &heads, &name, Some(identity)),
-            _ => Unfinished::of(loaded, &heads, &name, None),
-        };
-        let (state, why) = match verdict {
-            Verdict::Hit(_) => ("reuse", unmet(plan, stage)),
-            Verdict::Miss(_, reason) => match &lacks[stage] {
-                Some(lack) => ("people", lack.clone()),
-                None => ("run", unfinished.words(Some(reason), &loaded.graph.path, &name)),
-            },
-            Verdict::Wait(upstream) => {
-                let waits = waits_for(loaded, plan, &lacks, upstream);
-                let left = unfinished.words(None, &loaded.graph.path, &name);
-                ("wait", if left.is_empty() { waits } else { format!("{waits}; {left}") })
-            }
-            Verdict::Barred(by) => {
-                let by = &loaded.graph.stages[*by].name;
-                ("gate", format!("gate of `{by}` not met"))
-            }
-        };
-        let (seconds, alike) = match verdict {
-            Verdict::Hit(entry) => (Some(entry.made.seconds), false),
-            _ => estimator.of(stage).map_or((None, false), |e| {
-                (Some(e.seconds * (1.0 - unfinished.share_done())), !e.own)
-            }),
-        };
-        rows.push(Row { stage: name, state, why, seconds, alike, unfinished });
-    }
-    rows
-}
-
-/// What the gate of a finished stage misses; empty when it is met.
-pub fn unmet(plan: &Plan, stage: usize) -> String {
-    let missed = plan.gates.get(&stage);
-    missed.map_or_else(String::new, |unmet| format!("gate not met: {}", gate::sentence(unmet)))
-}
-
-fn waits_for(loaded: &Loaded, plan: &Plan, lacks: &[Option<String>], upstream: &[usize]) -> String {
-    let said: Vec<String> = upstream
-        .iter()
-        .map(|up| {
-            let name = &loaded.graph.stages[*up].name;
-            match &plan.verdicts[*up] {
-                Some(Verdict::Miss(..)) if lacks[*up].is_some() => {
-                    format!("{name} waits for people")
-                }
-                Some(Verdict::Miss(..)) => format!("{name} runs"),
-                _ => format!("{name} may change"),
-            }
-        })
-        .collect();
-    said.join(", ")
-}
-
 /// Prints the plan; nothing runs.
 ///
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
 pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load_to_judge(&file, pipeline)?;
+    let (file, targets) = locate::file_and_names(&args.words)?;
+    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let plan = loaded.judge(&selection, &sources)?;
-    ahead::refuse(&loaded, &plan, &sources, pipeline)?;
+    validate::refuse(&loaded, &plan, &sources)?;
     let rows = rows(&loaded, &plan);
     let mut out = std::io::stdout().lock();
     if pipeline.json {
@@ -136,50 +50,57 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled("2", head)));
     for row in &rows {
         let style = match row.state {
-            "run" => "36",
-            "wait" | "gate" | "people" => "33",
+            RowState::Run => "36",
+            RowState::Wait | RowState::Gate | RowState::People => "33",
             _ => "2",
         };
         let est = match (row.state, row.seconds) {
-            ("reuse", _) => "–".to_owned(),
+            (RowState::Reuse, _) => "–".to_owned(),
             (_, Some(s)) if row.alike => format!("~{}", words::seconds(s)),
             (_, Some(s)) => words::seconds(s),
             _ => "?".to_owned(),
         };
         table.row([
             Cell::from(row.stage.as_str()),
-            Cell::styled(style, row.state),
+            Cell::styled(style, row.state.word()),
             Cell::from(row.why.as_str()),
             Cell::from(est),
         ]);
     }
     line(&mut out, table.text(look).trim_end());
     line(&mut out, &last_line(&rows));
-    let runs = rows.iter().any(|r| r.state == "run");
-    if let Some(config) = remote::config(pipeline, &loaded.root)?.filter(|_| runs) {
+    let runs = rows.iter().any(|r| r.state == RowState::Run);
+    if let Some(config) = loaded.remote()?.filter(|_| runs) {
         let text = format!(" of that, what {} holds is fetched, not made", config.site);
         line(&mut out, &look.paint("2", &text));
     }
     Ok(Exit::Done)
 }
 
-fn last_line(rows: &[Row]) -> String {
+fn last_line(rows: &[PlanRow]) -> String {
     let count = |state| rows.iter().filter(|r| r.state == state).count();
     let sum = |reused: bool| -> f64 {
-        let counts =
-            |state| if reused { state == "reuse" } else { ["run", "wait"].contains(&state) };
+        let counts = |state| {
+            if reused {
+                state == RowState::Reuse
+            } else {
+                [RowState::Run, RowState::Wait].contains(&state)
+            }
+        };
         rows.iter().filter(|r| counts(r.state)).filter_map(|r| r.seconds).sum()
     };
-    let (run, wait, reused) = (count("run"), count("wait"), count("reuse"));
+    let (run, wait, reused) = (count(RowState::Run), count(RowState::Wait), count(RowState::Reuse));
     let counted = |state, what: &str| match count(state) {
         0 => String::new(),
         n => format!(" · {n} {what}"),
     };
-    let gated = counted("people", "waiting for people") + &counted("gate", "behind a gate");
+    let gated =
+        counted(RowState::People, "waiting for people") + &counted(RowState::Gate, "behind a gate");
     if run + wait == 0 && gated.is_empty() {
         return format!(" nothing to do: {reused} reused, saves ~{}", words::seconds(sum(true)));
     }
-    let unknown = |r: &Row| ["run", "wait"].contains(&r.state) && r.seconds.is_none();
+    let unknown =
+        |r: &PlanRow| [RowState::Run, RowState::Wait].contains(&r.state) && r.seconds.is_none();
     let unknown = rows.iter().any(unknown);
     let time = words::price(sum(false), unknown);
     let mut text = format!(" {run} run · {wait} wait{gated} · {reused} reused   {time}");
@@ -189,10 +110,10 @@ fn last_line(rows: &[Row]) -> String {
     text
 }
 
-fn as_json(rows: &[Row]) -> String {
-    let one = |r: &Row| {
+fn as_json(rows: &[PlanRow]) -> String {
+    let one = |r: &PlanRow| {
         let from = r.seconds.map(|_| if r.alike { "others" } else { "itself" });
-        let row = json!({ "stage": r.stage, "state": r.state, "why": r.why, "seconds": r.seconds,
+        let row = json!({ "stage": r.stage, "state": r.state.word(), "why": r.why, "seconds": r.seconds,
                           "estimated_from": from });
         with(row, r.unfinished.json())
     };
@@ -222,8 +143,8 @@ pub struct StatusArgs {
 /// # Errors
 /// As [`plan`].
 pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load_to_judge(&file, pipeline)?;
+    let (file, targets) = locate::file_and_names(&args.words)?;
+    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
     let plan = loaded.plan(&selection)?;
     let rows = rows(&loaded, &plan);
@@ -234,9 +155,9 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     let verdicts = plan.verdicts.iter().flatten();
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {
-            "reuse" => ("✓", "32", "up to date"),
-            "run" => ("✗", "36", "stale"),
-            "people" => ("◌", "33", "waiting"),
+            RowState::Reuse => ("✓", "32", "up to date"),
+            RowState::Run => ("✗", "36", "stale"),
+            RowState::People => ("◌", "33", "waiting"),
             _ => ("◌", "33", "unknown"),
         };
         let text = match verdict {

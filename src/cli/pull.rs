@@ -9,13 +9,16 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::remote::{Show, interrupted, load, needed};
-use super::workspace::{self, Loaded};
-use super::{Exit, Global, lock, print, sweep};
+use super::remote::{Show, interrupted};
+use super::{Exit, Global, print};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::{Lock, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, digests};
+use crate::project::{
+    Failure, Project, locate, lock,
+    remote::needed,
+    sweep::{is_sweep, load_any},
+};
 use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
 use crate::report::{Look, words};
 use crate::store::Entry;
@@ -61,7 +64,7 @@ struct Wanted {
 
 /// A transfer under way.
 struct Pull<'a> {
-    loaded: &'a Loaded,
+    loaded: &'a Project,
     remote: &'a Remote,
     progress: &'a Arc<Progress>,
     show: &'a Show,
@@ -72,10 +75,10 @@ struct Pull<'a> {
 /// # Errors
 /// A file is wrong; there is no remote, it does not answer or refuses; the disk is full.
 pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, targets) = workspace::file_and_names(&args.words)?;
-    let mut loaded = load(&file, false, global)?;
-    let remote = needed(global, &loaded.root)?;
-    let locked = path_of(&file).exists() && !args.no_lock && !sweep::is_sweep(&file);
+    let (file, targets) = locate::file_and_names(&args.words)?;
+    let mut loaded = load_any(&file, false, &global.choices())?;
+    let remote = needed(&loaded.choices, &loaded.root, &loaded.workspace)?;
+    let locked = path_of(&file).exists() && !args.no_lock && !is_sweep(&file);
     let locked = locked.then(|| lock::read(&file)).transpose()?;
     loaded.store.prepare_for_writing()?;
     // Nothing may be collected before its entry is there.
@@ -102,11 +105,11 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
             // What came in an earlier round came.
             all.entry(name).or_insert(outcome);
         }
-        if !sweep::is_sweep(&file) {
+        if !is_sweep(&file) {
             break;
         }
         // What came may say which trials go on.
-        let more = load(&file, false, global)?;
+        let more = load_any(&file, false, &global.choices())?;
         if more.graph.stages.len() == loaded.graph.stages.len() {
             break;
         }
@@ -300,7 +303,7 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
     }
     print(&format!("{text}\n"));
     if whole && !global.quiet {
-        let run = if sweep::is_sweep(file) { "sweep run" } else { "run" };
+        let run = if is_sweep(file) { "sweep run" } else { "run" };
         print(&format!(" `preflow {run} {}` goes on from here\n", file.display()));
     }
     exit

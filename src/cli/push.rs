@@ -8,13 +8,12 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::remote::{Show, interrupted, load, needed};
-use super::workspace::{self, Loaded};
-use super::{Exit, Global, lock, print};
+use super::remote::{Show, interrupted};
+use super::{Exit, Global, print};
 use crate::identity::Fingerprint;
 use crate::lock::path_of;
 use crate::plan::{Selection, Verdict};
+use crate::project::{Failure, Project, locate, lock, remote::needed, sweep::load_any};
 use crate::remote::{Progress, Remote, RemoteError, Sent};
 use crate::report::{Look, words};
 use crate::store::Store;
@@ -41,13 +40,13 @@ pub struct PushArgs {
 /// A file is wrong; there is no remote, it is read-only, does not answer or refuses.
 pub fn push(args: &PushArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let (remote, store, items) = if args.all && args.words.is_empty() {
-        let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
-        let store = workspace::open_store(global, &root)?;
-        (needed(global, &root)?, store, BTreeMap::new())
+        let root = locate::locate(Path::new("here.yaml"))?.root;
+        let store = locate::open_store(&global.choices(), &root)?;
+        (needed(&global.choices(), &root, &locate::workspace_file(&root)?)?, store, BTreeMap::new())
     } else {
-        let (file, targets) = workspace::file_and_names(&args.words)?;
-        let loaded = load(&file, true, global)?;
-        let remote = needed(global, &loaded.root)?;
+        let (file, targets) = locate::file_and_names(&args.words)?;
+        let loaded = load_any(&file, true, &global.choices())?;
+        let remote = needed(&loaded.choices, &loaded.root, &loaded.workspace)?;
         let items = of_pipeline(&file, &loaded, &targets)?;
         (remote, loaded.store, items)
     };
@@ -67,7 +66,7 @@ pub fn push(args: &PushArgs, global: &Global, look: Look) -> Result<Exit, Failur
 /// What a pipeline has up to date, and what its lock file names, where it is here.
 fn of_pipeline(
     file: &Path,
-    loaded: &Loaded,
+    loaded: &Project,
     targets: &[String],
 ) -> Result<BTreeMap<Fingerprint, String>, Failure> {
     let selection = Selection::new(&loaded.graph, targets, &[], &[])?;

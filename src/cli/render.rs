@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use crate::cli::failure::Failure;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::project::Failure;
 use crate::report::{Look, clean, words};
 
 /// Longer than this and a line is shown in part.

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::failure::Failure;
 use super::perform::perform;
-use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain};
 use crate::columns::RowDifference;
 use crate::compare::{ArrayDifference, Difference, Which, compare};
 use crate::exec::{Outcome, Task};
 use crate::plan::{Selection, Verdict};
+use crate::project::{self, Failure, Project, execution, locate};
 use crate::report::{self, Look, clean, line, words};
 use crate::run::aside::{Made, Original};
 use crate::store::{CachedEntry, EntryOutput};
@@ -30,11 +29,11 @@ struct Compared<'a> {
 /// # Errors
 /// The stage is unknown or not up to date; the store is damaged.
 pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, rest) = workspace::file_and_names(words)?;
+    let (file, rest) = locate::file_and_names(words)?;
     if !rest.is_empty() {
         return Err(Failure::usage("`verify --rerun` takes one pipeline file and one stage"));
     }
-    let loaded = workspace::load(&file, global)?;
+    let loaded = project::load(&file, &global.choices())?;
     let selection = Selection::new(&loaded.graph, &[stage.to_owned()], &[], &[])?;
     let index = loaded.graph.find(stage).expect("invariant: the selection found it");
     let sources = loaded.digest_sources(&selection.wanted)?;
@@ -58,7 +57,7 @@ pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Resu
     };
     // Keeps the collector away; a store that cannot be written has none.
     let _lease = loaded.store.shared_lease();
-    let (aside, task) = original.begin(&super::run::options(&loaded, &Default::default())?)?;
+    let (aside, task) = original.begin(&execution::options(&loaded, Default::default())?)?;
     let (spec, started) = (task.clone(), Instant::now());
     let outcome = perform(task, look)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -105,7 +104,7 @@ fn not_made(stage: &str, outcome: &Outcome, look: Look) -> Exit {
 
 /// Every output; those with other digests are looked into.
 fn compare_all<'a>(
-    loaded: &Loaded,
+    loaded: &Project,
     entry: &'a CachedEntry,
     made: &'a Made,
 ) -> Result<Vec<Compared<'a>>, Failure> {

@@ -8,21 +8,20 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::failure::Failure;
 use super::label::{Asking, Page};
-use super::workspace::{self, Loaded};
-use super::{Exit, Global, ahead, complain, limits};
-use super::{lock, remote};
+use super::{Exit, Global, complain};
 use crate::exec::process::{GRACE, Processes};
-use crate::exec::programs::installed;
 use crate::lock::Lock;
 use crate::plan::Selection;
+use crate::project::{
+    self, Failure, Project, execution, execution::Resources, limits, locate, lock, validate,
+};
 use crate::report::Look;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::live::Watched;
 use crate::report::plain::Plain;
-use crate::run::{self, Inputs, Options, Pools, Reporter, Summary, Surroundings};
+use crate::run::{self, Inputs, Options, Reporter, Summary};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -61,12 +60,12 @@ pub struct RunArgs {
     #[command(flatten, next_help_heading = "The label page, with --wait")]
     pub page: Page,
     #[command(flatten, next_help_heading = None)]
-    pub means: Means,
+    pub resources: ResourceArgs,
 }
 
-/// What a run may use of the machine, and how it tells of itself.
+/// What a run may take of the machine, and how it shows its progress.
 #[derive(Debug, Default, Args)]
-pub struct Means {
+pub struct ResourceArgs {
     /// Threads to share out among stages [default: all]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<u32>,
@@ -81,23 +80,30 @@ pub struct Means {
     pub progress: Progress,
 }
 
+impl ResourceArgs {
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        Resources { threads: self.jobs, memory: self.memory, gpus: self.gpus }
+    }
+}
+
 /// Runs; returns the exit code.
 ///
 /// # Errors
 /// Nothing could be started.
 pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, targets) = workspace::file_and_names(&args.words)?;
-    let loaded = workspace::load_to_judge(&file, pipeline)?;
+    let (file, targets) = locate::file_and_names(&args.words)?;
+    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
     let selection = loaded.accepting(selection, &args.accept_gate)?;
     let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
     let people = asking.as_ref().map(|a| a as &dyn run::People);
     let locked = args.locked.then(|| lock::read(&file)).transpose()?;
     let order = Order { selection, keep_going: args.keep_going, people, locked };
-    let summary = execute(&loaded, order, &args.means, pipeline, look)?;
+    let summary = execute(&loaded, order, &args.resources, pipeline, look)?;
     super::label::tell_what_holds_up(&loaded, &summary.waiting, look);
     if !args.locked {
-        lock::keep(&file, &loaded, &summary.made, pipeline, look);
+        lock::keep(&file, &loaded, &summary.made);
     }
     Ok(exit_of(&summary))
 }
@@ -130,20 +136,20 @@ pub struct Order<'a> {
 /// # Errors
 /// A source is missing, a stage asks for more than there is, the store fails.
 pub fn execute(
-    loaded: &Loaded,
+    loaded: &Project,
     order: Order,
-    means: &Means,
+    args: &ResourceArgs,
     global: &Global,
     look: Look,
 ) -> Result<Summary, Failure> {
     let Order { selection, keep_going, people, locked } = order;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let plan = loaded.judge(&selection, &sources)?;
-    ahead::refuse(loaded, &plan, &sources, global)?;
-    let options = Options { keep_going, ..options(loaded, means)? };
+    validate::refuse(loaded, &plan, &sources)?;
+    let options = Options { keep_going, ..execution::options(loaded, args.resources())? };
     let is_new = !loaded.store.root().exists();
     let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
-    let mut reporter = reporter(means.progress, look, global.json, watched.collect());
+    let mut reporter = reporter(args.progress, look, global.json, watched.collect());
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
@@ -155,7 +161,7 @@ pub fn execute(
         executor: &executor,
         people,
         locked,
-        remote: remote::config(global, &loaded.root)?,
+        remote: loaded.remote()?,
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();
@@ -171,7 +177,7 @@ pub fn execute(
 }
 
 /// Where the store of a workspace was made, and why there.
-fn place_of(loaded: &Loaded) -> String {
+fn place_of(loaded: &Project) -> String {
     let place = loaded.store.root().display();
     let marked = [crate::workspace::FILE, ".git"].iter().any(|m| loaded.root.join(m).exists());
     let why = match marked {
@@ -182,25 +188,6 @@ fn place_of(loaded: &Loaded) -> String {
         }
     };
     format!("note: results are kept in {place}{why}\n")
-}
-
-/// How to run, but for what is run.
-///
-/// # Errors
-/// The means are none.
-pub(super) fn options(loaded: &Loaded, means: &Means) -> Result<Options, Failure> {
-    Ok(Options {
-        id: run_id(),
-        at: jiff::Timestamp::now().to_string(),
-        keep_going: false,
-        pools: pools(means)?,
-        open_stages: limits::open_stages(),
-        worker: worker_command(),
-        cwd: loaded.dir.clone(),
-        command: std::env::args().collect(),
-        heads_key: loaded.key.clone(),
-        surroundings: Surroundings::new(loaded.root.clone()),
-    })
 }
 
 /// What drives everything that waits: one thread, so that all state has one owner.
@@ -244,72 +231,4 @@ fn reporter(progress: Progress, look: Look, json: bool, watched: Watched) -> Box
         Progress::None => Box::new(Plain::new(Look { quiet: true, ..look }, watched)),
         _ => Box::new(Plain::new(look, watched)),
     }
-}
-
-/// Sorts by time: the day, the second, its 65,536th part; two processes differ in the last digit.
-fn run_id() -> String {
-    let now = jiff::Timestamp::now();
-    let part = u64::from(now.subsec_nanosecond().unsigned_abs()) * 65_536 / 1_000_000_000;
-    let process = std::process::id() & 0xf;
-    format!("{}-{part:04x}{process:x}", now.strftime("%Y%m%d-%H%M%S"))
-}
-
-/// The built-in worker, as a command.
-#[must_use]
-pub fn worker_command() -> Vec<String> {
-    vec![worker_path().to_string_lossy().into_owned()]
-}
-
-/// `PREFLOW_WORKER`, or `preflow-worker` beside this program, or on PATH; never one that lies where
-/// the user stands.
-#[must_use]
-pub fn worker_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("PREFLOW_WORKER") {
-        let path = PathBuf::from(path);
-        return std::path::absolute(&path).unwrap_or(path);
-    }
-    const NAME: &str = "preflow-worker";
-    let beside = std::env::current_exe().map(|exe| exe.with_file_name(NAME));
-    match beside {
-        Ok(beside) if beside.exists() => beside,
-        beside => installed(NAME).or(beside.ok()).unwrap_or_else(|| format!("/{NAME}").into()),
-    }
-}
-
-fn pools(args: &Means) -> Result<Pools, Failure> {
-    let threads = match args.jobs {
-        Some(0) => return Err(Failure::usage("--jobs 0: at least one is needed")),
-        Some(n) => n,
-        None => std::thread::available_parallelism()
-            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-    };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes do")]
-    let memory = match args.memory {
-        Some(gib) if gib.is_finite() && gib > 0.0 => (gib * f64::from(1 << 30)) as u64,
-        Some(_) => return Err(Failure::usage("--memory: a number of GiB above 0 is needed")),
-        None => machine_memory(),
-    };
-    let gpus = args.gpus.unwrap_or_else(machine_gpus);
-    Ok(Pools { threads, memory, gpus: (0..gpus).collect() })
-}
-
-fn machine_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(u64::MAX, |kib| kib * 1024)
-}
-
-/// Devices that `/dev` shows.
-pub fn machine_gpus() -> u32 {
-    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let count = devices
-        .filter(|d| {
-            let name = d.file_name();
-            let number = name.to_str().and_then(|n| n.strip_prefix("nvidia"));
-            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        })
-        .count();
-    u32::try_from(count).unwrap_or(0)
 }

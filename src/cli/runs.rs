@@ -1,15 +1,15 @@
 //! `preflow runs`: what was run here, when, and how it ended.
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::failure::Failure;
-use super::{Exit, Global, print, workspace};
+use super::{Exit, Global, print};
+use crate::project::history::{Run, RunState, read};
+use crate::project::{Failure, locate};
 use crate::report::table::{GLUE, Table};
 use crate::report::{Look, words};
-use crate::run::journal::{self, Line};
-use crate::run::{RunEvent, Totals};
-use crate::store::Store;
+use crate::run::journal;
 
 #[derive(Debug, Args)]
 pub struct RunsArgs {
@@ -30,39 +30,17 @@ pub struct RunsArgs {
     pub n: usize,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RunState {
-    Done,
-    Failed,
-    Waiting,
-    Interrupted,
-    /// It goes on still, or was killed
-    Open,
-}
+impl ValueEnum for RunState {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Done, Self::Failed, Self::Waiting, Self::Interrupted, Self::Open]
+    }
 
-/// One run, as its journal tells it.
-pub struct Run {
-    pub id: String,
-    pub at: String,
-    pub pipeline: String,
-    pub name: String,
-    pub command: Vec<String>,
-    pub state: RunState,
-    pub exit: Option<u8>,
-    pub totals: Totals,
-    pub seconds: Option<f64>,
-}
-
-impl RunState {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Waiting => "waiting",
-            Self::Interrupted => "interrupted",
-            Self::Open => "open",
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let value = PossibleValue::new(self.word());
+        Some(match self {
+            Self::Open => value.help("It goes on still, or was killed"),
+            _ => value,
+        })
     }
 }
 
@@ -79,7 +57,7 @@ pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failur
             .help("as in 2026-01-31, in the time of the journal, UTC"));
     }
     let here = std::path::absolute(".").unwrap_or_default();
-    let store = workspace::open_store(global, &workspace::workspace_root(&here))?;
+    let store = locate::open_store(&global.choices(), &locate::workspace_root(&here))?;
     let wanted = |run: &Run| {
         let stem = |path: &str| {
             std::path::Path::new(path).file_name().map(|n| n.to_string_lossy().into_owned())
@@ -100,36 +78,6 @@ pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failur
         return Ok(print(&format!(" no such run in {}\n", store.root().display())));
     }
     Ok(print(&table(&shown, look)))
-}
-
-/// What the journal of a run says; `None` where there is none.
-#[must_use]
-pub fn read(store: &Store, id: &str) -> Option<Run> {
-    let (first, last) = journal::ends(&store.run_path(id).join("events.jsonl")).ok()?;
-    let RunEvent::RunStarted { at, pipeline, name, command, .. } = first?.event else {
-        return None;
-    };
-    let mut run = Run {
-        id: id.to_owned(),
-        at,
-        pipeline,
-        name,
-        command,
-        state: RunState::Open,
-        exit: None,
-        totals: Totals::default(),
-        seconds: None,
-    };
-    if let Some(Line { event: RunEvent::RunEnded { totals, seconds, exit }, .. }) = last {
-        run.state = match exit {
-            0 => RunState::Done,
-            3 => RunState::Waiting,
-            130 => RunState::Interrupted,
-            _ => RunState::Failed,
-        };
-        (run.totals, run.seconds, run.exit) = (totals, Some(seconds), Some(exit));
-    }
-    Some(run)
 }
 
 fn table(runs: &[Run], look: Look) -> String {

@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
 use super::perform::perform;
-use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain, print};
 use crate::catalog::Catalog;
 use crate::columns::each_batch;
 use crate::exec::{Outcome, Program, Task};
 use crate::graph::GraphOutput;
 use crate::plan::Selection;
+use crate::project::{self, Failure, Project, execution, locate};
 use crate::protocol::{Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
 use crate::report::{self, Look, clean};
 use crate::store::write_atomic;
@@ -57,12 +56,12 @@ pub struct SampleArgs {
 /// # Errors
 /// The stage is unknown, makes no such model, or the command line does not fit it.
 pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, names) = workspace::file_and_names(&args.words)?;
+    let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`sample` talks to one stage's model")
             .help("preflow sample FILE STAGE -p \"…\""));
     };
-    let loaded = workspace::load(&file, global)?;
+    let loaded = project::load(&file, &global.choices())?;
     let catalog = Catalog::builtin();
     let stage = Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
     let stage = (stage, loaded.graph.find(name).expect("invariant: the selection found it"));
@@ -94,7 +93,7 @@ pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Fa
 
 /// The kind that talks to an output of the stage, and that output.
 fn talker<'a>(
-    loaded: &'a Loaded,
+    loaded: &'a Project,
     catalog: &'a Catalog,
     stage: usize,
     port: Option<&str>,
@@ -194,7 +193,7 @@ fn params(args: &SampleArgs, kind: &KindDoc) -> Result<Map<String, Value>, Failu
 
 /// The newest made output: what is up to date, or else what was made last, which is then said.
 fn find_model(
-    loaded: &Loaded,
+    loaded: &Project,
     selection: &Selection,
     stage: usize,
     port: &GraphOutput,
@@ -258,7 +257,7 @@ fn task(
         lists: Vec::new(),
         stage: 0,
         spec,
-        program: Program::Worker(super::run::worker_command()),
+        program: Program::Worker(execution::worker_command()),
         cwd: dir.to_owned(),
         logs: dir.to_owned(),
         timeout: None,

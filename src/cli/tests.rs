@@ -4,7 +4,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::cli::graph::{Format, draw};
+use crate::catalog::editor;
+use crate::project::resolved;
+use crate::report::drawing::{Drawing, draw};
 
 const CATALOG: &str = r#"{ "protocol": 1, "kinds": [
   { "name": "train", "version": 3, "summary": "Train a model",
@@ -41,7 +43,7 @@ fn resolved(text: &str) -> (Pipeline, Graph) {
 #[test]
 fn config_shows_every_value_and_its_origin() {
     let (pipeline, graph) = resolved(PIPELINE);
-    let yaml = config::as_yaml(&pipeline, &graph);
+    let yaml = resolved::as_yaml(&pipeline, &graph);
     insta::assert_snapshot!(yaml, @r#"
     preflow: 1
     name: p
@@ -80,12 +82,12 @@ fn config_shows_every_value_and_its_origin() {
 #[test]
 fn graphs_are_drawn() {
     let (_, graph) = resolved(PIPELINE);
-    insta::assert_snapshot!(draw(&graph, Format::Text), @r#"
+    insta::assert_snapshot!(draw(&graph, Drawing::Text), @r#"
     corpus   ·        dir/../c.parquet (dataset/text)
     base     train    text ← corpus
     measure  command  curve ← base.curve, model ← base
     "#);
-    insta::assert_snapshot!(draw(&graph, Format::Dot), @r#"
+    insta::assert_snapshot!(draw(&graph, Drawing::Dot), @r#"
     digraph "p" {
       rankdir=LR;
       node [shape=box];
@@ -97,7 +99,7 @@ fn graphs_are_drawn() {
       stage0 -> stage1 [label="model"];
     }
     "#);
-    insta::assert_snapshot!(draw(&graph, Format::Mermaid), @r#"
+    insta::assert_snapshot!(draw(&graph, Drawing::Mermaid), @r#"
     flowchart LR
       source0[/"corpus"/]
       stage0["base<br/><small>train</small>"]
@@ -110,7 +112,7 @@ fn graphs_are_drawn() {
 
 #[test]
 fn the_editor_schema_says_what_check_says() {
-    let schema = schema::schema(&Catalog::parse(CATALOG).unwrap());
+    let schema = editor::schema(&Catalog::parse(CATALOG).unwrap());
     let validator = jsonschema::draft7::new(&schema).unwrap();
     let stage = |stage: serde_json::Value| {
         validator.is_valid(&json!({ "preflow": 1, "stages": { "a": stage } }))
@@ -147,7 +149,7 @@ fn the_editor_schema_says_what_check_says() {
         assert!(!with(key, value.clone()), "{key}: {value}");
     }
     assert!(!validator.is_valid(&json!({ "preflow": 2, "stages": {} })));
-    assert!(jsonschema::draft7::new(&schema::schema(&Catalog::builtin())).is_ok());
+    assert!(jsonschema::draft7::new(&editor::schema(&Catalog::builtin())).is_ok());
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::workspace::{self, workspace_file};
 use super::{Exit, Global, print};
+use crate::project::{
+    Failure, locate,
+    workers::{commands, read_trust, shown},
+};
 use crate::report::clean;
-use crate::trust::{Commands, Record, Trust, VARIABLE, by_environment};
-use crate::workspace::Worker;
+use crate::trust::{Commands, Record, Trust, VARIABLE};
 
 #[derive(Debug, Args)]
 pub struct TrustArgs {
@@ -29,9 +30,9 @@ pub struct TrustArgs {
 pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
     let record = record()?;
     if args.list {
-        return Ok(list(&read(&record)?, global));
+        return Ok(list(&read_trust(&record)?, global));
     }
-    let (_, root, _) = workspace::whereabouts(Path::new("here.yaml"))?;
+    let root = locate::locate(Path::new("here.yaml"))?.root;
     let place = root.display();
     let text = if args.revoke {
         match change(&record, |trust| trust.remove(&root))? {
@@ -39,7 +40,7 @@ pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
             false => format!(" {place} was not trusted\n"),
         }
     } else {
-        let workers = workspace_file(&root)?.map(|file| file.workers).unwrap_or_default();
+        let workers = locate::workspace_file(&root)?.workers;
         if workers.is_empty() {
             return Ok(print(&format!(" {place} names no workers: there is nothing to trust\n")));
         }
@@ -51,43 +52,6 @@ pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(if global.quiet { Exit::Done } else { print(&text) })
 }
 
-/// Whether the user lets this workspace start these workers.
-///
-/// # Errors
-/// The record is damaged, or others may write to it.
-pub fn is_trusted(root: &Path, workers: &[Worker]) -> Result<bool, Failure> {
-    if workers.is_empty() || by_environment() {
-        return Ok(true);
-    }
-    match Record::of_user() {
-        Some(record) => Ok(read(&record)?.has(root, &commands(workers))),
-        None => Ok(false),
-    }
-}
-
-/// What to say where a worker was not asked because nobody agreed to start it.
-#[must_use]
-pub fn why_not(workers: &[Worker]) -> String {
-    let all: Vec<String> = workers.iter().map(|w| format!("`{}`", shown(&w.command))).collect();
-    format!(
-        "this workspace names workers that you have not trusted: {}; look at `preflow.yaml`, then \
-         run `preflow trust` (in CI: {VARIABLE}=1)",
-        all.join(", ")
-    )
-}
-
-fn shown(command: &[String]) -> String {
-    let text = clean(&command.join(" "));
-    match text.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-fn commands(workers: &[Worker]) -> Commands {
-    workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect()
-}
-
 fn record() -> Result<Record, Failure> {
     Record::of_user().ok_or_else(|| {
         Failure::usage("nothing says where your files are: neither HOME nor XDG_STATE_HOME is set")
@@ -95,15 +59,8 @@ fn record() -> Result<Record, Failure> {
     })
 }
 
-fn read(record: &Record) -> Result<Trust, Failure> {
-    record.read().map_err(|error| {
-        Failure::usage(format!("what you have trusted cannot be read: {error}"))
-            .help("remove the file, and run `preflow trust` in each workspace again")
-    })
-}
-
 fn change<R>(record: &Record, change: impl FnOnce(&mut Trust) -> R) -> Result<R, Failure> {
-    read(record)?;
+    read_trust(record)?;
     record.change(change).map_err(|error| Failure::System {
         message: format!("what you trust cannot be kept: {error}"),
         help: format!("make room there, or set {VARIABLE}=1"),

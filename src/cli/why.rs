@@ -3,14 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::diff::Side;
-use super::failure::Failure;
-use super::unfinished::Unfinished;
-use super::workspace::{self, Loaded};
 use super::{Exit, Global};
 use crate::graph::{Producer, gate};
 use crate::identity::{Change, Identity};
 use crate::plan::{Plan, Reason, Selection, Verdict};
+use crate::project::diff::Side;
+use crate::project::{self, Failure, Project, locate, unfinished::Unfinished};
 use crate::report::table::hang;
 use crate::report::{Look, line, words};
 
@@ -39,11 +37,11 @@ const DEEPEST: usize = 30;
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
 pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, names) = workspace::file_and_names(&args.words)?;
+    let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`why` explains one stage").help("preflow why FILE STAGE"));
     };
-    let loaded = workspace::load(&file, pipeline)?;
+    let loaded = project::load(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
     let plan = loaded.plan(&selection)?;
     let target = loaded.graph.find(name).expect("invariant: the selection found it");
@@ -51,7 +49,7 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     match &args.against {
         None => explain(&loaded, &plan, target, &mut steps),
         Some(word) => {
-            let side = Side::named(word, &file, pipeline)?;
+            let side = Side::named(word, &file, &pipeline.choices())?;
             explain_against(&loaded, &plan, &side, target, &mut steps);
         }
     }
@@ -77,7 +75,7 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
 
 /// Depth first from `target` upwards, each stage once. A list instead of recursion: chains may be
 /// ten thousand stages long.
-fn explain(loaded: &Loaded, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
+fn explain(loaded: &Project, plan: &Plan, target: usize, steps: &mut Vec<Step>) {
     let mut seen = vec![false; loaded.graph.stages.len()];
     let mut todo = vec![(target, 0)];
     let heads = loaded.heads();
@@ -147,7 +145,7 @@ fn and(text: String, more: &str) -> String {
 
 /// Depth first from `target` upwards: how each stage differs from what it is on another side.
 fn explain_against(
-    loaded: &Loaded,
+    loaded: &Project,
     plan: &Plan,
     side: &Side,
     target: usize,
@@ -213,7 +211,7 @@ fn long_reason(reason: &Reason) -> String {
 }
 
 /// Stages behind the inputs that changed.
-fn upstream_causes(loaded: &Loaded, stage: usize, reason: &Reason) -> Vec<usize> {
+fn upstream_causes(loaded: &Project, stage: usize, reason: &Reason) -> Vec<usize> {
     let Reason::Changed { changes } = reason else { return Vec::new() };
     let graph = &loaded.graph;
     let mut found = Vec::new();

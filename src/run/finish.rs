@@ -79,8 +79,7 @@ impl Machine<'_> {
             );
             self.warn(text);
         }
-        if let Some(trouble) = self.writable.then(|| self.options.surroundings.trouble()).flatten()
-        {
+        if let Some(trouble) = self.writable.then(|| self.options.host.trouble()).flatten() {
             self.warn(format!(
                 "the commit is not recorded: {}; {}",
                 trouble.message, trouble.remedy

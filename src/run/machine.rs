@@ -355,7 +355,7 @@ impl<'a> Machine<'a> {
         if !self.writable {
             self.inputs.store.prepare_for_writing()?;
             self.writable = true;
-            self.options.surroundings.ask();
+            self.options.host.ask();
         }
         // What looks like an entry and is none is no hit either.
         let anew = self.inputs.selection.forced.contains(&stage)

@@ -63,12 +63,12 @@ pub struct Options {
     /// Key of the pipeline's heads: its path within the workspace.
     pub heads_key: String,
     /// Where the workspace stands and what it runs on; asked when something has run.
-    pub surroundings: Surroundings,
+    pub host: HostInfo,
 }
 
 /// What is on record beside each entry, and decides nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct HostInfo {
     /// Top of the workspace.
     pub root: PathBuf,
     /// Commit of the workspace and model of the processor.
@@ -84,7 +84,7 @@ struct Known {
     trouble: Option<Trouble>,
 }
 
-impl Surroundings {
+impl HostInfo {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root, known: Arc::default() }

@@ -38,7 +38,7 @@ impl Machine<'_> {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
                 let accepted = self.acceptances(stage);
-                let Known { commit, cpu, .. } = self.options.surroundings.known();
+                let Known { commit, cpu, .. } = self.options.host.known();
                 let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {

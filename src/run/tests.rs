@@ -178,7 +178,7 @@ impl World {
             cwd: self.dir.path().to_owned(),
             command: vec![],
             heads_key: "p.yaml".into(),
-            surroundings: super::Surroundings::default(),
+            host: super::HostInfo::default(),
         };
         let (sender, interrupts) = mpsc::unbounded_channel();
         let mut recorder = Recorder {

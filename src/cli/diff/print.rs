@@ -1,7 +1,7 @@
 //! A difference as a person reads it in a terminal.
 
-use super::{DataChange, Difference, FigureChange, ParamChange};
 use crate::identity::Change;
+use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
 use crate::report::table::hang;
 use crate::report::{Look, clean, words};
 

@@ -18,10 +18,10 @@ use jiff::Timestamp;
 
 use super::screen::{Look as Face, View, frame, words};
 use super::serve::{open_desk, refused};
-use crate::cli::failure::Failure;
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain};
 use crate::label::{Desk, DeskError, Item, Pick, Submission};
+use crate::project::Failure;
 use crate::report::Look;
 
 /// Between two looks at signals, and at what others did when nothing is left.

@@ -7,12 +7,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::import::failure;
-use crate::cli::failure::Failure;
-use crate::cli::workspace::{self, Loaded};
 use crate::cli::{Exit, Global, complain, print};
 use crate::files;
 use crate::label::exchange::{self, Shape};
 use crate::plan::Selection;
+use crate::project::{self, Failure, Project, locate};
 use crate::report::{Look, note_output};
 use crate::store::{StoreError, write_atomic};
 
@@ -51,12 +50,12 @@ pub enum Format {
 /// # Errors
 /// The stage makes no labels, or was never made; the file cannot be written.
 pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, names) = workspace::file_and_names(&args.words)?;
+    let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("labels are exported one stage at a time")
             .help("preflow label export FILE STAGE"));
     };
-    let loaded = workspace::load(&file, global)?;
+    let loaded = project::load(&file, &global.choices())?;
     let _lease = loaded.store.shared_lease();
     let path = labels(&loaded, name)?;
     let shape = match args.format {
@@ -97,7 +96,7 @@ pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Fa
 }
 
 /// Where the labels of a stage lie.
-fn labels(loaded: &Loaded, name: &str) -> Result<PathBuf, Failure> {
+fn labels(loaded: &Project, name: &str) -> Result<PathBuf, Failure> {
     let selection = Selection::new(&loaded.graph, &[name.to_owned()], &[], &[])?;
     let stage = loaded.graph.find(name).expect("invariant: the selection found it");
     let node = &loaded.graph.stages[stage];

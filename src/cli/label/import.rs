@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::exchange::{
     self, BadRow, Encoding, ExchangeError, Form, Names, Recorded, Wanted,
 };
+use crate::project::Failure;
 use crate::report::{Look, clean};
 use crate::votes::Choice;
 

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::serve::folder;
-use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, print};
 use crate::label::given::GivenLink;
 use crate::label::link::Signer;
 use crate::label::signer;
+use crate::project::Failure;
 use crate::report::{Look, clean};
 
 #[derive(Debug, Args)]

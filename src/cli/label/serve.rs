@@ -11,11 +11,10 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::catalog::units::Unit;
-use crate::cli::failure::Failure;
 use crate::cli::run::listen;
-use crate::cli::workspace::Loaded;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{self, Assignment, Desk, DeskError, Links, Options, ServeError};
+use crate::project::{Failure, Project};
 use crate::report::Look;
 use crate::store::StoreError;
 use crate::user;
@@ -118,7 +117,7 @@ impl Page {
 
 /// The folder of the label pages of a workspace: keys and screens are the user's own business, so
 /// that nothing of the kind is taken from a repository.
-pub(super) fn folder(loaded: &Loaded) -> Result<PathBuf, Failure> {
+pub(super) fn folder(loaded: &Project) -> Result<PathBuf, Failure> {
     let folder = user::private_folder("label", loaded.store.root()).map_err(|error| {
         let message = format!("cannot keep the key that signs links: {error}");
         Failure::System { message, help: "see that you alone may open it".into() }

@@ -5,11 +5,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::agreement::Estimate;
-use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{
     self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
 };
+use crate::project::Failure;
 use crate::report::Look;
 use crate::report::table::{Cell, Table, hang};
 use crate::votes::{Effective, Folder};

@@ -11,11 +11,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::serve::{Page, announce, folder, not_served, open_desk};
-use crate::cli::failure::Failure;
-use crate::cli::workspace::Loaded;
 use crate::cli::{Global, complain, render};
 use crate::graph::Producer;
 use crate::label::{self, Assignment, Links, Stamps};
+use crate::project::{Failure, Project, labelling};
 use crate::protocol::InputSpec;
 use crate::report::Look;
 use crate::run::{Answer, People};
@@ -26,7 +25,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Opens a label page for every stage that waits for people.
 pub struct Asking<'a> {
-    loaded: &'a Loaded,
+    loaded: &'a Project,
     page: Page,
     global: Global,
     look: Look,
@@ -40,7 +39,7 @@ impl<'a> Asking<'a> {
     /// # Errors
     /// The page would let anybody vote.
     pub fn new(
-        loaded: &'a Loaded,
+        loaded: &'a Project,
         page: &Page,
         global: &Global,
         look: Look,
@@ -62,7 +61,7 @@ impl<'a> Asking<'a> {
         inputs: &BTreeMap<String, Vec<InputSpec>>,
     ) -> Result<(Assignment, usize), Failure> {
         let pairs = inputs.get("pairs").and_then(|i| i.first()).and_then(|i| i.paths.first());
-        let assignment = super::assemble(self.loaded, stage, pairs.map(PathBuf::from))?;
+        let assignment = labelling::assemble(self.loaded, stage, pairs.map(PathBuf::from))?;
         let graph = &self.loaded.graph;
         let from = graph.stages[stage].inputs.iter().flat_map(|i| &i.from);
         let mut sources = from.filter_map(|producer| match producer {

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Opened, Survey, show};
-use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global, report};
+use super::show;
+use crate::cli::{Exit, report};
 use crate::html::sweep::{SweepReport, SweepTrial, render};
 use crate::plan::Verdict;
+use crate::project::report::command;
+use crate::project::{
+    Failure,
+    sweep::{SweepSession, SweepStatus},
+};
 use crate::sweep;
 
 /// Writes the page and prints its path.
@@ -17,47 +21,46 @@ use crate::sweep;
 pub fn write(
     output: &Path,
     open: bool,
-    opened: &Opened,
-    survey: &Survey,
-    global: &Global,
+    session: &SweepSession,
+    status: &SweepStatus,
 ) -> Result<Exit, Failure> {
     // `--html FILE` with the two the wrong way round must cost nobody their sweep.
     if output.extension().is_some_and(|e| e == "yaml" || e == "yml") {
         return Err(Failure::usage(format!("--html {}: that is no page", output.display()))
             .help("`preflow sweep show FILE --html OUT.html`"));
     }
-    report::write_page(output, "sweep report", &render(&gather(opened, survey, global)), open)
+    report::write_page(output, "sweep report", &render(&gather(session, status)), open)
 }
 
 /// What is known of a sweep, for a page.
 #[must_use]
-pub fn gather(opened: &Opened, survey: &Survey, global: &Global) -> SweepReport {
-    let sweep = &opened.sweep;
-    let table = sweep::table(sweep, &survey.trials, &survey.figures);
-    let trials = survey.trials.iter().enumerate().map(|(i, trial)| SweepTrial {
+pub fn gather(session: &SweepSession, status: &SweepStatus) -> SweepReport {
+    let sweep = &session.sweep;
+    let table = sweep::table(sweep, &status.trials, &status.figures);
+    let trials = status.trials.iter().enumerate().map(|(i, trial)| SweepTrial {
         label: trial.label.clone(),
         values: table.params.iter().map(|p| trial.value(p).unwrap_or_default()).collect(),
-        done: survey.is_done(i),
-        metric: survey.figures[i],
-        figures: figures(survey, i),
+        done: status.is_done(i),
+        metric: status.figures[i],
+        figures: figures(status, i),
     });
     SweepReport {
         name: sweep.name.clone(),
         question: sweep.question.clone(),
-        command: report::command("sweep run", &opened.file.display().to_string(), global),
+        command: command("sweep run", &session.file.display().to_string(), &status.project.choices),
         metric: sweep.metric.as_ref().map(|m| (m.name.text.clone(), m.goal)),
         over: sweep.over.iter().map(|w| w.text.clone()).collect(),
         trials: trials.collect(),
-        warning: show::unknown_metric(sweep, survey),
+        warning: show::unknown_metric(sweep, status),
         table,
     }
 }
 
 /// What the finished stages of a trial report.
-fn figures(survey: &Survey, trial: usize) -> BTreeMap<String, f64> {
-    let made = survey.stages[trial].iter().filter_map(|stage| {
-        let Some(Verdict::Hit(entry)) = &survey.plan.verdicts[*stage] else { return None };
-        Some((&survey.loaded.graph.stages[*stage].word, &entry.made.summary))
+fn figures(status: &SweepStatus, trial: usize) -> BTreeMap<String, f64> {
+    let made = status.stages[trial].iter().filter_map(|stage| {
+        let Some(Verdict::Hit(entry)) = &status.plan.verdicts[*stage] else { return None };
+        Some((&status.project.graph.stages[*stage].word, &entry.made.summary))
     });
     made.flat_map(|(word, summary)| {
         let whole = move |name: &String| match name.split('/').next() == Some(word) {

@@ -3,17 +3,17 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Survey, Which};
-use crate::cli::failure::Failure;
-use crate::cli::{Exit, Global, ahead};
+use super::SweepArgs;
+use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
+use crate::project::{Failure, sweep::SweepStatus, validate};
 use crate::report::{Look, line, words};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
-    pub which: Which,
+    pub sweep: SweepArgs,
 }
 
 /// One stage of the pipeline, over all trials.
@@ -31,20 +31,20 @@ struct Row {
 /// # Errors
 /// The sweep, its pipeline, its sources or the store are wrong.
 pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let opened = super::open(&args.which, global)?;
-    let survey = opened.survey(global, false)?;
-    let selection = Selection::new(&survey.loaded.graph, &[], &[], &[])?;
-    let sources = survey.loaded.digest_sources(&selection.wanted)?;
-    ahead::refuse(&survey.loaded, &survey.plan, &sources, global)?;
-    opened.check_metric(&survey, look)?;
-    let rows = rows(&survey);
+    let session = super::open(&args.sweep, global)?;
+    let status = session.status(&global.choices(), false)?;
+    let selection = Selection::new(&status.project.graph, &[], &[], &[])?;
+    let sources = status.project.digest_sources(&selection.wanted)?;
+    validate::refuse(&status.project, &status.plan, &sources)?;
+    session.check_metric(&status)?;
+    let rows = rows(&status);
     let mut out = std::io::stdout().lock();
     if global.json {
-        line(&mut out, &as_json(&survey, &rows));
+        line(&mut out, &as_json(&status, &rows));
         return Ok(Exit::Done);
     }
-    if !opened.sweep.question.is_empty() {
-        line(&mut out, &format!(" {}", crate::report::clean(&opened.sweep.question)));
+    if !session.sweep.question.is_empty() {
+        line(&mut out, &format!(" {}", crate::report::clean(&session.sweep.question)));
     }
     let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
     let head = format!(
@@ -63,8 +63,8 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
         );
         line(&mut out, &if run == 0 { look.paint("2", &text) } else { text });
     }
-    line(&mut out, &last_line(&survey, &rows));
-    if let Some(halving) = opened.sweep.halving.as_ref() {
+    line(&mut out, &last_line(&status, &rows));
+    if let Some(halving) = session.sweep.halving.as_ref() {
         let rounds = halving.budgets.len();
         let text = format!(
             " halving over `{}`: {rounds} rounds; the price is that of the rounds known so far",
@@ -75,12 +75,12 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-fn rows(survey: &Survey) -> Vec<Row> {
-    let heads = survey.loaded.heads();
-    let estimator = Estimator::new(&survey.loaded.graph, &survey.loaded.store, &heads);
+fn rows(status: &SweepStatus) -> Vec<Row> {
+    let heads = status.project.heads();
+    let estimator = Estimator::new(&status.project.graph, &status.project.store, &heads);
     let mut rows: Vec<Row> = Vec::new();
-    for (stage, node) in survey.loaded.graph.stages.iter().enumerate() {
-        let made = survey.is_made(stage);
+    for (stage, node) in status.project.graph.stages.iter().enumerate() {
+        let made = status.is_made(stage);
         let at = rows.iter().position(|r| r.stage == node.word).unwrap_or_else(|| {
             let stage = node.word.clone();
             rows.push(Row { stage, unique: 0, cached: 0, seconds: 0.0, known: true });
@@ -106,11 +106,11 @@ fn time(row: &Row) -> String {
 }
 
 /// `15 trials × 8 stages = 120; 41 unique; 5 cached; 36 to run; ~9h20m`.
-fn last_line(survey: &Survey, rows: &[Row]) -> String {
-    let total: usize = survey.stages.iter().map(Vec::len).sum();
+fn last_line(status: &SweepStatus, rows: &[Row]) -> String {
+    let total: usize = status.stages.iter().map(Vec::len).sum();
     let unique: usize = rows.iter().map(|r| r.unique).sum();
     let cached: usize = rows.iter().map(|r| r.cached).sum();
-    let trials = survey.trials.len();
+    let trials = status.trials.len();
     let seconds: f64 = rows.iter().map(|r| r.seconds).sum();
     let unknown = rows.iter().any(|r| !r.known);
     let price = match unique - cached {
@@ -122,20 +122,20 @@ fn last_line(survey: &Survey, rows: &[Row]) -> String {
     format!(" {trials} {noun} × {per} stages = {total}; {unique} unique; {cached} cached; {price}")
 }
 
-fn as_json(survey: &Survey, rows: &[Row]) -> String {
+fn as_json(status: &SweepStatus, rows: &[Row]) -> String {
     let stages = rows.iter().map(|r| {
         json!({ "stage": r.stage, "unique": r.unique, "cached": r.cached,
                 "to_run": r.unique - r.cached, "seconds": r.known.then_some(r.seconds) })
     });
-    let trials = survey.trials.iter().enumerate().map(|(i, trial)| {
-        let names = survey.stages[i].iter().map(|s| survey.loaded.graph.stages[*s].name.as_str());
-        json!({ "trial": trial.label, "done": survey.is_done(i),
+    let trials = status.trials.iter().enumerate().map(|(i, trial)| {
+        let names = status.stages[i].iter().map(|s| status.project.graph.stages[*s].name.as_str());
+        json!({ "trial": trial.label, "done": status.is_done(i),
                 "stages": names.collect::<Vec<_>>() })
     });
     json!({
         "trials": trials.collect::<Vec<_>>(),
         "stages": stages.collect::<Vec<_>>(),
-        "total": survey.stages.iter().map(Vec::len).sum::<usize>(),
+        "total": status.stages.iter().map(Vec::len).sum::<usize>(),
         "unique": rows.iter().map(|r| r.unique).sum::<usize>(),
         "cached": rows.iter().map(|r| r.cached).sum::<usize>(),
         "seconds": rows.iter().all(|r| r.known).then(|| rows.iter().map(|r| r.seconds).sum::<f64>()),

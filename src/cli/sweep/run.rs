@@ -2,17 +2,17 @@
 
 use clap::Args;
 
-use super::{Which, show};
-use crate::cli::failure::Failure;
-use crate::cli::run::{Means, Order, execute, exit_of};
+use super::{SweepArgs, show};
+use crate::cli::run::{Order, ResourceArgs, execute, exit_of};
 use crate::cli::{Exit, Global};
 use crate::plan::Selection;
+use crate::project::Failure;
 use crate::report::{Look, line};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    pub which: Which,
+    pub sweep: SweepArgs,
     /// Go on behind this stage's gate though it is not met, in every trial
     #[arg(long, value_name = "STAGE")]
     pub accept_gate: Vec<String>,
@@ -20,7 +20,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub fail_fast: bool,
     #[command(flatten)]
-    pub means: Means,
+    pub resources: ResourceArgs,
 }
 
 /// Runs all trials and prints what came out.
@@ -28,15 +28,15 @@ pub struct RunArgs {
 /// # Errors
 /// Nothing could be started.
 pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let opened = super::open(&args.which, global)?;
-    let mut survey = opened.survey(global, false)?;
-    opened.check_metric(&survey, look)?;
+    let session = super::open(&args.sweep, global)?;
+    let mut status = session.status(&global.choices(), false)?;
+    session.check_metric(&status)?;
     let mut seen = 0;
     let mut exit = Exit::Done;
     // A halving sweep finds out after each round which trials go on.
-    while seen < survey.trials.len() {
-        seen = survey.trials.len();
-        let graph = &survey.loaded.graph;
+    while seen < status.trials.len() {
+        seen = status.trials.len();
+        let graph = &status.project.graph;
         let gates: Vec<String> = graph
             .stages
             .iter()
@@ -45,16 +45,16 @@ pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure>
             .collect();
         let selection = Selection::new(graph, &[], &[], &[])?.accepting(graph, &gates)?;
         let order = Order { selection, keep_going: !args.fail_fast, people: None, locked: None };
-        let summary = execute(&survey.loaded, order, &args.means, global, look)?;
+        let summary = execute(&status.project, order, &args.resources, global, look)?;
         exit = worse(exit, exit_of(&summary));
         if summary.interrupted || summary.storage {
             return Ok(exit);
         }
-        survey = opened.survey(global, true)?;
+        status = session.status(&global.choices(), true)?;
     }
     if !global.json {
         let mut out = std::io::stdout().lock();
-        line(&mut out, &show::terminal(&opened.sweep, &survey, look));
+        line(&mut out, &show::terminal(&session.sweep, &status, look));
     }
     Ok(exit)
 }

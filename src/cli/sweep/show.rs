@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Survey, Which, page};
-use crate::cli::failure::Failure;
+use super::{SweepArgs, page};
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::diagnostic::did_you_mean;
+use crate::project::{Failure, sweep::SweepStatus};
 use crate::report::{Look, table, words};
 use crate::sweep::{self, Cell, Sweep, Table};
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
-    pub which: Which,
+    pub sweep: SweepArgs,
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
@@ -44,25 +44,25 @@ pub enum Format {
 /// # Errors
 /// The page cannot be written; the sweep, its pipeline, its sources or the store are wrong.
 pub fn show(args: &ShowArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let opened = super::open(&args.which, global)?;
-    let survey = opened.survey(global, false)?;
+    let session = super::open(&args.sweep, global)?;
+    let status = session.status(&global.choices(), false)?;
     if let Some(output) = &args.html {
-        return page::write(output, args.open, &opened, &survey, global);
+        return page::write(output, args.open, &session, &status);
     }
     let format = if global.json { Format::Json } else { args.format };
-    let table = sweep::table(&opened.sweep, &survey.trials, &survey.figures);
+    let table = sweep::table(&session.sweep, &status.trials, &status.figures);
     Ok(print(&match format {
-        Format::Table => terminal(&opened.sweep, &survey, look) + "\n",
-        Format::Markdown => markdown(&opened.sweep, &table),
-        Format::Csv => csv(&opened.sweep, &survey),
-        Format::Json => as_json(&opened.sweep, &survey, &table) + "\n",
+        Format::Table => terminal(&session.sweep, &status, look) + "\n",
+        Format::Markdown => markdown(&session.sweep, &table),
+        Format::Csv => csv(&session.sweep, &status),
+        Format::Json => as_json(&session.sweep, &status, &table) + "\n",
     }))
 }
 
 /// The table and the effects, as a person reads them in a terminal.
 #[must_use]
-pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
-    let table = sweep::table(sweep, &survey.trials, &survey.figures);
+pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: Look) -> String {
+    let table = sweep::table(sweep, &status.trials, &status.figures);
     let mut out = String::new();
     if !sweep.question.is_empty() {
         out += &format!(" {}\n", crate::report::clean(&sweep.question));
@@ -78,26 +78,26 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
         out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
         out += &screen(&effects, 2, look);
     }
-    let done = (0..survey.trials.len()).filter(|t| survey.is_done(*t)).count();
-    out += &format!("\n\n {done} of {} trials are done", survey.trials.len());
-    if let Some(help) = unknown_metric(sweep, survey) {
+    let done = (0..status.trials.len()).filter(|t| status.is_done(*t)).count();
+    out += &format!("\n\n {done} of {} trials are done", status.trials.len());
+    if let Some(help) = unknown_metric(sweep, status) {
         out += &format!("\n {} {help}", look.paint("33", "warning:"));
     }
     out
 }
 
 /// Trials are done, and none of their stages reports the metric.
-pub fn unknown_metric(sweep: &Sweep, survey: &Survey) -> Option<String> {
+pub fn unknown_metric(sweep: &Sweep, status: &SweepStatus) -> Option<String> {
     let Some(metric) = &sweep.metric else {
         return Some(
             "the sweep names no metric: { name: STAGE/FIGURE, goal: maximize }".to_owned(),
         );
     };
-    let any_done = (0..survey.trials.len()).any(|t| survey.is_done(t));
-    if !any_done || survey.figures.iter().any(Option::is_some) {
+    let any_done = (0..status.trials.len()).any(|t| status.is_done(t));
+    if !any_done || status.figures.iter().any(Option::is_some) {
         return None;
     }
-    let known = survey.known_figures();
+    let known = status.known_figures();
     let near = did_you_mean(&metric.name.text, known.iter().map(String::as_str));
     let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
     Some(format!("no stage reports `{}`{near} `preflow status` lists figures", metric.name.text))
@@ -217,30 +217,30 @@ fn markdown(sweep: &Sweep, table: &Table) -> String {
 }
 
 /// One line a trial: what statistics programs want.
-fn csv(sweep: &Sweep, survey: &Survey) -> String {
+fn csv(sweep: &Sweep, status: &SweepStatus) -> String {
     let params = sweep.params();
     let metric = sweep.metric.as_ref().map_or("metric", |m| m.name.text.as_str());
     let head = ["trial"].into_iter().chain(params.iter().copied()).chain(["done", metric]);
     let mut out = head.map(field).collect::<Vec<_>>().join(",") + "\n";
-    for (i, trial) in survey.trials.iter().enumerate() {
+    for (i, trial) in status.trials.iter().enumerate() {
         let mut row = vec![field(&trial.label)];
         row.extend(params.iter().map(|p| field(&trial.value(p).unwrap_or_default())));
-        row.push(survey.is_done(i).to_string());
-        row.push(survey.figures[i].map_or_else(String::new, |x| x.to_string()));
+        row.push(status.is_done(i).to_string());
+        row.push(status.figures[i].map_or_else(String::new, |x| x.to_string()));
         out += &(row.join(",") + "\n");
     }
     out
 }
 
-fn as_json(sweep: &Sweep, survey: &Survey, table: &Table) -> String {
-    let trials = survey.trials.iter().enumerate().map(|(i, trial)| {
+fn as_json(sweep: &Sweep, status: &SweepStatus, table: &Table) -> String {
+    let trials = status.trials.iter().enumerate().map(|(i, trial)| {
         let values: serde_json::Map<String, serde_json::Value> = sweep
             .params()
             .into_iter()
             .filter_map(|p| Some((p.to_owned(), json!(trial.value(p)?))))
             .collect();
-        json!({ "trial": trial.label, "values": values, "done": survey.is_done(i),
-                "figure": survey.figures[i] })
+        json!({ "trial": trial.label, "values": values, "done": status.is_done(i),
+                "figure": status.figures[i] })
     });
     json!({
         "question": sweep.question,

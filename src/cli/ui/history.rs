@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::runs;
 use crate::exec::Outcome;
 use crate::graph::gate;
 use crate::html::StageState;
 use crate::html::run::{RunPage, StageOfRun};
+use crate::project::history;
 use crate::protocol::DETAIL;
 use crate::report::{totals, words};
 use crate::run::{RunEvent, journal};
@@ -19,7 +19,7 @@ pub fn page(store: &Store, pipeline: &str, id: &str) -> Option<RunPage> {
     if !journal::runs(store).iter().any(|known| known == id) {
         return None;
     }
-    let run = runs::read(store, id).filter(|run| run.name == pipeline)?;
+    let run = history::read(store, id).filter(|run| run.name == pipeline)?;
     let lines = journal::read(&store.run_path(id).join("events.jsonl")).ok()?;
     let took = run.seconds.map(|s| format!(" · {}", words::seconds(s))).unwrap_or_default();
     Some(RunPage {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
 use super::run::listen;
-use super::{Exit, Global, print, workspace};
+use super::{Exit, Global, print};
 use crate::label::ServeError;
+use crate::project::{self, Failure, locate};
 use crate::report::Look;
 
 const USUAL_PORT: u16 = 8766;
@@ -41,11 +41,11 @@ pub struct UiArgs {
 /// # Errors
 /// The pipeline is wrong, or nothing can listen there.
 pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
-    let (file, rest) = workspace::file_and_names(&args.words)?;
+    let (file, rest) = locate::file_and_names(&args.words)?;
     if !rest.is_empty() {
         return Err(Failure::usage("`ui` takes one pipeline file"));
     }
-    let loaded = workspace::load(&file, global)?;
+    let loaded = project::load(&file, &global.choices())?;
     let title = loaded.graph.name.clone();
     let mut watcher = watch::Watcher::new(file, args.sweep.clone(), global.clone(), loaded.store);
     watcher.look()?;

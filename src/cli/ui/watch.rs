@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::follow::Follower;
-use crate::cli::failure::Failure;
-use crate::cli::runs::{self, RunState};
-use crate::cli::workspace::{self, Loaded};
-use crate::cli::{Global, render, report, sweep};
+use crate::cli::{Global, render, sweep};
 use crate::graph::{GraphStage, Producer};
 use crate::html::ReportData;
 use crate::html::live::{LiveData, RunRow};
 use crate::html::sweep::SweepReport;
 use crate::label::Stamps;
 use crate::plan::Selection;
+use crate::project::history::{self, Run, RunState};
+use crate::project::report;
+use crate::project::{self, Failure, Project};
 use crate::report::{Look, totals};
 use crate::run::journal;
 use crate::store::Store;
@@ -81,16 +81,16 @@ impl Watcher {
     /// # Errors
     /// The pipeline or the sweep is wrong, or the store cannot be read.
     pub fn look(&mut self) -> Result<(), Failure> {
-        let loaded = workspace::load(&self.file, &self.global)?;
+        let loaded = project::load(&self.file, &self.global.choices())?;
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
-        let (data, _) = report::gather(&loaded, &plan, &self.file, &self.global);
+        let (data, _) = report::gather(&loaded, &plan, &self.file);
         let sweep = match &self.sweep {
             None => None,
             Some(file) => {
-                let which = sweep::Which { file: file.clone(), yes: true };
-                let opened = sweep::open(&which, &self.global)?;
-                let survey = opened.survey(&self.global, false)?;
-                Some(sweep::page::gather(&opened, &survey, &self.global))
+                let which = sweep::SweepArgs { file: file.clone(), yes: true };
+                let session = sweep::open(&which, &self.global)?;
+                let status = session.status(&self.global.choices(), false)?;
+                Some(sweep::page::gather(&session, &status))
             }
         };
         self.base = (data, sweep);
@@ -102,11 +102,11 @@ impl Watcher {
     pub fn changed(&mut self) -> Option<LiveData> {
         let name = self.base.0.pipeline.clone();
         let all = journal::runs(&self.store).into_iter().take(LOOKED_AT);
-        let all = all.filter_map(|id| runs::read(&self.store, &id));
+        let all = all.filter_map(|id| history::read(&self.store, &id));
         let stem = |path: &str| std::path::Path::new(path).file_name().map(ToOwned::to_owned);
         let own = stem(&self.file.to_string_lossy());
         let all = all.filter(|run| run.name == name && stem(&run.pipeline) == own);
-        let found: Vec<runs::Run> = all.take(LISTED).collect();
+        let found: Vec<Run> = all.take(LISTED).collect();
         let newest = found.first();
         if self.run.as_ref().map(|(id, _)| id) != newest.map(|run| &run.id) {
             self.run = newest.map(|run| {
@@ -162,7 +162,7 @@ impl Watcher {
 }
 
 /// The name of a stage that reads votes, and their folder.
-fn asks(loaded: &Loaded, stage: &GraphStage) -> Option<(String, PathBuf)> {
+fn asks(loaded: &Project, stage: &GraphStage) -> Option<(String, PathBuf)> {
     let from = stage.inputs.iter().flat_map(|input| &input.from);
     let mut votes = from.filter_map(|producer| match producer {
         Producer::Source(source) => Some(&loaded.graph.sources[*source]),

@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::Global;
-use crate::cli::failure::Failure;
-use crate::cli::runs;
-use crate::cli::workspace::{self, Loaded};
 use crate::exec::git;
 use crate::files;
 use crate::identity::{Digest, Identity};
 use crate::plan::{Plan, Selection, Verdict};
+use crate::project::{self, Choices, Failure, Project, history, locate};
 use crate::run::RunEvent;
 use crate::run::journal;
 use crate::store::{CachedEntry, SourceDigest, Store};
@@ -47,12 +44,12 @@ impl Side {
     ///
     /// # Errors
     /// It names nothing, or a pipeline that is wrong.
-    pub fn named(word: &str, file: &Path, global: &Global) -> Result<Self, Failure> {
+    pub fn named(word: &str, file: &Path, choices: &Choices) -> Result<Self, Failure> {
         if Path::new(word).is_file() {
-            return Self::of_file(Path::new(word), word.to_owned(), global, None);
+            return Self::of_file(Path::new(word), word.to_owned(), choices, None);
         }
-        let (_, root, _) = workspace::whereabouts(file)?;
-        let store = workspace::open_store(global, &root)?;
+        let root = locate::locate(file)?.root;
+        let store = locate::open_store(choices, &root)?;
         if let Some(id) = run_named(&store, word)? {
             return Self::of_run(&id, store);
         }
@@ -63,26 +60,26 @@ impl Side {
             return Err(Failure::usage(format!("`{word}` is no file, no run and no commit"))
                 .help("`preflow runs` lists runs; `last` is the newest"));
         };
-        Self::of_commit(word, &commit, file, &root, &store, global)
+        Self::of_commit(word, &commit, file, &root, &store, choices)
     }
 
     /// A file as it stands, with its sources as they are.
     fn of_file(
         file: &Path,
         label: String,
-        global: &Global,
+        choices: &Choices,
         checkout: Option<tempfile::TempDir>,
     ) -> Result<Self, Failure> {
-        let loaded = workspace::load(file, global)?;
-        let selection = Selection::new(&loaded.graph, &[], &[], &[])?;
-        let sources = loaded.digest_sources(&selection.wanted)?;
-        let plan = loaded.judge(&selection, &sources)?;
-        Ok(Self::of_plan(label, &loaded, &sources, &plan, checkout))
+        let project = project::load(file, choices)?;
+        let selection = Selection::new(&project.graph, &[], &[], &[])?;
+        let sources = project.digest_sources(&selection.wanted)?;
+        let plan = project.judge(&selection, &sources)?;
+        Ok(Self::of_plan(label, &project, &sources, &plan, checkout))
     }
 
     fn of_plan(
         label: String,
-        loaded: &Loaded,
+        project: &Project,
         sources: &[Option<SourceDigest>],
         plan: &Plan,
         checkout: Option<tempfile::TempDir>,
@@ -94,11 +91,11 @@ impl Side {
                 None => drop(source.paths.first().map(|p| files.insert(source.digest, p.clone()))),
             }
         }
-        let stages = loaded.graph.stages.iter().zip(&plan.verdicts).map(|(node, verdict)| {
+        let stages = project.graph.stages.iter().zip(&plan.verdicts).map(|(node, verdict)| {
             let params = node.portable_params();
             let known = match verdict {
                 Some(Verdict::Hit(entry)) => {
-                    let whole = loaded.store.entry(&entry.fingerprint).ok().flatten();
+                    let whole = project.store.entry(&entry.fingerprint).ok().flatten();
                     let identity = whole.map(|whole| whole.identity);
                     Known { identity, params, entry: Some(*entry.clone()) }
                 }
@@ -113,7 +110,7 @@ impl Side {
         Self {
             label,
             stages,
-            store: Arc::clone(&loaded.store),
+            store: Arc::clone(&project.store),
             files,
             contents,
             _checkout: checkout,
@@ -127,20 +124,20 @@ impl Side {
         file: &Path,
         root: &Path,
         store: &Store,
-        global: &Global,
+        choices: &Choices,
     ) -> Result<Self, Failure> {
         let checkout = tempfile::tempdir().map_err(crate::store::StoreError::from)?;
         git::export(root, commit, checkout.path())
             .map_err(|e| Failure::usage(format!("cannot read commit `{word}`: {e}")))?;
-        let (_, _, key) = workspace::whereabouts(file)?;
+        let key = locate::locate(file)?.key;
         let there = checkout.path().join(&key);
         if !there.is_file() {
             return Err(Failure::usage(format!("commit `{word}` has no `{key}`"))
                 .help("name the pipeline as the third word, or compare with a run"));
         }
-        let global = Global { cache: Some(store.root().to_owned()), ..global.clone() };
+        let choices = Choices { cache: Some(store.root().to_owned()), ..choices.clone() };
         let label = format!("{word} ({})", &commit[..commit.len().min(8)]);
-        Self::of_file(&there, label, &global, Some(checkout))
+        Self::of_file(&there, label, &choices, Some(checkout))
     }
 
     /// What a run made or reused.
@@ -180,7 +177,7 @@ impl Side {
 fn run_named(store: &Store, word: &str) -> Result<Option<String>, Failure> {
     let all = journal::runs(store);
     if word == "last" {
-        return Ok(all.into_iter().find(|id| runs::read(store, id).is_some()));
+        return Ok(all.into_iter().find(|id| history::read(store, id).is_some()));
     }
     let mut fitting = all.into_iter().filter(|id| word.len() >= 8 && id.starts_with(word));
     match (fitting.next(), fitting.next()) {

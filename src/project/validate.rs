@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::described::state;
-use super::failure::Failure;
-use super::workspace::Loaded;
-use super::{Global, complain, run};
+use super::execution::worker_command;
+use super::{Failure, Project};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::exec::describe::validate;
 use crate::exec::programs::found;
@@ -32,6 +31,8 @@ struct Question<'a> {
     what: &'static str,
     /// Digests of the sources, where inputs are looked at.
     sources: Option<Vec<Option<Digest>>>,
+    /// See [`super::Choices::warn`].
+    warn: fn(&str),
 }
 
 /// A figure that a stage may report, as its worker names it: `*` at the end stands for anything.
@@ -45,16 +46,17 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// Says so when no stage can report the figure `wanted`, named alone or as `STAGE/FIGURE`. `None`
 /// also where that cannot be told: of programs and workers that do not say nothing is known.
 #[must_use]
-pub fn unknown_figure(loaded: &Loaded, wanted: &str) -> Option<String> {
-    let graph = &loaded.graph;
+pub fn unknown_figure(project: &Project, wanted: &str) -> Option<String> {
+    let graph = &project.graph;
     if !any(graph) {
         return None;
     }
     let question = Question {
-        cwd: &loaded.root,
-        kept: Some((&loaded.store, &loaded.key)),
+        cwd: &project.root,
+        kept: Some((&project.store, &project.key)),
         what: "figures",
         sources: None,
+        warn: project.choices.warn,
     };
     let asked = ask(graph, &question, &|_| true, &|_| Vec::new());
     let mut names: Vec<String> = Vec::new();
@@ -79,11 +81,11 @@ fn any(graph: &Graph) -> bool {
 
 /// Problems with the params of all stages.
 #[must_use]
-pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path) -> Vec<Diagnostic> {
+pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path, warn: fn(&str)) -> Vec<Diagnostic> {
     if !any(graph) {
         return Vec::new();
     }
-    let question = Question { cwd, kept: None, what: "params", sources: None };
+    let question = Question { cwd, kept: None, what: "params", sources: None, warn };
     let found = ask(graph, &question, &|_| true, &|_| Vec::new());
     found.problems.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
 }
@@ -93,12 +95,11 @@ pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path) -> Vec<Diagnostic>
 /// # Errors
 /// Names every problem that was found.
 pub fn refuse(
-    loaded: &Loaded,
+    project: &Project,
     plan: &Plan,
     sources: &[Option<SourceDigest>],
-    global: &Global,
 ) -> Result<(), Failure> {
-    let graph = &loaded.graph;
+    let graph = &project.graph;
     let runs = |stage: usize| !matches!(plan.verdicts[stage], None | Some(Verdict::Hit(_)));
     if !any(graph) || !(0..graph.stages.len()).any(runs) {
         return Ok(());
@@ -114,7 +115,7 @@ pub fn refuse(
         Producer::Output { stage, port } => match &plan.verdicts[stage] {
             Some(Verdict::Hit(entry)) => {
                 let output = entry.outputs.get(&graph.stages[stage].outputs[port].name);
-                output.map(|o| loaded.store.object_path(&o.digest)).into_iter().collect()
+                output.map(|o| project.store.object_path(&o.digest)).into_iter().collect()
             }
             _ => Vec::new(),
         },
@@ -123,18 +124,19 @@ pub fn refuse(
         paths(producer).iter().map(|p| p.to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
     let question = Question {
-        cwd: &loaded.root,
-        kept: Some((&loaded.store, &loaded.key)),
+        cwd: &project.root,
+        kept: Some((&project.store, &project.key)),
         what: "ahead",
         sources: Some(sources.iter().map(|s| s.as_ref().map(|s| s.digest)).collect()),
+        warn: project.choices.warn,
     };
     let found = ask(graph, &question, &runs, &text).problems;
     if found.is_empty() {
         return Ok(());
     }
     // Its places were not kept.
-    let profile = global.profile.as_deref();
-    let pipeline = pipeline::load(&graph.path, profile, &global.sets).ok();
+    let choices = &project.choices;
+    let pipeline = pipeline::load(&graph.path, choices.profile.as_deref(), &choices.sets).ok();
     let problem = |f: &ProblemDoc| diagnostic(pipeline.as_ref(), &graph.stages[f.stage], f);
     let mut problems: Vec<Diagnostic> = found.iter().map(problem).collect();
     crate::diagnostic::sort(&mut problems);
@@ -163,7 +165,7 @@ fn ask(
         let inputs = question.sources.is_some();
         let spec = ValidateSpec { protocol: PROTOCOL, inputs, stages: all };
         let spec = serde_json::to_string(&spec).expect("invariant: plain data");
-        let command = worker.cloned().unwrap_or_else(run::worker_command);
+        let command = worker.cloned().unwrap_or_else(worker_command);
         let answer = answer(&command, worker.is_some(), &spec, question).and_then(|doc| {
             // It would stand at a stage that has nothing to do with it.
             match doc.problems.iter().find(|p| !stages.contains(&p.stage)) {
@@ -179,8 +181,8 @@ fn ask(
                 answers.figures.extend(doc.figures);
                 answers.problems.extend(doc.problems);
             }
-            Err(e) => complain(&format!(
-                "warning: `{}` could not be asked what is wrong before anything runs: {e}\n",
+            Err(e) => (question.warn)(&format!(
+                "`{}` could not be asked what is wrong before anything runs: {e}",
                 command.join(" ")
             )),
         }
@@ -222,7 +224,7 @@ fn answer(
     spec: &str,
     question: &Question,
 ) -> std::io::Result<ValidateDoc> {
-    let Question { cwd, kept, what, sources } = question;
+    let Question { cwd, kept, what, sources, .. } = question;
     let made_of = kept.and_then(|(store, _)| match foreign {
         true => state(command, cwd, store),
         false => {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::workspace::Loaded;
+use super::Project;
 use crate::files;
 use crate::identity::Identity;
 use crate::plan::Reason;
@@ -27,12 +27,12 @@ pub struct Unfinished {
 impl Unfinished {
     /// Of a stage that must run; `identity`: what would be made, where that is known.
     #[must_use]
-    pub fn of(loaded: &Loaded, heads: &Heads, stage: &str, identity: Option<&Identity>) -> Self {
+    pub fn of(project: &Project, heads: &Heads, stage: &str, identity: Option<&Identity>) -> Self {
         let fingerprint = identity.map(Identity::fingerprint);
         let failed = heads.failed.get(stage).cloned();
         let changed = failed.as_ref().zip(fingerprint).is_some_and(|(f, now)| f.fingerprint != now);
         let goes_on = fingerprint.and_then(|fingerprint| {
-            let path = loaded.store.work_path(&fingerprint).join(CHECKPOINT);
+            let path = project.store.work_path(&fingerprint).join(CHECKPOINT);
             serde_json::from_slice(&files::read_own(&path, 1 << 16).ok()?).ok()
         });
         Self { failed, changed, goes_on }

@@ -1,13 +1,13 @@
-//! Why a verb could not do its work, with the words and the exit code for it.
+//! Why something that was asked for could not be done, and what helps.
+//! Knows no exit code.
 
-use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::plan::UnknownStage;
 use crate::remote::RemoteError;
 use crate::run::RunError;
 use crate::store::StoreError;
 
-/// An error at the edge.
+/// What stands in the way.
 #[derive(Debug)]
 pub enum Failure {
     /// The pipeline file is wrong.
@@ -31,17 +31,6 @@ impl Failure {
         match self {
             Self::Usage { message, .. } => Self::Usage { message, help: Some(text.into()) },
             other => other,
-        }
-    }
-
-    /// Exit code by the table of [`Exit`].
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Store(e) if e.is_storage() => Exit::Store,
-            Self::Store(StoreError::Io(_)) | Self::System { .. } => Exit::Store,
-            Self::Remote(e) if !e.is_usage() => Exit::Store,
-            _ => Exit::Usage,
         }
     }
 
@@ -75,6 +64,24 @@ impl Failure {
                 Some("`preflow verify --repair` moves it aside".into())
             }
             _ => None,
+        }
+    }
+}
+
+/// In one line, with what helps.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Diagnostics(all) => {
+                f.write_str(all.first().map_or("", |problem| problem.message.as_str()))?;
+            }
+            Self::Usage { message, .. } | Self::System { message, .. } => f.write_str(message)?,
+            Self::Store(error) => error.fmt(f)?,
+            Self::Remote(error) => error.fmt(f)?,
+        }
+        match self.remedy() {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
         }
     }
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::cli::{Global, workspace};
 use crate::plan::{Judge, Outputs, Selection, Verdict, digests};
+use crate::project::{self, Choices};
 use crate::store::{Lookup, Provenance};
 use crate::votes::{Choice, Ledger, Side, Vote};
 
@@ -117,15 +117,21 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Who looks at it, and how.
-fn question() -> impl Strategy<Value = (Global, Vec<String>, Vec<String>)> {
+fn question() -> impl Strategy<Value = (Choices, Vec<String>, Vec<String>)> {
     let stages = || prop::collection::vec(prop::sample::select(STAGES.to_vec()), 0..2);
     let names = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let sets = prop::sample::select(vec![vec![], vec![], vec![], vec!["p=one"], vec!["p=three"]]);
     let profile = prop::option::weighted(0.2, Just("other".to_owned()));
     let forced = prop_oneof![4 => Just(Vec::new()), 1 => stages()];
     (sets, profile, stages(), forced).prop_map(move |(sets, profile, targets, forced)| {
-        (Global { sets: names(sets), profile, ..Global::default() }, names(targets), names(forced))
+        (Choices { sets: names(sets), profile, ..choices() }, names(targets), names(forced))
     })
+}
+
+/// Those of who chose nothing.
+fn choices() -> Choices {
+    let (sets, profile, cache, remote, remote_mode) = Default::default();
+    Choices { sets, profile, cache, remote, remote_mode, warn: |_| {} }
 }
 
 fn write(path: &Path, text: &[u8]) {
@@ -146,7 +152,7 @@ fn workspace(root: &Path) -> Made {
     }
     write(&root.join(".git/HEAD"), b"");
     vote(root, 0);
-    let loaded = workspace::load(&root.join("p.yaml"), &Global::default()).expect("a pipeline");
+    let loaded = project::load(&root.join("p.yaml"), &choices()).expect("a pipeline");
     loaded.store.prepare_for_writing().expect("a store");
     let selection = Selection::new(&loaded.graph, &[], &[], &[]).expect("all");
     let sources = loaded.digest_sources(&selection.wanted).expect("sources");
@@ -185,7 +191,7 @@ fn workspace(root: &Path) -> Made {
 fn vote(root: &Path, rev: u32) {
     let vote = Vote {
         pair: "p".into(),
-        choice: if rev % 2 == 0 { Choice::A } else { Choice::B },
+        choice: if rev.is_multiple_of(2) { Choice::A } else { Choice::B },
         shown_left: Side::A,
         ms: 900,
         at: "2026-01-01T00:00:00Z".into(),
@@ -264,13 +270,13 @@ fn apply(root: &Path, made: &Made, change: &Change) {
 /// What the plan says, or what is wrong; and whether it was the kept one.
 fn ask(
     root: &Path,
-    (global, targets, forced): &(Global, Vec<String>, Vec<String>),
+    (choices, targets, forced): &(Choices, Vec<String>, Vec<String>),
     may_be_kept: bool,
 ) -> (String, bool) {
     let file = root.join("p.yaml");
     let loaded = match may_be_kept {
-        true => workspace::load_to_judge(&file, global),
-        false => workspace::load(&file, global).map(std::mem::ManuallyDrop::new),
+        true => project::load_to_judge(&file, choices),
+        false => project::load(&file, choices).map(std::mem::ManuallyDrop::new),
     };
     let loaded = match loaded {
         Ok(loaded) => std::mem::ManuallyDrop::into_inner(loaded),
@@ -313,7 +319,7 @@ fn a_kept_plan_is_what_the_plain_way_finds_after_any_change() {
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let (mut asked, mut used) = (0, 0);
     for (root, made) in &worlds {
-        ask(root, &Default::default(), true);
+        ask(root, &(choices(), vec![], vec![]), true);
         assert!(kept(root).is_some(), "all is made, and old enough");
         let mut history = Vec::new();
         for _ in 0..CHANGES {

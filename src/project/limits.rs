@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::failure::Failure;
+use super::Failure;
 
 /// More open files than a run ever needs; programs that stages start get the same.
 const PLENTY: u64 = 8192;

@@ -4,10 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Global;
 use super::described::state;
-use super::trust;
-use super::workspace::{Loaded, whole_command, workers};
+use super::workers::{is_trusted, whole_command};
+use super::{Choices, Place, Project};
 use crate::diagnostic::SourceText;
 use crate::graph::Graph;
 use crate::identity::Digest;
@@ -35,18 +34,19 @@ impl Keeping {
 /// Everything besides files of the pipeline that has a say in its graph. `None`: that cannot be
 /// told without asking a worker.
 #[must_use]
-pub fn key(file: &str, args: &Global, root: &Path, store: &Store) -> Option<Digest> {
-    let workers = workers(root).ok()?;
-    let trusted = trust::is_trusted(root, &workers).ok()?;
+pub fn key(file: &str, choices: &Choices, place: &Place) -> Option<Digest> {
+    let Place { at, store, workspace } = place;
+    let trusted = is_trusted(&at.root, &workspace.workers).ok()?;
     let mut all = format!(
-        "{file:?} {:?} {root:?} {:?} {:?} {trusted} ",
+        "{file:?} {:?} {:?} {:?} {:?} {trusted} ",
         top_around(Path::new(file)),
-        args.profile,
-        args.sets,
+        at.root,
+        choices.profile,
+        choices.sets,
     );
-    for worker in workers.iter().filter(|_| trusted) {
-        let command = whole_command(root, &worker.command);
-        let state = state(&command, root, store)?;
+    for worker in workspace.workers.iter().filter(|_| trusted) {
+        let command = whole_command(&at.root, &worker.command);
+        let state = state(&command, &at.root, store)?;
         all.push_str(&format!("{:?} {command:?} {state} ", worker.name));
     }
     derived::key(FORMAT, all.as_bytes())
@@ -73,35 +73,35 @@ pub fn load(file: &str, pipeline: &str, key: &Digest, store: &Store) -> Option<(
 /// The plan that was kept, where sources, entries and artifacts are as they were.
 #[must_use]
 pub fn plan(
-    loaded: &Loaded,
+    project: &Project,
     selection: &Selection,
     sources: &[Option<SourceDigest>],
 ) -> Option<Plan> {
-    let snapshot = loaded.snapshot.as_ref().filter(|_| selection.forced.is_empty())?;
+    let snapshot = project.snapshot.as_ref().filter(|_| selection.forced.is_empty())?;
     let mut pairs = sources.iter().zip(&snapshot.sources);
     let same = pairs.all(|(now, then)| now.as_ref().is_none_or(|now| Some(now.digest) == *then));
     let wanted: Vec<&CachedEntry> =
         selection.wanted.iter().map(|stage| &snapshot.entries[*stage]).collect();
-    if !same || !loaded.store.has_all(&wanted) {
+    if !same || !project.store.has_all(&wanted) {
         return None;
     }
     let mut gates = Gates::new(selection);
-    let mut verdicts: Vec<Option<Verdict>> = vec![None; loaded.graph.stages.len()];
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; project.graph.stages.len()];
     for (stage, entry) in selection.wanted.iter().zip(wanted) {
-        gates.pass(&loaded.graph, *stage, &entry.made.summary);
+        gates.pass(&project.graph, *stage, &entry.made.summary);
         verdicts[*stage] = Some(Verdict::Hit(Box::new(entry.clone())));
     }
     Some(Plan { verdicts, gates: gates.unmet })
 }
 
 /// Keeps a plan in which every stage of the pipeline is made.
-pub fn keep(loaded: &Loaded, sources: &[Option<SourceDigest>], plan: &Plan) {
-    let Some(Keeping { key, texts }) = &loaded.keeping else { return };
+pub fn keep(project: &Project, sources: &[Option<SourceDigest>], plan: &Plan) {
+    let Some(Keeping { key, texts }) = &project.keeping else { return };
     let entries = plan.verdicts.iter().map(|verdict| match verdict {
         Some(Verdict::Hit(entry)) => Some((**entry).clone()),
         _ => None,
     });
-    let (Some(entries), Some(graph)) = (entries.collect(), loaded.graph.to_bytes(texts)) else {
+    let (Some(entries), Some(graph)) = (entries.collect(), project.graph.to_bytes(texts)) else {
         return;
     };
     let digest = |text: &Arc<SourceText>| (text.name.clone(), Digest::of(text.text.as_bytes()));
@@ -111,7 +111,7 @@ pub fn keep(loaded: &Loaded, sources: &[Option<SourceDigest>], plan: &Plan) {
         sources: sources.iter().map(|source| source.as_ref().map(|s| s.digest)).collect(),
         entries,
     };
-    loaded.store.keep_snapshot(&loaded.key, key, &snapshot);
+    project.store.keep_snapshot(&project.key, key, &snapshot);
 }
 
 #[cfg(test)]
