@@ -27,6 +27,7 @@ pub mod protocol;
 pub mod remote;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod store;
 pub mod sweep;
 pub mod tensorboard;

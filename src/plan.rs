@@ -53,6 +53,25 @@ pub enum Verdict {
 /// Digests of a stage's outputs, by port.
 pub type Outputs = BTreeMap<String, Digest>;
 
+/// What stages made, as far as that is known.
+pub trait Known {
+    /// Whether the stage is made.
+    fn is_known(&self, stage: usize) -> bool;
+    /// What lies at one of its ports.
+    fn output(&self, stage: usize, port: &str) -> Option<Digest>;
+}
+
+/// By stage.
+impl Known for Vec<Option<Outputs>> {
+    fn is_known(&self, stage: usize) -> bool {
+        self[stage].is_some()
+    }
+
+    fn output(&self, stage: usize, port: &str) -> Option<Digest> {
+        self[stage].as_ref()?.get(port).copied()
+    }
+}
+
 /// Which stages the user wants, and which of them anew.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -185,11 +204,11 @@ impl Judge<'_> {
     pub fn judge(
         &self,
         stage: usize,
-        known: &[Option<Outputs>],
+        known: &dyn Known,
         forced: bool,
     ) -> Result<Verdict, StoreError> {
-        let waits: Vec<usize> =
-            self.graph.upstream(stage).into_iter().filter(|up| known[*up].is_none()).collect();
+        let upstream = self.graph.upstream(stage).into_iter();
+        let waits: Vec<usize> = upstream.filter(|up| !known.is_known(*up)).collect();
         if !waits.is_empty() {
             return Ok(Verdict::Wait(waits));
         }
@@ -226,44 +245,12 @@ impl Judge<'_> {
         (!same).then(|| "its outputs are not those of its stage".to_owned())
     }
 
-    /// Verdicts on every wanted stage, as far as they can be known before anything runs.
-    ///
-    /// # Errors
-    /// See [`Judge::judge`].
-    pub fn plan(&self, selection: &Selection) -> Result<Plan, StoreError> {
-        let mut known: Vec<Option<Outputs>> = vec![None; self.graph.stages.len()];
-        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(known.len());
-        let mut gates = Gates::new(selection);
-        let mut behind: Vec<Option<usize>> = vec![None; known.len()];
-        for stage in 0..known.len() {
-            if !selection.wanted.contains(&stage) {
-                verdicts.push(None);
-                continue;
-            }
-            let upstream = self.graph.upstream(stage).into_iter();
-            behind[stage] = upstream
-                .filter_map(|up| if gates.is_closed(up) { Some(up) } else { behind[up] })
-                .next();
-            let verdict = self.judge(stage, &known, selection.forced.contains(&stage))?;
-            let verdict = match (verdict, behind[stage]) {
-                (Verdict::Miss(..) | Verdict::Wait(_), Some(gate)) => Verdict::Barred(gate),
-                (verdict, _) => verdict,
-            };
-            if let Verdict::Hit(entry) = &verdict {
-                known[stage] = Some(digests(&entry.outputs));
-                gates.pass(self.graph, stage, &entry.made.summary);
-            }
-            verdicts.push(Some(verdict));
-        }
-        Ok(Plan { verdicts, gates: gates.unmet })
-    }
-
     /// The pre-image of a stage whose inputs are known.
     ///
     /// # Panics
     /// An input is not known: the caller must have asked first.
     #[must_use]
-    pub fn identity(&self, stage: usize, known: &[Option<Outputs>]) -> Identity {
+    pub fn identity(&self, stage: usize, known: &dyn Known) -> Identity {
         let node = &self.graph.stages[stage];
         let digest = |producer: Producer| match producer {
             Producer::Source(source) => {
@@ -272,7 +259,7 @@ impl Judge<'_> {
             }
             Producer::Output { stage, port } => {
                 let name = &self.graph.stages[stage].outputs[port].name;
-                known[stage].as_ref().expect("invariant: upstream is known")[name]
+                known.output(stage, name).expect("invariant: upstream is known")
             }
         };
         let inputs = node.inputs.iter().map(|input| {

@@ -34,6 +34,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::plan::{Judge, Plan, Selection, Verdict};
 use crate::remote::Config;
 use crate::report::words;
+use crate::schedule;
 use crate::store::heads::Heads;
 use crate::store::snapshot::Snapshot;
 use crate::store::{CachedEntry, SourceDigest, Store};
@@ -234,7 +235,7 @@ impl Project {
         }
         let heads = self.heads();
         let judge = Judge { graph: &self.graph, store: &self.store, sources, heads: &heads };
-        let plan = judge.plan(selection)?;
+        let plan = schedule::plan(&judge, selection)?;
         self.store.save_memo();
         snapshot::keep(self, sources, &plan);
         Ok(plan)

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::attempt::{input_changed, input_specs, watched};
-use super::pools::Share;
 use super::{Options, RunError, task};
 use crate::exec::{Outcome, Task};
 use crate::graph::{Graph, Producer};
 use crate::plan::{Plan, Verdict};
+use crate::schedule::pools::Share;
 use crate::store::digest::walk;
 use crate::store::{
     CachedEntry, EntryOutput, Health, Lookup, Provenance, Slot, SourceDigest, Store, StoreError,

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::machine::{Attempt, Machine, State};
+use super::runner::{Attempt, Channels, Runner};
 use super::{Message, RunEvent, task};
-use crate::exec::{Outcome, Task};
+use crate::exec::{Outcome, Running, Task};
 use crate::graph::{Graph, Producer};
+use crate::identity::Digest;
 use crate::protocol::InputSpec;
 use crate::store::reading::Reading;
 use crate::store::{EntryOutput, Health, Slot, SourceDigest, SourceFiles, Store, StoreError};
@@ -19,7 +21,7 @@ pub(super) type InputSpecs = BTreeMap<String, Vec<InputSpec>>;
 /// Producing stage and object, to be read in full before use.
 pub(super) type Checks = Vec<(usize, EntryOutput)>;
 
-impl Machine<'_> {
+impl Runner<'_> {
     pub(super) fn attempt(&mut self, stage: usize, slot: Slot, mut attempt: Attempt) {
         let node = &self.inputs.graph.stages[stage];
         let mut logs = self.inputs.store.run_path(&self.options.id).join(&node.name);
@@ -45,28 +47,31 @@ impl Machine<'_> {
             reason: attempt.reason.clone(),
         };
         self.tell(event);
-        self.states[stage] = State::Running(attempt);
+        self.attempts.insert(stage, attempt);
         let task = match task {
             Ok(task) => task,
             Err(e) => {
                 drop(slot);
-                self.release(stage);
                 return self.fail_storage(stage, &e);
             }
         };
-        let (sender, store) = (self.sender.clone(), Arc::clone(&self.inputs.store));
+        let (sender, store) = (self.channels.messages.clone(), Arc::clone(&self.inputs.store));
+        let verified = Rc::clone(&self.verified);
         let watched = watched(self.inputs.graph, &self.inputs.sources, stage);
-        let running = self.inputs.executor.start(task, self.events.clone(), self.stop.subscribe());
+        let running = self.start_task(task);
         tokio::task::spawn_local(async move {
             let slot = Box::new(slot);
             if !checks.is_empty() {
                 let at = Arc::clone(&store);
+                let digests: Vec<Digest> = checks.iter().map(|(_, o)| o.digest).collect();
                 let damaged = tokio::task::spawn_blocking(move || verify(&at, checks)).await;
                 let damaged = damaged.expect("invariant: checking does not panic");
                 if !damaged.is_empty() {
                     let _ = sender.send(Message::InputsDamaged(stage, slot, damaged));
                     return;
                 }
+                // Only now: who starts meanwhile reads for itself.
+                verified.borrow_mut().extend(digests);
             }
             let mut outcome = running.await;
             let is_done = matches!(outcome, Outcome::Done { .. });
@@ -108,8 +113,7 @@ impl Machine<'_> {
             Producer::Output { stage: from, port } => {
                 let name = &graph.stages[from].outputs[port].name;
                 let path = self.output_path(from, name, &mut checks);
-                let made = self.made[from].as_ref().expect("invariant: upstream is settled");
-                let reading = Reading::begin(path.clone(), &made[name]);
+                let reading = Reading::begin(path.clone(), self.output_of(from, name));
                 readings.push((graph.stages[from].name.clone(), reading));
                 Ok(vec![path])
             }
@@ -118,16 +122,25 @@ impl Machine<'_> {
     }
 
     fn output_path(&mut self, from: usize, port: &str, checks: &mut Checks) -> PathBuf {
-        if let Some(paths) = &self.unpublished[from] {
-            self.lent.insert(from);
+        if let Some(paths) = self.leftovers.unpublished.get(&from) {
+            self.leftovers.in_use.insert(from);
             return paths[port].clone();
         }
-        let made = self.made[from].as_ref().expect("invariant: upstream is settled");
-        let output = &made[port];
-        if self.verified.insert(output.digest) {
-            checks.push((from, output.clone()));
+        let output = self.output_of(from, port).clone();
+        let path = self.inputs.store.object_path(&output.digest);
+        if !self.verified.borrow().contains(&output.digest) {
+            checks.push((from, output));
         }
-        self.inputs.store.object_path(&output.digest)
+        path
+    }
+
+    fn output_of(&self, stage: usize, port: &str) -> &EntryOutput {
+        &self.scheduler.outputs(stage).expect("invariant: upstream is settled")[port]
+    }
+
+    fn start_task(&self, task: Task) -> Running {
+        let Channels { events, stop, .. } = &self.channels;
+        self.inputs.executor.start(task, events.clone(), stop.subscribe())
     }
 }
 

@@ -4,25 +4,27 @@
 use std::sync::Arc;
 
 use super::event::{RunEvent, Totals};
-use super::machine::{Machine, State};
+use super::runner::Runner;
 use super::{RunError, Summary};
 use crate::graph::Unmet;
+use crate::schedule::{Counts, State};
+use crate::store::heads::Heads;
 use crate::store::views::View;
 
-impl Machine<'_> {
+impl Runner<'_> {
     pub fn finish(mut self) -> Result<Summary, RunError> {
-        for scratch in std::mem::take(&mut self.leftovers) {
+        for scratch in std::mem::take(&mut self.leftovers.scratches) {
             self.committer.discard(scratch);
         }
         self.inputs.store.drop_spare_locks();
         let totals = self.totals();
-        let mistake = self.gates.unmet.values().flatten().any(Unmet::is_mistake);
+        let mistake = self.scheduler.unmet().values().flatten().any(Unmet::is_mistake);
         let summary = Summary {
             totals,
             interrupted: self.interrupts > 0,
-            storage: self.storage,
+            storage: self.condition.failed,
             mistake,
-            made: self.lock(),
+            made: self.scheduler.lock(),
             waiting: self.waiting(),
         };
         self.leave_records()?;
@@ -47,31 +49,32 @@ impl Machine<'_> {
     fn leave_records(&mut self) -> Result<(), RunError> {
         let store = Arc::clone(&self.inputs.store);
         let graph = self.inputs.graph;
-        if self.writable {
+        if self.condition.written {
             store.sync()?;
         }
         let mut views = Vec::new();
-        for (stage, known) in self.known.iter().enumerate() {
-            let Some(known) = known else { continue };
-            for output in &graph.stages[stage].outputs {
+        for (stage, node) in graph.stages.iter().enumerate() {
+            let Some(made) = self.scheduler.outputs(stage) else { continue };
+            for output in &node.outputs {
                 let name = match output.extension.as_str() {
                     "" => output.name.clone(),
                     extension => format!("{}.{extension}", output.name),
                 };
-                let digest = known[&output.name];
-                views.push(View { stage: graph.stages[stage].name.clone(), name, digest });
+                let digest = made[&output.name].digest;
+                views.push(View { stage: node.name.clone(), name, digest });
             }
         }
-        let unchanged = self.heads_kept.is_none() && self.heads == self.old_heads;
-        let heads = if unchanged { Ok(()) } else { store.save_heads(&self.heads) };
+        let heads = self.heads();
+        let unchanged = self.history.kept.is_none() && heads == self.history.before;
+        let heads = if unchanged { Ok(()) } else { store.save_heads(&heads) };
         match heads {
-            Err(e) if self.writable => return Err(e.into()),
+            Err(e) if self.condition.written => return Err(e.into()),
             _ => {}
         }
         let made = store.refresh_views(&graph.name, &views);
         store.save_memo();
         // Nothing reads them: without them the run has done what it should.
-        if let (Err(e), true) = (made, self.writable) {
+        if let (Err(e), true) = (made, self.condition.written) {
             let text = format!(
                 "the names for people below `views/` could not be made: {e}; artifacts lie in \
                  `{}`, by the digests that `preflow status --json` tells",
@@ -79,7 +82,8 @@ impl Machine<'_> {
             );
             self.warn(text);
         }
-        if let Some(trouble) = self.writable.then(|| self.options.host.trouble()).flatten() {
+        if let Some(trouble) = self.condition.written.then(|| self.options.host.trouble()).flatten()
+        {
             self.warn(format!(
                 "the commit is not recorded: {}; {}",
                 trouble.message, trouble.remedy
@@ -88,28 +92,25 @@ impl Machine<'_> {
         Ok(())
     }
 
+    /// What the pipeline used last, as far as this run has come.
+    pub(super) fn heads(&self) -> Heads {
+        let mut heads = self.history.before.clone();
+        heads.failed.clone_from(&self.history.failed);
+        for (stage, fingerprint) in self.scheduler.settled() {
+            heads.stages.insert(self.name(stage), fingerprint);
+        }
+        heads
+    }
+
     fn waiting(&self) -> Vec<String> {
-        let stages = self.states.iter().zip(&self.inputs.graph.stages);
-        let waiting = stages.filter(|(state, _)| matches!(state, State::Waiting));
+        let stages = self.inputs.graph.stages.iter().enumerate();
+        let waiting = stages.filter(|(i, _)| *self.scheduler.state(*i) == State::Waiting);
         waiting.map(|(_, stage)| stage.name.clone()).collect()
     }
 
     fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for state in &self.states {
-            match state {
-                State::Unwanted => {}
-                State::Reused => totals.reused += 1,
-                State::Fetched => totals.fetched += 1,
-                State::Done => totals.done += 1,
-                State::Failed => totals.failed += 1,
-                State::Waiting => totals.waiting += 1,
-                State::Blocked => totals.blocked += 1,
-                _ => totals.skipped += 1,
-            }
-        }
-        let closed = self.gates.unmet.keys().filter(|stage| self.gates.is_closed(**stage));
-        totals.gated = closed.count();
-        totals
+        let Counts { done, reused, fetched, failed, waiting, blocked, gated, skipped } =
+            self.scheduler.counts();
+        Totals { done, reused, fetched, failed, waiting, blocked, gated, skipped }
     }
 }

@@ -1,22 +1,17 @@
 //! One run: brings the wanted stages up to date. One task owns all state; everything that happens
-//! reaches it as a [`Message`] on one channel. Knows nothing of colour or words.
-//!
-//! A stage goes: blocked by upstream → ready *to be judged* → reused, or queued for a share of the
-//! machine → running → sealed (outputs hashed; downstream may be judged) → published.
+//! reaches it as a [`Message`] on one channel. Which stage is next, the scheduler says.
+//! Knows nothing of colour or words.
 
 pub mod aside;
 mod attempt;
 pub mod committer;
 pub mod event;
 mod finish;
-mod gates;
 pub mod journal;
-mod locked;
-mod machine;
 mod outcome;
 mod people;
-pub mod pools;
 mod remote;
+mod runner;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -29,7 +24,6 @@ use tokio::task::LocalSet;
 
 pub use event::{Reporter, RunEvent, Totals};
 pub use people::{Answer, People};
-pub use pools::{Impossible, Pools};
 
 use crate::exec::git::Trouble;
 use crate::exec::{Executor, Outcome, Stop};
@@ -39,6 +33,7 @@ use crate::lock::Lock;
 use crate::plan::{Plan, Selection};
 use crate::protocol::Event;
 use crate::remote::{Config, RemoteError, Sent};
+pub use crate::schedule::pools::{Impossible, Pools};
 use crate::store::reading::Reading;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 
@@ -187,7 +182,7 @@ enum Message {
     /// Bytes of a stage's entry that came from the remote so far, and all.
     Fetching(usize, u64, u64),
     /// The remote's answer about a stage.
-    Found(usize, Box<remote::Found>),
+    Found(usize, Box<(Fingerprint, remote::Found)>),
     /// Entries are on their way to the remote.
     Sending,
     Uploaded(Fingerprint, Result<Sent, RemoteError>),
@@ -221,17 +216,19 @@ pub async fn run(
     local
         .run_until(async {
             let (events, mut heard) = mpsc::unbounded_channel();
-            let mut machine =
-                machine::Machine::new(inputs, options, reporter, sender, events, stop);
-            machine.begin()?;
-            while machine.advance()? {
-                machine.handle(next(&mut heard, &mut messages).await)?;
+            let leave = watch::channel(false).0;
+            let channels = runner::Channels { messages: sender, events, stop, leave };
+            let wanted = inputs.selection.wanted.clone();
+            let mut runner = runner::Runner::new(inputs, options, reporter, channels);
+            runner.begin(&wanted);
+            while runner.advance()? {
+                runner.handle(next(&mut heard, &mut messages).await)?;
             }
-            machine.send_the_rest();
-            while machine.is_sending() {
-                machine.handle(next(&mut heard, &mut messages).await)?;
+            runner.send_the_rest();
+            while runner.is_sending() {
+                runner.handle(next(&mut heard, &mut messages).await)?;
             }
-            machine.finish()
+            runner.finish()
         })
         .await
 }
@@ -245,7 +242,7 @@ async fn next(
         biased;
         Some((stage, event)) = heard.recv() => Message::Event(stage, event),
         Some(message) = messages.recv() => message,
-        else => unreachable!("invariant: the machine holds a sender of both"),
+        else => unreachable!("invariant: the runner holds a sender of both"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::committer::Published;
 use super::event::RunEvent;
-use super::machine::{Machine, State};
+use super::runner::Runner;
 use super::{Known, Message, RunError, task};
 use crate::exec::{Outcome, log};
 use crate::graph::GraphStage;
@@ -28,18 +28,13 @@ const BETWEEN_HEADS: Duration = Duration::from_secs(1);
 /// Files up to this size are hashed without a thread of their own.
 const SMALL: u64 = 64 * 1024;
 
-impl Machine<'_> {
-    pub(super) fn ended(
-        &mut self,
-        stage: usize,
-        slot: Slot,
-        outcome: Outcome,
-    ) -> Result<(), RunError> {
+impl Runner<'_> {
+    pub(super) fn ended(&mut self, stage: usize, slot: Slot, outcome: Outcome) {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
-                let accepted = self.acceptances(stage);
+                let accepted = self.scheduler.acceptances(stage);
                 let Known { commit, cpu, .. } = self.options.host.known();
-                let State::Running(attempt) = &mut self.states[stage] else { return Ok(()) };
+                let Some(attempt) = self.attempts.get_mut(&stage) else { return };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {
                     run: self.options.id.clone(),
@@ -58,7 +53,7 @@ impl Machine<'_> {
                     accepted,
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
-                let sender = self.sender.clone();
+                let sender = self.channels.messages.clone();
                 let small = files.values().all(|path| is_small(path));
                 let seal = move || {
                     let _ = sender.send(Message::Sealed(stage, Box::new(slot.seal(files, made))));
@@ -72,24 +67,23 @@ impl Machine<'_> {
             }
             Outcome::Waiting { reason, have, need } => {
                 drop(slot);
-                self.release(stage);
+                self.attempts.remove(&stage);
                 let (name, remedy) = (self.name(stage), self.remedy(stage));
                 self.tell(RunEvent::StageWaiting { stage: name, reason, have, need, remedy });
                 self.wait_for_people(stage);
             }
             Outcome::Cancelled => {
                 drop(slot);
-                self.release(stage);
-                self.states[stage] = State::Pending;
+                self.attempts.remove(&stage);
+                self.scheduler.cancelled(stage);
             }
             outcome => self.failed(stage, slot, outcome),
         }
-        Ok(())
     }
 
     /// A stage read what is no longer what it was: whoever reads it next looks first.
     pub(super) fn input_changed(&mut self, stage: usize, slot: Slot, from: &str, what: &Reading) {
-        self.verified.remove(&what.digest());
+        self.verified.borrow_mut().remove(&what.digest());
         let outcome = Outcome::Failed {
             message: format!(
                 "what stage `{from}` made changed while the stage read it; the result is not kept"
@@ -109,21 +103,19 @@ impl Machine<'_> {
         let name = self.name(stage);
         // A program on a full disk says this or that; the disk itself says it plainly.
         let full = self.inputs.store.free_bytes().filter(|free| *free < FULL);
-        self.storage |= full.is_some();
+        self.condition.failed |= full.is_some();
         let place = self.inputs.store.root().display().to_string();
         let outcome = match full {
             None => outcome,
             Some(free) => disk_full(&outcome, free, &place),
         };
-        let State::Running(attempt) = &mut self.states[stage] else { return };
-        let retrying = attempt.number <= retries && !self.halted && full.is_none();
+        let Some(mut attempt) = self.attempts.remove(&stage) else { return };
+        let retrying = attempt.number <= retries && !self.scheduler.is_halted() && full.is_none();
         log::conclude(&attempt.logs, &outcome);
         let log = log::path(&attempt.logs).display().to_string();
-        let fingerprint = attempt.fingerprint;
         if !retrying {
-            self.remember_failure(stage, fingerprint, &outcome);
+            self.remember_failure(stage, attempt.fingerprint, &outcome);
         }
-        let State::Running(attempt) = &mut self.states[stage] else { return };
         let event = RunEvent::StageFailed {
             stage: name,
             outcome,
@@ -134,11 +126,6 @@ impl Machine<'_> {
         };
         self.tell(event);
         if retrying {
-            let State::Running(mut attempt) =
-                std::mem::replace(&mut self.states[stage], State::Pending)
-            else {
-                unreachable!("invariant: just seen running")
-            };
             attempt.number += 1;
             attempt.started = Instant::now();
             attempt.notes.clear();
@@ -146,8 +133,7 @@ impl Machine<'_> {
         }
         let outputs = task::output_paths(&self.inputs.graph.stages[stage], &slot);
         slot.give_up(&outputs);
-        self.release(stage);
-        self.fail(stage);
+        self.scheduler.failed(stage);
     }
 
     /// Keeps how the stage failed until it succeeds, on the disk at once: a run may go on for
@@ -156,120 +142,93 @@ impl Machine<'_> {
         let error: String = outcome.headline().chars().take(LONGEST_HEADLINE).collect();
         let (run, at) = (self.options.id.clone(), jiff::Timestamp::now().to_string());
         let failed = FailedAttempt { fingerprint, run, at, error };
-        self.heads.failed.insert(self.name(stage), failed);
-        if self.heads_kept.is_none_or(|at| at.elapsed() >= BETWEEN_HEADS) {
+        self.history.failed.insert(self.name(stage), failed);
+        if self.history.kept.is_none_or(|at| at.elapsed() >= BETWEEN_HEADS) {
             // A store that cannot be written is told when the run ends.
-            let _ = self.inputs.store.save_heads(&self.heads);
-            self.heads_kept = Some(Instant::now());
+            let _ = self.inputs.store.save_heads(&self.heads());
+            self.history.kept = Some(Instant::now());
         }
-    }
-
-    pub(super) fn fail(&mut self, stage: usize) {
-        self.states[stage] = State::Failed;
-        if !self.options.keep_going {
-            self.halt();
-        }
-        self.block_downstream(stage);
     }
 
     pub(super) fn fail_storage(&mut self, stage: usize, error: &StoreError) {
-        self.storage = true;
+        self.condition.failed = true;
         let store = self.inputs.store.root().display();
-        let event = RunEvent::StageFailed {
+        let outcome = Outcome::Failed {
+            message: format!("the result could not be kept in `{store}`"),
+            chain: vec![error.to_string()],
+            help: Some("free space or mend the disk, then run again; nothing is lost".into()),
+        };
+        self.attempts.remove(&stage);
+        self.tell_failure(stage, outcome, true);
+        self.scheduler.failed(stage);
+    }
+
+    /// A failure that no attempt is to blame for: there is no log. `storage`: the disk is.
+    pub(super) fn tell_failure(&mut self, stage: usize, outcome: Outcome, storage: bool) {
+        self.tell(RunEvent::StageFailed {
             stage: self.name(stage),
-            outcome: Outcome::Failed {
-                message: format!("the result could not be kept in `{store}`"),
-                chain: vec![error.to_string()],
-                help: Some("free space or mend the disk, then run again; nothing is lost".into()),
-            },
+            outcome,
             retrying: false,
             log: String::new(),
             again: String::new(),
-            storage: true,
-        };
-        self.tell(event);
-        self.fail(stage);
+            storage,
+        });
     }
 
-    pub(super) fn sealed(
-        &mut self,
-        stage: usize,
-        result: Result<Sealed, Box<(Slot, StoreError)>>,
-    ) -> Result<(), RunError> {
+    pub(super) fn sealed(&mut self, stage: usize, result: Result<Sealed, Box<(Slot, StoreError)>>) {
         let sealed = match result {
             Ok(sealed) => sealed,
             Err(refused) => {
                 let (slot, e) = *refused;
-                if e.is_storage() {
-                    drop(slot);
-                    self.release(stage);
-                    self.fail_storage(stage, &e);
-                } else {
+                if !e.is_storage() {
                     let outcome =
                         Outcome::Failed { message: e.to_string(), chain: vec![], help: None };
-                    self.failed(stage, slot, outcome);
+                    return self.failed(stage, slot, outcome);
                 }
-                return Ok(());
+                drop(slot);
+                return self.fail_storage(stage, &e);
             }
         };
-        let outputs = sealed.outputs().iter().map(|(p, o)| (p.clone(), o.digest)).collect();
-        if let Some(port) = self.differs_from_lock(stage, &outputs) {
-            self.release(stage);
-            drop(sealed);
-            let message = format!("its output `{port}` is not what the lock file says");
-            self.refuse_by_lock(stage, &message);
-            return Ok(());
-        }
-        let state = std::mem::replace(&mut self.states[stage], State::Pending);
-        let State::Running(mut attempt) = state else { return Ok(()) };
-        self.pools.give_back(std::mem::take(&mut attempt.share));
-        // Before anything downstream is judged.
-        self.gates.pass(self.inputs.graph, stage, &attempt.figures);
-        self.states[stage] = State::Sealed(attempt);
+        let Some(attempt) = self.attempts.remove(&stage) else { return };
         let outputs = sealed.outputs();
-        self.known[stage] = Some(outputs.iter().map(|(p, o)| (p.clone(), o.digest)).collect());
-        self.made[stage] = Some(outputs.clone());
-        self.verified.extend(outputs.values().map(|o| o.digest));
+        if !self.scheduler.sealed(stage, outputs, &attempt.figures) {
+            return;
+        }
+        self.verified.borrow_mut().extend(outputs.values().map(|o| o.digest));
         let paths = outputs.keys().map(|port| {
             let path = sealed.path(port).expect("invariant: sealed outputs have paths");
             (port.clone(), path.to_owned())
         });
-        self.unpublished[stage] = Some(paths.collect());
-        self.sealed += 1;
+        self.leftovers.unpublished.insert(stage, paths.collect());
         self.committer.publish(stage, sealed);
-        self.unlock(stage);
-        Ok(())
     }
 
     pub(super) fn published(&mut self, (stage, result): Published) {
-        self.unpublished[stage] = None;
-        self.active -= 1;
-        self.sealed -= 1;
-        self.states[stage] = State::Done;
+        self.leftovers.unpublished.remove(&stage);
         let (entry, scratch) = match result {
             Ok(done) => done,
             Err(e) if e.is_storage() => return self.fail_storage(stage, &e),
             Err(e) => return self.fail_late(stage, &e),
         };
-        if self.lent.contains(&stage) {
-            self.leftovers.push(scratch);
+        if self.leftovers.in_use.contains(&stage) {
+            self.leftovers.scratches.push(scratch);
         } else {
             self.committer.discard(scratch);
         }
         let unchanged = self.is_unchanged(stage, &entry);
-        let (fingerprint, outputs) = (entry.fingerprint, digests(&entry.outputs));
-        let made = self.settle(stage, entry.into());
+        let Entry { fingerprint, outputs, made, .. } = entry;
+        let name = self.name(stage);
+        self.history.failed.remove(&name);
         self.send(fingerprint);
-        let event = RunEvent::StageDone {
-            stage: self.name(stage),
+        self.tell(RunEvent::StageDone {
+            stage: name,
             fingerprint,
             seconds: made.seconds,
-            outputs,
+            outputs: digests(&outputs),
             summary: made.summary,
             unchanged,
-        };
-        self.tell(event);
-        self.tell_gate(stage);
+        });
+        self.scheduler.published(stage, fingerprint);
     }
 
     /// A result that was complete and cannot be published, though the disk is well.
@@ -277,24 +236,18 @@ impl Machine<'_> {
         let changed = matches!(error, StoreError::OutputChanged { .. });
         let help =
             "a process that the stage left behind still writes to it; let the stage wait for it";
-        let event = RunEvent::StageFailed {
-            stage: self.name(stage),
-            outcome: Outcome::Failed {
-                message: error.to_string(),
-                chain: vec![],
-                help: changed.then(|| help.to_owned()),
-            },
-            retrying: false,
-            log: String::new(),
-            again: String::new(),
-            storage: false,
+        let outcome = Outcome::Failed {
+            message: error.to_string(),
+            chain: vec![],
+            help: changed.then(|| help.to_owned()),
         };
-        self.tell(event);
-        self.fail(stage);
+        self.tell_failure(stage, outcome, false);
+        self.scheduler.failed(stage);
     }
 
     fn is_unchanged(&self, stage: usize, entry: &Entry) -> bool {
-        let Some(old) = self.old_heads.stages.get(&self.inputs.graph.stages[stage].name) else {
+        let Some(old) = self.history.before.stages.get(&self.inputs.graph.stages[stage].name)
+        else {
             return false;
         };
         let old: Option<Fingerprint> = Some(*old).filter(|f| *f != entry.fingerprint);
@@ -302,48 +255,22 @@ impl Machine<'_> {
         old.is_some_and(|old| digests(&old.outputs) == digests(&entry.outputs))
     }
 
-    /// Inputs of `stage` turned out damaged: their producers are judged again, and it after them.
+    /// Inputs of a stage turned out damaged: their producers are judged again, and it after them.
     pub(super) fn remake(&mut self, stage: usize, producers: &[usize]) -> Result<(), RunError> {
-        self.release(stage);
-        self.states[stage] = State::Pending;
+        self.attempts.remove(&stage);
         for &producer in producers {
             let name = self.name(producer);
             let text = "an output was damaged in the store; it is made again".to_owned();
             self.tell(RunEvent::Note { stage: name, level: "warn".into(), text });
-            if let Some(made) = self.made[producer].take() {
-                for output in made.values() {
-                    self.verified.remove(&output.digest);
-                    if self.inputs.store.check(output, true)? == Health::Damaged {
-                        self.inputs.store.quarantine(&output.digest, Some(output.bytes))?;
-                    }
+            for output in self.scheduler.outputs(producer).into_iter().flat_map(|o| o.values()) {
+                self.verified.borrow_mut().remove(&output.digest);
+                if self.inputs.store.check(output, true)? == Health::Damaged {
+                    self.inputs.store.quarantine(&output.digest, Some(output.bytes))?;
                 }
             }
-            self.known[producer] = None;
-            self.states[producer] = State::Pending;
-            self.ready.insert(producer);
         }
+        self.scheduler.inputs_damaged(stage, producers);
         Ok(())
-    }
-
-    /// A running stage is over: its share of the machine is free again.
-    pub(super) fn release(&mut self, stage: usize) {
-        if let State::Running(attempt) | State::Sealed(attempt) = &mut self.states[stage] {
-            self.pools.give_back(std::mem::take(&mut attempt.share));
-        }
-        self.active -= 1;
-    }
-
-    pub(super) fn block_downstream(&mut self, stage: usize) {
-        let by = self.name(stage);
-        let mut todo = self.downstream[stage].clone();
-        while let Some(next) = todo.pop() {
-            if matches!(self.states[next], State::Pending) && !self.ready.contains(&next) {
-                self.states[next] = State::Blocked;
-                let event = RunEvent::StageBlocked { stage: self.name(next), by: by.clone() };
-                self.tell(event);
-                todo.extend(&self.downstream[next]);
-            }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use tokio::sync::watch;
 
 use super::Message;
-use super::machine::{Machine, State};
+use super::runner::Runner;
 use crate::graph::Producer;
 use crate::protocol::InputSpec;
 use crate::store::SourceDigest;
@@ -29,30 +29,27 @@ pub trait People {
     ) -> Pin<Box<dyn Future<Output = Answer>>>;
 }
 
-impl Machine<'_> {
+impl Runner<'_> {
     /// The stage said that people must act first. Holds no share of the machine.
     pub(super) fn wait_for_people(&mut self, stage: usize) {
-        self.states[stage] = State::Waiting;
-        let people = self.inputs.people.filter(|_| !self.halted);
+        let people = self.inputs.people.filter(|_| !self.scheduler.is_halted());
         let Some((people, (inputs, ..))) = people.zip(self.task_inputs(stage).ok()) else {
-            return self.block_downstream(stage);
+            return self.scheduler.waits_for_people(stage, false);
         };
-        let answer = people.ask(stage, inputs, self.leave.subscribe());
-        self.active += 1;
-        let sender = self.sender.clone();
+        self.scheduler.waits_for_people(stage, true);
+        let answer = people.ask(stage, inputs, self.channels.leave.subscribe());
+        let sender = self.channels.messages.clone();
         tokio::task::spawn_local(async move {
             let _ = sender.send(Message::Answered(stage, answer.await));
         });
     }
 
-    pub(super) fn answered(&mut self, stage: usize, answer: Answer) {
-        self.active -= 1;
-        let Some(changed) = answer else { return self.block_downstream(stage) };
+    pub(super) fn people_answered(&mut self, stage: usize, answer: Answer) {
+        let Some(changed) = answer else { return self.scheduler.waits_for_people(stage, false) };
         for (source, digest) in changed {
             self.inputs.sources[source] = Some(digest);
         }
-        self.states[stage] = State::Pending;
-        self.ready.insert(stage);
+        self.scheduler.look_again(stage);
     }
 
     /// What to type when votes are what a stage waits for.

@@ -10,10 +10,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::Message;
 use super::event::RunEvent;
-use super::machine::{Machine, State};
+use super::runner::Runner;
 use crate::exec::{Outcome, Stop};
 use crate::identity::{Fingerprint, Identity};
-use crate::plan::Reason;
 use crate::remote::{Config, Expected, Fetched, Mode, Progress, Remote, RemoteError, Sent};
 use crate::store::{Entry, Store};
 
@@ -34,7 +33,7 @@ struct Upload {
 
 /// The remote as this run knows it.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct RemoteSync {
     config: Option<Config>,
     remote: Option<Remote>,
     /// It was in trouble: nobody asks again in this run.
@@ -50,7 +49,7 @@ pub(super) struct Link {
     entries: usize,
 }
 
-impl Link {
+impl RemoteSync {
     #[must_use]
     pub fn new(config: Option<Config>) -> Self {
         Self { config, ..Self::default() }
@@ -66,37 +65,31 @@ impl Link {
     }
 }
 
-impl Machine<'_> {
+impl Runner<'_> {
     /// The remote, opened when first needed: a run with nothing to do never looks for it.
     fn remote(&mut self) -> Option<Remote> {
-        if self.link.down {
+        if self.sync.down {
             return None;
         }
-        if self.link.remote.is_none() {
-            let config = self.link.config.clone()?;
+        if self.sync.remote.is_none() {
+            let config = self.sync.config.clone()?;
             match Remote::open(config) {
-                Ok(remote) => self.link.remote = Some(remote),
+                Ok(remote) => self.sync.remote = Some(remote),
                 Err(error) => self.trouble(None, &error),
             }
         }
-        self.link.remote.clone()
+        self.sync.remote.clone()
     }
 
-    /// Asks the remote for what must otherwise be made. False: there is nobody to ask.
-    pub(super) fn ask_remote(&mut self, stage: usize, identity: &Identity, why: &Reason) -> bool {
-        if *why == Reason::Forced || self.halted || self.link.config.is_none() {
-            return false;
-        }
-        let Some(remote) = self.remote() else { return false };
+    /// Asks the remote for what must otherwise be made.
+    pub(super) fn ask_remote(&mut self, stage: usize, identity: &Identity) {
+        let Some(remote) = self.remote() else { return self.scheduler.not_found(stage) };
         let fingerprint = identity.fingerprint();
-        let (store, sender) = (Arc::clone(&self.inputs.store), self.sender.clone());
-        let node = &self.inputs.graph.stages[stage];
-        let locked = self.inputs.locked.as_ref().and_then(|lock| lock.stages.get(&node.name));
-        let ports = node.outputs.iter().map(|o| o.name.as_str());
-        let expected = Expected::new(ports, locked.map(|stage| &stage.outputs));
-        let mut stop = self.stop.subscribe();
-        self.states[stage] = State::Asking(identity.clone(), why.clone());
-        self.active += 1;
+        let (store, sender) = (Arc::clone(&self.inputs.store), self.channels.messages.clone());
+        let ports = self.inputs.graph.stages[stage].outputs.iter().map(|o| o.name.as_str());
+        let locked = self.scheduler.locked(stage).map(|stage| &stage.outputs);
+        let expected = Expected::new(ports, locked);
+        let mut stop = self.channels.stop.subscribe();
         tokio::task::spawn_local(async move {
             let progress = Arc::new(Progress::default());
             let fetch = remote.fetch(&store, &fingerprint, &expected, &progress);
@@ -113,9 +106,8 @@ impl Machine<'_> {
                     },
                 }
             };
-            let _ = sender.send(Message::Found(stage, Box::new(found)));
+            let _ = sender.send(Message::Found(stage, Box::new((fingerprint, found))));
         });
-        true
     }
 
     pub(super) fn fetching(&mut self, stage: usize, done: u64, total: u64) {
@@ -126,53 +118,50 @@ impl Machine<'_> {
     }
 
     /// The remote's answer: use it, or make the stage after all.
-    pub(super) fn found(&mut self, stage: usize, found: Found) {
-        self.active -= 1;
-        let state = std::mem::replace(&mut self.states[stage], State::Pending);
-        let State::Asking(identity, reason) = state else {
-            unreachable!("invariant: only who asks is answered")
-        };
+    pub(super) fn fetch_ended(&mut self, stage: usize, (wanted, found): (Fingerprint, Found)) {
         match found {
             Ok(Some((entry, fetched))) => {
-                self.writable = true;
-                self.states[stage] = State::Fetched;
-                self.verified.extend(entry.outputs.values().map(|output| output.digest));
-                let event = RunEvent::StageFetched {
-                    stage: self.name(stage),
+                self.condition.written = true;
+                let digests = entry.outputs.values().map(|output| output.digest);
+                self.verified.borrow_mut().extend(digests);
+                let name = self.name(stage);
+                self.history.failed.remove(&name);
+                self.tell(RunEvent::StageFetched {
+                    stage: name,
                     fingerprint: entry.fingerprint,
                     files: fetched.files,
                     bytes: fetched.bytes,
-                };
-                self.take(stage, entry.into(), event);
-                return;
+                });
+                let Entry { fingerprint, outputs, made, .. } = entry;
+                self.scheduler.fetched(stage, fingerprint, &outputs, &made.summary);
             }
-            Ok(None) => {}
+            Ok(None) => self.scheduler.not_found(stage),
             Err(RemoteError::Store(error)) if error.is_storage() => {
-                return self.fail_storage(stage, &error);
+                self.fail_storage(stage, &error);
             }
             Err(error) => {
                 if !error.is_lasting() {
-                    self.link.damaged.insert(identity.fingerprint());
+                    self.sync.damaged.insert(wanted);
                 }
                 self.trouble(Some(stage), &error);
-                if error.is_lasting() && self.link.is_required() {
-                    return self.fail(stage);
+                if error.is_lasting() && self.sync.is_required() {
+                    self.scheduler.failed(stage);
+                } else {
+                    self.scheduler.not_found(stage);
                 }
             }
         }
-        self.states[stage] = State::Queued(identity, reason);
-        self.queued.insert(stage);
     }
 
     /// Tells what is wrong. Whoever requires the remote has a stage that fails.
     fn trouble(&mut self, stage: Option<usize>, error: &RemoteError) {
         let lasting = error.is_lasting();
-        if lasting && std::mem::replace(&mut self.link.down, true) {
+        if lasting && std::mem::replace(&mut self.sync.down, true) {
             return;
         }
         let stage = stage.map(|stage| self.name(stage));
-        let required = lasting && self.link.is_required();
-        self.storage |= required;
+        let required = lasting && self.sync.is_required();
+        self.condition.failed |= required;
         let event = match stage {
             Some(stage) if required => RunEvent::StageFailed {
                 stage,
@@ -198,7 +187,7 @@ impl Machine<'_> {
 
     /// What was made is to be sent: at once, and by a later run if that does not work.
     pub(super) fn send(&mut self, fingerprint: Fingerprint) {
-        if !self.link.is_writable() {
+        if !self.sync.is_writable() {
             return;
         }
         // A note that cannot be written costs a `push` by hand.
@@ -208,33 +197,39 @@ impl Machine<'_> {
 
     fn upload(&mut self, fingerprint: Fingerprint) {
         let Some(remote) = self.remote() else { return };
-        let uploads = self.link.uploads.get_or_insert_with(|| {
+        let uploads = self.sync.uploads.get_or_insert_with(|| {
             let (uploads, queue) = mpsc::unbounded_channel();
             let store = Arc::clone(&self.inputs.store);
-            let progress = Arc::clone(&self.link.progress);
-            tokio::task::spawn_local(serve(remote, store, queue, self.sender.clone(), progress));
+            let progress = Arc::clone(&self.sync.progress);
+            tokio::task::spawn_local(serve(
+                remote,
+                store,
+                queue,
+                self.channels.messages.clone(),
+                progress,
+            ));
             uploads
         });
-        let again = self.link.damaged.contains(&fingerprint);
+        let again = self.sync.damaged.contains(&fingerprint);
         if uploads.send(Upload { fingerprint, again }).is_ok() {
-            self.link.sending.insert(fingerprint);
+            self.sync.sending.insert(fingerprint);
         }
     }
 
     pub(super) fn uploaded(&mut self, fingerprint: Fingerprint, sent: Result<Sent, RemoteError>) {
-        self.link.sending.remove(&fingerprint);
+        self.sync.sending.remove(&fingerprint);
         match sent {
             Ok(sent) => {
-                self.link.entries += 1;
-                self.link.sent.files += sent.files;
-                self.link.sent.bytes += sent.bytes;
-                self.link.sent.already += sent.already;
+                self.sync.entries += 1;
+                self.sync.sent.files += sent.files;
+                self.sync.sent.bytes += sent.bytes;
+                self.sync.sent.already += sent.already;
             }
             Err(error) => {
                 if error.is_lasting() {
                     // Who waits for the same would hear the same.
-                    self.link.sending.clear();
-                    self.link.uploads = None;
+                    self.sync.sending.clear();
+                    self.sync.uploads = None;
                 } else {
                     // A later run would fare no better: `push` is for whoever mended it.
                     let _ = self.inputs.store.unqueue_upload(&fingerprint);
@@ -242,7 +237,7 @@ impl Machine<'_> {
                 self.trouble(None, &error);
             }
         }
-        if self.link.sending.is_empty() {
+        if self.sync.sending.is_empty() {
             self.sending();
         }
     }
@@ -250,12 +245,12 @@ impl Machine<'_> {
     /// All stages are settled: what earlier runs left to be sent goes too, where the remote is
     /// known to answer.
     pub(super) fn send_the_rest(&mut self) {
-        let answers = self.link.remote.is_some() && !self.link.down && !self.halted;
-        if !self.link.is_writable() || !answers {
+        let answers = self.sync.remote.is_some() && !self.sync.down && !self.scheduler.is_halted();
+        if !self.sync.is_writable() || !answers {
             return;
         }
         for fingerprint in self.inputs.store.queued_uploads().unwrap_or_default() {
-            if !self.link.sending.contains(&fingerprint) {
+            if !self.sync.sending.contains(&fingerprint) {
                 self.upload(fingerprint);
             }
         }
@@ -263,22 +258,22 @@ impl Machine<'_> {
 
     /// Something is on its way up, and nobody asked to stop.
     pub(super) fn is_sending(&self) -> bool {
-        !self.link.sending.is_empty() && self.interrupts == 0
+        !self.sync.sending.is_empty() && self.interrupts == 0
     }
 
     pub(super) fn sending(&mut self) {
-        let (done, total) = (self.link.progress.bytes(), self.link.progress.total());
-        let entries = self.link.sending.len();
+        let (done, total) = (self.sync.progress.bytes(), self.sync.progress.total());
+        let entries = self.sync.sending.len();
         self.tell(RunEvent::Sending { entries, done, total });
     }
 
     /// What went up and what still waits, when there is anything to say.
     pub(super) fn tell_uploads(&mut self) {
-        if !self.link.is_writable() {
+        if !self.sync.is_writable() {
             return;
         }
         let waiting = self.inputs.store.queued_uploads().unwrap_or_default().len();
-        let Link { sent, entries, .. } = self.link;
+        let RemoteSync { sent, entries, .. } = self.sync;
         if entries + waiting > 0 {
             let (files, bytes) = (sent.files, sent.bytes);
             self.tell(RunEvent::Sent { entries, files, bytes, waiting });

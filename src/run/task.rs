@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::Options;
-use super::pools::Share;
 use crate::exec::{Program, Task};
 use crate::graph::GraphStage;
 use crate::protocol::{InputSpec, PROTOCOL, TaskSpec};
+use crate::schedule::pools::Share;
 use crate::store::{Slot, StoreError, write_atomic};
 
 /// Where a task leaves what is no output.

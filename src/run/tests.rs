@@ -549,6 +549,37 @@ fn damage_that_the_file_system_hides_is_found_before_use() {
 }
 
 #[test]
+fn all_readers_of_a_damaged_object_wait_until_it_is_made_again() {
+    let stage = |name: &str| {
+        format!(
+            "  {name}: {{ kind: command, inputs: {{ i: a }}, outputs: {{ o: file }}, command: {name} }}\n"
+        )
+    };
+    let more: String = ["d", "e", "f"].map(stage).concat();
+    let world = World::new();
+    let mut world = World { pipeline: format!("{PIPELINE}{more}"), threads: 2, ..world };
+    world.run(&[], &[], Scripted::default());
+    let of_a = objects(world.dir.path())
+        .into_iter()
+        .find(|p| std::fs::read_to_string(p).is_ok_and(|t| t.contains("by a")))
+        .expect("there");
+    std::fs::remove_file(&of_a).expect("remove");
+    std::fs::write(&of_a, "made by x\n").expect("write");
+    let good = crate::identity::Digest::of(b"made by a\n");
+    let meta = std::fs::metadata(&of_a).expect("meta");
+    let store = world.store();
+    store.memo().put(&of_a, crate::store::digest::Signature::of(&meta), good);
+    store.save_memo();
+    let text = world.run(&[], &["b", "d", "e", "f"], Scripted::default());
+    let at = |line: &str| text.lines().position(|l| l == line).unwrap_or_else(|| panic!("{text}"));
+    // Whoever had begun begins anew; nobody is done before the damage is mended.
+    for reader in ["b", "d", "e", "f"] {
+        assert!(at("a done") < at(&format!("{reader} done")), "{text}");
+    }
+    assert!(text.ends_with("5 done · 2 reused, exit 0"), "{text}");
+}
+
+#[test]
 fn a_source_that_changes_while_its_stage_runs_is_noticed() {
     let mut world = World::new();
     let source = world.dir.path().join("src.txt");
