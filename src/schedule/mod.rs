@@ -260,10 +260,21 @@ impl<'a> Scheduler<'a> {
         self.resume(stage, State::Ready);
     }
 
-    /// Goes on with a stage, unless what it reads is being made again meanwhile.
+    /// Goes on with a stage, unless what it reads is being made again meanwhile, or cannot be.
     fn resume(&mut self, stage: usize, next: State) {
-        let next = if self.is_complete(stage) { next } else { State::Pending };
-        self.transition(stage, next);
+        if self.is_complete(stage) {
+            self.transition(stage, next);
+            return;
+        }
+        self.transition(stage, State::Pending);
+        let is_over =
+            |state: &State| matches!(state, State::Failed | State::Waiting | State::Blocked);
+        let mut upstream = self.stages[stage].upstream.iter();
+        if let Some(&by) = upstream.find(|up| is_over(&self.stages[**up].state)) {
+            self.transition(stage, State::Blocked);
+            self.tell(Notice::Blocked { stage, by });
+            self.block_downstream(stage);
+        }
     }
 
     /// Everything that a stage reads is known.
@@ -447,8 +458,8 @@ impl<'a> Scheduler<'a> {
     /// Downstream stages whose every upstream is known become ready to be judged.
     fn unlock(&mut self, stage: usize) {
         for next in self.stages[stage].downstream.clone() {
-            if self.stages[next].state == State::Pending {
-                self.resume(next, State::Ready);
+            if self.stages[next].state == State::Pending && self.is_complete(next) {
+                self.transition(next, State::Ready);
             }
         }
     }
