@@ -1,30 +1,24 @@
 //! `preflow pull`: what the others made, so that it need not be made here.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::remote::{Show, interrupted};
 use super::{Exit, Global, print};
-use crate::identity::{Digest, Fingerprint};
-use crate::lock::{Lock, path_of};
-use crate::plan::{Judge, Outputs, Selection, Verdict, digests};
+use crate::identity::Fingerprint;
+use crate::lock::path_of;
+use crate::plan::Selection;
+use crate::project::pull::{Moved, Pull, PullOutcome, PullOutcomes};
 use crate::project::{
-    Failure, Project, locate, lock,
+    Failure, locate, lock,
     remote::needed,
     sweep::{is_sweep, load_any},
 };
-use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
+use crate::remote::{Fetched, Progress, Remote};
 use crate::report::{Look, words};
-use crate::store::Entry;
-
-/// Entries at one time; the remote bounds its requests itself.
-const ENTRIES: usize = 8;
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
@@ -34,40 +28,6 @@ pub struct PullArgs {
     /// Fetch what the pipeline needs now, not what its lock file names
     #[arg(long)]
     pub no_lock: bool,
-}
-
-/// What became of a stage.
-#[derive(Debug)]
-enum Outcome {
-    Fetched(Fetched),
-    /// The store holds it.
-    Here,
-    /// The remote does not hold it, or holds nothing that it could follow from.
-    Missing,
-    Failed(RemoteError),
-}
-
-/// Stages by name.
-type Outcomes = BTreeMap<String, (Option<Fingerprint>, Outcome)>;
-
-/// An entry, and what was moved where the store did not hold it; or nothing.
-type Brought = Option<(Entry, Option<Fetched>)>;
-
-/// One wanted entry.
-#[derive(Clone)]
-struct Wanted {
-    stage: usize,
-    name: String,
-    fingerprint: Fingerprint,
-    outputs: Option<BTreeMap<String, Digest>>,
-}
-
-/// A transfer under way.
-struct Pull<'a> {
-    loaded: &'a Project,
-    remote: &'a Remote,
-    progress: &'a Arc<Progress>,
-    show: &'a Show,
 }
 
 /// Fetches entries. Exit 1 when some are not on the remote; the others were fetched.
@@ -85,10 +45,18 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
     let _lease = loaded.store.shared_lease()?;
     let show = Show::new(look, global.json, "pull");
     let progress = Arc::new(Progress::default());
-    let mut all = Outcomes::new();
+    let mut all = PullOutcomes::new();
     loop {
         let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
-        let pull = Pull { loaded: &loaded, remote: &remote, progress: &progress, show: &show };
+        let tell = |moved: Moved| match moved {
+            Moved::Fetched(name, fetched) => {
+                let (files, size) =
+                    (words::counted(fetched.files, "file"), words::bytes(fetched.bytes));
+                show.done(&format!(" ↓ {name}  {files}, {size}"));
+            }
+            Moved::Failed(name, error) => show.warn(name, error),
+        };
+        let pull = Pull { project: &loaded, remote: &remote, progress: &progress, tell: &tell };
         let work = async {
             let done = match &locked {
                 Some(locked) => pull.locked(locked, &selection, &targets).await?,
@@ -118,7 +86,9 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
     // What never ran here is compared with what was fetched: reasons and estimates follow from it.
     let mut heads = loaded.heads();
     for (name, (fingerprint, outcome)) in &all {
-        if let (Some(fingerprint), Outcome::Fetched(_) | Outcome::Here) = (fingerprint, outcome) {
+        if let (Some(fingerprint), PullOutcome::Fetched(_) | PullOutcome::Here) =
+            (fingerprint, outcome)
+        {
             heads.stages.entry(name.clone()).or_insert(*fingerprint);
             heads.failed.remove(name);
         }
@@ -127,153 +97,20 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
     Ok(tell(&file, &remote, &all, global))
 }
 
-impl Pull<'_> {
-    /// What a lock file names, all at once.
-    async fn locked(
-        &self,
-        lock: &Lock,
-        selection: &Selection,
-        targets: &[String],
-    ) -> Result<Outcomes, Failure> {
-        let mut outcomes = Outcomes::new();
-        let mut todo = Vec::new();
-        for stage in &selection.wanted {
-            let name = self.loaded.graph.stages[*stage].name.clone();
-            match lock.stages.get(&name) {
-                None if targets.contains(&name) => {
-                    outcomes.insert(name, (None, Outcome::Missing));
-                }
-                None => {}
-                Some(locked) => {
-                    let outputs = Some(locked.outputs.clone());
-                    let fingerprint = locked.fingerprint;
-                    todo.push(Wanted { stage: *stage, name, fingerprint, outputs });
-                }
-            }
-        }
-        let mut todo = todo.into_iter();
-        let mut coming = FuturesUnordered::new();
-        loop {
-            while coming.len() < ENTRIES
-                && let Some(wanted) = todo.next()
-            {
-                coming.push(self.bring(wanted));
-            }
-            let Some((wanted, result)) = coming.next().await else { return Ok(outcomes) };
-            let (outcome, _) = self.settle(&wanted, result)?;
-            outcomes.insert(wanted.name, (Some(wanted.fingerprint), outcome));
-        }
-    }
-
-    /// What the pipeline needs: judged stage by stage, since what a stage made says what the next
-    /// one is.
-    async fn walk(&self, selection: &Selection) -> Result<Outcomes, Failure> {
-        let graph = &self.loaded.graph;
-        let sources = self.loaded.digest_sources(&selection.wanted)?;
-        let heads = self.loaded.heads();
-        let store = &self.loaded.store;
-        let judge = Judge { graph, store, sources: &sources, heads: &heads };
-        let mut known: Vec<Option<Outputs>> = vec![None; graph.stages.len()];
-        let mut open: BTreeSet<usize> = selection.wanted.clone();
-        let mut todo = Vec::new();
-        let mut outcomes = Outcomes::new();
-        let mut coming = FuturesUnordered::new();
-        loop {
-            // In graph order, one pass finds all that follows from what is known.
-            for stage in open.clone() {
-                if graph.upstream(stage).iter().any(|up| known[*up].is_none()) {
-                    continue;
-                }
-                open.remove(&stage);
-                let name = graph.stages[stage].name.clone();
-                match judge.judge(stage, &known, false)? {
-                    Verdict::Hit(entry) => {
-                        known[stage] = Some(digests(&entry.outputs));
-                        outcomes.insert(name, (Some(entry.fingerprint), Outcome::Here));
-                    }
-                    Verdict::Miss(identity, _) => {
-                        let fingerprint = identity.fingerprint();
-                        todo.push(Wanted { stage, name, fingerprint, outputs: None });
-                    }
-                    Verdict::Wait(_) | Verdict::Barred(_) => {}
-                }
-            }
-            while coming.len() < ENTRIES
-                && let Some(wanted) = todo.pop()
-            {
-                coming.push(self.bring(wanted));
-            }
-            let Some((wanted, result)) = coming.next().await else { break };
-            let (outcome, entry) = self.settle(&wanted, result)?;
-            known[wanted.stage] = entry.as_ref().map(|entry| digests(&entry.outputs));
-            outcomes.insert(wanted.name, (Some(wanted.fingerprint), outcome));
-        }
-        let behind = open.into_iter().map(|stage| graph.stages[stage].name.clone());
-        outcomes.extend(behind.map(|name| (name, (None, Outcome::Missing))));
-        Ok(outcomes)
-    }
-
-    async fn bring(&self, wanted: Wanted) -> (Wanted, Result<Brought, RemoteError>) {
-        let store = &self.loaded.store;
-        let (looked, fingerprint) = (Arc::clone(store), wanted.fingerprint);
-        // Aside: it may have to read what is there.
-        let there = tokio::task::spawn_blocking(move || {
-            let entry = looked.entry(&fingerprint).ok()??;
-            matches!(looked.health(&entry), Ok(None)).then_some(entry)
-        });
-        let other = |entry: &Entry| {
-            wanted.outputs.as_ref().is_some_and(|outputs| *outputs != digests(&entry.outputs))
-        };
-        if let Some(entry) = there.await.expect("invariant: looking does not panic")
-            && !other(&entry)
-        {
-            return (wanted, Ok(Some((entry, None))));
-        }
-        let fingerprint = wanted.fingerprint;
-        let outputs = self.loaded.graph.stages[wanted.stage].outputs.iter();
-        let expected = Expected::new(outputs.map(|o| o.name.as_str()), wanted.outputs.as_ref());
-        let fetched = self.remote.fetch(store, &fingerprint, &expected, self.progress);
-        let fetched = fetched.await.map(|found| found.map(|(entry, moved)| (entry, Some(moved))));
-        (wanted, fetched)
-    }
-
-    fn settle(
-        &self,
-        wanted: &Wanted,
-        result: Result<Brought, RemoteError>,
-    ) -> Result<(Outcome, Option<Entry>), Failure> {
-        match result {
-            Ok(None) => Ok((Outcome::Missing, None)),
-            Ok(Some((entry, None))) => Ok((Outcome::Here, Some(entry))),
-            Ok(Some((entry, Some(fetched)))) => {
-                let (files, size) =
-                    (words::counted(fetched.files, "file"), words::bytes(fetched.bytes));
-                self.show.done(&format!(" ↓ {}  {files}, {size}", wanted.name));
-                Ok((Outcome::Fetched(fetched), Some(entry)))
-            }
-            Err(error) if error.is_lasting() => Err(error.into()),
-            Err(error) => {
-                self.show.warn(&wanted.name, &error);
-                Ok((Outcome::Failed(error), None))
-            }
-        }
-    }
-}
-
-fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit {
+fn tell(file: &Path, remote: &Remote, done: &PullOutcomes, global: &Global) -> Exit {
     let mut sum = Fetched::default();
     let (mut stages, mut here, mut failed) = (0, 0, 0);
     let mut missing = Vec::new();
     for (name, (_, outcome)) in done {
         match outcome {
-            Outcome::Fetched(fetched) => {
+            PullOutcome::Fetched(fetched) => {
                 stages += 1;
                 sum.files += fetched.files;
                 sum.bytes += fetched.bytes;
             }
-            Outcome::Here => here += 1,
-            Outcome::Missing => missing.push(name.as_str()),
-            Outcome::Failed(_) => failed += 1,
+            PullOutcome::Here => here += 1,
+            PullOutcome::Missing => missing.push(name.as_str()),
+            PullOutcome::Failed(_) => failed += 1,
         }
     }
     let whole = missing.is_empty() && failed == 0;
@@ -309,15 +146,17 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
     exit
 }
 
-fn as_json((name, (fingerprint, outcome)): (&String, &(Option<Fingerprint>, Outcome))) -> Value {
+fn as_json(
+    (name, (fingerprint, outcome)): (&String, &(Option<Fingerprint>, PullOutcome)),
+) -> Value {
     match outcome {
-        Outcome::Fetched(f) => json!({ "stage": name, "fingerprint": fingerprint,
+        PullOutcome::Fetched(f) => json!({ "stage": name, "fingerprint": fingerprint,
             "state": "fetched", "files": f.files, "bytes": f.bytes }),
-        Outcome::Here => json!({ "stage": name, "fingerprint": fingerprint, "state": "here" }),
-        Outcome::Missing => {
+        PullOutcome::Here => json!({ "stage": name, "fingerprint": fingerprint, "state": "here" }),
+        PullOutcome::Missing => {
             json!({ "stage": name, "fingerprint": fingerprint, "state": "missing" })
         }
-        Outcome::Failed(e) => json!({ "stage": name, "fingerprint": fingerprint,
+        PullOutcome::Failed(e) => json!({ "stage": name, "fingerprint": fingerprint,
             "state": "failed", "error": e.to_string() }),
     }
 }

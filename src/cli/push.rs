@@ -1,6 +1,6 @@
 //! `preflow push`: what is made here, for the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use super::remote::{Show, interrupted};
 use super::{Exit, Global, print};
 use crate::identity::Fingerprint;
-use crate::lock::path_of;
-use crate::plan::{Selection, Verdict};
-use crate::project::{Failure, Project, locate, lock, remote::needed, sweep::load_any};
+use crate::project::push::{of_pipeline, with_others};
+use crate::project::{Failure, locate, remote::needed, sweep::load_any};
 use crate::remote::{Progress, Remote, RemoteError, Sent};
 use crate::report::{Look, words};
 use crate::store::Store;
@@ -61,57 +60,6 @@ pub fn push(args: &PushArgs, global: &Global, look: Look) -> Result<Exit, Failur
     let work = send_all(&remote, &store, &items, args.force, &progress, &show);
     let Some(done) = show.drive(&progress, work)? else { return Ok(interrupted("push", look)) };
     Ok(tell(&remote, &done, global))
-}
-
-/// What a pipeline has up to date, and what its lock file names, where it is here.
-fn of_pipeline(
-    file: &Path,
-    loaded: &Project,
-    targets: &[String],
-) -> Result<BTreeMap<Fingerprint, String>, Failure> {
-    let selection = Selection::new(&loaded.graph, targets, &[], &[])?;
-    let mut items = BTreeMap::new();
-    if path_of(file).exists() {
-        for (name, locked) in lock::read(file)?.stages {
-            let wanted = loaded.graph.find(&name).is_some_and(|s| selection.wanted.contains(&s));
-            if wanted && matches!(loaded.store.entry(&locked.fingerprint), Ok(Some(_))) {
-                items.insert(locked.fingerprint, name);
-            }
-        }
-    }
-    let plan = loaded.plan(&selection)?;
-    for (node, verdict) in loaded.graph.stages.iter().zip(&plan.verdicts) {
-        if let Some(Verdict::Hit(entry)) = verdict {
-            items.insert(entry.fingerprint, node.name.clone());
-        }
-    }
-    Ok(items)
-}
-
-/// Also what waits to be sent, or all there is.
-fn with_others(
-    store: &Store,
-    mut items: BTreeMap<Fingerprint, String>,
-    all: bool,
-) -> Result<BTreeMap<Fingerprint, String>, Failure> {
-    let mut more: BTreeSet<Fingerprint> = BTreeSet::new();
-    for queued in store.queued_uploads()? {
-        match store.entry(&queued) {
-            Ok(None) => store.unqueue_upload(&queued)?,
-            _ => drop(more.insert(queued)),
-        }
-    }
-    if all {
-        more.extend(store.fingerprints()?);
-    }
-    for fingerprint in more {
-        let kind = match store.entry(&fingerprint) {
-            Ok(Some(entry)) => entry.identity.kind,
-            _ => "entry".to_owned(),
-        };
-        items.entry(fingerprint).or_insert_with(|| format!("{kind} {}", fingerprint.short()));
-    }
-    Ok(items)
 }
 
 /// An entry and what became of it.

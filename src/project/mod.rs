@@ -12,6 +12,8 @@ pub mod limits;
 pub mod locate;
 pub mod lock;
 pub mod origin;
+pub mod pull;
+pub mod push;
 pub mod remote;
 pub mod report;
 pub mod resolved;
