@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Exit, Global, complain, print};
-use crate::columns::each_batch;
 use crate::plan::Selection;
-use crate::project::{self, Failure, Project, locate};
+use crate::project::metrics::{StageMetrics, read};
+use crate::project::{self, Failure, locate};
 use crate::report::Look;
-use crate::store::{CachedEntry, StoreError, write_atomic};
+use crate::store::{StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
 
 /// Outputs that hold figures by step.
@@ -25,14 +25,6 @@ pub struct MetricsArgs {
     /// Write event files, a folder a stage, instead of printing
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
-}
-
-/// The figures of one stage.
-struct Figures {
-    stage: String,
-    /// Seconds since 1970 when they were made.
-    at: f64,
-    scalars: Vec<Scalar>,
 }
 
 /// Prints figures, or writes them for TensorBoard.
@@ -77,34 +69,7 @@ fn say(look: Look, text: &str) {
     complain(&format!("{} {text}\n", look.paint("33", "warning:")));
 }
 
-fn read(
-    loaded: &Project,
-    stage: &str,
-    entry: &CachedEntry,
-    ports: &[&str],
-) -> Result<Figures, Failure> {
-    let mut scalars = Vec::new();
-    for port in ports {
-        let Some(output) = entry.outputs.get(*port) else { continue };
-        let path = loaded.store.object_path(&output.digest);
-        each_batch(&path, usize::MAX, |columns| {
-            let rows = columns.numbers("step").into_iter().zip(columns.numbers("value"));
-            for ((step, value), tag) in rows.zip(columns.texts("name")) {
-                if let (Some(step), Some(value)) = (step, value) {
-                    #[expect(clippy::cast_possible_truncation, reason = "steps are whole")]
-                    scalars.push(Scalar { tag, step: step as i64, value });
-                }
-            }
-        })
-        .map_err(|e| Failure::usage(format!("metrics of `{stage}`: {e}")))?;
-    }
-    scalars.sort_by_key(|s| s.step);
-    let at: Result<jiff::Timestamp, _> = entry.made.at.parse();
-    let at = at.map_or(0.0, |at| at.as_duration().as_secs_f64());
-    Ok(Figures { stage: stage.to_owned(), at, scalars })
-}
-
-fn write(dir: &Path, all: &[Figures]) -> Result<Exit, Failure> {
+fn write(dir: &Path, all: &[StageMetrics]) -> Result<Exit, Failure> {
     let mut out = String::new();
     for figures in all {
         let folder = dir.join(&figures.stage);
@@ -119,15 +84,15 @@ fn write(dir: &Path, all: &[Figures]) -> Result<Exit, Failure> {
     Ok(print(&out))
 }
 
-fn as_json(all: &[Figures]) -> String {
-    let line = |f: &Figures, s: &Scalar| {
+fn as_json(all: &[StageMetrics]) -> String {
+    let line = |f: &StageMetrics, s: &Scalar| {
         json!({ "stage": f.stage, "step": s.step, "name": s.tag, "value": s.value }).to_string()
             + "\n"
     };
     all.iter().flat_map(|f| f.scalars.iter().map(move |s| line(f, s))).collect()
 }
 
-fn as_csv(all: &[Figures]) -> String {
+fn as_csv(all: &[StageMetrics]) -> String {
     let mut out = "stage,step,name,value\n".to_owned();
     for figures in all {
         for s in &figures.scalars {
@@ -154,7 +119,7 @@ mod tests {
     fn csv_and_json_hold_one_figure_a_line() {
         let scalar = |tag: &str, step, value| Scalar { tag: tag.to_owned(), step, value };
         let scalars = vec![scalar("eval/loss", 1, 0.25), scalar("odd,\"name\"", 2, 1e-9)];
-        let all = [Figures { stage: "sft".to_owned(), at: 0.0, scalars }];
+        let all = [StageMetrics { stage: "sft".to_owned(), at: 0.0, scalars }];
         assert_eq!(
             as_csv(&all),
             "stage,step,name,value\nsft,1,eval/loss,0.25\nsft,2,\"odd,\"\"name\"\"\",0.000000001\n"

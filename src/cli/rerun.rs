@@ -7,22 +7,14 @@ use serde_json::{Value, json};
 
 use super::perform::perform;
 use super::{Exit, Global, complain};
-use crate::columns::RowDifference;
-use crate::compare::{ArrayDifference, Difference, Which, compare};
-use crate::exec::{Outcome, Task};
+use crate::exec::Outcome;
 use crate::plan::{Selection, Verdict};
-use crate::project::{self, Failure, Project, execution, locate};
+use crate::project::rerun::{Compared, compare_all, environment};
+use crate::project::{self, Failure, execution, locate};
+use crate::report::differences::sentence;
 use crate::report::{self, Look, clean, line, words};
-use crate::run::aside::{Made, Original};
-use crate::store::{CachedEntry, EntryOutput};
-
-/// One output, as it was made then and again.
-struct Compared<'a> {
-    port: &'a str,
-    before: &'a EntryOutput,
-    now: &'a EntryOutput,
-    first: Option<Difference>,
-}
+use crate::run::aside::Original;
+use crate::store::CachedEntry;
 
 /// Makes one stage again and says where it first differs. Exit 1: it does, or could not be made.
 ///
@@ -77,7 +69,7 @@ pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Resu
         }
     };
     let compared = compare_all(&loaded, entry, &made)?;
-    let changes = surroundings(entry, &outcome, &spec);
+    let changes = environment(entry, &outcome, &spec);
     if global.json {
         let mut out = std::io::stdout().lock();
         line(&mut out, &as_json(stage, entry, &compared, &changes, seconds).to_string());
@@ -100,49 +92,6 @@ fn not_made(stage: &str, outcome: &Outcome, look: Look) -> Exit {
     let text = report::failure(look, stage, outcome, "", "");
     complain(&format!("{text}\n  = note: it could not be made again; the store is unchanged\n"));
     Exit::StageFailed
-}
-
-/// Every output; those with other digests are looked into.
-fn compare_all<'a>(
-    loaded: &Project,
-    entry: &'a CachedEntry,
-    made: &'a Made,
-) -> Result<Vec<Compared<'a>>, Failure> {
-    let mut compared = Vec::new();
-    for (port, before) in &entry.outputs {
-        let now = &made.outputs[port];
-        let first = match before.digest == now.digest {
-            true => None,
-            false => {
-                let found = compare(&loaded.store.object_path(&before.digest), &made.paths[port])
-                    .map_err(crate::store::StoreError::from)?;
-                Some(found.ok_or_else(|| {
-                    Failure::usage(format!("output `{port}` changed while it was compared"))
-                })?)
-            }
-        };
-        compared.push(Compared { port, before, now, first });
-    }
-    Ok(compared)
-}
-
-/// What decides no identity and may still be why bytes differ: name, then, now.
-fn surroundings(
-    entry: &CachedEntry,
-    outcome: &Outcome,
-    task: &Task,
-) -> Vec<(&'static str, String, String)> {
-    let made = &entry.made;
-    let Outcome::Done { worker, backend, device, .. } = outcome else { return Vec::new() };
-    let threads = task.spec.execution.threads.unwrap_or_default().to_string();
-    let all = [
-        ("threads", made.threads.to_string(), threads),
-        ("device", made.device.clone(), device.clone()),
-        ("backend", made.backend.clone(), backend.clone()),
-        ("worker", made.worker.clone(), worker.clone()),
-        ("preflow", made.version.clone(), env!("CARGO_PKG_VERSION").to_owned()),
-    ];
-    all.into_iter().filter(|(_, then, now)| then != now).collect()
 }
 
 fn show(
@@ -192,106 +141,4 @@ fn as_json(
     json!({"stage": stage, "fingerprint": entry.fingerprint,
         "reproduced": compared.iter().all(|c| c.first.is_none()), "seconds": seconds,
         "outputs": outputs.collect::<Vec<_>>(), "surroundings": changes.collect::<Vec<_>>()})
-}
-
-/// Where two artifacts differ first, in words.
-fn sentence(difference: &Difference) -> String {
-    match difference {
-        Difference::Kind { before, now } => format!("{before} → {now}"),
-        Difference::File { file, only_in: Which::Before } => format!("no file `{file}` any longer"),
-        Difference::File { file, only_in: Which::Now } => format!("file `{file}` is new"),
-        Difference::Inside { file, first } => format!("{file}: {}", sentence(first)),
-        Difference::Table { first } => row(first),
-        Difference::Arrays { first } => array(first),
-        Difference::Bytes { offset, before, now, same } => {
-            let same = same.map_or_else(String::new, |what| format!("the same {what}, but "));
-            let sizes = match before == now {
-                true => format!("of {before}"),
-                false => format!("on; {before} bytes → {now} bytes"),
-            };
-            format!("{same}other bytes from byte {offset} {sizes}")
-        }
-    }
-}
-
-fn row(difference: &RowDifference) -> String {
-    match difference {
-        RowDifference::Columns { before, now } => {
-            format!("columns {} → {}", before.join(", "), now.join(", "))
-        }
-        RowDifference::Value { row, column, before, now } => {
-            let (before, now) = words::differing(before, now);
-            format!("row {row}, column `{column}`: {before} → {now}")
-        }
-        RowDifference::Rows { before, now } => {
-            format!("the first {} rows agree; {before} rows → {now} rows", before.min(now))
-        }
-    }
-}
-
-fn array(difference: &ArrayDifference) -> String {
-    let ArrayDifference { array, before, now, values, arrays } = difference;
-    let (differing, all) = arrays;
-    let first = match (before, now, values) {
-        (Some(form), Some(_), Some(values)) => {
-            let by = match (values.largest, values.not_finite) {
-                (Some(by), 0) => format!(" by up to {by:.3e}"),
-                (Some(by), n) => format!(" by up to {by:.3e}, {n} of them not finite"),
-                (None, 0) => String::new(),
-                (None, n) => format!(", {n} of them not finite"),
-            };
-            format!("{form}: {} of {} values differ{by}", values.differing, values.of)
-        }
-        (Some(before), Some(now), None) => format!("{before} → {now}"),
-        (Some(_), None, _) => "is gone".to_owned(),
-        _ => "is new".to_owned(),
-    };
-    format!("array `{array}` {first}; {differing} of {all} arrays differ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compare::ValueDifference;
-
-    #[test]
-    fn differences_are_told_in_words() {
-        let values = ValueDifference {
-            differing: 12,
-            of: 512,
-            first: 3,
-            largest: Some(3.1e-7),
-            not_finite: 0,
-        };
-        let form = Some("F32 [64, 8]".to_owned());
-        let first = ArrayDifference {
-            array: "wte".into(),
-            before: form.clone(),
-            now: form.clone(),
-            values: Some(values),
-            arrays: (3, 24),
-        };
-        let gone = ArrayDifference { now: None, values: None, ..first.clone() };
-        let file = "model.safetensors".to_owned();
-        let inside = Difference::Inside { file, first: Box::new(Difference::Arrays { first }) };
-        assert_eq!(
-            sentence(&inside),
-            "model.safetensors: array `wte` F32 [64, 8]: 12 of 512 values differ by up to \
-             3.100e-7; 3 of 24 arrays differ"
-        );
-        assert_eq!(array(&gone), "array `wte` is gone; 3 of 24 arrays differ");
-        let value = RowDifference::Value {
-            row: 3,
-            column: "text".into(),
-            before: format!("{} good {}", "x".repeat(90), "y".repeat(90)),
-            now: format!("{} bad {}", "x".repeat(90), "y".repeat(90)),
-        };
-        assert_eq!(row(&value), "row 3, column `text`: …xxxxx good yyyy… → …xxxxx bad yyyy…");
-        let bytes = |before, now, same| Difference::Bytes { offset: 7, before, now, same };
-        assert_eq!(sentence(&bytes(9, 9, None)), "other bytes from byte 7 of 9");
-        assert_eq!(
-            sentence(&bytes(9, 7, Some("rows"))),
-            "the same rows, but other bytes from byte 7 on; 9 bytes → 7 bytes"
-        );
-    }
 }

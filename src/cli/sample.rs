@@ -2,7 +2,7 @@
 //! Goes by port types: the kind whose `model` port takes the output does the work.
 
 use std::io::{BufRead as _, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -10,18 +10,12 @@ use serde_json::{Map, Value, json};
 use super::perform::perform;
 use super::{Exit, Global, complain, print};
 use crate::catalog::Catalog;
-use crate::columns::each_batch;
-use crate::exec::{Outcome, Program, Task};
-use crate::graph::GraphOutput;
+use crate::exec::Outcome;
 use crate::plan::Selection;
-use crate::project::{self, Failure, Project, execution, locate};
-use crate::protocol::{Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
+use crate::project::conversation::{ANSWERS, Answer, SCORES, answers, find_model, talker, task};
+use crate::project::{self, Failure, locate};
+use crate::protocol::KindDoc;
 use crate::report::{self, Look, clean};
-use crate::store::write_atomic;
-
-/// Kinds that can be talked to: the first answers prompts, the second scores answers.
-const ANSWERS: &str = "sample";
-const SCORES: &str = "score";
 
 #[derive(Debug, Args)]
 pub struct SampleArgs {
@@ -68,7 +62,7 @@ pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let (kind, port) = talker(&loaded, &catalog, stage.1, args.port.as_deref())?;
     let rows = rows(args, kind, name)?;
     let params = params(args, kind)?;
-    let Some(model) = find_model(&loaded, &stage.0, stage.1, port, look)? else {
+    let Some(model) = find_model(&loaded, &stage.0, stage.1, port)? else {
         let file = file.display();
         complain(&format!(
             "error: stage `{name}` was never made, or its output is gone\n  = help: `preflow run \
@@ -89,39 +83,6 @@ pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Fa
             Ok(Exit::StageFailed)
         }
     }
-}
-
-/// The kind that talks to an output of the stage, and that output.
-fn talker<'a>(
-    loaded: &'a Project,
-    catalog: &'a Catalog,
-    stage: usize,
-    port: Option<&str>,
-) -> Result<(&'a KindDoc, &'a GraphOutput), Failure> {
-    let stages = &loaded.graph.stages;
-    let kinds = [ANSWERS, SCORES].into_iter().filter_map(|k| catalog.kind(k));
-    let kinds: Vec<&KindDoc> = kinds.map(|k| &k.doc).collect();
-    let of = |output: &GraphOutput| {
-        let takes = |k: &&&KindDoc| model_port(k).is_some_and(|a| a.contains(&output.port_type));
-        kinds.iter().find(takes).copied()
-    };
-    let outputs = stages[stage].outputs.iter().filter(|o| port.is_none_or(|p| p == o.name));
-    let found = outputs.filter_map(|o| Some((of(o)?, o))).next();
-    found.ok_or_else(|| {
-        let name = &stages[stage].name;
-        let able: Vec<&str> = stages
-            .iter()
-            .filter(|s| s.outputs.iter().any(|o| of(o).is_some()))
-            .map(|s| s.name.as_str())
-            .collect();
-        let port = port.map_or_else(String::new, |p| format!(" at port `{p}`"));
-        Failure::usage(format!("stage `{name}` makes no model{port} that can be talked to"))
-            .help(format!("stages that do: {}", able.join(", ")))
-    })
-}
-
-fn model_port(kind: &KindDoc) -> Option<&Vec<String>> {
-    kind.inputs.iter().find(|i| i.name == "model").map(|i| &i.accepts)
 }
 
 /// What the worker reads: prompts, with answers where those are scored.
@@ -191,98 +152,8 @@ fn params(args: &SampleArgs, kind: &KindDoc) -> Result<Map<String, Value>, Failu
     Ok(params)
 }
 
-/// The newest made output: what is up to date, or else what was made last, which is then said.
-fn find_model(
-    loaded: &Project,
-    selection: &Selection,
-    stage: usize,
-    port: &GraphOutput,
-    look: Look,
-) -> Result<Option<PathBuf>, Failure> {
-    let plan = loaded.plan(selection)?;
-    let Some((entry, stale)) = loaded.newest(&plan, stage) else { return Ok(None) };
-    let Some(output) = entry.outputs.get(&port.name) else { return Ok(None) };
-    if let Some(why) = stale {
-        let at = entry.made.at.get(..16).unwrap_or("").replace('T', " ");
-        let mark = look.paint("33", "warning:");
-        let name = &loaded.graph.stages[stage].name;
-        complain(&format!("{mark} `{name}` is stale ({why}); this is the one made {at}\n"));
-    }
-    Ok(Some(loaded.store.object_path(&output.digest)))
-}
-
-fn task(
-    dir: &Path,
-    kind: &KindDoc,
-    stage: &str,
-    (port, model): (&GraphOutput, &Path),
-    rows: &[Value],
-    params: Map<String, Value>,
-) -> Result<Task, Failure> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (input, output) = (dir.join("rows.jsonl"), dir.join("out.parquet"));
-    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-    let spec = |name: &str, port_type: &str, path: &Path| {
-        vec![InputSpec {
-            name: name.into(),
-            port_type: port_type.into(),
-            paths: vec![text(path)],
-            source: false,
-        }]
-    };
-    let inputs = kind.inputs.iter().map(|i| {
-        let connected = match i.name.as_str() {
-            "model" => spec(stage, &port.port_type, model),
-            _ => spec("command line", &i.accepts[0], &input),
-        };
-        (i.name.clone(), connected)
-    });
-    let spec = TaskSpec {
-        protocol: PROTOCOL,
-        stage: stage.to_owned(),
-        kind: kind.name.clone(),
-        version: kind.version,
-        params,
-        inputs: inputs.collect(),
-        outputs: kind.outputs.iter().map(|o| (o.name.clone(), text(&output))).collect(),
-        scratch: text(dir),
-        answers: None,
-        execution: Execution::default(),
-    };
-    let json = serde_json::to_vec_pretty(&spec).expect("invariant: a task is JSON");
-    write_atomic(&input, lines.as_bytes())
-        .and_then(|()| write_atomic(&dir.join("task.json"), &json))
-        .map_err(crate::store::StoreError::from)?;
-    Ok(Task {
-        lists: Vec::new(),
-        stage: 0,
-        spec,
-        program: Program::Worker(execution::worker_command()),
-        cwd: dir.to_owned(),
-        logs: dir.to_owned(),
-        timeout: None,
-        gpus: Vec::new(),
-    })
-}
-
-/// One answer of the worker.
-struct Answer {
-    prompt: String,
-    text: String,
-    finished: bool,
-    score: Option<f64>,
-}
-
 fn show(path: &Path, kind: &KindDoc, json: bool) -> Result<Exit, Failure> {
-    let mut answers = Vec::new();
-    each_batch(path, usize::MAX, |columns| {
-        let (prompts, texts) = (columns.texts("prompt"), columns.texts("completion"));
-        let (finished, scores) = (columns.flags("finished"), columns.numbers("score"));
-        for (i, (prompt, text)) in prompts.into_iter().zip(texts).enumerate() {
-            answers.push(Answer { prompt, text, finished: finished[i], score: scores[i] });
-        }
-    })
-    .map_err(|e| Failure::usage(e.to_string()))?;
+    let answers = answers(path)?;
     let scores = kind.name == SCORES;
     if json {
         let line = |a: &Answer| match scores {

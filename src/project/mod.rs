@@ -2,6 +2,7 @@
 //! sources, verdicts, workers, remotes, labels, trials.
 //! Knows no command line, no terminal and no exit code.
 
+pub mod conversation;
 mod described;
 pub mod diff;
 pub mod execution;
@@ -11,11 +12,13 @@ pub mod labelling;
 pub mod limits;
 pub mod locate;
 pub mod lock;
+pub mod metrics;
 pub mod origin;
 pub mod pull;
 pub mod push;
 pub mod remote;
 pub mod report;
+pub mod rerun;
 pub mod resolved;
 pub mod roots;
 pub mod rows;
