@@ -8,6 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::exchange::{BadRow, ExchangeError, form_of, rows};
+use super::settings::{People, ReadyWhen};
 use crate::columns::{ReadError, each_batch, is_parquet};
 use crate::files;
 use crate::identity::Digest;
@@ -38,68 +39,6 @@ pub struct Assignment {
 pub struct Gold {
     pub text: PairText,
     pub choice: Choice,
-}
-
-/// Settings of `labeler.people`; every default is filled in by the schema of the kind.
-#[derive(Debug, Clone, Deserialize)]
-pub struct People {
-    pub question: String,
-    pub aggregate: Aggregate,
-    pub reuse: Reuse,
-    pub overlap: Overlap,
-    pub order: Order,
-    pub quality: Quality,
-}
-
-/// How several votes on one pair become labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    Majority,
-    EachVote,
-    DawidSkene,
-}
-
-/// Which votes count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reuse {
-    Sampled,
-    All,
-}
-
-/// A share of the pairs is shown to several annotators.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Overlap {
-    pub fraction: f64,
-    pub annotators: u32,
-}
-
-/// What to ask next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    Random,
-    Disagreement,
-}
-
-/// Checks on annotators.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Quality {
-    /// Share of what an annotator sees that is gold.
-    pub gold_share: f64,
-    /// Share of what an annotator sees that they saw before, sides swapped.
-    pub repeats: f64,
-    pub min_seconds: f64,
-}
-
-/// When there are enough labels.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct ReadyWhen {
-    /// Votes on pairs in use.
-    pub votes: u64,
-    /// Least Krippendorff's alpha; -1: any.
-    pub alpha: f64,
 }
 
 /// Pairs or gold items that cannot be read.

@@ -22,16 +22,14 @@ mod queue;
 mod routes;
 pub mod served;
 pub mod server;
+mod settings;
 mod stamps;
 #[cfg(test)]
 mod tests;
 pub mod text;
 
 pub use crate::agreement::Readiness;
-pub use assignment::{
-    Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
-    Reuse, read_disagreement, read_gold, read_pairs,
-};
+pub use assignment::{Assignment, AssignmentError, Gold, read_disagreement, read_gold, read_pairs};
 pub use desk::Desk;
 pub use error::DeskError;
 pub use outlook::{Outlook, Room};
@@ -40,4 +38,5 @@ pub use quality::{
 };
 pub use question::{Item, Past, Pick, Progress, Submission};
 pub use server::{Links, Options, ServeError, serve, signer};
+pub use settings::{Aggregate, Order, Overlap, People, Quality, ReadyWhen, Reuse};
 pub use stamps::Stamps;

@@ -6,8 +6,9 @@ use std::ops::Bound;
 
 use sha2::{Digest as _, Sha256};
 
-use super::assignment::{Assignment, Order, Quality};
+use super::assignment::Assignment;
 use super::outlook::Room;
+use super::settings::{Order, Quality};
 use crate::agreement::ADJUDICATOR;
 use crate::votes::Side;
 
@@ -138,7 +139,7 @@ impl Queue {
         let asked = |at: &u32| need[pair_at[*at as usize] as usize] > 0;
         let open = (0..size(n)).filter(asked).collect();
         Self {
-            quality: people.quality,
+            quality: people.quality.clone(),
             wanted: need.iter().map(|n| u64::from(*n)).sum(),
             need,
             votes: vec![0; n],

@@ -13,7 +13,7 @@ use crate::votes::{Choice, Effective, Folder, PairText, Side, Vote};
 
 fn assignment(votes: &Path, pairs: usize, people: &serde_json::Value) -> Assignment {
     let mut all = serde_json::json!({
-        "question": "Which?", "aggregate": "majority", "reuse": "sampled", "order": "random",
+        "votes": "votes", "question": "Which?", "aggregate": "majority", "reuse": "sampled", "order": "random",
         "overlap": { "fraction": 0.0, "annotators": 2 },
         "quality": { "gold_share": 0.0, "repeats": 0.0, "min_seconds": 1.0 },
     });

@@ -10,9 +10,10 @@ mod rows;
 mod simulated;
 
 use anyhow::Result;
+use preflow::label::{People, ReadyWhen};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::context::{Context, advise};
 use crate::data::Table;
@@ -37,31 +38,13 @@ pub struct CollectLabels {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Labeler {
     /// People, on the label page (`preflow label serve`) or in the terminal (`preflow label ask`).
-    People(people::People),
+    People(People),
     /// A program that plays an annotator: it scores both answers by rules and errs like a person.
     Simulated(simulated::Simulated),
     /// A reward model, connected at port `reward`.
     Model(by_model::ByModel),
     /// A language model behind an OpenAI-compatible endpoint.
     Judge(judge::Judge),
-}
-
-/// When there are enough labels.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReadyWhen {
-    /// Labels needed (of people: votes on pairs in use); 0: whatever there is.
-    #[schemars(extend("x-unit" = "count"))]
-    votes: u64,
-    /// Least agreement among annotators: Krippendorff's alpha, ordinal; -1: any.
-    #[schemars(range(min = -1.0, max = 1.0))]
-    alpha: f64,
-}
-
-impl Default for ReadyWhen {
-    fn default() -> Self {
-        Self { votes: 0, alpha: -1.0 }
-    }
 }
 
 impl Stage for CollectLabels {
@@ -124,7 +107,7 @@ impl Stage for CollectLabels {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         match &self.labeler {
-            Labeler::People(people) => people.collect(cx, &self.ready_when),
+            Labeler::People(people) => people::collect(people, cx, &self.ready_when),
             Labeler::Simulated(annotator) => annotator.collect(cx, &self.ready_when, self.seed),
             Labeler::Model(model) => model.collect(cx, &self.ready_when),
             Labeler::Judge(judge) => judge.collect(cx, &self.ready_when),

@@ -4,7 +4,7 @@
 use preflow::agreement::{ADJUDICATOR, Ratings, Scale, Smoothing, dawid_skene};
 use preflow::votes::{Ballot, Choice, Judged};
 
-use super::people::Aggregate;
+use preflow::label::Aggregate;
 
 /// Neither answer, on [`Scale::Answer`].
 const NEITHER: usize = 1;

@@ -6,14 +6,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
+use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
 use crate::data::{LeftOut, Room, Table};
 use crate::kind::Summary;
 use crate::kinds::train::within;
 use crate::model::{Packed, Scorer};
 use crate::stats::mean;
+use preflow::label::ReadyWhen;
 
 /// A reward model compares: it prefers a to b with probability σ(reward a − reward b).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

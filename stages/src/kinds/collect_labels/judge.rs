@@ -10,12 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chat::{Chat, Endpoint, Message, checked};
+use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
 use crate::data::Table;
 use crate::kind::Summary;
 use crate::kinds::train::within;
+use preflow::label::ReadyWhen;
 
 /// How often an answer that names no verdict is asked for again.
 const REMINDERS: usize = 2;

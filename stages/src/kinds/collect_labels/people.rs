@@ -7,12 +7,9 @@ use anyhow::{Context as _, Result};
 use preflow::agreement::{
     self, ADJUDICATOR, Metric, Ratings, Readiness, Scale, accuracy_ceiling, alpha_estimate, percent,
 };
-use preflow::label::read_gold;
+use preflow::label::{People, ReadyWhen, Reuse, read_gold};
 use preflow::votes::{Choice, Effective, Judged, pair_id};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::ReadyWhen;
 use super::aggregate::{Decided, decide};
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::context::{Context, Waiting, advise};
@@ -22,129 +19,6 @@ use crate::kind::Summary;
 const PEOPLE: Labeler = Labeler { simulated: false, name: None };
 /// Resamples of the interval of alpha.
 const RESAMPLES: u32 = 1000;
-
-/// Votes of people, kept as files in git, one an annotator.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct People {
-    /// Folder of the votes; made by the first vote.
-    #[schemars(extend("x-source" = {"port": "votes", "type": "votes"}))]
-    votes: String,
-    /// What annotators are asked.
-    #[serde(default = "question")]
-    question: String,
-    /// How several votes on one pair become labels.
-    #[serde(default)]
-    aggregate: Aggregate,
-    /// Which votes count: those on the pairs sampled now, or all that there ever were.
-    #[serde(default)]
-    reuse: Reuse,
-    /// How many annotators see the same pair.
-    #[serde(default)]
-    overlap: Overlap,
-    /// What the label page asks next. Never changes what a vote means.
-    #[serde(default)]
-    order: Order,
-    /// How annotators are checked.
-    #[serde(default)]
-    quality: Quality,
-}
-
-fn question() -> String {
-    "Which answer is better?".to_owned()
-}
-
-/// From votes to labels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    /// One label a pair: what most say; a tie where they are even.
-    #[default]
-    Majority,
-    /// One label a vote.
-    EachVote,
-    /// One label a pair: what is most likely, given how reliable each annotator is.
-    DawidSkene,
-}
-
-/// Which votes count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Reuse {
-    /// Votes on the pairs that are sampled now; others are kept, unused.
-    #[default]
-    Sampled,
-    /// All votes whose text was kept, also on pairs that are no longer sampled.
-    All,
-}
-
-/// A share of the pairs is shown to several annotators.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct Overlap {
-    /// Share of the pairs that several annotators see.
-    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "fraction"))]
-    fraction: f64,
-    /// How many annotators see each of these.
-    #[schemars(range(min = 2, max = 100))]
-    annotators: u32,
-}
-
-impl People {
-    /// Whether votes are enough, with or without pairs that are sampled now.
-    pub fn needs_no_pairs(&self) -> bool {
-        self.reuse == Reuse::All
-    }
-
-    /// Most votes that so many pairs can get; `None` where earlier votes count too.
-    pub fn most_votes(&self, pairs: u64) -> Option<u64> {
-        let shared = (pairs as f64 * self.overlap.fraction).ceil() as u64;
-        let most = pairs + shared * u64::from(self.overlap.annotators - 1);
-        (self.reuse == Reuse::Sampled).then_some(most)
-    }
-}
-
-impl Default for Overlap {
-    fn default() -> Self {
-        Self { fraction: 0.0, annotators: 2 }
-    }
-}
-
-/// What to ask next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Order {
-    /// In an order that depends on the pairs alone.
-    #[default]
-    Random,
-    /// First where the members of the last reward ensemble trained on these labels disagree most.
-    Disagreement,
-}
-
-/// Checks on annotators.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct Quality {
-    /// Items whose answer is known: `prompt`, `response_a`, `response_b`, `choice` (as in votes); empty:
-    /// none.
-    #[schemars(extend("x-source" = {"port": "gold", "type": "gold"}))]
-    gold: String,
-    /// Share of what an annotator sees that is gold.
-    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
-    gold_share: f64,
-    /// Share of what an annotator sees that they saw before, sides swapped.
-    #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
-    repeats: f64,
-    /// Votes faster than this are flagged.
-    #[schemars(range(min = 0.0, max = 3600.0), extend("x-unit" = "seconds"))]
-    min_seconds: f64,
-}
-
-impl Default for Quality {
-    fn default() -> Self {
-        Self { gold: String::new(), gold_share: 0.05, repeats: 0.0, min_seconds: 1.0 }
-    }
-}
 
 /// What is compared, and the votes on it.
 struct Material {
@@ -156,75 +30,71 @@ struct Material {
     gold: HashMap<String, Choice>,
 }
 
-impl People {
-    /// Labels from the votes that there are.
-    ///
-    /// # Errors
-    /// When an input cannot be read; [`Waiting`] when there are too few votes.
-    pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
-        let material = self.material(cx)?;
-        let used = material.judged();
-        let readiness = agreement::readiness(&used, ready.votes, ready.alpha);
-        let unused = material.unused(&used);
-        if !readiness.ready || used.is_empty() {
-            return Err(waiting(&readiness, unused, self.reuse).into());
-        }
-        let decided = decide(&used, self.aggregate);
-        let labels = material.labels(&decided);
-        cx.write_table("labels", &table(&material.pairs, &labels, PEOPLE)?)?;
-        let mut summary = figures(&used, &labels);
-        summary.insert("labels/unused_votes".into(), unused as f64);
-        summary.extend(material.gold_accuracy().map(|x| ("labels/gold_accuracy".into(), x)));
-        Ok(summary)
+/// Labels from the votes that there are.
+///
+/// # Errors
+/// When an input cannot be read; [`Waiting`] when there are too few votes.
+pub fn collect(people: &People, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
+    let material = material(people, cx)?;
+    let used = material.judged();
+    let readiness = agreement::readiness(&used, ready.votes, ready.alpha);
+    let unused = material.unused(&used);
+    if !readiness.ready || used.is_empty() {
+        return Err(waiting(&readiness, unused, people.reuse).into());
     }
+    let decided = decide(&used, people.aggregate);
+    let labels = material.labels(&decided);
+    cx.write_table("labels", &table(&material.pairs, &labels, PEOPLE)?)?;
+    let mut summary = figures(&used, &labels);
+    summary.insert("labels/unused_votes".into(), unused as f64);
+    summary.extend(material.gold_accuracy().map(|x| ("labels/gold_accuracy".into(), x)));
+    Ok(summary)
+}
 
-    fn material(&self, cx: &Context) -> Result<Material> {
-        let all = self.reuse == Reuse::All;
-        let path = cx.path("votes")?;
-        let effective = Effective::parse(&fs_err::read(path)?)
-            .with_context(|| format!("input `votes` ({})", path.display()))?;
-        let gold = match cx.inputs("gold") {
-            [] => HashMap::new(),
-            _ => {
-                read_gold(cx.path("gold")?)?.into_iter().map(|g| (g.text.pair, g.choice)).collect()
-            }
-        };
-        let sampled = match cx.inputs("pairs") {
-            [] if all => Table::new(vec![
-                ("pair", Column::Text(vec![])),
-                ("prompt", Column::Text(vec![])),
-                ("response_a", Column::Text(vec![])),
-                ("response_b", Column::Text(vec![])),
-            ])?,
-            _ => super::pairs(cx)?,
-        };
-        let names = names(&sampled)?;
-        let counts = |pair: &str| {
-            !gold.contains_key(pair) && effective.pairs.get(pair).is_some_and(|j| j.votes() > 0)
-        };
-        let mut seen = HashSet::new();
-        let mut used: Vec<(usize, String)> = Vec::new();
-        for (row, name) in names.iter().enumerate() {
-            if seen.insert(name.as_str()) && counts(name) {
-                used.push((row, name.clone()));
-            }
+fn material(people: &People, cx: &Context) -> Result<Material> {
+    let all = people.reuse == Reuse::All;
+    let path = cx.path("votes")?;
+    let effective = Effective::parse(&fs_err::read(path)?)
+        .with_context(|| format!("input `votes` ({})", path.display()))?;
+    let gold = match cx.inputs("gold") {
+        [] => HashMap::new(),
+        _ => read_gold(cx.path("gold")?)?.into_iter().map(|g| (g.text.pair, g.choice)).collect(),
+    };
+    let sampled = match cx.inputs("pairs") {
+        [] if all => Table::new(vec![
+            ("pair", Column::Text(vec![])),
+            ("prompt", Column::Text(vec![])),
+            ("response_a", Column::Text(vec![])),
+            ("response_b", Column::Text(vec![])),
+        ])?,
+        _ => super::pairs(cx)?,
+    };
+    let names = names(&sampled)?;
+    let counts = |pair: &str| {
+        !gold.contains_key(pair) && effective.pairs.get(pair).is_some_and(|j| j.votes() > 0)
+    };
+    let mut seen = HashSet::new();
+    let mut used: Vec<(usize, String)> = Vec::new();
+    for (row, name) in names.iter().enumerate() {
+        if seen.insert(name.as_str()) && counts(name) {
+            used.push((row, name.clone()));
         }
-        let mut kept = Vec::new();
-        let others = effective.pairs.values().filter(|j| all && !seen.contains(j.pair.as_str()));
-        for judged in others.filter(|j| counts(&j.pair)) {
-            let Some(text) = &judged.text else { continue };
-            if pair_id(&text[0], &text[1], &text[2]) != judged.pair {
-                let message = format!("the text kept of {} is not what was compared", judged.pair);
-                let help = "mend its line under `pairs/` in the votes folder; `git log -p` shows \
-                            how it was";
-                return Err(advise(message, help));
-            }
-            used.push((sampled.rows() + kept.len(), judged.pair.clone()));
-            kept.push((judged.pair.as_str(), text));
-        }
-        let pairs = with_kept(&sampled, &names, &kept)?;
-        Ok(Material { pairs, effective, used, gold })
     }
+    let mut kept = Vec::new();
+    let others = effective.pairs.values().filter(|j| all && !seen.contains(j.pair.as_str()));
+    for judged in others.filter(|j| counts(&j.pair)) {
+        let Some(text) = &judged.text else { continue };
+        if pair_id(&text[0], &text[1], &text[2]) != judged.pair {
+            let message = format!("the text kept of {} is not what was compared", judged.pair);
+            let help = "mend its line under `pairs/` in the votes folder; `git log -p` shows \
+                        how it was";
+            return Err(advise(message, help));
+        }
+        used.push((sampled.rows() + kept.len(), judged.pair.clone()));
+        kept.push((judged.pair.as_str(), text));
+    }
+    let pairs = with_kept(&sampled, &names, &kept)?;
+    Ok(Material { pairs, effective, used, gold })
 }
 
 /// The name of each pair, by its text.

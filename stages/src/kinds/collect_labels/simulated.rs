@@ -5,8 +5,8 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::enough;
 use super::rows::{Label, Labeler, table};
-use super::{ReadyWhen, enough};
 use crate::context::{Context, advise};
 use crate::data::{Answer, Rule, RuleBook, Table};
 use crate::kind::Summary;
@@ -14,6 +14,7 @@ use crate::kinds::train::within;
 use crate::preflight::Preflight;
 use crate::rng::{Stream, hash};
 use crate::stats::mean;
+use preflow::label::ReadyWhen;
 
 /// An annotator who prefers a to b with probability σ((score a − score b) / temperature).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
