@@ -29,6 +29,7 @@ pub mod run;
 pub mod store;
 pub mod sweep;
 pub mod tensorboard;
+pub mod text;
 pub mod trust;
 pub mod user;
 pub mod votes;

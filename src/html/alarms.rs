@@ -3,7 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{ReportData, StageReport, text};
+use super::{ReportData, StageReport, markup};
+use crate::text;
 
 /// A limit on the last value of a metric.
 struct Limit {
@@ -52,7 +53,7 @@ pub fn section(data: &ReportData) -> Markup {
             section aria-labelledby="alarms" {
                 h2 id="alarms" { "Alarms" }
                 @for (stage, said) in found {
-                    p.note.warning { b { (text::visible(stage)) } ": " (text::visible(&said)) }
+                    p.note.warning { b { (markup::visible(stage)) } ": " (markup::visible(&said)) }
                 }
             }
         }

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
 use super::result::{Figures, names_of};
-use super::{EvaluationRow, ReportData, text};
+use super::{EvaluationRow, ReportData, markup};
+use crate::text;
 
 /// The two measures that may part: what is optimised, and what is wanted.
 const MEASURES: [&str; 2] = ["gold", "reward"];
@@ -39,7 +40,7 @@ pub fn section(data: &ReportData) -> Markup {
             section aria-labelledby="frontier" {
                 h2 id="frontier" { "What optimisation buys" }
                 p.lead {
-                    "Gain over the reference on " (text::visible(&text::spaced(bucket)))
+                    "Gain over the reference on " (markup::visible(&markup::spaced(bucket)))
                     ", in what is optimised (the reward model) and what is wanted (gold). Where the \
                      two part, the reward model is being pleased, not people."
                 }
@@ -140,7 +141,7 @@ fn best_of(measures: &[(&str, Points)]) -> Markup {
             figcaption {
                 span.metric { "best of n, gain by n" }
                 @for (i, (name, _)) in measures.iter().enumerate() {
-                    span class={ "key c" (i + 1) } { (text::spaced(name)) }
+                    span class={ "key c" (i + 1) } { (markup::spaced(name)) }
                 }
             }
             (chart::svg(&chart))
@@ -155,7 +156,7 @@ fn best_of_distance(k: f64) -> f64 {
 
 fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
     let mut lines: Vec<(String, Points, usize, bool)> = Vec::new();
-    let names: Vec<String> = curves.after().iter().map(|(name, _)| text::plain(name)).collect();
+    let names: Vec<String> = curves.after().iter().map(|(name, _)| markup::plain(name)).collect();
     for (i, measure) in MEASURES.iter().enumerate() {
         let dots = policies.iter().find(|(m, _)| m == measure).map(|(_, p)| p.clone());
         let dots = dots.unwrap_or_default();
@@ -215,15 +216,15 @@ fn words(curves: &Curves) -> Markup {
                 "√KL from the reference: "
                 @for (i, name) in names.iter().enumerate() {
                     @if i > 0 { " · " }
-                    (text::visible(name)) " " b { (text::figure(far(name))) }
+                    (markup::visible(name)) " " b { (text::two_places(far(name))) }
                 }
             }
         }
         @if let Some(d) = peak("policy_fit") {
-            p.finals { "By the law fitted to the policies, gold is highest at √KL " b { (text::figure(d)) } "." }
+            p.finals { "By the law fitted to the policies, gold is highest at √KL " b { (text::two_places(d)) } "." }
         }
         @if let Some(d) = peak("best_of_fit") {
-            p.finals { "By the law fitted to best of n, gold is highest at √KL " b { (text::figure(d)) } "." }
+            p.finals { "By the law fitted to best of n, gold is highest at √KL " b { (text::two_places(d)) } "." }
         }
     }
 }

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::result::{Figures, Scale, figure_name, interval, names_of, shown};
-use super::{EvaluationRow, ReportData, text};
+use super::{EvaluationRow, ReportData, markup};
 
 /// What is worth comparing besides the headline, in this order.
 const TELLING: [&str; 7] =
@@ -23,11 +23,11 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
         @if policies.len() > 1 && names.len() > 2 {
             table.policies {
                 caption {
-                    "All policies on " (text::visible(&text::spaced(bucket))) ", 95 % intervals below"
+                    "All policies on " (markup::visible(&markup::spaced(bucket))) ", 95 % intervals below"
                     @if names.iter().any(|n| *n == gain || *n == "win_rate") {
                         "; gain and wins against "
                         @match &figures.baseline {
-                            Some(baseline) => { (text::visible(baseline)) }
+                            Some(baseline) => { (markup::visible(baseline)) }
                             None => { "the policy before it" }
                         }
                     }
@@ -41,7 +41,7 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
                 tbody {
                     @for policy in &policies {
                         tr {
-                            th scope="row" { (text::visible(policy)) }
+                            th scope="row" { (markup::visible(policy)) }
                             @for name in &names {
                                 @let row = value(figures, policy, bucket, name);
                                 td class=[row.is_none().then_some("none")] {
@@ -116,7 +116,7 @@ pub fn memory(data: &ReportData) -> Markup {
                     "Answers that are, word by word, completions of the training data; the share of \
                      an answer that one of them holds in one run; and perplexity. On prompts that \
                      were trained on, then on "
-                    (text::visible(&text::spaced(bucket))) "."
+                    (markup::visible(&markup::spaced(bucket))) "."
                 }
                 table.policies {
                     thead {
@@ -130,7 +130,7 @@ pub fn memory(data: &ReportData) -> Markup {
                     tbody {
                         @for policy in policies {
                             tr {
-                                th scope="row" { (text::visible(policy)) }
+                                th scope="row" { (markup::visible(policy)) }
                                 @for (name, place, word) in &columns {
                                     @let row = figures.find(policy, place, name);
                                     td class=[row.is_none().then_some("none")] {

@@ -3,7 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{EvaluationRow, ReportData, policies, text};
+use super::{EvaluationRow, ReportData, markup, policies};
+use crate::text;
 
 /// Figures that can carry the headline, most telling first.
 const HEADLINES: [&str; 6] = ["good", "gold", "score", "accuracy", "reward", "win_rate"];
@@ -47,7 +48,7 @@ pub fn section(data: &ReportData) -> Markup {
             @if let Some(labels) = data.labels.iter().find(|l| l.simulated) {
                 p.under {
                     span.badge { "simulated" }
-                    " The preferences behind it come from " (text::visible(&labels.program())) ", not from people."
+                    " The preferences behind it come from " (markup::visible(&labels.program())) ", not from people."
                 }
             }
             (figures.compared(name, bucket))
@@ -71,13 +72,13 @@ pub fn figures(data: &ReportData) -> Markup {
                     @let first = figures.headline().map_or("", |(_, bucket)| bucket);
                     @let buckets = names_of(figures.rows.iter().map(|r| r.bucket.as_str()));
                     h3 {
-                        (text::visible(stage)) " "
-                        span.dim { (text::visible(&text::spaced(first))) }
+                        (markup::visible(stage)) " "
+                        span.dim { (markup::visible(&markup::spaced(first))) }
                     }
                     (figures.table(first))
                     @for bucket in buckets.into_iter().filter(|b| *b != first) {
                         details {
-                            summary { (text::visible(&text::spaced(bucket))) }
+                            summary { (markup::visible(&markup::spaced(bucket))) }
                             (figures.table(bucket))
                         }
                     }
@@ -173,7 +174,7 @@ impl<'a> Figures<'a> {
         let last = standings().next_back().filter(|l| l.policy != first.policy);
         html! {
             (if unseen { "On prompts that nobody labelled" } else { "On the evaluation prompts" })
-            ", " strong { (text::visible(&first.policy)) }
+            ", " strong { (markup::visible(&first.policy)) }
             (match apart {
                 Some(true) => " leads: ",
                 Some(false) if level => " is level with the next: ",
@@ -182,7 +183,7 @@ impl<'a> Figures<'a> {
             })
             (figure_name(name)) " " strong { (shown(scale, first.value)) } (range(scale, first))
             @for other in order.iter().skip(1).take(3) {
-                ", " (text::visible(&other.policy)) " " (shown(scale, other.value))
+                ", " (markup::visible(&other.policy)) " " (shown(scale, other.value))
             }
             "."
             @if apart == Some(false) { " The intervals overlap." }
@@ -200,8 +201,8 @@ impl<'a> Figures<'a> {
         let wins = self.find(policy, bucket, WINS).filter(|r| r.value.is_finite());
         html! {
             @if difference.is_some() || wins.is_some() {
-                " Answer by answer, " (text::visible(policy)) " against "
-                (text::visible(self.compared_with(policy).as_deref().unwrap_or("its baseline"))) ": "
+                " Answer by answer, " (markup::visible(policy)) " against "
+                (markup::visible(self.compared_with(policy).as_deref().unwrap_or("its baseline"))) ": "
                 @if let Some(row) = difference {
                     (shown(self.scale(&gain), row.value)) (range(self.scale(&gain), row))
                     @if wins.is_some() { ", " }
@@ -234,12 +235,12 @@ impl<'a> Figures<'a> {
         html! {
             div.compared {
                 p.bucket {
-                    (figure_name(name)) " · " (text::visible(&text::spaced(bucket)))
+                    (figure_name(name)) " · " (markup::visible(&markup::spaced(bucket)))
                     @if n > 0.0 { span.dim { " · n = " (text::number(n)) } }
                 }
                 @for (i, row) in rows.iter().enumerate() {
                     div class={ "line c" (i % 4 + 1) } {
-                        span.who { (text::visible(&row.policy)) }
+                        span.who { (markup::visible(&row.policy)) }
                         span.track aria-hidden="true" {
                             @if low < 0.0 && high > 0.0 {
                                 i.zero style={ "left:" (at(0.0)) "%" } {}
@@ -265,14 +266,14 @@ impl<'a> Figures<'a> {
         let policies = names_of(self.rows.iter().copied().map(|r| r.policy.as_str()));
         let inside = self.rows.iter().copied().filter(|r| r.bucket == bucket);
         let names = names_of(inside.map(|r| r.name.as_str()));
-        let label = format!("Figures on {}", text::spaced(bucket));
+        let label = format!("Figures on {}", markup::spaced(bucket));
         html! {
             div.wide tabindex="0" role="region" aria-label=(label) {
                 table {
                     thead {
                         tr {
                             th scope="col" { "figure" }
-                            @for policy in &policies { th scope="col" { (text::visible(policy)) } }
+                            @for policy in &policies { th scope="col" { (markup::visible(policy)) } }
                         }
                     }
                     tbody {
@@ -321,16 +322,16 @@ pub(super) fn interval(row: &EvaluationRow) -> Option<(f64, f64)> {
 }
 
 pub(super) fn figure_name(name: &str) -> Markup {
-    text::visible(&text::spaced(name.rsplit('/').next().unwrap_or(name)))
+    markup::visible(&markup::spaced(name.rsplit('/').next().unwrap_or(name)))
 }
 
 pub(super) fn shown(scale: Scale, value: f64) -> String {
     let sign = if value > 0.0 { "+" } else { "" };
     match scale {
-        Scale::Plain => text::figure(value),
+        Scale::Plain => text::two_places(value),
         Scale::Share => text::percent(value),
-        Scale::Gain => format!("{sign}{}", text::figure(value)),
-        Scale::Points => format!("{sign}{}\u{202f}pts", text::figure_whole(value * 100.0)),
+        Scale::Gain => format!("{sign}{}", text::two_places(value)),
+        Scale::Points => format!("{sign}{}\u{202f}pts", text::rounded(value * 100.0)),
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, MOST_SERIES, Series};
-use super::{ReportData, StageReport, text};
+use super::{ReportData, StageReport, markup};
+use crate::text;
 
 /// Metrics that tell the story, most telling first; matched against the last part of a name.
 const TELLING: [&str; 10] = [
@@ -64,8 +65,8 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
     html! {
         div.stage {
             h3 {
-                (text::visible(&stage.name)) " "
-                @if stage.kind != stage.name { span.dim { (text::visible(&stage.kind)) } }
+                (markup::visible(&stage.name)) " "
+                @if stage.kind != stage.name { span.dim { (markup::visible(&stage.kind)) } }
                 @if let Some(seconds) = stage.seconds { span.right { (text::duration(seconds)) } }
             }
             div.charts { @for group in open { (figure(stage, group)) } }
@@ -74,7 +75,7 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
                     "At the end: "
                     @for (i, (name, value)) in finals.iter().take(FINALS).enumerate() {
                         @if i > 0 { " · " }
-                        (text::visible(name)) " " b { (text::number(*value)) }
+                        (markup::visible(name)) " " b { (text::number(*value)) }
                     }
                 }
             }
@@ -92,7 +93,7 @@ fn figure(stage: &StageReport, group: &Group) -> Markup {
     let series =
         group.lines.iter().map(|(name, points)| Series { name, points, ..Series::default() });
     let chart = Chart {
-        title: format!("{} of {} by step", text::spaced(group.name), stage.name),
+        title: format!("{} of {} by step", markup::spaced(group.name), stage.name),
         series: series.collect(),
         size: (300, 160),
         ..Chart::default()
@@ -100,11 +101,11 @@ fn figure(stage: &StageReport, group: &Group) -> Markup {
     html! {
         figure {
             figcaption {
-                span.metric { (text::visible(group.name)) }
+                span.metric { (markup::visible(group.name)) }
                 @for (i, (name, points)) in group.lines.iter().enumerate() {
                     @if group.lines.len() > 1 {
                         span class={ "key c" (i + 1) } {
-                            (text::visible(prefix(name))) " " (last(points))
+                            (markup::visible(prefix(name))) " " (last(points))
                         }
                     } @else {
                         span.single { (last(points)) }

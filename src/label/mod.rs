@@ -25,7 +25,6 @@ pub mod server;
 mod stamps;
 #[cfg(test)]
 mod tests;
-pub mod text;
 
 pub use crate::agreement::Readiness;
 pub use assignment::{
