@@ -3,7 +3,7 @@
 
 use maud::{Markup, PreEscaped, Render, html};
 
-use crate::text::{hides, picture};
+use crate::text::{marked, picture};
 
 /// Longest text of a model that is shown in full.
 const LONGEST: usize = 4000;
@@ -13,12 +13,12 @@ const LONGEST: usize = 4000;
 pub fn visible(text: &str) -> Markup {
     let mut out = String::with_capacity(text.len());
     let mut run = String::new();
-    for (i, c) in text.chars().enumerate() {
+    for (i, (_, c, hidden)) in marked(text).enumerate() {
         if i == LONGEST {
             run.push_str(" […]");
             break;
         }
-        if hides(c) {
+        if hidden {
             run.as_str().render_to(&mut out);
             run.clear();
             let name = format!("U+{:04X}", c as u32);
@@ -43,8 +43,8 @@ pub fn said(text: &str) -> Markup {
 /// The same where no markup can be: a title, an SVG description.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let shown = |c: char| if hides(c) { picture(c) } else { c.to_string() };
-    text.chars().take(LONGEST).map(shown).collect()
+    let shown = |(_, c, hidden)| if hidden { picture(c) } else { String::from(c) };
+    marked(text).take(LONGEST).map(shown).collect()
 }
 
 /// `win_rate` → `win rate`.
@@ -66,6 +66,8 @@ mod tests {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains(['\u{202e}', '\u{0}', '\u{1b}', '\u{200b}']));
+        let emoji = "👩\u{200d}👧 ❤\u{fe0f}";
+        assert_eq!((visible(emoji).into_string().as_str(), plain(emoji).as_str()), (emoji, emoji));
         assert!(visible(&"x".repeat(9999)).into_string().len() < 4100);
     }
 }

@@ -7,6 +7,6 @@ mod numbers;
 mod shown;
 
 pub use amounts::{bytes, duration, price, seconds};
-pub use hidden::{hides, picture};
+pub use hidden::{clean, hides, marked, picture};
 pub use numbers::{counted, figure, number, percent, rounded, tick, two_places, whole};
 pub use shown::{Shown, mark_changes};

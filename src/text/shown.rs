@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, TextDiff};
 
-use super::hidden::{belongs, hides, picture};
+use super::hidden::{marked, picture};
 
 /// Longer texts are not compared word by word.
 const DIFF_TIME: Duration = Duration::from_millis(50);
@@ -33,15 +33,12 @@ impl Shown {
     pub fn of(text: &str, longest: usize) -> Self {
         let mut shown = Self::default();
         let mut length = 0;
-        let mut before = '\n';
-        let mut rest = text.chars().peekable();
-        for count in 0.. {
-            let Some(c) = rest.next() else { break };
+        for (count, (_, c, hidden)) in marked(text).enumerate() {
             if count == longest {
                 shown.cut = true;
                 break;
             }
-            if hides(c) && !belongs(before, c, rest.peek().copied()) {
+            if hidden {
                 let picture = picture(c);
                 let end = length + picture.encode_utf16().count();
                 match shown.marks.last_mut().filter(|m| m[1] == length) {
@@ -54,7 +51,6 @@ impl Shown {
                 shown.text.push(c);
                 length += c.len_utf16();
             }
-            before = c;
         }
         shown
     }
@@ -110,6 +106,7 @@ pub fn mark_changes(one: &mut Shown, other: &mut Shown) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::hides;
 
     #[test]
     fn nothing_that_hides_or_moves_text_is_left() {
