@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::result::{Figures, Scale, figure_name, interval, names_of, shown};
+use super::result::{Figures, figure_name, interval, names_of, shown};
 use super::{EvaluationRow, ReportData, markup};
 
 /// What is worth comparing besides the headline, in this order.
@@ -79,7 +79,7 @@ fn title(headline: &str, name: &str) -> Markup {
 
 fn cell(figures: &Figures, row: Option<&EvaluationRow>, name: &str) -> Markup {
     let Some(row) = row else { return html! { span.dim { "–" } } };
-    let scale = if name == "distinct_2" { Scale::Share } else { figures.scale(name) };
+    let scale = figures.scale(name);
     html! {
         span.value {
             b { @if row.name != name { "≤ " } (shown(scale, row.value)) }
@@ -135,26 +135,13 @@ pub fn memory(data: &ReportData) -> Markup {
                                     @let row = figures.find(policy, place, name);
                                     td class=[row.is_none().then_some("none")] {
                                         span.label { (figure_name(name)) ", " (word) }
-                                        (memory_cell(row, name))
+                                        (cell(&figures, row, name))
                                     }
                                 }
                             }
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-fn memory_cell(row: Option<&EvaluationRow>, name: &str) -> Markup {
-    let Some(row) = row else { return html! { span.dim { "–" } } };
-    let scale = if name == "perplexity" { Scale::Plain } else { Scale::Share };
-    html! {
-        span.value {
-            b { (shown(scale, row.value)) }
-            @if let Some((low, high)) = interval(row) {
-                span.dim { (shown(scale, low)) "…" (shown(scale, high)) }
             }
         }
     }

@@ -148,7 +148,9 @@ impl<'a> Figures<'a> {
         if let Some(base) = name.strip_suffix(GAIN) {
             return if self.scale(base) == Scale::Share { Scale::Points } else { Scale::Gain };
         }
-        let known = name == "good" || name.ends_with("rate") || name.contains("accuracy");
+        let known = ["good", "distinct_2", "copied", "copied_words"].contains(&name)
+            || name.ends_with("rate")
+            || name.contains("accuracy");
         let sum = ["gold", "reward", "score"].iter().any(|w| name.contains(w));
         let gain = format!("{name}{GAIN}");
         let counted = !sum && self.rows.iter().any(|r| r.name == gain);

@@ -279,6 +279,9 @@ fn a_full_page_is_self_contained() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    // A share reads as one wherever it is shown: here, and in the table of all figures.
+    assert!(page.contains("<b>70\u{202f}%</b>") && page.contains("<b>29\u{202f}%</b>"));
+    assert!(!page.contains("<b>0.70</b>") && !page.contains("<b>0.29</b>"));
     let headings: Vec<usize> = page
         .match_indices("<h")
         .filter_map(|(i, _)| {
