@@ -4,11 +4,13 @@
 mod alarms;
 mod answers;
 mod chart;
+mod evaluation;
 mod evidence;
 mod flow;
 mod frontier;
 pub mod live;
 mod markup;
+mod metrics;
 mod policies;
 pub mod read;
 mod result;

@@ -6,28 +6,19 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, MOST_SERIES, Series};
+use super::metrics::{self, Place};
 use super::{ReportData, StageReport, markup};
 use crate::text;
 
-/// Metrics that tell the story, most telling first; matched against the last part of a name.
-const TELLING: [&str; 10] = [
-    "scores",
-    "rlhf_reward",
-    "kl",
-    "loss",
-    "accuracy",
-    "perplexity",
-    "gold",
-    "entropy",
-    "eos_rate",
-    "len_mean",
-];
 /// Charts that are open at once, a stage.
 const SHOWN: usize = 6;
 /// Charts that fill a row.
 const ROW: usize = 3;
 /// Figures at the end, a stage.
 const FINALS: usize = 6;
+
+/// Rank of what is told after all that tells the story.
+const OTHER: u8 = 100;
 
 /// One chart: metrics that differ only in `train/`, `eval/` share it.
 struct Group<'a> {
@@ -123,14 +114,14 @@ fn last(points: &[(f64, f64)]) -> Markup {
 
 /// Curves with at least two points, the telling ones first.
 fn groups(stage: &StageReport) -> Vec<Group<'_>> {
-    let mut groups: BTreeMap<(usize, &str), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(u8, &str), Group> = BTreeMap::new();
     // The learning curve has a place of its own.
     let shown = |name: &str| !name.starts_with("curve/");
     for (name, points) in stage.curves.iter().filter(|(n, p)| p.len() > 1 && shown(n)) {
         let (shared, rank) = (shared(name), rank(name));
         let group = groups.entry((rank, shared)).or_insert_with(|| Group {
             name: shared,
-            telling: rank < TELLING.len(),
+            telling: rank < OTHER,
             lines: Vec::new(),
         });
         if group.lines.len() < MOST_SERIES {
@@ -161,9 +152,8 @@ fn prefix(name: &str) -> &str {
     }
 }
 
-fn rank(name: &str) -> usize {
-    let last = name.rsplit('/').next().unwrap_or(name);
+/// Place among the curves of a stage. What a stage says of its own inner workings comes last.
+fn rank(name: &str) -> u8 {
     let own = name.starts_with("policy/") || name.starts_with("val/");
-    let rank = TELLING.iter().position(|t| *t == last).unwrap_or(TELLING.len());
-    if own { TELLING.len() + 1 } else { rank }
+    if own { OTHER + 1 } else { metrics::rank(name, Place::Training).unwrap_or(OTHER) }
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::super::chart::{self, Chart, Series};
 use super::super::markup;
+use super::super::metrics::KL;
 use super::{SweepReport, goal, metric_name, setting, short};
 use crate::sweep::{Cell, Row};
 use crate::text;
@@ -25,7 +26,7 @@ pub(super) fn kl_figure(data: &SweepReport) -> Option<String> {
     let parts: Vec<&str> = metric.split('/').collect();
     let beside = (0..parts.len()).map(|i| {
         let mut parts = parts.clone();
-        parts[i] = "kl";
+        parts[i] = KL;
         parts.join("/")
     });
     let wanted: Vec<String> = beside.filter(|name| name.contains('/')).collect();
@@ -37,7 +38,7 @@ pub(super) fn kl_figure(data: &SweepReport) -> Option<String> {
         name == wanted || name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with('/'))
     };
     let near = wanted.iter().find_map(|w| known.iter().find(|name| is(name, w)));
-    let found = near.or_else(|| known.iter().find(|name| name.rsplit('/').next() == Some("kl")));
+    let found = near.or_else(|| known.iter().find(|name| name.rsplit('/').next() == Some(KL)));
     found.map(|name| (*name).clone())
 }
 
