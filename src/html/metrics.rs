@@ -8,6 +8,8 @@ pub struct Metric {
     pub name: &'static str,
     /// What stands above its column where there is little room; empty: its name.
     pub title: &'static str,
+    /// Less of it is better; else more.
+    lower_is_better: bool,
     unit: Unit,
     spread: Spread,
     /// Its rank in each [`Place`], the most telling first; 0: it is not told there.
@@ -97,22 +99,23 @@ static METRICS: [Metric; 24] = [
     metric(WINS).titled("wins").at(Place::Headline, 6).at(Place::Policies, 3),
     metric("win_rate_people").at(Place::Policies, 4),
     metric("rate").shares(Spread::Ending),
-    metric(KL).at(Place::Policies, 5).at(Place::Training, 3),
+    metric(KL).lower().at(Place::Policies, 5).at(Place::Training, 3),
     metric("objective/kl")
         .alarm(|x| x < -0.1, "a KL is not negative: sampling and training do not see one policy"),
     metric("eos_rate").titled("ends").at(Place::Policies, 6).at(Place::Training, 9)
         .alarm(|x| x < 0.5, "most answers do not end by themselves"),
     metric("length").at(Place::Policies, 7),
-    metric("copied").share().at(Place::Memory, 1),
-    metric("copied_words").share().at(Place::Memory, 2),
-    metric("perplexity").at(Place::Memory, 3).at(Place::Training, 6),
+    metric("copied").share().lower().at(Place::Memory, 1),
+    metric("copied_words").share().lower().at(Place::Memory, 2),
+    metric("perplexity").lower().at(Place::Memory, 3).at(Place::Training, 6),
     metric("distinct_2").share(),
     metric("distinct_ratio").alarm(|x| x < 0.2, "the answers are nearly all the same"),
     metric("corr_with_length")
         .alarm(|x| x.abs() > 0.6, "the reward follows the length of answers"),
     metric("explained_variance")
         .alarm(|x| x < 0.0, "the critic is worse than a constant").unsettled(10),
-    metric("loss").at(Place::Training, 4).alarm(|x| !x.is_finite(), "the loss is not a number"),
+    metric("loss").lower().at(Place::Training, 4)
+        .alarm(|x| !x.is_finite(), "the loss is not a number"),
     metric("scores").at(Place::Training, 1),
     metric("rlhf_reward").at(Place::Training, 2),
     metric("entropy").at(Place::Training, 8),
@@ -120,12 +123,25 @@ static METRICS: [Metric; 24] = [
 ];
 
 const fn metric(name: &'static str) -> Metric {
-    Metric { name, title: "", unit: Unit::Open, spread: Spread::Alone, ranks: [0; 5], alarm: None }
+    Metric {
+        name,
+        title: "",
+        lower_is_better: false,
+        unit: Unit::Open,
+        spread: Spread::Alone,
+        ranks: [0; 5],
+        alarm: None,
+    }
 }
 
 impl Metric {
     const fn titled(mut self, title: &'static str) -> Self {
         self.title = title;
+        self
+    }
+
+    const fn lower(mut self) -> Self {
+        self.lower_is_better = true;
         self
     }
 
@@ -178,6 +194,11 @@ fn find(name: &str) -> Option<&'static Metric> {
 /// What stands above its column where there is little room; `None`: its name.
 pub fn title(name: &str) -> Option<&'static str> {
     METRICS.iter().find(|m| m.name == name).map(|m| m.title).filter(|title| !title.is_empty())
+}
+
+/// Whether less of a metric is better; of one that nobody knows, more is.
+pub fn is_lower_better(name: &str) -> bool {
+    find(name).is_some_and(|m| m.lower_is_better)
 }
 
 /// Names of what is told in a place, the most telling first.

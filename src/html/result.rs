@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::evaluation::{Evaluation, figure_name, interval, names_of, shown};
-use super::metrics::{AT_MOST, GAIN, KL, Scale, WINS};
+use super::metrics::{AT_MOST, GAIN, KL, Scale, WINS, is_lower_better};
 use super::{EvaluationRow, ReportData, markup, policies};
 use crate::text;
 
@@ -72,11 +72,16 @@ fn claim(evaluation: &Evaluation, name: &str, bucket: &str) -> Markup {
     let is_policy = |r: &&EvaluationRow| evaluation.find(&r.policy, bucket, &at_most).is_none();
     let standings = || evaluation.standings(name, bucket).into_iter().filter(is_policy);
     let mut order: Vec<&EvaluationRow> = standings().collect();
-    order.sort_by(|a, b| b.value.total_cmp(&a.value));
+    let lower = is_lower_better(name);
+    order.sort_by(|a, b| {
+        let by_value = a.value.total_cmp(&b.value);
+        if lower { by_value } else { by_value.reverse() }
+    });
     let Some(first) = order.first().copied() else { return html! {} };
     let scale = evaluation.scale(name);
     let apart = order.get(1).map(|second| {
-        interval(first).zip(interval(second)).is_some_and(|((low, _), (_, high))| low > high)
+        let both = interval(first).zip(interval(second));
+        both.is_some_and(|(a, b)| if lower { a.1 < b.0 } else { a.0 > b.1 })
     });
     let level = order.get(1).is_some_and(|s| (s.value - first.value).abs() < 1e-9);
     let unseen = evaluation.is_unseen(bucket);

@@ -384,6 +384,15 @@ fn a_claim_is_only_made_where_intervals_are_apart() {
     }
     let page = render(&data);
     assert!(page.contains("but not clearly") && page.contains("The intervals overlap."));
+    // Where nothing but perplexity is known, less of it leads.
+    data.evaluation.retain(|row| row.policy == "sft" || row.policy == "ppo");
+    data.evaluation.retain(|row| row.name == "good");
+    for row in &mut data.evaluation {
+        row.name = "perplexity".to_owned();
+        row.value = if row.policy == "sft" { 30.0 } else { 20.0 };
+        (row.low, row.high) = (Some(row.value - 1.0), Some(row.value + 1.0));
+    }
+    assert!(render(&data).contains("<strong>ppo</strong> leads: perplexity"));
 }
 
 fn parquet(
