@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod store;
 pub mod sweep;
 pub mod tensorboard;
+pub mod text;
 pub mod trust;
 pub mod user;
 pub mod votes;

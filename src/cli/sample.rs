@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_sees_no_control_characters() {
+    fn a_terminal_sees_no_control_characters_and_nothing_hides_in_it() {
         let answer = |prompt: &str, text: &str| Answer {
             prompt: prompt.into(),
             text: text.into(),
@@ -212,6 +212,9 @@ mod tests {
         let answers = [answer("p", "one\x1b[31m\ntwo"), answer("p", "three")];
         assert_eq!(plain(&answers, false, true), "one␛[31m\ntwo\nthree\n");
         assert_eq!(plain(&answers, false, false), "one\x1b[31m\ntwo\nthree\n");
+        let hidden = [answer("p", "ig\u{200b}nore \u{202e}txt\u{e0041} 👩\u{200d}👧")];
+        let shown = "ig⟨200B⟩nore ⟨202E⟩txt⟨E0041⟩ 👩\u{200d}👧\n";
+        assert_eq!(plain(&hidden, false, true), shown);
         let answers = [answer("p", "a"), answer("q\x07", "b")];
         assert_eq!(plain(&answers, false, true), "> p\na\n> q␇\nb\n");
         let scored = [Answer { score: Some(-0.25), ..answer("p", "a") }];

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Outcome;
 use crate::files;
 use crate::protocol::Event;
+use crate::text::figure;
 
 /// Where the log of an attempt lies.
 #[must_use]
@@ -62,19 +63,4 @@ fn figures(values: &BTreeMap<String, Option<f64>>) -> String {
         None => format!("{name} (not finite)"),
     };
     values.iter().map(one).collect::<Vec<_>>().join("  ")
-}
-
-/// A figure with the digits that count.
-#[must_use]
-pub fn figure(x: f64) -> String {
-    let size = x.abs();
-    if x.fract() == 0.0 && size < 1e7 {
-        format!("{x:.0}")
-    } else if !(1e-3..1e5).contains(&size) {
-        format!("{x:.2e}")
-    } else if size >= 100.0 {
-        format!("{x:.1}")
-    } else {
-        format!("{x:.3}")
-    }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use maud::{Markup, html};
 
-use super::{ReportData, SampleRow, is_unseen, text};
+use super::{ReportData, SampleRow, is_unseen, markup};
+use crate::text;
 
 /// Prompts shown at once, and in all.
 const OPEN: usize = 6;
@@ -57,21 +58,21 @@ fn asked(question: &Question) -> Markup {
     html! {
         article.asked {
             h3.prompt {
-                span.said { (text::visible(question.prompt)) }
+                span.said { (markup::visible(question.prompt)) }
                 @if !question.bucket.is_empty() {
-                    span.tag { (text::visible(&text::spaced(question.bucket))) }
+                    span.tag { (markup::visible(&markup::spaced(question.bucket))) }
                 }
             }
             div.answers {
                 @for answer in &question.answers {
                     div.answer {
                         p.who {
-                            span { (text::visible(&answer.source)) }
+                            span { (markup::visible(&answer.source)) }
                             @if let Some(score) = answer.score {
-                                span.score { (text::figure(score)) }
+                                span.score { (text::two_places(score)) }
                             }
                         }
-                        (text::said(&answer.response))
+                        (markup::said(&answer.response))
                     }
                 }
             }
@@ -115,7 +116,7 @@ pub fn by_step(data: &ReportData) -> Markup {
             section aria-labelledby="steps" {
                 h2 id="steps" { "Samples while it learned" }
                 @for stage in stages {
-                    h3 { (text::visible(stage)) }
+                    h3 { (markup::visible(stage)) }
                     div.steps {
                         @for step in spread(&steps(data, stage)) { (at_step(data, stage, step)) }
                     }
@@ -133,10 +134,10 @@ fn at_step(data: &ReportData, stage: &str, step: f64) -> Markup {
             @for row in rows.take(PER_STEP) {
                 div.answer {
                     p.who {
-                        span.said { (text::visible(&row.prompt)) }
-                        @if let Some(score) = row.score { span.score { (text::figure(score)) } }
+                        span.said { (markup::visible(&row.prompt)) }
+                        @if let Some(score) = row.score { span.score { (text::two_places(score)) } }
                     }
-                    (text::said(&row.response))
+                    (markup::said(&row.response))
                 }
             }
         }

@@ -6,7 +6,8 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::text;
+use super::markup;
+use crate::text;
 
 /// A line on a chart.
 #[derive(Default)]
@@ -253,8 +254,8 @@ fn framed(svg: &str, chart: &Chart, (width, height): (u32, u32), class: &str) ->
     };
     let names: Vec<&str> = chart.series.iter().map(|s| s.name).collect();
     let title = maud::html! {
-        title { (text::plain(&chart.title)) }
-        desc { "Lines: " (text::plain(&names.join(", "))) }
+        title { (markup::plain(&chart.title)) }
+        desc { "Lines: " (markup::plain(&names.join(", "))) }
     };
     format!(
         "<svg class=\"{class}\"{most} role=\"img\" viewBox=\"0 0 {width} {height}\">{}{body}",

@@ -5,9 +5,10 @@ use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
 use super::{
-    CalibrationBin, LabelExample, LabelsReport, LearningPoint, ReportData, RewardReport, text,
+    CalibrationBin, LabelExample, LabelsReport, LearningPoint, ReportData, RewardReport, markup,
 };
 use crate::label::figures::figures;
+use crate::text;
 
 /// Comparisons shown.
 const EXAMPLES: usize = 4;
@@ -30,7 +31,7 @@ fn labels_of(labels: &LabelsReport) -> Markup {
     html! {
         div.stage {
             h3 {
-                (text::visible(&labels.stage)) " "
+                (markup::visible(&labels.stage)) " "
                 @if labels.simulated { span.badge { "simulated" } }
             }
             dl.facts {
@@ -39,19 +40,19 @@ fn labels_of(labels: &LabelsReport) -> Markup {
                 @if labels.annotators > 0 && !labels.simulated { div { dt { "annotators" } dd { (labels.annotators) } } }
             }
             @if labels.simulated {
-                p.note.warning { "No person compared these responses: " (text::visible(&labels.program())) " did." }
+                p.note.warning { "No person compared these responses: " (markup::visible(&labels.program())) " did." }
             }
             @for example in shown(&labels.examples) {
                 article.asked {
-                    h4.prompt { span.said { (text::visible(&example.prompt)) } }
+                    h4.prompt { span.said { (markup::visible(&example.prompt)) } }
                     div.answers style="--columns:2" {
                         div.answer {
                             p.who { @if example.tie { "tie" } @else { "preferred" } }
-                            (text::said(&example.chosen))
+                            (markup::said(&example.chosen))
                         }
                         div.answer.other {
                             p.who { @if example.tie { "tie" } @else { "other" } }
-                            (text::said(&example.rejected))
+                            (markup::said(&example.rejected))
                         }
                     }
                 }
@@ -82,7 +83,7 @@ pub fn rewards(data: &ReportData) -> Markup {
 fn reward_of(reward: &RewardReport) -> Markup {
     html! {
         div.stage {
-            h3 { (text::visible(&reward.stage)) }
+            h3 { (markup::visible(&reward.stage)) }
             div.pair {
                 div {
                     @if let Some(accuracy) = reward.accuracy { (agreement(reward, accuracy)) }

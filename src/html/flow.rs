@@ -3,7 +3,8 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{ReportData, StageReport, Trouble, text};
+use super::{ReportData, StageReport, Trouble, markup};
+use crate::text;
 
 /// Height of a row, and the distance between lanes, in CSS pixels.
 const ROW: usize = 46;
@@ -43,12 +44,12 @@ pub fn section(data: &ReportData) -> Markup {
 fn trouble(stage: &StageReport, trouble: &Trouble) -> Markup {
     html! {
         div.note.warning {
-            p { b { (text::visible(&stage.name)) } " " (text::visible(&trouble.text)) }
-            @if !trouble.detail.is_empty() { pre.detail { (text::visible(&trouble.detail)) } }
+            p { b { (markup::visible(&stage.name)) } " " (markup::visible(&trouble.text)) }
+            @if !trouble.detail.is_empty() { pre.detail { (markup::visible(&trouble.detail)) } }
             @if let Some(link) = &trouble.link {
                 p { a href=(link) rel="noopener" { "Open the label page" } }
             } @else if !trouble.command.is_empty() {
-                p { code { (text::visible(&trouble.command)) } }
+                p { code { (markup::visible(&trouble.command)) } }
             }
         }
     }
@@ -60,8 +61,8 @@ fn row(stage: &StageReport, longest: f64) -> Markup {
     let state = stage.state.word();
     html! {
         li class=(state.replace(' ', "-")) {
-            span.name { (text::visible(&stage.name)) }
-            span.kind { (text::visible(&stage.kind)) }
+            span.name { (markup::visible(&stage.name)) }
+            span.kind { (markup::visible(&stage.kind)) }
             span.state {
                 (state)
                 @if let Some(p) = stage.progress { " " (format!("{:.0}\u{a0}%", p.share * 100.0)) }
@@ -84,14 +85,14 @@ fn notes(data: &ReportData) -> Markup {
     html! {
         @for (stage, note) in warnings {
             p.note.warning {
-                b { (text::visible(&stage.name)) } " " (text::visible(&note.text))
+                b { (markup::visible(&stage.name)) } " " (markup::visible(&note.text))
             }
         }
         @if !rest.is_empty() {
             details {
                 summary { (text::counted(rest.len(), "note")) }
                 @for (stage, note) in rest {
-                    p.note { b { (text::visible(&stage.name)) } " " (text::visible(&note.text)) }
+                    p.note { b { (markup::visible(&stage.name)) } " " (markup::visible(&note.text)) }
                 }
             }
         }
@@ -138,7 +139,7 @@ fn drawing(stages: &[StageReport]) -> Markup {
     html! {
         svg.lanes role="img" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
             title { "Graph of the pipeline" }
-            desc { (text::plain(&edges.join("; "))) }
+            desc { (markup::plain(&edges.join("; "))) }
             (PreEscaped(lines)) (PreEscaped(dots))
         }
     }

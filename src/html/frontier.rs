@@ -4,33 +4,37 @@
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
-use super::result::{Figures, names_of};
-use super::{EvaluationRow, ReportData, text};
-
-/// The two measures that may part: what is optimised, and what is wanted.
-const MEASURES: [&str; 2] = ["gold", "reward"];
+use super::evaluation::{Evaluation, names_of};
+use super::metrics::{self, Place, SQRT_KL};
+use super::{EvaluationRow, ReportData, markup};
+use crate::text;
 
 /// Sizes of the drawings, for screens and for phones.
 const BROAD: (u32, u32) = (440, 280);
 const NARROW: (u32, u32) = (340, 270);
+
+/// The measures that may part: what is wanted, and what is optimised.
+fn measures() -> Vec<&'static str> {
+    metrics::told(Place::Frontier)
+}
 
 /// Points (x, gain over the start) of one measure.
 type Points = Vec<(f64, f64)>;
 
 /// The curve rows of the last evaluation on one bucket.
 struct Curves<'a> {
-    figures: Figures<'a>,
+    evaluation: Evaluation<'a>,
     rows: Vec<&'a EvaluationRow>,
     bucket: &'a str,
 }
 
 pub fn section(data: &ReportData) -> Markup {
     let Some(last) = data.evaluation.last() else { return html! {} };
-    let figures = Figures::of(data, &last.stage);
-    let Some((_, bucket)) = figures.headline() else { return html! {} };
+    let evaluation = Evaluation::of(data, &last.stage);
+    let Some((_, bucket)) = evaluation.headline() else { return html! {} };
     let inside = |r: &&EvaluationRow| r.stage == last.stage && r.bucket == bucket;
     let rows: Vec<&EvaluationRow> = data.evaluation.iter().filter(inside).collect();
-    let curves = Curves { figures, rows, bucket };
+    let curves = Curves { evaluation, rows, bucket };
     let best: Vec<(&str, Points)> = curves.of_measures(|m| curves.best_of(m, |k| k));
     let over: Vec<(&str, Points)> = curves.of_measures(|m| curves.policies(m));
     let has = |points: &[(&str, Points)], n: usize| points.iter().any(|(_, p)| p.len() >= n);
@@ -39,7 +43,7 @@ pub fn section(data: &ReportData) -> Markup {
             section aria-labelledby="frontier" {
                 h2 id="frontier" { "What optimisation buys" }
                 p.lead {
-                    "Gain over the reference on " (text::visible(&text::spaced(bucket)))
+                    "Gain over the reference on " (markup::visible(&markup::spaced(bucket)))
                     ", in what is optimised (the reward model) and what is wanted (gold). Where the \
                      two part, the reward model is being pleased, not people."
                 }
@@ -55,7 +59,7 @@ pub fn section(data: &ReportData) -> Markup {
 
 impl<'a> Curves<'a> {
     fn of_measures(&self, points: impl Fn(&str) -> Points) -> Vec<(&'static str, Points)> {
-        MEASURES.iter().map(|m| (*m, points(m))).filter(|(_, p)| !p.is_empty()).collect()
+        measures().into_iter().map(|m| (m, points(m))).filter(|(_, p)| !p.is_empty()).collect()
     }
 
     fn value(&self, name: &str) -> Option<f64> {
@@ -81,14 +85,14 @@ impl<'a> Curves<'a> {
 
     /// Policies that were measured against a reference, which lies at 0.
     fn places(&self) -> Vec<(&'a str, f64)> {
-        let rows = self.figures.standings("sqrt_kl", self.bucket);
+        let rows = self.evaluation.standings(SQRT_KL, self.bucket);
         rows.into_iter().map(|r| (r.policy.as_str(), r.value)).collect()
     }
 
     /// The reference and those after it, as gain over it; not a number where it is not known.
     fn policies(&self, measure: &str) -> Points {
         let level = |policy: &str| {
-            let row = self.figures.find(policy, self.bucket, measure)?;
+            let row = self.evaluation.find(policy, self.bucket, measure)?;
             row.value.is_finite().then_some(row.value)
         };
         let after = self.after();
@@ -140,7 +144,7 @@ fn best_of(measures: &[(&str, Points)]) -> Markup {
             figcaption {
                 span.metric { "best of n, gain by n" }
                 @for (i, (name, _)) in measures.iter().enumerate() {
-                    span class={ "key c" (i + 1) } { (text::spaced(name)) }
+                    span class={ "key c" (i + 1) } { (markup::spaced(name)) }
                 }
             }
             (chart::svg(&chart))
@@ -155,9 +159,9 @@ fn best_of_distance(k: f64) -> f64 {
 
 fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
     let mut lines: Vec<(String, Points, usize, bool)> = Vec::new();
-    let names: Vec<String> = curves.after().iter().map(|(name, _)| text::plain(name)).collect();
-    for (i, measure) in MEASURES.iter().enumerate() {
-        let dots = policies.iter().find(|(m, _)| m == measure).map(|(_, p)| p.clone());
+    let names: Vec<String> = curves.after().iter().map(|(name, _)| markup::plain(name)).collect();
+    for (i, measure) in measures().into_iter().enumerate() {
+        let dots = policies.iter().find(|(m, _)| *m == measure).map(|(_, p)| p.clone());
         let dots = dots.unwrap_or_default();
         let best = curves.best_of(measure, best_of_distance);
         let end = dots.iter().chain(&best).map(|p| p.0).fold(0.0, f64::max);
@@ -191,10 +195,14 @@ fn distance(curves: &Curves, policies: &[(&str, Points)]) -> Markup {
             figcaption {
                 span.metric { "gain by √KL" }
                 @if has("policies") || has("fitted") {
-                    span.key.c1 { "gold" } span.key.c2 { "reward" }
+                    @for (i, measure) in measures().iter().enumerate() {
+                        span class={ "key c" (i + 1) } { (measure) }
+                    }
                 }
                 @if has("best of n") {
-                    span.key.c3 { "gold, best of n" } span.key.c4 { "reward, best of n" }
+                    @for (i, measure) in measures().iter().enumerate() {
+                        span class={ "key c" (i + 3) } { (measure) ", best of n" }
+                    }
                 }
                 @if has("policies") { span { "● policies" } }
             }
@@ -215,15 +223,15 @@ fn words(curves: &Curves) -> Markup {
                 "√KL from the reference: "
                 @for (i, name) in names.iter().enumerate() {
                     @if i > 0 { " · " }
-                    (text::visible(name)) " " b { (text::figure(far(name))) }
+                    (markup::visible(name)) " " b { (text::two_places(far(name))) }
                 }
             }
         }
         @if let Some(d) = peak("policy_fit") {
-            p.finals { "By the law fitted to the policies, gold is highest at √KL " b { (text::figure(d)) } "." }
+            p.finals { "By the law fitted to the policies, gold is highest at √KL " b { (text::two_places(d)) } "." }
         }
         @if let Some(d) = peak("best_of_fit") {
-            p.finals { "By the law fitted to best of n, gold is highest at √KL " b { (text::figure(d)) } "." }
+            p.finals { "By the law fitted to best of n, gold is highest at √KL " b { (text::two_places(d)) } "." }
         }
     }
 }

@@ -4,7 +4,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::sweep::{self, SweepReport};
-use super::{ReportData, answers, flow, summary, text, training};
+use super::{ReportData, answers, flow, markup, summary, training};
 
 /// The script of the page.
 pub const SCRIPT: &str = include_str!("live.js");
@@ -38,7 +38,7 @@ pub(super) fn head(title: &str, follows: bool) -> Markup {
             meta name="viewport" content="width=device-width, initial-scale=1";
             meta name="robots" content="noindex";
             meta name="color-scheme" content="light dark";
-            title { (text::plain(title)) " · preflow" }
+            title { (markup::plain(title)) " · preflow" }
             link rel="stylesheet" href="/live.css";
             @if follows { script src="/live.js" defer {} }
         }
@@ -55,7 +55,7 @@ pub fn shell(title: &str, now: &str) -> String {
             body {
                 header.top {
                     p.brand { "preflow · " span id="link" role="status" { "connecting" } }
-                    h1 { (text::visible(title)) }
+                    h1 { (markup::visible(title)) }
                 }
                 main id="live" { (maud::PreEscaped(now)) }
             }
@@ -69,7 +69,7 @@ pub fn shell(title: &str, now: &str) -> String {
 pub fn render(data: &LiveData) -> String {
     let page = html! {
         (summary(&data.report))
-        @if let Some(problem) = &data.problem { p.note.warning { (text::visible(problem)) } }
+        @if let Some(problem) = &data.problem { p.note.warning { (markup::visible(problem)) } }
         (flow::section(&data.report))
         (training::section(&data.report))
         @if let Some(sweep) = &data.sweep {
@@ -97,11 +97,11 @@ fn runs(runs: &[RunRow]) -> Markup {
                             @for run in runs {
                                 tr {
                                     th scope="row" {
-                                        a.mono href={ "runs/" (run.id) } { (text::visible(&run.id)) }
+                                        a.mono href={ "runs/" (run.id) } { (markup::visible(&run.id)) }
                                     }
-                                    td { (text::visible(&run.at)) }
-                                    td { (text::visible(&run.state)) }
-                                    td { (text::visible(&run.stages)) }
+                                    td { (markup::visible(&run.at)) }
+                                    td { (markup::visible(&run.state)) }
+                                    td { (markup::visible(&run.stages)) }
                                 }
                             }
                         }

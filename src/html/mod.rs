@@ -4,10 +4,13 @@
 mod alarms;
 mod answers;
 mod chart;
+mod evaluation;
 mod evidence;
 mod flow;
 mod frontier;
 pub mod live;
+mod markup;
+mod metrics;
 mod policies;
 pub mod read;
 mod result;
@@ -15,7 +18,6 @@ pub mod run;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
-mod text;
 mod training;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
 use crate::label::QualityReport;
+use crate::text;
 
 /// Everything that a report shows. Empty parts leave no trace on the page.
 #[derive(Debug, Clone, Default)]
@@ -291,13 +294,13 @@ fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(policy);
-                title { (text::plain(title)) " · preflow" }
+                title { (markup::plain(title)) " · preflow" }
                 style { (PreEscaped(style)) }
             }
             body {
                 header.top {
                     p.brand { "preflow" }
-                    h1 { (text::visible(title)) }
+                    h1 { (markup::visible(title)) }
                     (summary)
                 }
                 main {
@@ -349,16 +352,16 @@ fn all_params(data: &ReportData) -> Markup {
                 @for stage in stages {
                     details {
                         summary {
-                            b { (text::visible(&stage.name)) } " "
-                            span.dim { (text::visible(&stage.kind)) }
+                            b { (markup::visible(&stage.name)) } " "
+                            span.dim { (markup::visible(&stage.kind)) }
                         }
                         dl.params {
                             @for (name, value) in &stage.params {
-                                dt { (text::visible(name)) } dd { (text::visible(value)) }
+                                dt { (markup::visible(name)) } dd { (markup::visible(value)) }
                             }
                         }
                         @if !stage.fingerprint.is_empty() {
-                            p.dim.mono { (text::visible(&stage.fingerprint)) }
+                            p.dim.mono { (markup::visible(&stage.fingerprint)) }
                         }
                     }
                 }
@@ -373,12 +376,12 @@ fn reproduce(data: &ReportData) -> Markup {
             section aria-labelledby="again" {
                 h2 id="again" { "Make it again" }
                 @if !data.command.is_empty() {
-                    pre.command { code { (text::visible(&data.command)) } }
+                    pre.command { code { (markup::visible(&data.command)) } }
                 }
                 @if !data.environment.is_empty() {
                     dl.params {
                         @for (name, value) in &data.environment {
-                            dt { (text::visible(name)) } dd { (text::visible(value)) }
+                            dt { (markup::visible(name)) } dd { (markup::visible(value)) }
                         }
                     }
                 }

@@ -3,19 +3,16 @@
 
 use maud::{Markup, html};
 
-use super::result::{Figures, Scale, figure_name, interval, names_of, shown};
-use super::{EvaluationRow, ReportData, text};
-
-/// What is worth comparing besides the headline, in this order.
-const TELLING: [&str; 7] =
-    ["gold", "reward", "win_rate", "win_rate_people", "kl", "eos_rate", "length"];
+use super::evaluation::{Evaluation, figure_name, interval, names_of, shown};
+use super::metrics::{self, AT_MOST, GAIN, Place, WINS};
+use super::{EvaluationRow, ReportData, markup};
 
 /// A policy a row, a figure a column; on a narrow screen a policy a card.
-pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
-    let policies = names_of(figures.rows.iter().copied().map(|r| r.policy.as_str()));
-    let gain = format!("{headline}_gain");
-    let wanted = [headline, &gain].into_iter().chain(TELLING.iter().copied());
-    let known = |name: &&str| !figures.standings(name, bucket).is_empty();
+pub fn table(evaluation: &Evaluation, headline: &str, bucket: &str) -> Markup {
+    let policies = names_of(evaluation.rows.iter().copied().map(|r| r.policy.as_str()));
+    let gain = format!("{headline}{GAIN}");
+    let wanted = [headline, &gain].into_iter().chain(metrics::told(Place::Policies));
+    let known = |name: &&str| !evaluation.standings(name, bucket).is_empty();
     let mut names: Vec<&str> = wanted.filter(known).collect();
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
@@ -23,11 +20,11 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
         @if policies.len() > 1 && names.len() > 2 {
             table.policies {
                 caption {
-                    "All policies on " (text::visible(&text::spaced(bucket))) ", 95 % intervals below"
-                    @if names.iter().any(|n| *n == gain || *n == "win_rate") {
+                    "All policies on " (markup::visible(&markup::spaced(bucket))) ", 95 % intervals below"
+                    @if names.iter().any(|n| *n == gain || *n == WINS) {
                         "; gain and wins against "
-                        @match &figures.baseline {
-                            Some(baseline) => { (text::visible(baseline)) }
+                        @match &evaluation.baseline {
+                            Some(baseline) => { (markup::visible(baseline)) }
                             None => { "the policy before it" }
                         }
                     }
@@ -41,12 +38,12 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
                 tbody {
                     @for policy in &policies {
                         tr {
-                            th scope="row" { (text::visible(policy)) }
+                            th scope="row" { (markup::visible(policy)) }
                             @for name in &names {
-                                @let row = value(figures, policy, bucket, name);
+                                @let row = value(evaluation, policy, bucket, name);
                                 td class=[row.is_none().then_some("none")] {
                                     span.label { (title(headline, name)) }
-                                    (cell(figures, row, name))
+                                    (cell(evaluation, row, name))
                                 }
                             }
                         }
@@ -59,27 +56,26 @@ pub fn table(figures: &Figures, headline: &str, bucket: &str) -> Markup {
 
 /// The figure, or what is known in its place: of best-of-n the KL has a bound only.
 fn value<'a>(
-    figures: &Figures<'a>,
+    evaluation: &Evaluation<'a>,
     policy: &str,
     bucket: &str,
     name: &str,
 ) -> Option<&'a EvaluationRow> {
-    let found = figures.find(policy, bucket, name);
-    found.or_else(|| figures.find(policy, bucket, &format!("{name}_at_most")))
+    let found = evaluation.find(policy, bucket, name);
+    found.or_else(|| evaluation.find(policy, bucket, &format!("{name}{AT_MOST}")))
 }
 
 fn title(headline: &str, name: &str) -> Markup {
     html! {
-        @if name.strip_suffix("_gain") == Some(headline) { "gain" }
-        @else if name == "win_rate" { "wins" }
-        @else if name == "eos_rate" { "ends" }
+        @if name.strip_suffix(GAIN) == Some(headline) { "gain" }
+        @else if let Some(title) = metrics::title(name) { (title) }
         @else { (figure_name(name)) }
     }
 }
 
-fn cell(figures: &Figures, row: Option<&EvaluationRow>, name: &str) -> Markup {
+fn cell(evaluation: &Evaluation, row: Option<&EvaluationRow>, name: &str) -> Markup {
     let Some(row) = row else { return html! { span.dim { "–" } } };
-    let scale = if name == "distinct_2" { Scale::Share } else { figures.scale(name) };
+    let scale = evaluation.scale(name);
     html! {
         span.value {
             b { @if row.name != name { "≤ " } (shown(scale, row.value)) }
@@ -90,22 +86,21 @@ fn cell(figures: &Figures, row: Option<&EvaluationRow>, name: &str) -> Markup {
     }
 }
 
-/// Figures that tell learning from copying: on the prompts of training, and on others.
-const MEMORY: [&str; 3] = ["copied", "copied_words", "perplexity"];
+/// The bucket of prompts that were trained on.
 const TRAIN: &str = "train";
 
 /// Answers to prompts that were trained on against answers to others.
 pub fn memory(data: &ReportData) -> Markup {
     let Some(last) = data.evaluation.last() else { return html! {} };
-    let figures = Figures::of(data, &last.stage);
-    let Some((_, bucket)) = figures.headline() else { return html! {} };
+    let evaluation = Evaluation::of(data, &last.stage);
+    let Some((_, bucket)) = evaluation.headline() else { return html! {} };
     let policies = names_of(
-        figures.rows.iter().copied().filter(|r| r.bucket == TRAIN).map(|r| r.policy.as_str()),
+        evaluation.rows.iter().copied().filter(|r| r.bucket == TRAIN).map(|r| r.policy.as_str()),
     );
-    let known = |name: &&str| !figures.standings(name, TRAIN).is_empty();
-    let names: Vec<&str> = MEMORY.into_iter().filter(known).collect();
+    let known = |name: &&str| !evaluation.standings(name, TRAIN).is_empty();
+    let names: Vec<&str> = metrics::told(Place::Memory).into_iter().filter(known).collect();
     let places = [(TRAIN, "trained on"), (bucket, "others")];
-    let known = |name: &str, place: &str| !figures.standings(name, place).is_empty();
+    let known = |name: &str, place: &str| !evaluation.standings(name, place).is_empty();
     let both = names.iter().flat_map(|name| places.map(|(place, word)| (*name, place, word)));
     let columns: Vec<(&str, &str, &str)> = both.filter(|(n, p, _)| known(n, p)).collect();
     html! {
@@ -116,7 +111,7 @@ pub fn memory(data: &ReportData) -> Markup {
                     "Answers that are, word by word, completions of the training data; the share of \
                      an answer that one of them holds in one run; and perplexity. On prompts that \
                      were trained on, then on "
-                    (text::visible(&text::spaced(bucket))) "."
+                    (markup::visible(&markup::spaced(bucket))) "."
                 }
                 table.policies {
                     thead {
@@ -130,31 +125,18 @@ pub fn memory(data: &ReportData) -> Markup {
                     tbody {
                         @for policy in policies {
                             tr {
-                                th scope="row" { (text::visible(policy)) }
+                                th scope="row" { (markup::visible(policy)) }
                                 @for (name, place, word) in &columns {
-                                    @let row = figures.find(policy, place, name);
+                                    @let row = evaluation.find(policy, place, name);
                                     td class=[row.is_none().then_some("none")] {
                                         span.label { (figure_name(name)) ", " (word) }
-                                        (memory_cell(row, name))
+                                        (cell(&evaluation, row, name))
                                     }
                                 }
                             }
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-fn memory_cell(row: Option<&EvaluationRow>, name: &str) -> Markup {
-    let Some(row) = row else { return html! { span.dim { "–" } } };
-    let scale = if name == "perplexity" { Scale::Plain } else { Scale::Share };
-    html! {
-        span.value {
-            b { (shown(scale, row.value)) }
-            @if let Some((low, high)) = interval(row) {
-                span.dim { (shown(scale, low)) "…" (shown(scale, high)) }
             }
         }
     }

@@ -3,7 +3,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::{StageState, live, text};
+use super::{StageState, live, markup};
+use crate::text;
 
 /// One run.
 #[derive(Debug, Clone, Default)]
@@ -44,9 +45,9 @@ pub fn render(run: &RunPage) -> String {
             (live::head(&format!("Run {}", run.id), false))
             body {
                 header.top {
-                    p.brand { a href="../" { (text::visible(&run.pipeline)) } }
-                    h1 { "Run " (text::visible(&run.id)) }
-                    p.meta { (text::visible(&run.at)) " · " (run.state) " · " (text::visible(&run.totals)) }
+                    p.brand { a href="../" { (markup::visible(&run.pipeline)) } }
+                    h1 { "Run " (markup::visible(&run.id)) }
+                    p.meta { (markup::visible(&run.at)) " · " (run.state) " · " (markup::visible(&run.totals)) }
                 }
                 main {
                     section aria-labelledby="stages" {
@@ -55,7 +56,7 @@ pub fn render(run: &RunPage) -> String {
                     }
                     section aria-labelledby="command" {
                         h2 id="command" { "Command" }
-                        pre.command { code { (text::visible(&run.command)) } }
+                        pre.command { code { (markup::visible(&run.command)) } }
                     }
                 }
             }
@@ -68,19 +69,19 @@ fn one(stage: &StageOfRun) -> Markup {
     html! {
         div class={ "of-run " (stage.state.word().replace(' ', "-")) } {
             h3 {
-                (text::visible(&stage.name)) " " span.state { (stage.state.word()) }
+                (markup::visible(&stage.name)) " " span.state { (stage.state.word()) }
                 @if let Some(seconds) = stage.seconds { " " span.dim { (text::duration(seconds)) } }
-                @if !stage.why.is_empty() { " " span.dim { (text::visible(&stage.why)) } }
+                @if !stage.why.is_empty() { " " span.dim { (markup::visible(&stage.why)) } }
             }
-            @if !stage.error.is_empty() { p.note.warning { (text::visible(&stage.error)) } }
-            @if !stage.detail.is_empty() { pre.command { (text::visible(&stage.detail)) } }
-            @for note in &stage.notes { p.note { (text::visible(note)) } }
+            @if !stage.error.is_empty() { p.note.warning { (markup::visible(&stage.error)) } }
+            @if !stage.detail.is_empty() { pre.command { (markup::visible(&stage.detail)) } }
+            @for note in &stage.notes { p.note { (markup::visible(note)) } }
             @if !stage.figures.is_empty() {
                 details {
                     summary { (text::counted(stage.figures.len(), "figure")) }
                     dl.params {
                         @for (name, value) in &stage.figures {
-                            dt { (text::visible(name)) } dd { (text::figure(*value)) }
+                            dt { (markup::visible(name)) } dd { (text::two_places(*value)) }
                         }
                     }
                 }

@@ -279,6 +279,9 @@ fn a_full_page_is_self_contained() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    // A share reads as one wherever it is shown: here, and in the table of all figures.
+    assert!(page.contains("<b>70\u{202f}%</b>") && page.contains("<b>29\u{202f}%</b>"));
+    assert!(!page.contains("<b>0.70</b>") && !page.contains("<b>0.29</b>"));
     let headings: Vec<usize> = page
         .match_indices("<h")
         .filter_map(|(i, _)| {
@@ -381,6 +384,15 @@ fn a_claim_is_only_made_where_intervals_are_apart() {
     }
     let page = render(&data);
     assert!(page.contains("but not clearly") && page.contains("The intervals overlap."));
+    // Where nothing but perplexity is known, less of it leads.
+    data.evaluation.retain(|row| row.policy == "sft" || row.policy == "ppo");
+    data.evaluation.retain(|row| row.name == "good");
+    for row in &mut data.evaluation {
+        row.name = "perplexity".to_owned();
+        row.value = if row.policy == "sft" { 30.0 } else { 20.0 };
+        (row.low, row.high) = (Some(row.value - 1.0), Some(row.value + 1.0));
+    }
+    assert!(render(&data).contains("<strong>ppo</strong> leads: perplexity"));
 }
 
 fn parquet(

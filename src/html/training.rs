@@ -6,27 +6,19 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, MOST_SERIES, Series};
-use super::{ReportData, StageReport, text};
+use super::metrics::{self, Place};
+use super::{ReportData, StageReport, markup};
+use crate::text;
 
-/// Metrics that tell the story, most telling first; matched against the last part of a name.
-const TELLING: [&str; 10] = [
-    "scores",
-    "rlhf_reward",
-    "kl",
-    "loss",
-    "accuracy",
-    "perplexity",
-    "gold",
-    "entropy",
-    "eos_rate",
-    "len_mean",
-];
 /// Charts that are open at once, a stage.
 const SHOWN: usize = 6;
 /// Charts that fill a row.
 const ROW: usize = 3;
 /// Figures at the end, a stage.
 const FINALS: usize = 6;
+
+/// Rank of what is told after all that tells the story.
+const OTHER: u8 = 100;
 
 /// One chart: metrics that differ only in `train/`, `eval/` share it.
 struct Group<'a> {
@@ -64,8 +56,8 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
     html! {
         div.stage {
             h3 {
-                (text::visible(&stage.name)) " "
-                @if stage.kind != stage.name { span.dim { (text::visible(&stage.kind)) } }
+                (markup::visible(&stage.name)) " "
+                @if stage.kind != stage.name { span.dim { (markup::visible(&stage.kind)) } }
                 @if let Some(seconds) = stage.seconds { span.right { (text::duration(seconds)) } }
             }
             div.charts { @for group in open { (figure(stage, group)) } }
@@ -74,7 +66,7 @@ fn one(stage: &StageReport, groups: &[Group]) -> Markup {
                     "At the end: "
                     @for (i, (name, value)) in finals.iter().take(FINALS).enumerate() {
                         @if i > 0 { " · " }
-                        (text::visible(name)) " " b { (text::number(*value)) }
+                        (markup::visible(name)) " " b { (text::number(*value)) }
                     }
                 }
             }
@@ -92,7 +84,7 @@ fn figure(stage: &StageReport, group: &Group) -> Markup {
     let series =
         group.lines.iter().map(|(name, points)| Series { name, points, ..Series::default() });
     let chart = Chart {
-        title: format!("{} of {} by step", text::spaced(group.name), stage.name),
+        title: format!("{} of {} by step", markup::spaced(group.name), stage.name),
         series: series.collect(),
         size: (300, 160),
         ..Chart::default()
@@ -100,11 +92,11 @@ fn figure(stage: &StageReport, group: &Group) -> Markup {
     html! {
         figure {
             figcaption {
-                span.metric { (text::visible(group.name)) }
+                span.metric { (markup::visible(group.name)) }
                 @for (i, (name, points)) in group.lines.iter().enumerate() {
                     @if group.lines.len() > 1 {
                         span class={ "key c" (i + 1) } {
-                            (text::visible(prefix(name))) " " (last(points))
+                            (markup::visible(prefix(name))) " " (last(points))
                         }
                     } @else {
                         span.single { (last(points)) }
@@ -122,14 +114,14 @@ fn last(points: &[(f64, f64)]) -> Markup {
 
 /// Curves with at least two points, the telling ones first.
 fn groups(stage: &StageReport) -> Vec<Group<'_>> {
-    let mut groups: BTreeMap<(usize, &str), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(u8, &str), Group> = BTreeMap::new();
     // The learning curve has a place of its own.
     let shown = |name: &str| !name.starts_with("curve/");
     for (name, points) in stage.curves.iter().filter(|(n, p)| p.len() > 1 && shown(n)) {
         let (shared, rank) = (shared(name), rank(name));
         let group = groups.entry((rank, shared)).or_insert_with(|| Group {
             name: shared,
-            telling: rank < TELLING.len(),
+            telling: rank < OTHER,
             lines: Vec::new(),
         });
         if group.lines.len() < MOST_SERIES {
@@ -160,9 +152,8 @@ fn prefix(name: &str) -> &str {
     }
 }
 
-fn rank(name: &str) -> usize {
-    let last = name.rsplit('/').next().unwrap_or(name);
+/// Place among the curves of a stage. What a stage says of its own inner workings comes last.
+fn rank(name: &str) -> u8 {
     let own = name.starts_with("policy/") || name.starts_with("val/");
-    let rank = TELLING.iter().position(|t| *t == last).unwrap_or(TELLING.len());
-    if own { TELLING.len() + 1 } else { rank }
+    if own { OTHER + 1 } else { metrics::rank(name, Place::Training).unwrap_or(OTHER) }
 }

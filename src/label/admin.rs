@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::desk::Desk;
 use super::exchange::plain;
-use super::figures::{count, figures, people};
+use super::figures::{figures, people};
 use super::outlook::Outlook;
 use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
 use super::queue::side;
 use super::routes::{App, Call, Failed, Reply};
-use super::text::Shown;
 use crate::agreement::ADJUDICATOR;
+use crate::text::{Shown, counted};
 use crate::votes::{Choice, Side};
 
 /// Disputes that are shown at a time.
@@ -51,7 +51,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 h1 { (of.pipeline) " · " (of.stage) }
                 p.lead {
                     (progress.votes) " of " (progress.goal) " votes · " (report.overall.pairs)
-                    " of " (of.pairs.len()) " pairs · " (count(people, "annotator"))
+                    " of " (of.pairs.len()) " pairs · " (counted(people, "annotator"))
                     @if report.overall.unused > 0 { " · " (report.overall.unused) " votes kept, unused" }
                 }
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
@@ -101,7 +101,7 @@ fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
             p id="more" hidden { a href="admin" { "Show new pairs to settle" } }
             @if open.is_empty() { p.lead { "No votes contradict each other." } } @else {
                 p.lead {
-                    (count(open.len(), "pair")) " with votes that contradict each other. "
+                    (counted(open.len(), "pair")) " with votes that contradict each other. "
                     "What is chosen here decides, and is kept as a vote of “" (ADJUDICATOR) "”."
                     @if open.len() > DISPUTES { " The first " (DISPUTES) " are shown." }
                 }

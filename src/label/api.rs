@@ -9,7 +9,7 @@ use super::exchange::plain;
 use super::guard::Refused;
 use super::question::Submission;
 use super::routes::{App, Call, Failed, Reply};
-use super::text::Shown;
+use crate::text::Shown;
 use axum::http::StatusCode;
 
 /// Most questions that one page holds.

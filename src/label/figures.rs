@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::quality::{AnnotatorReport, FEW, OverallReport, QualityReport};
 use crate::agreement::{ADJUDICATOR, Estimate};
+use crate::text::counted;
 
 /// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose
 /// figures these are, where a page shows those of several stages.
@@ -21,12 +22,6 @@ pub fn figures(report: &QualityReport, min_seconds: f64, of: &str) -> Markup {
 #[must_use]
 pub fn people(report: &QualityReport) -> Vec<&AnnotatorReport> {
     report.annotators.iter().filter(|a| a.annotator != ADJUDICATOR).collect()
-}
-
-/// `1 pair`, `2 pairs`.
-#[must_use]
-pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn agreement(of: &OverallReport, too_few: bool, stage: &str) -> Markup {
@@ -51,7 +46,7 @@ fn agreement(of: &OverallReport, too_few: bool, stage: &str) -> Markup {
         section aria-labelledby=(format!("agreement{stage}")) {
             h2 id=(format!("agreement{stage}")) { "Agreement" (named(stage)) }
             p.lead {
-                (count(of.shared, "pair")) " with votes of several annotators."
+                (counted(of.shared, "pair")) " with votes of several annotators."
                 @if too_few { " Too few: under " (FEW) ", these figures say little." }
             }
             dl.figures.few[too_few] {

@@ -26,7 +26,6 @@ mod settings;
 mod stamps;
 #[cfg(test)]
 mod tests;
-pub mod text;
 
 pub use crate::agreement::Readiness;
 pub use assignment::{Assignment, AssignmentError, Gold, read_disagreement, read_gold, read_pairs};

@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::guard::Refused;
 use super::link::Role;
 use super::routes::{App, Call, Failed, Reply};
+use crate::text::Shown;
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -98,7 +99,7 @@ pub fn style(_: &App, _: &Call) -> Result<Reply, Failed> {
 /// None.
 pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
     let assignment = app.desk.assignment();
-    let question = super::text::Shown::of(&assignment.people.question, 300).text;
+    let question = Shown::of(&assignment.people.question, 300).text;
     let scope = app.guard.signer.cookie(Role::Annotator);
     let body = html! {
         body.label data-pairs=(app.desk.digest()) data-annotator=(call.name()) data-scope=(scope) {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::text::Shown;
+use crate::text::Shown;
 use crate::votes::{Choice, Side, Vote};
 
 /// What somebody clicked, as the screen shows it.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Outcome;
 use crate::run::{RunEvent, Totals};
+pub use crate::text::clean;
 
 /// How loud, and whether in colour.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,19 +99,6 @@ pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, again: &st
         }
     }
     out.join("\n")
-}
-
-/// Text of others with control characters made visible, so that it cannot drive the terminal.
-#[must_use]
-pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            '\n' => terminal::picture('\n'),
-            c if terminal::drives(c) => terminal::picture(c),
-            c => c,
-        })
-        .collect()
 }
 
 /// The last line of a run: `4 done · 1 waiting · 3 blocked`.

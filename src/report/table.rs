@@ -5,7 +5,7 @@ use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::Look;
+use super::{Look, clean};
 
 /// Columns of a terminal below which nothing is laid out any more.
 const NARROWEST: usize = 60;
@@ -18,7 +18,7 @@ const GAP: usize = 2;
 /// A blank at which text is not folded: it is printed as an ordinary one.
 pub const GLUE: char = '\u{a0}';
 
-/// Text of one place, and its ANSI style.
+/// Text of one place, in which nothing hides, and its ANSI style.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     text: String,
@@ -37,20 +37,20 @@ pub struct Table {
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), style: "" }
+        Self { text: clean(text), style: "" }
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self { text, style: "" }
+        Self { text: clean(&text), style: "" }
     }
 }
 
 impl Cell {
     #[must_use]
     pub fn styled(style: &'static str, text: impl Into<String>) -> Self {
-        Self { text: text.into(), style }
+        Self { text: clean(&text.into()), style }
     }
 }
 

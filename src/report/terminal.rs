@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
+use crate::text::{hides, marked, picture};
+
 /// Styles of our own: colours and weights, none that hides text or moves anything.
 const STYLES: [&str; 24] = [
     "", "0", "1", "2", "4", "7", "22", "24", "31", "32", "33", "34", "35", "36", "39", "90", "91",
@@ -12,27 +14,34 @@ const STYLES: [&str; 24] = [
 ];
 
 /// Text for people or programs, with nothing in it that drives a terminal but our own styles, where
-/// colour is `on`. JSON stays what it is: it has escapes of its own for the same characters.
+/// colour is `on`, and nothing that hides or turns text. JSON stays what it is: it has escapes of
+/// its own for the same characters.
 #[must_use]
 pub fn safe(text: &str, on: bool) -> Cow<'_, str> {
-    if !text.chars().any(drives) {
+    if !text.chars().any(is_foreign) {
         return Cow::Borrowed(text);
     }
     let json = text.starts_with(['{', '[']);
     let mut out = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        if on && let Some(style) = style(rest) {
-            out.push_str(style);
-            rest = &rest[style.len()..];
+    // Where one of our own styles ends: all before it stands in `out`.
+    let mut styled = 0;
+    for (at, c, hidden) in marked(text) {
+        if at < styled {
             continue;
         }
         match c {
-            c if !drives(c) => out.push(c),
-            c if json => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(picture(c)),
+            '\x1b' if on && let Some(style) = style(&text[at..]) => {
+                out.push_str(style);
+                styled = at + style.len();
+            }
+            c if !hidden || !is_foreign(c) => out.push(c),
+            c if json => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => out.push_str(&picture(c)),
         }
-        rest = &rest[c.len_utf8()..];
     }
     Cow::Owned(out)
 }
@@ -49,25 +58,9 @@ pub fn has_colour() -> bool {
     })
 }
 
-/// A symbol for a character that drives a terminal, or hides or turns text.
-#[must_use]
-pub fn picture(c: char) -> char {
-    match c {
-        c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
-        '\x7f' => '\u{2421}',
-        _ => '\u{fffd}',
-    }
-}
-
-/// Control characters but for the end of a line and a tab, and those that turn text round.
-#[must_use]
-pub fn drives(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        '\0'..='\x1f' | '\x7f'..='\u{9f}' => true,
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        _ => false,
-    }
+/// Whatever hides has no place in a terminal, but for tabs.
+fn is_foreign(c: char) -> bool {
+    c != '\t' && hides(c)
 }
 
 /// One of our own styles at the start of a text.
@@ -91,17 +84,18 @@ mod tests {
             ("\x1b[2J\x1b[H", "␛[2J␛[H"),
             ("\x1b[8mhidden", "␛[8mhidden"),
             ("\x1b[38;5;0m", "␛[38;5;0m"),
-            ("\u{9b}31m\u{9d}0;x\u{9c}", "\u{fffd}31m\u{fffd}0;x\u{fffd}"),
+            ("\u{9b}31m\u{9d}0;x\u{9c}", "⟨009B⟩31m⟨009D⟩0;x⟨009C⟩"),
             ("a\rb\x08c\x7f", "a␍b␈c␡"),
-            ("\u{202e}tac\u{2066}x", "\u{fffd}tac\u{fffd}x"),
+            ("\u{202e}tac\u{2066}x", "⟨202E⟩tac⟨2066⟩x"),
+            ("a\u{200b}b\u{ad}c\u{e0041}", "a⟨200B⟩b⟨00AD⟩c⟨E0041⟩"),
             ("עברית 日本語 👩\u{200d}👧", "עברית 日本語 👩\u{200d}👧"),
         ] {
             assert_eq!(safe(text, true), shown);
         }
-        let value = serde_json::json!({ "text": "\x1b[2J\u{9b}31m\u{202e}\x7f" });
+        let value = serde_json::json!({ "text": "\x1b[2J\u{9b}31m\u{202e}\x7f\u{200b}\u{e0041}" });
         for printed in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
             let out = safe(&printed, false);
-            assert!(!out.chars().any(drives), "{out}");
+            assert!(!out.chars().any(is_foreign), "{out}");
             assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), value);
         }
     }

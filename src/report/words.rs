@@ -1,13 +1,13 @@
-//! Words for reasons, times and sizes: the same in every screen.
+//! Words for reasons and changes, and which figures are told first: the same in every screen.
 //! Decides nothing.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub use crate::exec::log::figure;
 use crate::identity::{Change, MemberChange};
 use crate::plan::Reason;
+pub use crate::text::{bytes, counted, figure, price, seconds, whole};
 
 /// Why a stage runs, in a few words.
 #[must_use]
@@ -141,68 +141,6 @@ pub fn differing(old: &str, new: &str) -> (String, String) {
     (cut(&a), cut(&b))
 }
 
-/// Seconds as a person reads them: `0.3s`, `9s`, `1m10s`, `9h20m`.
-#[must_use]
-pub fn seconds(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) + 0.0;
-    let whole = seconds.round() as u64;
-    match whole {
-        _ if seconds < 0.0995 => format!("{:.0}ms", (seconds * 1000.0).max(0.0)),
-        _ if seconds < 9.95 => format!("{seconds:.1}s"),
-        0..60 => format!("{whole}s"),
-        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
-        _ => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// What is estimated to take that many seconds: `~9h20m`, `? + ~10s` where part of it cannot be
-/// told, `?` where nothing can.
-#[must_use]
-pub fn price(known: f64, unknown: bool) -> String {
-    match unknown {
-        false => format!("~{}", seconds(known)),
-        true if known > 0.0 => format!("? + ~{}", seconds(known)),
-        true => "?".to_owned(),
-    }
-}
-
-/// A whole number with its thousands apart: `1,954`.
-#[must_use]
-pub fn whole(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 stage`, `2 stages`.
-#[must_use]
-pub fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
-/// Bytes as a person reads them: `512 B`, `3.1 MiB`.
-#[must_use]
-pub fn bytes(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut size = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < units.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", units[unit])
-}
-
 /// The most telling figures on one line; see [`ranked`].
 #[must_use]
 pub fn figures(values: &BTreeMap<String, Option<f64>>, first: &[String], most: usize) -> String {
@@ -232,17 +170,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn times_and_sizes_are_short() {
-        let shown: Vec<String> =
-            [0.0, 0.0042, 0.31, 9.2, 9.97, 59.6, 70.0, 33_600.0].map(seconds).into();
-        assert_eq!(shown, ["0ms", "4ms", "0.3s", "9.2s", "10s", "1m00s", "1m10s", "9h20m"]);
-        let prices = [(42.0, false), (42.0, true), (0.0, true), (0.0, false)];
-        assert_eq!(prices.map(|(s, unknown)| price(s, unknown)), ["~42s", "? + ~42s", "?", "~0ms"]);
-        assert_eq!([7, 954, 1100, 1_234_567].map(whole), ["7", "954", "1,100", "1,234,567"]);
-        assert_eq!([0, 1023, 1024, 3 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]);
-    }
 
     #[test]
     fn a_reason_names_the_exact_fields() {

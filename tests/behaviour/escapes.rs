@@ -8,14 +8,16 @@ use std::process::{Command, Stdio};
 use crate::space::Space;
 
 /// A title, a cleared screen, hidden text, C1 controls, a line that is overwritten, text turned
-/// round.
-const EVIL: [&str; 6] = [
+/// round, a character without width, a tag.
+const EVIL: [&str; 8] = [
     "\x1b]0;pwned\x07",
     "\x1b[2J\x1b[H",
     "\x1b[8m",
     "\u{9b}2J\u{9d}0;x\u{9c}",
     "\rover",
     "\u{202e}",
+    "\u{200b}",
+    "\u{e0041}",
 ];
 
 fn evil() -> String {

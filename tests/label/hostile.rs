@@ -2,7 +2,7 @@
 
 use super::cdp::Browser;
 use super::support::{Server, Workspace};
-use preflow::label::text::Shown;
+use preflow::text::Shown;
 
 /// Would call `hit` if it were ever anything but text.
 fn payloads() -> Vec<String> {

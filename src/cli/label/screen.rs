@@ -6,8 +6,8 @@ use std::ops::Range;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::label::text::Shown;
 use crate::label::{Item, Pick};
+use crate::text::Shown;
 
 /// Two answers stand side by side from here on.
 const WIDE: usize = 72;
@@ -248,7 +248,7 @@ fn tail(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label::text::mark_changes;
+    use crate::text::mark_changes;
     use crate::votes::Side;
 
     fn item(one: &str, other: &str) -> Item {
@@ -288,7 +288,7 @@ mod tests {
                     assert_eq!(rows.len(), height);
                     for row in text(&rows) {
                         assert!(row.width() <= width, "{width}: {row}");
-                        assert!(!row.chars().any(crate::label::text::hides), "{row:?}");
+                        assert!(!row.chars().any(crate::text::hides), "{row:?}");
                     }
                 }
             }

@@ -4,9 +4,11 @@
 use maud::{Markup, html};
 
 use super::super::chart::{self, Chart, Series};
-use super::super::text;
+use super::super::markup;
+use super::super::metrics::KL;
 use super::{SweepReport, goal, metric_name, setting, short};
 use crate::sweep::{Cell, Row};
+use crate::text;
 
 /// A setting by what it costs and what it brings.
 pub(super) struct Place<'a> {
@@ -24,7 +26,7 @@ pub(super) fn kl_figure(data: &SweepReport) -> Option<String> {
     let parts: Vec<&str> = metric.split('/').collect();
     let beside = (0..parts.len()).map(|i| {
         let mut parts = parts.clone();
-        parts[i] = "kl";
+        parts[i] = KL;
         parts.join("/")
     });
     let wanted: Vec<String> = beside.filter(|name| name.contains('/')).collect();
@@ -36,7 +38,7 @@ pub(super) fn kl_figure(data: &SweepReport) -> Option<String> {
         name == wanted || name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with('/'))
     };
     let near = wanted.iter().find_map(|w| known.iter().find(|name| is(name, w)));
-    let found = near.or_else(|| known.iter().find(|name| name.rsplit('/').next() == Some("kl")));
+    let found = near.or_else(|| known.iter().find(|name| name.rsplit('/').next() == Some(KL)));
     found.map(|name| (*name).clone())
 }
 
@@ -76,7 +78,7 @@ pub(super) fn frontier(data: &SweepReport) -> Markup {
         section aria-labelledby="frontier" {
             h2 id="frontier" { "What is bought with KL" }
             p.lead {
-                (text::visible(metric)) " by " (text::visible(&kl))
+                (markup::visible(metric)) " by " (markup::visible(&kl))
                 ": no setting off the line is better at as little KL."
             }
             div.charts.single { (drawing(data, &kl, &places)) }
@@ -86,13 +88,13 @@ pub(super) fn frontier(data: &SweepReport) -> Markup {
                     table {
                         thead { tr {
                             th scope="col" { "setting" } th scope="col" { "KL" }
-                            th scope="col" { (text::visible(metric)) }
+                            th scope="col" { (markup::visible(metric)) }
                         } }
                         tbody {
                             @for place in &places {
                                 tr {
                                     th scope="row" {
-                                        (text::visible(&setting(&data.table, place.row)))
+                                        (markup::visible(&setting(&data.table, place.row)))
                                         @if place.ahead { " " span.tag { "frontier" } }
                                     }
                                     td { (text::number(place.kl)) }
@@ -133,7 +135,7 @@ fn drawing(data: &SweepReport, kl: &str, places: &[Place]) -> Markup {
     html! {
         figure {
             figcaption {
-                span.metric { (text::visible(metric_name(data))) " by KL" }
+                span.metric { (markup::visible(metric_name(data))) " by KL" }
                 span.key.c1 { "frontier" } span.key.dot.c1 { "settings" }
                 span.key.dot.c2 { "trials" }
             }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
-use super::{page, text};
+use super::{markup, page};
 use crate::sweep::{Cell, Effect, Goal, Row, Table};
+use crate::text;
 use frontier::frontier;
 
 /// Everything that the page shows.
@@ -49,9 +50,9 @@ pub fn render(data: &SweepReport) -> String {
     let all = text::counted(data.trials.len(), "trial");
     let summary = html! {
         p.meta {
-            @if !data.question.is_empty() { (text::visible(&data.name)) " · " }
+            @if !data.question.is_empty() { (markup::visible(&data.name)) " · " }
             (done) " of " (all) " done"
-            @if !data.over.is_empty() { " · averaged over " (text::visible(&data.over.join(", "))) }
+            @if !data.over.is_empty() { " · averaged over " (markup::visible(&data.over.join(", "))) }
         }
     };
     page(title, &summary, &[result(data), effects(data), frontier(data), again(data)])
@@ -86,13 +87,13 @@ fn result(data: &SweepReport) -> Markup {
         section aria-labelledby="result" {
             h2 id="result" { "Result" }
             (claim(data))
-            @if let Some(warning) = &data.warning { p.note.warning { (text::visible(warning)) } }
+            @if let Some(warning) = &data.warning { p.note.warning { (markup::visible(warning)) } }
             div.wide tabindex="0" role="region" aria-label="Result by setting" {
                 table {
                     thead { tr {
                         th scope="col" { "setting" }
                         th scope="col" { "n" }
-                        th scope="col" { (text::visible(metric_name(data))) }
+                        th scope="col" { (markup::visible(metric_name(data))) }
                         @if several {
                             th scope="col" { "95 %" }
                             th scope="col" { "spread" } th scope="col" { "range" }
@@ -112,7 +113,7 @@ fn line(table: &Table, row: &Row, compared: bool, several: bool) -> Markup {
     html! {
         tr {
             th scope="row" {
-                (text::visible(&setting(table, row)))
+                (markup::visible(&setting(table, row)))
                 @if row.is_best { " " span.tag { "best" } }
                 @if row.is_baseline { " " span.tag { "baseline" } }
             }
@@ -168,8 +169,8 @@ fn claim(data: &SweepReport) -> Markup {
     let missing = table.rows.iter().filter(|r| r.metric.n < r.trials).count();
     html! {
         p.claim {
-            "Best mean: " strong { (text::visible(&setting(table, best))) } ", with "
-            (text::visible(metric_name(data))) " " strong { (text::number(mean)) }
+            "Best mean: " strong { (markup::visible(&setting(table, best))) } ", with "
+            (markup::visible(metric_name(data))) " " strong { (text::number(mean)) }
             @if let Some(half) = best.metric.half { " ± " (text::number(half)) }
             "."
         }
@@ -189,7 +190,7 @@ fn effects(data: &SweepReport) -> Markup {
             section aria-labelledby="effects" {
                 h2 id="effects" { "What each param does" }
                 p.lead {
-                    (text::visible(metric_name(data))) " by each param, the others averaged out."
+                    (markup::visible(metric_name(data))) " by each param, the others averaged out."
                 }
                 div.charts { @for param in &shown { (effect(data, param)) } }
                 details {
@@ -205,8 +206,8 @@ fn effects(data: &SweepReport) -> Markup {
                                 @for effect in shown.iter().flat_map(|p| values_of(table, p)) {
                                     tr {
                                         th scope="row" {
-                                            (text::visible(&effect.param)) " "
-                                            (text::visible(&effect.value))
+                                            (markup::visible(&effect.param)) " "
+                                            (markup::visible(&effect.value))
                                         }
                                         td { (effect.metric.n) }
                                         td {
@@ -282,7 +283,7 @@ fn effect(data: &SweepReport, param: &str) -> Markup {
     html! {
         figure {
             figcaption {
-                span.metric { (text::visible(param)) }
+                span.metric { (markup::visible(param)) }
                 span class=(if ordered { "key c1" } else { "key dot c1" }) { "mean" }
                 span.key.dot.c2 { "trials" }
             }
@@ -293,7 +294,7 @@ fn effect(data: &SweepReport, param: &str) -> Markup {
 
 /// A value that fits below an axis.
 fn short(value: &str) -> String {
-    let value = text::plain(value);
+    let value = markup::plain(value);
     match value.char_indices().nth(12) {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value,
@@ -304,19 +305,19 @@ fn again(data: &SweepReport) -> Markup {
     html! {
         section aria-labelledby="again" {
             h2 id="again" { "Make it again" }
-            pre.command { code { (text::visible(&data.command)) } }
+            pre.command { code { (markup::visible(&data.command)) } }
             details {
                 summary { "Every trial" }
                 div.wide tabindex="0" role="region" aria-label="Trials" {
                     table {
                         thead { tr {
                             th scope="col" { "trial" } th scope="col" { "state" }
-                            th scope="col" { (text::visible(metric_name(data))) }
+                            th scope="col" { (markup::visible(metric_name(data))) }
                         } }
                         tbody {
                             @for trial in &data.trials {
                                 tr {
-                                    th scope="row" { (text::visible(&trial.label)) }
+                                    th scope="row" { (markup::visible(&trial.label)) }
                                     td { @if trial.done { "done" } @else { "not done" } }
                                     td {
                                         @if let Some(x) = trial.metric { (text::number(x)) }

@@ -19,9 +19,11 @@ use crate::label::quality::{QualityReport, quality};
 use crate::label::question::{Item, Past, Progress, Submission};
 use crate::label::queue::{self, Key, Queue, State};
 use crate::label::stamps::Stamps;
-use crate::label::text::{LONGEST, Shown, mark_changes};
+use crate::text::{Shown, mark_changes};
 use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 
+/// Characters of an answer that are shown before someone asks for all of it.
+const LONGEST: usize = 20_000;
 /// The longest note on a vote, in characters.
 pub const LONGEST_NOTE: usize = 2000;
 /// Leases of earlier days are not kept.

@@ -1,5 +1,5 @@
-//! Text of models made fit for people: hidden characters as symbols, long answers cut, two answers
-//! compared word by word. Does not know what draws it.
+//! A text of a model made fit for people: hidden characters as symbols, long answers cut, two
+//! answers compared word by word. Does not know what draws it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, TextDiff};
 
-/// Characters of an answer that are shown before someone asks for all of it.
-pub const LONGEST: usize = 20_000;
+use super::hidden::{marked, picture};
 
 /// Longer texts are not compared word by word.
 const DIFF_TIME: Duration = Duration::from_millis(50);
@@ -34,15 +33,12 @@ impl Shown {
     pub fn of(text: &str, longest: usize) -> Self {
         let mut shown = Self::default();
         let mut length = 0;
-        let mut before = '\n';
-        let mut rest = text.chars().peekable();
-        for count in 0.. {
-            let Some(c) = rest.next() else { break };
+        for (count, (_, c, hidden)) in marked(text).enumerate() {
             if count == longest {
                 shown.cut = true;
                 break;
             }
-            if hides(c) && !belongs(before, c, rest.peek().copied()) {
+            if hidden {
                 let picture = picture(c);
                 let end = length + picture.encode_utf16().count();
                 match shown.marks.last_mut().filter(|m| m[1] == length) {
@@ -55,7 +51,6 @@ impl Shown {
                 shown.text.push(c);
                 length += c.len_utf16();
             }
-            before = c;
         }
         shown
     }
@@ -108,39 +103,10 @@ pub fn mark_changes(one: &mut Shown, other: &mut Shown) {
     }
 }
 
-/// Characters that a reader cannot see, or that move others about.
-#[must_use]
-pub fn hides(c: char) -> bool {
-    (c.is_control() && c != '\n')
-        || matches!(c as u32,
-            0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
-            | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F
-            | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
-}
-
-/// What stands for such a character.
-#[must_use]
-pub fn picture(c: char) -> String {
-    match c as u32 {
-        code @ 0..=0x1F => char::from_u32(0x2400 + code).unwrap_or('␀').to_string(),
-        0x7F => "␡".to_owned(),
-        code => format!("⟨{code:04X}⟩"),
-    }
-}
-
-/// Part of an emoji: the choice of its colour picture, or the joint between two of them.
-fn belongs(before: char, c: char, after: Option<char>) -> bool {
-    let emoji = |c: char| matches!(c as u32, 0x203C..=0x3299 | 0x1F000..=0x1FAFF);
-    match c {
-        '\u{FE0F}' => emoji(before),
-        '\u{200D}' => (emoji(before) || before == '\u{FE0F}') && after.is_some_and(emoji),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::hides;
 
     #[test]
     fn nothing_that_hides_or_moves_text_is_left() {
