@@ -3,6 +3,10 @@
 
 use rustix::process::Pid;
 
+/// Variable by which a process is known to belong to an orchestrator, whatever it became: one may
+/// be killed between the start of a child and telling of it.
+pub const MARK: &str = "PREFLOW_RUN";
+
 /// From now on descendants whose parent ends become children of this process.
 #[cfg(target_os = "linux")]
 pub fn inherit() {
@@ -64,7 +68,7 @@ mod linux {
 
     fn has_mark(process: Pid, mark: &str) -> bool {
         let path = format!("/proc/{}/environ", process.as_raw_nonzero());
-        let wanted = format!("{}={mark}", crate::exec::reaper::MARK);
+        let wanted = format!("{}={mark}", super::MARK);
         std::fs::read(path)
             .is_ok_and(|all| all.split(|byte| *byte == 0).any(|v| v == wanted.as_bytes()))
     }

@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::inputs::InputError;
+use super::orphans::MARK;
 use super::programs::found;
-use super::reaper::{MARK, Reaper};
+use super::reaper::Reaper;
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
 use crate::files;
 use crate::protocol::{Event, PROTOCOL};

@@ -11,11 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use super::orphans;
-
-/// Variable by which a process is known to belong to an orchestrator, whatever it became: one may
-/// be killed between the start of a child and telling of it.
-pub const MARK: &str = "PREFLOW_RUN";
+use super::orphans::{self, MARK};
 
 /// Tells the reaper process which groups live. It is started before the first one.
 pub struct Reaper {

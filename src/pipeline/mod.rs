@@ -1,6 +1,7 @@
 //! What a pipeline file says, params filled in, references not yet followed.
 //! Does not know kinds, hashes, or which files exist.
 
+mod limits;
 mod node;
 mod params;
 mod read;
@@ -186,5 +187,5 @@ fn read_inside(top: &Path, path: &Path) -> std::io::Result<String> {
         let text = format!("it lies outside of `{}`; move it there", top.display());
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
     }
-    files::read_to_string(path, yaml::MAX_BYTES)
+    files::read_to_string(path, limits::MAX_BYTES)
 }

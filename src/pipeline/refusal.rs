@@ -4,7 +4,7 @@
 use serde_saphyr::Location;
 use serde_saphyr::budget::BudgetBreach;
 
-use super::yaml::{MAX_DEPTH, MAX_REPLAYED};
+use super::limits::{MAX_DEPTH, MAX_REPLAYED};
 use crate::diagnostic::{Diagnostic, Span};
 
 /// What the parser refuses, at the place that `span` finds.

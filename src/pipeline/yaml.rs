@@ -10,21 +10,10 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Options, Spanned};
 
+use super::limits::{MAX_DEPTH, MAX_INCLUDED_BYTES, MAX_INCLUDES, MAX_REPLAYED};
 use super::node::{Key, Node, NodeValue};
 use super::refusal;
 use crate::diagnostic::{Diagnostic, SourceText, Span, named};
-
-/// Longest file that is read, included files alike.
-pub const MAX_BYTES: u64 = 2 * 1024 * 1024;
-/// Deepest nesting of lists and maps.
-pub const MAX_DEPTH: usize = 48;
-/// What aliases may add to a document.
-pub const MAX_REPLAYED: usize = 200_000;
-
-/// Files that one document may include, each counted as often as it is included.
-pub const MAX_INCLUDES: usize = 1000;
-/// Their bytes in all.
-pub const MAX_INCLUDED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Reads the text of a file that is included. An in-memory one serves tests.
 pub type Files = Rc<dyn Fn(&Path) -> std::io::Result<String>>;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Choices, Failure, Place, Project, locate, validate, workers};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::files;
 use crate::graph::Graph;
 use crate::pipeline::{self, Document, Overrides};
@@ -217,5 +217,25 @@ impl SweepStatus {
         names.sort();
         names.dedup();
         names
+    }
+    /// Trials are done, and none of their stages reports the metric.
+    #[must_use]
+    pub fn unknown_metric(&self, sweep: &Sweep) -> Option<String> {
+        let Some(metric) = &sweep.metric else {
+            return Some(
+                "the sweep names no metric: { name: STAGE/FIGURE, goal: maximize }".to_owned(),
+            );
+        };
+        let any_done = (0..self.trials.len()).any(|t| self.is_done(t));
+        if !any_done || self.figures.iter().any(Option::is_some) {
+            return None;
+        }
+        let known = self.known_figures();
+        let near = did_you_mean(&metric.name.text, known.iter().map(String::as_str));
+        let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        Some(format!(
+            "no stage reports `{}`{near} `preflow status` lists figures",
+            metric.name.text
+        ))
     }
 }

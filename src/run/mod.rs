@@ -12,6 +12,7 @@ mod outcome;
 mod people;
 mod remote;
 mod runner;
+mod sync;
 mod task;
 #[cfg(test)]
 mod tests;

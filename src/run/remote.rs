@@ -2,7 +2,6 @@
 //! here is sent. A remote in trouble never stops a run that does not require it.
 //! Knows nothing of how bytes travel.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use super::Message;
 use super::event::RunEvent;
 use super::runner::Runner;
+use super::sync::{RemoteSync, Upload};
 use crate::exec::{Outcome, Stop};
 use crate::identity::{Fingerprint, Identity};
-use crate::remote::{Config, Expected, Fetched, Mode, Progress, Remote, RemoteError, Sent};
+use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError, Sent};
 use crate::store::{Entry, Store};
 
 /// How often transfers tell how far they are.
@@ -23,47 +23,6 @@ const ENTRIES: usize = 4;
 
 /// What a fetch came to; `None`: it is not there.
 pub(super) type Found = Result<Option<(Entry, Fetched)>, RemoteError>;
-
-/// An entry to be sent; `again`: over what lies there.
-#[derive(Debug, Clone, Copy)]
-struct Upload {
-    fingerprint: Fingerprint,
-    again: bool,
-}
-
-/// The remote as this run knows it.
-#[derive(Debug, Default)]
-pub(super) struct RemoteSync {
-    config: Option<Config>,
-    remote: Option<Remote>,
-    /// It was in trouble: nobody asks again in this run.
-    down: bool,
-    uploads: Option<mpsc::UnboundedSender<Upload>>,
-    /// What the remote holds of these is no good.
-    damaged: BTreeSet<Fingerprint>,
-    /// Entries on their way up.
-    sending: BTreeSet<Fingerprint>,
-    progress: Arc<Progress>,
-    sent: Sent,
-    /// Entries that are up.
-    entries: usize,
-}
-
-impl RemoteSync {
-    #[must_use]
-    pub fn new(config: Option<Config>) -> Self {
-        Self { config, ..Self::default() }
-    }
-
-    /// What is made here is to be sent.
-    fn is_writable(&self) -> bool {
-        self.config.as_ref().is_some_and(|config| config.mode == Mode::ReadWrite)
-    }
-
-    fn is_required(&self) -> bool {
-        self.config.as_ref().is_some_and(|config| config.required)
-    }
-}
 
 impl Runner<'_> {
     /// The remote, opened when first needed: a run with nothing to do never looks for it.

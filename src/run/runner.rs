@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::committer::Committer;
 use super::event::{Reporter, RunEvent};
 use super::journal::Journal;
-use super::remote::RemoteSync;
+use super::sync::RemoteSync;
 use super::{Inputs, Message, Options, RunError};
 use crate::exec::{Outcome, Stop};
 use crate::graph::gate;

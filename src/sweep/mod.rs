@@ -1,6 +1,7 @@
 //! Sweeps: many trials of one pipeline, and the one graph in which each stage that they share
 //! stands once. Knows nothing of files, stores or processes.
 
+mod interval;
 mod merge;
 mod read;
 mod sample;

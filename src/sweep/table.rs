@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::interval::half;
 use super::trials::{agrees, shown};
-use super::verdict::half;
 use super::{Goal, Sweep, Trial};
 
 /// Results by setting, in the order of the trials.

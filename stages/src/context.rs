@@ -16,13 +16,11 @@ use tch::Device;
 
 pub use crate::advice::{Advised, advise};
 use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
+use crate::exit::{EXIT_TERMINATED, leave};
 use crate::resume::{Checkpoints, Metrics, Named};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
 pub const TIME: &str = "time/";
-
-/// Exit code of a worker that was asked to end and has left a checkpoint.
-const EXIT_TERMINATED: i32 = 143;
 
 /// Columns by which a table as text is known when a kind reads rows.
 const COLUMNS: [&str; 9] = [
@@ -249,7 +247,7 @@ impl Context {
             }
         }
         if asked {
-            crate::worker::leave(EXIT_TERMINATED);
+            leave(EXIT_TERMINATED);
         }
         Ok(())
     }

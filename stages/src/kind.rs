@@ -4,16 +4,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use preflow::protocol::{
-    CatalogDoc, InputDoc, KindDoc, OpenPorts, OutputDoc, PROTOCOL, ProgramDoc,
-};
+use preflow::protocol::{InputDoc, KindDoc, OpenPorts, OutputDoc, ProgramDoc};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::context::Context;
-use crate::kinds::KINDS;
 use crate::preflight::Preflight;
 
 /// Figures worth keeping beside the entry.
@@ -103,22 +100,6 @@ impl Kind {
     pub fn run(&self, params: Map<String, Value>, cx: &mut Context) -> Result<Summary> {
         (self.run)(params, cx)
     }
-}
-
-/// All kinds, as data.
-pub fn catalog() -> CatalogDoc {
-    CatalogDoc {
-        protocol: PROTOCOL,
-        validates: true,
-        files: None,
-        kinds: KINDS.iter().map(Kind::describe).collect(),
-    }
-}
-
-/// The catalog as it is committed: pretty JSON and a line feed.
-pub fn catalog_json() -> String {
-    let value = serde_json::to_value(catalog()).expect("invariant: the catalog is plain data");
-    serde_json::to_string_pretty(&value).expect("invariant: the catalog is plain data") + "\n"
 }
 
 /// An input port that takes one artifact.

@@ -8,8 +8,10 @@
 //! what helps. Nothing here knows of caching, pipelines or the clock of a run.
 
 pub mod advice;
+pub mod catalog;
 pub mod context;
 pub mod data;
+pub mod exit;
 pub mod kind;
 pub mod kinds;
 

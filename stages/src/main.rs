@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use preflow_stages::context::Events;
-use preflow_stages::{kind, worker};
+use preflow_stages::{catalog, worker};
 
 /// How OpenMP threads wait for work. A value that is set already wins.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["describe"] => {
-            print!("{}", kind::catalog_json());
+            print!("{}", catalog::catalog_json());
             ExitCode::SUCCESS
         }
         ["validate"] => match worker::validate(std::io::stdin().lock()) {

@@ -327,7 +327,8 @@ pub fn grpo_advantages(rewards: &[f64], by_spread: bool) -> Vec<f64> {
 }
 
 /// What is taken off the reward of a response of `tokens` tokens when the last `buffer` of the
-/// `longest` allowed are to be left free: 0 to 1, linear (Yu et al. 2025, DAPO); `buffer` 0: nothing.
+/// `longest` allowed are to be left free: 0 to 1, linear (Yu et al. 2025, DAPO); `buffer` 0:
+/// nothing.
 pub fn overlong_penalty(tokens: usize, longest: usize, buffer: usize) -> f64 {
     let free = longest.saturating_sub(buffer);
     if buffer == 0 { 0.0 } else { tokens.saturating_sub(free) as f64 / buffer as f64 }

@@ -11,15 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use preflow::protocol::{Event, PROTOCOL, TaskSpec, ValidateDoc, ValidateSpec};
 use sha2::{Digest as _, Sha256};
 
+use crate::catalog::catalog_json;
 use crate::context::{Advised, Context, Events, Waiting, parse_device};
-use crate::kind::{Kind, Summary, catalog_json};
+use crate::exit::{EXIT_FAILED, EXIT_ORPHANED, leave};
+use crate::kind::{Kind, Summary};
 use crate::kinds::KINDS;
 use crate::preflight::Preflight;
-
-/// Exit code after a failure that was reported by an event.
-pub const EXIT_FAILED: i32 = 1;
-/// Exit code when the orchestrator is gone.
-pub const EXIT_ORPHANED: i32 = 143;
 
 /// What the last panic said: the hook sees more than `catch_unwind` hands over.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -224,12 +221,4 @@ fn catch_panics() {
             *last = Some(text);
         }
     }));
-}
-
-/// Ends the process at once: not through the destructors of libtorch, whose threads still run.
-pub fn leave(code: i32) -> ! {
-    #[expect(unsafe_code, reason = "_exit takes a number and touches no memory")]
-    unsafe {
-        libc::_exit(code)
-    }
 }

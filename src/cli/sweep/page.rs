@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::show;
 use crate::cli::{Exit, report};
 use crate::html::sweep::{SweepReport, SweepTrial, render};
 use crate::plan::Verdict;
@@ -51,7 +50,7 @@ pub fn gather(session: &SweepSession, status: &SweepStatus) -> SweepReport {
         metric: sweep.metric.as_ref().map(|m| (m.name.text.clone(), m.goal)),
         over: sweep.over.iter().map(|w| w.text.clone()).collect(),
         trials: trials.collect(),
-        warning: show::unknown_metric(sweep, status),
+        warning: status.unknown_metric(sweep),
         table,
     }
 }

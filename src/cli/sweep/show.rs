@@ -8,7 +8,6 @@ use serde_json::json;
 use super::{SweepArgs, page};
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
-use crate::diagnostic::did_you_mean;
 use crate::project::{Failure, sweep::SweepStatus};
 use crate::report::{Look, table, words};
 use crate::sweep::{self, Cell, Sweep, Table};
@@ -80,27 +79,10 @@ pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: Look) -> String {
     }
     let done = (0..status.trials.len()).filter(|t| status.is_done(*t)).count();
     out += &format!("\n\n {done} of {} trials are done", status.trials.len());
-    if let Some(help) = unknown_metric(sweep, status) {
+    if let Some(help) = status.unknown_metric(sweep) {
         out += &format!("\n {} {help}", look.paint("33", "warning:"));
     }
     out
-}
-
-/// Trials are done, and none of their stages reports the metric.
-pub fn unknown_metric(sweep: &Sweep, status: &SweepStatus) -> Option<String> {
-    let Some(metric) = &sweep.metric else {
-        return Some(
-            "the sweep names no metric: { name: STAGE/FIGURE, goal: maximize }".to_owned(),
-        );
-    };
-    let any_done = (0..status.trials.len()).any(|t| status.is_done(t));
-    if !any_done || status.figures.iter().any(Option::is_some) {
-        return None;
-    }
-    let known = status.known_figures();
-    let near = did_you_mean(&metric.name.text, known.iter().map(String::as_str));
-    let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    Some(format!("no stage reports `{}`{near} `preflow status` lists figures", metric.name.text))
 }
 
 /// Head and rows as words.

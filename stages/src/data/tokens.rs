@@ -337,8 +337,8 @@ impl Vocabulary {
         }
     }
 
-    /// As [`Vocabulary::prompt`], cut to at most `room` tokens where it can be: the beginning of the
-    /// text goes, the template stays. Returns whether it was cut.
+    /// As [`Vocabulary::prompt`], cut to at most `room` tokens where it can be: the beginning of
+    /// the text goes, the template stays. Returns whether it was cut.
     ///
     /// # Errors
     /// As [`Vocabulary::encode`].

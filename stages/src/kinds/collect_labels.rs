@@ -1,5 +1,6 @@
-//! `collect_labels`: pairs become preferences, by people, by a program that plays an annotator, by a
-//! reward model, or by a language model behind an endpoint. Knows nothing of what is trained on them.
+//! `collect_labels`: pairs become preferences, by people, by a program that plays an annotator, by
+//! a reward model, or by a language model behind an endpoint.
+//! Knows nothing of what is trained on them.
 
 mod aggregate;
 mod by_model;

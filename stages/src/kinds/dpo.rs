@@ -1,5 +1,5 @@
-//! `dpo`: direct preference optimisation (Rafailov et al. 2023), with label smoothing (cDPO) and IPO
-//! (Azar et al. 2023). No reward model, no drawing. Knows nothing of who compared.
+//! `dpo`: direct preference optimisation (Rafailov et al. 2023), with label smoothing (cDPO) and
+//! IPO (Azar et al. 2023). No reward model, no drawing. Knows nothing of who compared.
 
 use std::time::Instant;
 

@@ -73,8 +73,8 @@ pub struct Evaluate {
     /// What decides which answer wins: gold (the rules), reward (the reward model), or auto: gold
     /// where there are rules, else the reward.
     judge_by: JudgeBy,
-    /// Policies whose answers people compared: policy → name of what is connected to `labels`, pairs
-    /// whose first answer is the policy's (`sample_pairs` with `against`).
+    /// Policies whose answers people compared: policy → name of what is connected to `labels`,
+    /// pairs whose first answer is the policy's (`sample_pairs` with `against`).
     people: BTreeMap<String, String>,
     /// What answers of the reference would be like if the reward model picked the best of some.
     best_of: BestOf,

@@ -24,6 +24,7 @@ mod prepare;
 mod pretrain;
 pub mod reinforce;
 mod reward_fit;
+mod reward_params;
 mod reward_report;
 pub mod rewards;
 pub mod rloo;
@@ -47,7 +48,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sft::Sft>(),
     Kind::of::<sample_pairs::SamplePairs>(),
     Kind::of::<collect_labels::CollectLabels>(),
-    Kind::of::<train_reward::TrainReward>(),
+    Kind::of::<reward_params::TrainReward>(),
     Kind::of::<ppo::Ppo>(),
     Kind::of::<rloo::Rloo>(),
     Kind::of::<grpo::Grpo>(),

@@ -2,13 +2,12 @@
 //! Knows nothing of ports, files or reports.
 
 use anyhow::Result;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::preferences::{Preference, both_sides};
+use super::reward_params::{AdamWDefaults, Ties, TrainReward};
 use super::train::{Optimizer, Order, Trainer, rate, to_f64};
-use super::train_reward::{AdamWDefaults, TrainReward};
 use crate::context::Context;
 use crate::data::Example;
 use crate::model::{Gradient, Packed, Policy, Scorer};
@@ -16,15 +15,6 @@ use crate::optim::AdamW;
 use crate::resume::Named;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::stats::mean;
-
-/// What a tie does to the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Ties {
-    Drop,
-    Half,
-    Model,
-}
 
 /// One comparison, and what is known of it besides.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::params::{Init, Part, Stored};
+use super::part::{Init, Part, Stored};
 use super::{ParamSpec, Params, Trunk};
 
 /// Low-rank adapters beside the matrices of a frozen model. The saved model has them merged in.

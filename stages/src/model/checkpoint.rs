@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use safetensors::{Dtype, View};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::params::Part;
+use super::part::Part;
 use super::weight_file::WeightFile;
 use super::{ParamSpec, Params};
 

@@ -10,7 +10,7 @@ use tch::Kind;
 
 use super::Params;
 use super::checkpoint::{Outgoing, parts, write_file};
-use super::params::Part;
+use super::part::Part;
 
 /// Writes the weights into `folder` as f32 or, with `half`, as bf16 (rounded to the nearest); in
 /// files of at most `limit` bytes of tensors where a single tensor allows, 0: in one file.

@@ -2,7 +2,7 @@
 //! Knows nothing of their values.
 
 use super::config::{Family, ModelConfig, Norm, Positions};
-use super::params::{Init, ParamSpec, Part, Stored};
+use super::part::{Init, ParamSpec, Part, Stored};
 
 /// Places of a weight and its bias in the list of parameters.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,6 +109,13 @@ fn names(family: Family) -> &'static Names {
         Family::Gpt2 => &GPT2,
         Family::GptNeox => &GPT_NEOX,
         _ => &LLAMA,
+    }
+}
+
+impl ParamSpec {
+    /// The parameters of a model in storage order: see [`parameters`].
+    pub fn list(config: &ModelConfig, reward: bool) -> Vec<Self> {
+        parameters(config, reward).0
     }
 }
 

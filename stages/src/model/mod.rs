@@ -14,6 +14,7 @@ mod layout;
 mod memory;
 mod packed;
 mod params;
+mod part;
 mod transformer;
 mod weight_file;
 
@@ -25,6 +26,7 @@ pub use heads::{Gradient, Policy, Predicted, Scorer};
 pub use import::read_folder;
 pub use memory::{BatchShape, Forecast, forecast};
 pub use packed::{Packed, entropy, token_log_probs};
-pub use params::{ParamSpec, Params, Part, Stored};
+pub use params::Params;
+pub use part::{ParamSpec, Part, Stored};
 pub use transformer::{Cache, Compute, Trunk, Window};
 pub use weight_file::WeightFile;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use preflow_stages::kind::catalog_json;
+use preflow_stages::catalog::catalog_json;
 use preflow_stages::kinds::KINDS;
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! One question to an OpenAI-compatible `/chat/completions`: patience, secrecy, and a memory of what
-//! was answered. Knows nothing of what is asked.
+//! One question to an OpenAI-compatible `/chat/completions`: patience, secrecy, and a memory of
+//! what was answered. Knows nothing of what is asked.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

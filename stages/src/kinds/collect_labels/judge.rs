@@ -154,8 +154,8 @@ impl Judge {
         }
     }
 
-    /// Asks about every pair in both orders, several questions at a time. The first refusal ends it;
-    /// answers so far are kept.
+    /// Asks about every pair in both orders, several questions at a time. The first refusal ends
+    /// it; answers so far are kept.
     fn ask_all(&self, cx: &mut Context, chat: &Chat, pairs: &Table) -> Result<Vec<Heard>> {
         let (prompts, a, b) =
             (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);

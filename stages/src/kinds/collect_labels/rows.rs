@@ -53,8 +53,8 @@ pub struct Labeler<'a> {
     pub name: Option<&'a str>,
 }
 
-/// The labels table: the columns of TRL first, then both sides as they were sampled, then the pairs'
-/// other columns. A column that nobody knows anything for is left out.
+/// The labels table: the columns of TRL first, then both sides as they were sampled, then the
+/// other columns of the pairs. A column that nobody knows anything for is left out.
 pub fn table(pairs: &Table, labels: &[Label], by: Labeler) -> Result<Table> {
     let rows: Vec<usize> = labels.iter().map(|l| l.row).collect();
     let pairs = pairs.take(&rows);

@@ -9,7 +9,8 @@ use super::TrainReward;
 use crate::context::{Context, advise};
 use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
 use crate::kinds::preferences::{Preference, preferences};
-use crate::kinds::reward_fit::{Pair, Ties};
+use crate::kinds::reward_fit::Pair;
+use crate::kinds::reward_params::Ties;
 
 /// What is learned from, and what it is measured on.
 pub(super) struct Split {
