@@ -8,8 +8,7 @@ use serde_json::json;
 use super::serve::folder;
 use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, print};
-use crate::label::given::GivenLink;
-use crate::label::link::Signer;
+use crate::http::{GivenLink, Signer};
 use crate::label::signer;
 use crate::report::{Look, clean};
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::run::listen;
 use super::{Exit, Global, print, workspace};
-use crate::label::ServeError;
+use crate::http::{self, ServeError};
 use crate::report::Look;
 
 const USUAL_PORT: u16 = 8766;
@@ -57,11 +57,8 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
         };
         let ready = |url: &str| announce(url, args.open, global, look);
         let port = args.port.unwrap_or(USUAL_PORT);
-        let listener = crate::label::server::listen(
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port,
-            args.port.is_none(),
-        );
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listener = http::listen(here, port, args.port.is_none());
         serve::serve(listener.await?, watcher, title, ready, stop).await
     });
     runtime.shutdown_timeout(Duration::from_millis(300));
