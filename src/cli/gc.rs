@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::{Exit, Global, rerun, workspace};
 use crate::identity::Fingerprint;
 use crate::plan::{Selection, Verdict};
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 use crate::run::{RunEvent, journal};
 use crate::store::gc::Garbage;
 use crate::store::{Store, StoreError};
@@ -192,7 +192,7 @@ pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, 
             "repaired": args.repair && !sound});
         line(&mut out, &value.to_string());
     } else {
-        let bad = look.paint("31", "✗");
+        let bad = look.paint(Style::Bad, "✗");
         for (digest, why) in &found.damaged {
             line(&mut out, &format!(" {bad} object {}: {why}", digest.short()));
         }

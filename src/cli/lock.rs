@@ -12,7 +12,7 @@ use crate::exec::git;
 use crate::files;
 use crate::lock::{Lock, LockedStage, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::store::{StoreError, write_atomic};
 
 #[derive(Debug, Args)]
@@ -123,7 +123,7 @@ pub fn keep(file: &Path, loaded: &Loaded, made: &Lock, global: &Global, look: Lo
         return;
     }
     if let Err(error) = write_atomic(&path, text.as_bytes()) {
-        let mark = look.paint("33", "warning:");
+        let mark = look.paint(Style::Warning, "warning:");
         complain(&format!("{mark} the lock file was not written: {}: {error}\n", path.display()));
     }
 }

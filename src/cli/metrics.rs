@@ -11,7 +11,7 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain, print};
 use crate::columns::each_batch;
 use crate::plan::Selection;
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::store::{Entry, StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
 
@@ -75,7 +75,7 @@ pub fn metrics(args: &MetricsArgs, global: &Global, look: Look) -> Result<Exit, 
 }
 
 fn say(look: Look, text: &str) {
-    complain(&format!("{} {text}\n", look.paint("33", "warning:")));
+    complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
 }
 
 fn read(loaded: &Loaded, stage: &str, entry: &Entry, ports: &[&str]) -> Result<Figures, Failure> {

@@ -14,7 +14,7 @@ use crate::graph::gate;
 use crate::plan::estimate::Estimator;
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::table::{Cell, GLUE, Table};
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 use crate::store::Entry;
 
 #[derive(Debug, Args)]
@@ -133,12 +133,12 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     }
     let mut table = Table::new(&[2]);
     table.right(3);
-    table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled("2", head)));
+    table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled(Style::Dim, head)));
     for row in &rows {
         let style = match row.state {
-            "run" => "36",
-            "wait" | "gate" | "people" => "33",
-            _ => "2",
+            "run" => Style::Busy,
+            "wait" | "gate" | "people" => Style::Warning,
+            _ => Style::Dim,
         };
         let est = match (row.state, row.seconds) {
             ("reuse", _) => "–".to_owned(),
@@ -158,7 +158,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     let runs = rows.iter().any(|r| r.state == "run");
     if let Some(config) = remote::config(pipeline, &loaded.root)?.filter(|_| runs) {
         let text = format!(" of that, what {} holds is fetched, not made", config.site);
-        line(&mut out, &look.paint("2", &text));
+        line(&mut out, &look.paint(Style::Dim, &text));
     }
     Ok(Exit::Done)
 }
@@ -234,10 +234,10 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     let verdicts = plan.verdicts.iter().flatten();
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {
-            "reuse" => ("✓", "32", "up to date"),
-            "run" => ("✗", "36", "stale"),
-            "people" => ("◌", "33", "waiting"),
-            _ => ("◌", "33", "unknown"),
+            "reuse" => ("✓", Style::Good, "up to date"),
+            "run" => ("✗", Style::Busy, "stale"),
+            "people" => ("◌", Style::Warning, "waiting"),
+            _ => ("◌", Style::Warning, "unknown"),
         };
         let text = match verdict {
             Verdict::Hit(entry) => {

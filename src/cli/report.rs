@@ -11,7 +11,7 @@ use crate::columns::ReadError;
 use crate::html::read::{self, OutputFile};
 use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState, Trouble};
 use crate::plan::{Plan, Selection, Verdict};
-use crate::report::{Look, line};
+use crate::report::{Look, Style, line};
 use crate::store::heads::Heads;
 use crate::store::{Entry, StoreError, write_atomic};
 
@@ -61,7 +61,7 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let plan = loaded.plan(&all)?;
     let (data, problems) = gather(&loaded, &plan, &file, global);
     for problem in problems {
-        super::complain(&format!("{} {problem}\n", look.paint("33", "warning:")));
+        super::complain(&format!("{} {problem}\n", look.paint(Style::Warning, "warning:")));
     }
     let html = html::render(&data);
     write_page(&args.output, "report", &html, args.open)

@@ -17,7 +17,7 @@ use crate::exec::{Outcome, Program, Task};
 use crate::graph::GraphOutput;
 use crate::plan::Selection;
 use crate::protocol::{Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
-use crate::report::{self, Look, clean};
+use crate::report::{self, Look, Style, clean};
 use crate::store::write_atomic;
 
 /// Kinds that can be talked to: the first answers prompts, the second scores answers.
@@ -205,7 +205,7 @@ fn find_model(
     let Some(output) = entry.outputs.get(&port.name) else { return Ok(None) };
     if let Some(why) = stale {
         let at = entry.made.at.get(..16).unwrap_or("").replace('T', " ");
-        let mark = look.paint("33", "warning:");
+        let mark = look.paint(Style::Warning, "warning:");
         let name = &loaded.graph.stages[stage].name;
         complain(&format!("{mark} `{name}` is stale ({why}); this is the one made {at}\n"));
     }

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{Exit, Global, print, workspace};
 use crate::files;
 use crate::identity::{Digest, InputIdentity};
-use crate::report::{Look, clean, words};
+use crate::report::{Look, Style, clean, words};
 use crate::store::{Entry, Store, StoreError};
 use crate::votes::Effective;
 
@@ -153,7 +153,7 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
     let at = made.at.get(..16).unwrap_or("").replace('T', " ");
     let mut out = format!(
         " {indent}{arrow}{}  {} of {}@{}, {at} in {}, run {}\n",
-        look.paint("1", &clean(&stage)),
+        look.paint(Style::Strong, &clean(&stage)),
         step.output,
         step.entry.identity.kind,
         step.entry.identity.version,
@@ -162,7 +162,11 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
     );
     let mut more = |what: &str, text: String| {
         if !text.is_empty() {
-            out.push_str(&format!(" {indent}   {} {}\n", look.paint("2", what), clean(&text)));
+            out.push_str(&format!(
+                " {indent}   {} {}\n",
+                look.paint(Style::Dim, what),
+                clean(&text)
+            ));
         }
     };
     more("pipeline", run_pipeline(store, step).unwrap_or_default());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::live::{Live, Watched};
 use super::table::{GLUE, hang};
-use super::{Look, clean, failure, line, totals, words};
+use super::{Look, Style, clean, failure, line, totals, words};
 use crate::graph::{Unmet, gate};
 use crate::protocol::DETAIL;
 use crate::run::{Reporter, RunEvent};
@@ -44,19 +44,19 @@ impl Plain {
                 None
             }
             RunEvent::StageReused { stage, .. } if look.verbose => {
-                Some(self.row("=", "2", stage, &look.paint("2", "reused")))
+                Some(self.row("=", Style::Dim, stage, &look.paint(Style::Dim, "reused")))
             }
             RunEvent::StageReused { .. } => None,
             RunEvent::Fetching { .. } => None,
             RunEvent::StageFetched { stage, files, bytes, .. } => {
                 let text = format!("fetched {}", transfer(*files, *bytes));
-                Some(self.row("↓", "32", stage, &text))
+                Some(self.row("↓", Style::Good, stage, &text))
             }
             RunEvent::RemoteTrouble { stage, message, help, lasting } => {
                 let on = if *lasting { "; the run goes on without it" } else { "" };
                 let help = help.as_ref().map(|h| format!("\n   = help: {h}")).unwrap_or_default();
                 let stage = stage.as_deref().unwrap_or("remote");
-                Some(self.row("!", "33", stage, &format!("{}{on}{help}", clean(message))))
+                Some(self.row("!", Style::Warning, stage, &format!("{}{on}{help}", clean(message))))
             }
             RunEvent::Sending { entries: 0, .. } => None,
             RunEvent::Sending { entries, done, total } => {
@@ -66,7 +66,8 @@ impl Plain {
                     words::bytes(*done),
                     words::bytes(*total)
                 );
-                self.is_due("").then(|| self.row("↑", "2", "remote", &look.paint("2", &text)))
+                self.is_due("")
+                    .then(|| self.row("↑", Style::Dim, "remote", &look.paint(Style::Dim, &text)))
             }
             RunEvent::Sent { entries, files, bytes, waiting } => {
                 Some(self.sent(*entries, *files, *bytes, *waiting))
@@ -74,15 +75,20 @@ impl Plain {
             RunEvent::StageBusy { stage } => {
                 let first = self.busy.insert(stage.clone(), Instant::now()).is_none();
                 first.then(|| {
-                    self.row("◌", "33", stage, "another run is making it; waiting for that")
+                    self.row(
+                        "◌",
+                        Style::Warning,
+                        stage,
+                        "another run is making it; waiting for that",
+                    )
                 })
             }
             RunEvent::StageStarted { stage, reason, attempt, .. } => {
                 self.live.start(stage);
                 let again =
                     if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-                let why = look.paint("2", &format!("starts: {}", words::cause(reason)));
-                Some(self.row("▸", "36", stage, &format!("{why}{again}")))
+                let why = look.paint(Style::Dim, &format!("starts: {}", words::cause(reason)));
+                Some(self.row("▸", Style::Busy, stage, &format!("{why}{again}")))
             }
             RunEvent::Progress { stage, done, total, unit } => {
                 self.live.progress(stage, *done, *total);
@@ -101,7 +107,7 @@ impl Plain {
                 if !live.is_empty() {
                     text.push_str(&format!("   {live}"));
                 }
-                Some(self.row(" ", "2", stage, &look.paint("2", &text)))
+                Some(self.row(" ", Style::Dim, stage, &look.paint(Style::Dim, &text)))
             }
             RunEvent::Metric { stage, values, .. } => {
                 self.live.hear(stage, values);
@@ -110,7 +116,7 @@ impl Plain {
             RunEvent::Note { level, .. } if level == DETAIL && !look.verbose => None,
             RunEvent::Note { stage, level, text } => {
                 let mark = if level == "warn" { "!" } else { "·" };
-                let style = if level == "warn" { "33" } else { "2" };
+                let style = if level == "warn" { Style::Warning } else { Style::Dim };
                 Some(self.row(mark, style, stage, &clean(text)))
             }
             RunEvent::StageDone { stage, seconds, summary, unchanged, .. } => {
@@ -124,9 +130,9 @@ impl Plain {
                 let glued = figures.split("  ").map(|one| one.replace(' ', &GLUE.to_string()));
                 let figures = glued.collect::<Vec<_>>().join("  ");
                 if !figures.is_empty() {
-                    text = format!("{text}   {}", look.paint("2", &figures));
+                    text = format!("{text}   {}", look.paint(Style::Dim, &figures));
                 }
-                Some(self.row("✓", "32", stage, &text))
+                Some(self.row("✓", Style::Good, stage, &text))
             }
             RunEvent::StageFailed { stage, outcome, retrying, log, again, .. } => {
                 let mut text = failure(look, stage, outcome, log, again);
@@ -138,11 +144,14 @@ impl Plain {
             RunEvent::StageWaiting { stage, reason, remedy, .. } => {
                 let remedy = remedy.as_ref().map(|r| format!("    → {r}")).unwrap_or_default();
                 let text = format!("waiting for people: {}{remedy}", clean(reason));
-                Some(self.row("◌", "33", stage, &text))
+                Some(self.row("◌", Style::Warning, stage, &text))
             }
-            RunEvent::StageBlocked { stage, by } if look.verbose => {
-                Some(self.row("-", "2", stage, &look.paint("2", &format!("blocked by {by}"))))
-            }
+            RunEvent::StageBlocked { stage, by } if look.verbose => Some(self.row(
+                "-",
+                Style::Dim,
+                stage,
+                &look.paint(Style::Dim, &format!("blocked by {by}")),
+            )),
             RunEvent::StageBlocked { .. } => None,
             RunEvent::GateUnmet { stage, unmet, accepted } => {
                 Some(self.gate(stage, unmet, *accepted))
@@ -177,7 +186,7 @@ impl Plain {
             let stages = words::counted(waiting as u64, "stage");
             parts.push(format!("{stages} {verb} to be sent → preflow push {}", self.pipeline));
         }
-        let style = if waiting > 0 { "33" } else { "32" };
+        let style = if waiting > 0 { Style::Warning } else { Style::Good };
         self.row("↑", style, "remote", &parts.join("; "))
     }
 
@@ -197,7 +206,7 @@ impl Plain {
     fn gate(&self, stage: &str, unmet: &[Unmet], accepted: bool) -> String {
         let text = format!("gate of `{stage}` not met: {}", gate::sentence(unmet));
         if accepted {
-            return self.row("!", "33", stage, &format!("{text}; accepted"));
+            return self.row("!", Style::Warning, stage, &format!("{text}; accepted"));
         }
         let remedy = if unmet.iter().any(Unmet::is_mistake) {
             format!("name one of those under `gate:` of `{stage}`")
@@ -207,10 +216,10 @@ impl Plain {
                  --accept-gate {stage}"
             )
         };
-        self.row("◌", "33", stage, &format!("{text}\n   = help: {remedy}"))
+        self.row("◌", Style::Warning, stage, &format!("{text}\n   = help: {remedy}"))
     }
 
-    fn row(&self, mark: &str, style: &str, stage: &str, text: &str) -> String {
+    fn row(&self, mark: &str, style: Style, stage: &str, text: &str) -> String {
         let text = hang(text, self.width + 5, self.look);
         let stage = format!("{stage:<width$}", width = self.width);
         format!(" {} {stage}  {text}", self.look.paint(style, mark))

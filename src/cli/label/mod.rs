@@ -23,7 +23,7 @@ use crate::agreement::ADJUDICATOR;
 use crate::graph::Producer;
 use crate::label::{self, Assignment, Order};
 use crate::plan::{Plan, Selection, Verdict};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::votes::{self, Effective, Folder};
 pub use serve::Page;
 pub use wait::Asking;
@@ -103,7 +103,7 @@ pub fn tell_what_holds_up(loaded: &Loaded, waiting: &[String], look: Look) {
         let Ok(folder) = Folder::read(&assignment.votes) else { continue };
         let ready = label::readiness(&assignment, &Effective::of(&folder));
         if let Some(why) = stats::outlook(&assignment, &ready).and_then(|o| o.why()) {
-            complain(&format!(" {} {name}  {why}\n", look.paint("33", "◌")));
+            complain(&format!(" {} {name}  {why}\n", look.paint(Style::Warning, "◌")));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::files;
 use crate::graph::Graph;
 use crate::pipeline::{self, Document, Overrides};
 use crate::plan::{Plan, Selection, Verdict};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::sweep::{self, Goal, Sweep, Trial};
 
 /// More trials than this are not begun without asking.
@@ -194,7 +194,7 @@ impl Opened {
             let span = Some(metric.name.span.clone());
             return Err(vec![Diagnostic::new(message, span)].into());
         }
-        super::complain(&format!("{} {message}\n", look.paint("33", "warning:")));
+        super::complain(&format!("{} {message}\n", look.paint(Style::Warning, "warning:")));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::diagnostic::did_you_mean;
-use crate::report::{Look, table, words};
+use crate::report::{Look, Style, table, words};
 use crate::sweep::{self, Cell, Sweep, Table};
 
 #[derive(Debug, Args)]
@@ -75,13 +75,13 @@ pub fn terminal(sweep: &Sweep, survey: &Survey, look: Look) -> String {
     }
     let effects = effects(&table);
     if effects.len() > 1 {
-        out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
+        out += &format!("\n\n {}\n", look.paint(Style::Strong, "effect of each param"));
         out += &screen(&effects, 2, look);
     }
     let done = (0..survey.trials.len()).filter(|t| survey.is_done(*t)).count();
     out += &format!("\n\n {done} of {} trials are done", survey.trials.len());
     if let Some(help) = unknown_metric(sweep, survey) {
-        out += &format!("\n {} {help}", look.paint("33", "warning:"));
+        out += &format!("\n {} {help}", look.paint(Style::Warning, "warning:"));
     }
     out
 }

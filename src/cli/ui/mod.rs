@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::run::listen;
 use super::{Exit, Global, print, workspace};
 use crate::http::{self, ServeError};
-use crate::report::Look;
+use crate::report::{Look, Style};
 
 const USUAL_PORT: u16 = 8766;
 
@@ -71,7 +71,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
 fn announce(url: &str, open: bool, global: &Global, look: Look) {
     let text = match global.json {
         true => format!("{}\n", json!({ "url": url })),
-        false => format!(" {}\n Ctrl-C ends it\n", look.paint("1", url)),
+        false => format!(" {}\n Ctrl-C ends it\n", look.paint(Style::Strong, url)),
     };
     let _ = print(&text);
     if open && let Err(e) = crate::exec::open::open(std::path::Path::new(url)) {
