@@ -3,6 +3,7 @@
 
 pub mod fancy;
 pub mod json;
+mod line;
 pub mod live;
 pub mod plain;
 mod style;
@@ -14,7 +15,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Outcome;
-use crate::run::{RunEvent, Totals};
+use crate::run::Totals;
 pub use crate::text::clean;
 pub use style::Style;
 
@@ -40,12 +41,6 @@ impl Look {
         let style = style.ansi();
         format!("{style}{text}{style:#}")
     }
-}
-
-/// Said even when asked to be quiet.
-fn is_loud(event: &RunEvent) -> bool {
-    use RunEvent::{GateUnmet, RemoteTrouble, RunEnded, StageFailed};
-    matches!(event, StageFailed { .. } | RunEnded { .. } | GateUnmet { .. } | RemoteTrouble { .. })
 }
 
 /// Writes a line, ignoring a reader that went away.
