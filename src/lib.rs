@@ -17,6 +17,7 @@ pub mod files;
 pub mod foreign;
 pub mod graph;
 pub mod html;
+pub mod http;
 pub mod identity;
 pub mod label;
 pub mod lock;

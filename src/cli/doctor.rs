@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::exec::describe::describe;
 use crate::exec::git;
 use crate::project::{Failure, execution, locate, workers};
-use crate::report::{Look, words};
+use crate::report::{Look, Style, words};
 use crate::store::{Store, StoreError};
 
 /// Below this a training run will not get far.
@@ -66,13 +66,17 @@ pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failu
     let mut out = String::new();
     for finding in &findings {
         let (mark, style) = match finding.health {
-            Health::Good => ("✓", "32"),
-            Health::Warning => ("!", "33"),
-            Health::Bad => ("✗", "31"),
+            Health::Good => ("✓", Style::Good),
+            Health::Warning => ("!", Style::Warning),
+            Health::Bad => ("✗", Style::Bad),
         };
         out += &format!(" {} {:<9} {}\n", look.paint(style, mark), finding.what, finding.text);
         if !finding.remedy.is_empty() {
-            out += &format!("   {:<9} {}\n", "", look.paint("2", &format!("→ {}", finding.remedy)));
+            out += &format!(
+                "   {:<9} {}\n",
+                "",
+                look.paint(Style::Dim, &format!("→ {}", finding.remedy))
+            );
         }
     }
     print(&out);

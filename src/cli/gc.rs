@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Exit, Global, rerun};
 use crate::project::roots::{roots_of_pipelines, roots_of_runs};
 use crate::project::{Failure, locate};
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 use crate::store::StoreError;
 use crate::store::gc::Garbage;
 
@@ -105,7 +105,7 @@ pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, 
             "repaired": args.repair && !sound});
         line(&mut out, &value.to_string());
     } else {
-        let bad = look.paint("31", "✗");
+        let bad = look.paint(Style::Bad, "✗");
         for (digest, why) in &found.damaged {
             line(&mut out, &format!(" {bad} object {}: {why}", digest.short()));
         }

@@ -10,7 +10,7 @@ use super::{Exit, Global, complain, print};
 use crate::plan::Selection;
 use crate::project::metrics::{StageMetrics, read};
 use crate::project::{self, Failure, locate};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::store::{StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
 
@@ -66,7 +66,7 @@ pub fn metrics(args: &MetricsArgs, global: &Global, look: Look) -> Result<Exit, 
 }
 
 fn say(look: Look, text: &str) {
-    complain(&format!("{} {text}\n", look.paint("33", "warning:")));
+    complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
 }
 
 fn write(dir: &Path, all: &[StageMetrics]) -> Result<Exit, Failure> {

@@ -45,7 +45,7 @@ use crate::graph::Graph;
 use crate::pipeline::{self, Pipeline};
 use crate::project::{Choices, limits};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, is_output_lost, note_output};
+use crate::report::{Look, Style, is_output_lost, note_output};
 use exit::Exit;
 
 /// RLHF pipelines as YAML in git; rerun only what changed.
@@ -100,7 +100,7 @@ impl Global {
             remote_mode: self.remote_mode.clone(),
             warn: |text| {
                 let look = Look { colour: has_colour(), ..Look::default() };
-                complain(&format!("{} {text}\n", look.paint("33", "warning:")));
+                complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
             },
         }
     }

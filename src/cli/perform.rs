@@ -9,7 +9,7 @@ use crate::exec::process::{GRACE, Processes};
 use crate::exec::{Executor as _, Outcome, Stop, Task};
 use crate::project::Failure;
 use crate::protocol::Event;
-use crate::report::{Look, clean};
+use crate::report::{Look, Style, clean};
 
 /// Runs the task; what it warns of goes to standard error.
 ///
@@ -38,7 +38,7 @@ pub fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
         if let Event::Note { level, text } = event
             && level == "warn"
         {
-            complain(&format!("{} {}\n", look.paint("33", "warning:"), clean(&text)));
+            complain(&format!("{} {}\n", look.paint(Style::Warning, "warning:"), clean(&text)));
         }
     }
     Ok(outcome)

@@ -8,7 +8,7 @@ use crate::plan::{Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
 use crate::project::{self, Failure, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 use crate::store::CachedEntry;
 
 #[derive(Debug, Args)]
@@ -47,12 +47,12 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     }
     let mut table = Table::new(&[2]);
     table.right(3);
-    table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled("2", head)));
+    table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled(Style::Dim, head)));
     for row in &rows {
         let style = match row.state {
-            RowState::Run => "36",
-            RowState::Wait | RowState::Gate | RowState::People => "33",
-            _ => "2",
+            RowState::Run => Style::Busy,
+            RowState::Wait | RowState::Gate | RowState::People => Style::Warning,
+            _ => Style::Dim,
         };
         let est = match (row.state, row.seconds) {
             (RowState::Reuse, _) => "–".to_owned(),
@@ -72,7 +72,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
     let runs = rows.iter().any(|r| r.state == RowState::Run);
     if let Some(config) = loaded.remote()?.filter(|_| runs) {
         let text = format!(" of that, what {} holds is fetched, not made", config.site);
-        line(&mut out, &look.paint("2", &text));
+        line(&mut out, &look.paint(Style::Dim, &text));
     }
     Ok(Exit::Done)
 }
@@ -155,10 +155,10 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
     let verdicts = plan.verdicts.iter().flatten();
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {
-            RowState::Reuse => ("✓", "32", "up to date"),
-            RowState::Run => ("✗", "36", "stale"),
-            RowState::People => ("◌", "33", "waiting"),
-            _ => ("◌", "33", "unknown"),
+            RowState::Reuse => ("✓", Style::Good, "up to date"),
+            RowState::Run => ("✗", Style::Busy, "stale"),
+            RowState::People => ("◌", Style::Warning, "waiting"),
+            _ => ("◌", Style::Warning, "unknown"),
         };
         let text = match verdict {
             Verdict::Hit(entry) => {

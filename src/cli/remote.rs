@@ -11,7 +11,7 @@ use super::{Exit, complain};
 use crate::project::Failure;
 use crate::remote::{Progress, Remote, RemoteError};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, clean, line};
+use crate::report::{Look, Style, clean, line};
 
 /// How often figures move on a terminal.
 const TICK: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ impl Show {
 
     /// One thing went wrong, and the others go on.
     pub fn warn(&self, stage: &str, error: &RemoteError) {
-        let mark = self.look.paint("33", "warning:");
+        let mark = self.look.paint(Style::Warning, "warning:");
         let mut text = format!("{mark} {}: {}\n", clean(stage), clean(&error.to_string()));
         if let Some(help) = error.help() {
             text.push_str(&format!("  = help: {help}\n"));
@@ -101,7 +101,7 @@ impl Show {
 /// What is said of a transfer that the user ended.
 #[must_use]
 pub fn interrupted(verb: &str, look: Look) -> Exit {
-    let mark = look.paint("33", "interrupted:");
+    let mark = look.paint(Style::Warning, "interrupted:");
     complain(&format!("{mark} what was moved is kept; `preflow {verb}` goes on from there\n"));
     Exit::Interrupted
 }

@@ -7,7 +7,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::project::Failure;
-use crate::report::{Look, clean, words};
+use crate::report::{Look, Style, clean, words};
 
 /// Longer than this and a line is shown in part.
 const WIDTH: usize = 140;
@@ -90,7 +90,7 @@ pub fn failure(failure: &Failure, look: Look) -> String {
         Failure::Store(error) => error.to_string(),
         Failure::Remote(error) => error.to_string(),
     };
-    let mut text = format!("{} {}\n", look.paint("1;31", "error:"), clean(&message));
+    let mut text = format!("{} {}\n", look.paint(Style::Error, "error:"), clean(&message));
     if let Some(help) = failure.remedy() {
         text.push_str(&format!("  = help: {help}\n"));
     }

@@ -9,7 +9,7 @@ use crate::html;
 use crate::plan::Selection;
 use crate::project::report::gather;
 use crate::project::{self, Failure, locate};
-use crate::report::{Look, line};
+use crate::report::{Look, Style, line};
 use crate::store::{StoreError, write_atomic};
 
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Fa
     let plan = loaded.plan(&all)?;
     let (data, problems) = gather(&loaded, &plan, &file);
     for problem in problems {
-        super::complain(&format!("{} {problem}\n", look.paint("33", "warning:")));
+        super::complain(&format!("{} {problem}\n", look.paint(Style::Warning, "warning:")));
     }
     let html = html::render(&data);
     write_page(&args.output, "report", &html, args.open)

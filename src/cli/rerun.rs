@@ -12,7 +12,7 @@ use crate::plan::{Selection, Verdict};
 use crate::project::rerun::{Compared, compare_all, environment};
 use crate::project::{self, Failure, execution, locate};
 use crate::report::differences::sentence;
-use crate::report::{self, Look, clean, line, words};
+use crate::report::{self, Look, Style, clean, line, words};
 use crate::run::aside::Original;
 use crate::store::CachedEntry;
 
@@ -112,8 +112,8 @@ fn show(
     let width = compared.iter().map(|c| c.port.len()).max().unwrap_or(0);
     for Compared { port, first, .. } in compared {
         let (mark, text) = match first {
-            None => (look.paint("32", "✓"), "the same bytes".to_owned()),
-            Some(first) => (look.paint("31", "✗"), clean(&sentence(first))),
+            None => (look.paint(Style::Good, "✓"), "the same bytes".to_owned()),
+            Some(first) => (look.paint(Style::Bad, "✗"), clean(&sentence(first))),
         };
         line(&mut out, &format!(" {mark} {port:<width$}  {text}"));
     }
@@ -121,7 +121,7 @@ fn show(
     for (name, then, now) in changes {
         let shown = |text: &str| if text.is_empty() { "–".to_owned() } else { clean(text) };
         let text = format!("   {name} then {}, now {}", shown(then), shown(now));
-        line(&mut out, &look.paint("2", &text));
+        line(&mut out, &look.paint(Style::Dim, &text));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::project::origin::{
     Step, all_entries, back, by_annotator, find, run_pipeline, run_stage, votes,
 };
 use crate::project::{Failure, locate};
-use crate::report::{Look, clean, words};
+use crate::report::{Look, Style, clean, words};
 use crate::store::Store;
 
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
     let at = made.at.get(..16).unwrap_or("").replace('T', " ");
     let mut out = format!(
         " {indent}{arrow}{}  {} of {}@{}, {at} in {}, run {}\n",
-        look.paint("1", &clean(&stage)),
+        look.paint(Style::Strong, &clean(&stage)),
         step.output,
         step.entry.identity.kind,
         step.entry.identity.version,
@@ -66,7 +66,11 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
     );
     let mut more = |what: &str, text: String| {
         if !text.is_empty() {
-            out.push_str(&format!(" {indent}   {} {}\n", look.paint("2", what), clean(&text)));
+            out.push_str(&format!(
+                " {indent}   {} {}\n",
+                look.paint(Style::Dim, what),
+                clean(&text)
+            ));
         }
     };
     more("pipeline", run_pipeline(store, step).unwrap_or_default());

@@ -10,7 +10,7 @@ use crate::plan::{Plan, Reason, Selection, Verdict};
 use crate::project::diff::Side;
 use crate::project::{self, Failure, Project, locate, unfinished::Unfinished};
 use crate::report::table::hang;
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 
 #[derive(Debug, Args)]
 pub struct WhyArgs {
@@ -65,7 +65,7 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     for step in steps {
         let indent = "   ".repeat(step.depth);
         let arrow = if step.depth > 0 { "← " } else { "" };
-        let stage = look.paint("1", &step.stage);
+        let stage = look.paint(Style::Strong, &step.stage);
         let before = indent.len() + arrow.chars().count() + step.stage.chars().count() + 3;
         let text = hang(&step.text, before.min(DEEPEST), look);
         line(&mut out, &format!(" {indent}{arrow}{stage}  {text}"));

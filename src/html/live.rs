@@ -1,10 +1,11 @@
 //! The live page: how a pipeline stands now, in the parts of the run report.
 //! Does not know how changes are noticed.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
 use super::sweep::{self, SweepReport};
 use super::{ReportData, answers, flow, markup, summary, training};
+use crate::http::{Kind, document};
 
 /// The script of the page.
 pub const SCRIPT: &str = include_str!("live.js");
@@ -30,38 +31,26 @@ pub struct RunRow {
     pub stages: String,
 }
 
-/// The head of a page that is served; `follows`: its script keeps it up to date.
-pub(super) fn head(title: &str, follows: bool) -> Markup {
-    html! {
-        head {
-            meta charset="utf-8";
-            meta name="viewport" content="width=device-width, initial-scale=1";
-            meta name="robots" content="noindex";
-            meta name="color-scheme" content="light dark";
-            title { (markup::plain(title)) " · preflow" }
-            link rel="stylesheet" href="/live.css";
-            @if follows { script src="/live.js" defer {} }
-        }
-    }
+/// A page that is served; `follows`: its script keeps it up to date.
+pub(super) fn served(title: &str, follows: bool, body: &Markup) -> String {
+    let script = follows.then_some("/live.js");
+    let title = format!("{} · preflow", markup::plain(title));
+    document(&title, Kind::Served { style: "/live.css", script }, body).into_string()
 }
 
 /// The page around what changes.
 #[must_use]
 pub fn shell(title: &str, now: &str) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            (head(title, true))
-            body {
-                header.top {
-                    p.brand { "preflow · " span id="link" role="status" { "connecting" } }
-                    h1 { (markup::visible(title)) }
-                }
-                main id="live" { (maud::PreEscaped(now)) }
+    let body = html! {
+        body {
+            header.top {
+                p.brand { "preflow · " span id="link" role="status" { "connecting" } }
+                h1 { (markup::visible(title)) }
             }
+            main id="live" { (maud::PreEscaped(now)) }
         }
     };
-    page.into_string()
+    served(title, true, &body)
 }
 
 /// What changes.

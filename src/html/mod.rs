@@ -22,9 +22,10 @@ mod training;
 
 use std::collections::BTreeMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde_json::{Map, Value};
 
+use crate::http::{Kind, document};
 use crate::label::QualityReport;
 use crate::text;
 
@@ -284,33 +285,24 @@ pub fn render(data: &ReportData) -> String {
 
 /// A page around its sections, with all that it needs in it.
 fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
-    let style = include_str!("style.css");
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(policy);
-                title { (markup::plain(title)) " · preflow" }
-                style { (PreEscaped(style)) }
+    let kind = Kind::File {
+        style: include_str!("style.css"),
+        policy: "default-src 'none'; style-src 'unsafe-inline'",
+    };
+    let body = html! {
+        body {
+            header.top {
+                p.brand { "preflow" }
+                h1 { (markup::visible(title)) }
+                (summary)
             }
-            body {
-                header.top {
-                    p.brand { "preflow" }
-                    h1 { (markup::visible(title)) }
-                    (summary)
-                }
-                main {
-                    @for section in sections { (section) }
-                }
-                footer { p { "One file, nothing loaded from elsewhere." } }
+            main {
+                @for section in sections { (section) }
             }
+            footer { p { "One file, nothing loaded from elsewhere." } }
         }
     };
-    page.into_string()
+    document(&format!("{} · preflow", markup::plain(title)), kind, &body).into_string()
 }
 
 fn summary(data: &ReportData) -> Markup {

@@ -1,7 +1,7 @@
 //! The page of one run: how each of its stages came to its end, with what it said.
 //! Does not know where this is written down.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
 use super::{StageState, live, markup};
 use crate::text;
@@ -39,30 +39,26 @@ pub struct StageOfRun {
 /// The page, which loads its style from beside it.
 #[must_use]
 pub fn render(run: &RunPage) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            (live::head(&format!("Run {}", run.id), false))
-            body {
-                header.top {
-                    p.brand { a href="../" { (markup::visible(&run.pipeline)) } }
-                    h1 { "Run " (markup::visible(&run.id)) }
-                    p.meta { (markup::visible(&run.at)) " · " (run.state) " · " (markup::visible(&run.totals)) }
+    let body = html! {
+        body {
+            header.top {
+                p.brand { a href="../" { (markup::visible(&run.pipeline)) } }
+                h1 { "Run " (markup::visible(&run.id)) }
+                p.meta { (markup::visible(&run.at)) " · " (run.state) " · " (markup::visible(&run.totals)) }
+            }
+            main {
+                section aria-labelledby="stages" {
+                    h2 id="stages" { "Stages" }
+                    @for stage in &run.stages { (one(stage)) }
                 }
-                main {
-                    section aria-labelledby="stages" {
-                        h2 id="stages" { "Stages" }
-                        @for stage in &run.stages { (one(stage)) }
-                    }
-                    section aria-labelledby="command" {
-                        h2 id="command" { "Command" }
-                        pre.command { code { (markup::visible(&run.command)) } }
-                    }
+                section aria-labelledby="command" {
+                    h2 id="command" { "Command" }
+                    pre.command { code { (markup::visible(&run.command)) } }
                 }
             }
         }
     };
-    page.into_string()
+    live::served(&format!("Run {}", run.id), false, &body)
 }
 
 fn one(stage: &StageOfRun) -> Markup {

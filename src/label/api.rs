@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::error::DeskError;
 use super::exchange::plain;
-use super::guard::Refused;
 use super::question::Submission;
 use super::routes::{App, Call, Failed, Reply};
+use crate::http::Refused;
 use crate::text::Shown;
 use axum::http::StatusCode;
 

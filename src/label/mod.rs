@@ -5,15 +5,11 @@ mod admin;
 mod api;
 mod assignment;
 mod books;
-pub mod connections;
 mod desk;
 mod error;
 pub mod exchange;
 pub mod figures;
-pub mod given;
-pub mod guard;
 mod leases;
-pub mod link;
 mod outlook;
 mod page;
 mod quality;
@@ -21,7 +17,7 @@ mod question;
 mod queue;
 mod routes;
 pub mod served;
-pub mod server;
+mod server;
 mod settings;
 mod stamps;
 #[cfg(test)]
@@ -36,6 +32,6 @@ pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
 pub use question::{Item, Past, Pick, Progress, Submission};
-pub use server::{Links, Options, ServeError, serve, signer};
+pub use server::{Links, Options, serve, signer};
 pub use settings::{Aggregate, Order, Overlap, People, Quality, ReadyWhen, Reuse};
 pub use stamps::Stamps;

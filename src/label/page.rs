@@ -2,59 +2,35 @@
 //! Shows nothing that a model wrote; the scripts do, as text.
 
 use axum::http::{StatusCode, header};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use super::guard::Refused;
-use super::link::Role;
 use super::routes::{App, Call, Failed, Reply};
+use crate::http::{self, Kind, Refused, Role};
 use crate::text::Shown;
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// A whole page.
+/// Where the style of all these pages lies.
+const STYLE: &str = "/page.css";
+
+/// A page of labelling.
 pub fn shell(title: &str, script: Option<&str>, body: &Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                link rel="stylesheet" href="/page.css";
-                @if let Some(script) = script { script src=(script) defer {} }
-            }
-            (body)
-        }
-    }
+    http::document(title, Kind::Served { style: STYLE, script }, body)
 }
 
-/// `GET /in/TOKEN`: a link becomes a cookie. Goes on by itself: a strict cookie is not sent along
-/// when another page led here and this one only redirects.
+/// `GET /in/TOKEN`: a link becomes a cookie.
 ///
 /// # Errors
 /// The link is not valid.
 pub fn enter(app: &App, call: &Call) -> Result<Reply, Failed> {
-    let token = &call.params["token"];
-    let signer = &app.guard.signer;
-    let visitor = signer.check(token, call.now).zip(signer.session(token, call.now));
-    let Some((visitor, session)) = visitor else {
+    let Some(entered) = app.guard.enter(&call.params["token"], true, call.now) else {
         let why = "this link is not valid here, or has expired: ask for a new one";
         return Err(Failed::Refused(Refused(StatusCode::UNAUTHORIZED, why)));
     };
-    let path = signer.path();
-    let place = if visitor.role == Role::Admin { "/admin" } else { "/" };
-    let place = format!("{path}{place}");
-    let body = html! { body.plain { main { p { a href=(place) { "Go on" } } } } };
-    let mut reply = html_reply(StatusCode::OK, &shell("preflow", None, &body));
-    let secure = app.guard.public.as_ref().is_some_and(|(scheme, _)| scheme == "https");
-    let cookie = format!(
-        "{}={session}; HttpOnly; SameSite=Strict; Path={path}/; Max-Age=31536000{}",
-        signer.cookie(visitor.role),
-        if secure { "; Secure" } else { "" }
-    );
-    reply.headers.push((header::SET_COOKIE, cookie));
+    let place = if entered.visitor.role == Role::Admin { "/admin" } else { "/" };
+    let place = format!("{}{place}", entered.path);
+    let mut reply = html_reply(StatusCode::OK, &http::go_on(&place, STYLE));
+    reply.headers.push((header::SET_COOKIE, entered.cookie));
     reply.headers.push((header::REFRESH, format!("0; url={place}")));
     Ok(reply)
 }

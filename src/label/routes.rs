@@ -15,12 +15,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::connections::LetIn;
 use super::desk::Desk;
 use super::error::DeskError;
-use super::guard::{Guard, NO_LINK, Refused, Who};
-use super::link::Visitor;
 use super::{admin, api, page};
+use crate::http::{Guard, LetIn, NO_LINK, Refused, Visitor, Who, dress};
 
 /// Largest request body.
 pub const LARGEST: usize = 64 * 1024;
@@ -274,15 +272,12 @@ fn finish(path: &str, result: Result<Reply, Failed>) -> Response {
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
+    dress(headers, CSP);
     let mut set = |name: HeaderName, value: &str| {
         let value = HeaderValue::from_str(value).expect("invariant: our own words are plain");
         headers.insert(name, value);
     };
     set(header::CONTENT_TYPE, reply.kind);
-    set(header::CONTENT_SECURITY_POLICY, CSP);
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::REFERRER_POLICY, "no-referrer");
-    set(header::CACHE_CONTROL, "no-store");
     if reply.status == StatusCode::PAYLOAD_TOO_LARGE {
         // The rest of the request is not read, so the connection ends; a client that is not told
         // sends its next request into it.

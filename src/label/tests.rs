@@ -541,8 +541,7 @@ mod walk {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::label::guard::{Guard, Who};
-    use crate::label::link::{Role, Signer};
+    use crate::http::{Guard, Role, Signer, Who};
     use crate::label::routes::{App, ROUTES, Route, router};
 
     const HOST: &str = "127.0.0.1:8765";

@@ -5,53 +5,87 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::Look;
+use super::line::{Bar, RunLines};
 use super::live::Watched;
-use super::plain::Plain;
 use super::terminal::{has_colour, safe};
-use super::{Look, words};
 use crate::run::{Reporter, RunEvent};
-
-/// Name of the bar of what goes to the remote.
-const SENDING: &str = "↑ remote";
 
 /// Bars on standard error, lines above them.
 pub struct Fancy {
-    plain: Plain,
-    look: Look,
+    lines: RunLines,
+    quiet: bool,
     bars: MultiProgress,
     running: BTreeMap<String, ProgressBar>,
-    width: usize,
 }
 
 impl Fancy {
     #[must_use]
     pub fn new(look: Look, watched: Watched) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        Self { plain: Plain::new(look, watched), look, bars, running: BTreeMap::new(), width: 0 }
+        let lines = RunLines::new(look, watched);
+        Self { lines, quiet: look.quiet, bars, running: BTreeMap::new() }
     }
 
-    fn start(&mut self, stage: &str) {
+    fn show(&mut self, bar: Bar) {
+        match bar {
+            Bar::Begin { name, says } => self.begin(&name, says),
+            Bar::Ensure { name, says } if !self.running.contains_key(&name) => {
+                self.begin(&name, says);
+            }
+            Bar::Ensure { .. } => {}
+            Bar::Count { name, done, total, is_bytes, says } => {
+                let Some(bar) = self.running.get(&name) else { return };
+                if bar.length() != Some(total) && total > 0 {
+                    bar.set_style(counting(self.lines.width(), is_bytes));
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+                if let Some(says) = says {
+                    bar.set_message(says);
+                }
+            }
+            Bar::Say { name, says } => {
+                if let Some(bar) = self.running.get(&name) {
+                    bar.set_message(says);
+                }
+            }
+            Bar::End { name } => {
+                if let Some(bar) = self.running.remove(&name) {
+                    bar.finish_and_clear();
+                    self.bars.remove(&bar);
+                }
+            }
+            Bar::EndAll => {
+                for (_, bar) in std::mem::take(&mut self.running) {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, name: &str, says: String) {
         let bar = self.bars.add(ProgressBar::new(0));
-        let template =
-            format!(" {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", self.width);
-        bar.set_style(style(&template));
-        bar.set_prefix(super::clean(stage));
+        let width = self.lines.width();
+        bar.set_style(style(&format!(
+            " {{spinner}} {{prefix:<{width}}}  {{elapsed:>4}}  {{wide_msg}}"
+        )));
+        bar.set_prefix(super::clean(name));
         bar.enable_steady_tick(Duration::from_millis(120));
-        if let Some(old) = self.running.insert(stage.to_owned(), bar) {
+        bar.set_message(says);
+        if let Some(old) = self.running.insert(name.to_owned(), bar) {
             old.finish_and_clear();
         }
     }
+}
 
-    fn stop(&mut self, stage: &str) {
-        if let Some(bar) = self.running.remove(stage) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
-    }
-
-    fn say(&self, text: &str) {
-        let _ = self.bars.println(safe(text, has_colour()));
-    }
+/// The style of a bar that knows how much there is to do.
+fn counting(width: usize, is_bytes: bool) -> ProgressStyle {
+    let count = if is_bytes { "{binary_bytes}/{binary_total_bytes}" } else { "{pos}/{len}" };
+    style(&format!(
+        " {{spinner}} {{prefix:<{width}}}  {{elapsed:>4}}  {{bar:10.cyan/dim}} {count}  \
+         {{wide_msg:.dim}}"
+    ))
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -63,87 +97,13 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Reporter for Fancy {
     fn event(&mut self, event: &RunEvent) {
-        match event {
-            RunEvent::RunStarted { stages, .. } => {
-                self.width = stages.iter().map(|s| s.chars().count()).max().unwrap_or(0);
-                self.plain.text(event);
-            }
-            RunEvent::StageStarted { stage, .. } => {
-                self.start(stage);
-                if let (Some(text), true) = (self.plain.text(event), self.look.verbose) {
-                    self.say(&text);
-                } else if let (RunEvent::StageStarted { reason, .. }, Some(bar)) =
-                    (event, self.running.get(stage))
-                {
-                    bar.set_message(super::clean(&words::cause(reason)));
-                }
-            }
-            RunEvent::Fetching { stage } => {
-                if !self.running.contains_key(stage) {
-                    self.start(stage);
-                    self.plain.live.start(stage);
-                    if let Some(bar) = self.running.get(stage) {
-                        bar.set_message("from the remote");
-                    }
-                }
-            }
-            RunEvent::Sending { entries: 0, .. } => self.stop(SENDING),
-            RunEvent::Sending { done, total, .. } => {
-                if !self.running.contains_key(SENDING) {
-                    self.start(SENDING);
-                }
-                let (stage, unit) = (SENDING.to_owned(), "bytes".to_owned());
-                let (done, total) = (*done, *total);
-                self.event(&RunEvent::Progress { stage, done, total, unit });
-            }
-            RunEvent::Progress { stage, done, total, unit } => {
-                let Some(bar) = self.running.get(stage) else { return };
-                if bar.length() != Some(*total) && *total > 0 {
-                    let count = match unit.as_str() {
-                        "bytes" => "{binary_bytes}/{binary_total_bytes}",
-                        _ => "{pos}/{len}",
-                    };
-                    let template = format!(
-                        " {{spinner}} {{prefix:<{}}}  {{elapsed:>4}}  {{bar:10.cyan/dim}} \
-                         {count}  {{wide_msg:.dim}}",
-                        self.width
-                    );
-                    bar.set_style(style(&template));
-                    bar.set_length(*total);
-                }
-                bar.set_position(*done);
-                self.plain.live.progress(stage, *done, *total);
-                let live = self.plain.live.text(stage);
-                if !live.is_empty() {
-                    bar.set_message(super::clean(&live));
-                }
-            }
-            RunEvent::Metric { stage, values, .. } => {
-                self.plain.live.hear(stage, values);
-                if let Some(bar) = self.running.get(stage) {
-                    bar.set_message(super::clean(&self.plain.live.text(stage)));
-                }
-            }
-            event => {
-                match event {
-                    RunEvent::StageDone { stage, .. }
-                    | RunEvent::StageFailed { stage, .. }
-                    | RunEvent::StageFetched { stage, .. }
-                    | RunEvent::RemoteTrouble { stage: Some(stage), .. }
-                    | RunEvent::StageWaiting { stage, .. } => self.stop(stage),
-                    RunEvent::Sent { .. } => self.stop(SENDING),
-                    RunEvent::RunEnded { .. } => {
-                        for (_, bar) in std::mem::take(&mut self.running) {
-                            bar.finish_and_clear();
-                        }
-                    }
-                    _ => {}
-                }
-                let Some(text) = self.plain.text(event) else { return };
-                if super::is_loud(event) || !self.look.quiet {
-                    self.say(&text);
-                }
-            }
+        let told = self.lines.hear(event);
+        for bar in told.bars {
+            self.show(bar);
+        }
+        let line = told.line.filter(|line| !line.on_bar && (line.loud || !self.quiet));
+        if let Some(line) = line {
+            let _ = self.bars.println(safe(&self.lines.text(&line), has_colour()));
         }
     }
 }

@@ -5,8 +5,10 @@ pub mod differences;
 pub mod drawing;
 pub mod fancy;
 pub mod json;
+mod line;
 pub mod live;
 pub mod plain;
+mod style;
 pub mod table;
 pub mod terminal;
 pub mod words;
@@ -15,8 +17,9 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Outcome;
-use crate::run::{RunEvent, Totals};
+use crate::run::Totals;
 pub use crate::text::clean;
+pub use style::Style;
 
 /// How loud, and whether in colour.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,17 +34,15 @@ pub struct Look {
 }
 
 impl Look {
-    /// `text` in an ANSI style (`1` bold, `2` dim, `31` red, …) when colour is on.
+    /// `text` in a style when colour is on.
     #[must_use]
-    pub fn paint(&self, style: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let style = style.ansi();
+        format!("{style}{text}{style:#}")
     }
-}
-
-/// Said even when asked to be quiet.
-fn is_loud(event: &RunEvent) -> bool {
-    use RunEvent::{GateUnmet, RemoteTrouble, RunEnded, StageFailed};
-    matches!(event, StageFailed { .. } | RunEnded { .. } | GateUnmet { .. } | RemoteTrouble { .. })
 }
 
 /// Writes a line, ignoring a reader that went away.
@@ -88,7 +89,11 @@ pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, again: &st
         ),
         other => (format!("{other:?}"), Vec::new(), String::new(), None),
     };
-    out.push(format!("{} stage `{stage}`: {}", look.paint("1;31", "error:"), clean(&message)));
+    out.push(format!(
+        "{} stage `{stage}`: {}",
+        look.paint(Style::Error, "error:"),
+        clean(&message)
+    ));
     out.extend(details.iter().map(|d| format!("  because: {}", clean(d))));
     out.extend(tail.lines().map(|l| format!("  | {}", clean(l))));
     out.extend(help.map(|h| format!("  = help: {}", clean(&h))));

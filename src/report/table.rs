@@ -5,7 +5,7 @@ use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Look, clean};
+use super::{Look, Style, clean};
 
 /// Columns of a terminal below which nothing is laid out any more.
 const NARROWEST: usize = 60;
@@ -18,11 +18,11 @@ const GAP: usize = 2;
 /// A blank at which text is not folded: it is printed as an ordinary one.
 pub const GLUE: char = '\u{a0}';
 
-/// Text of one place, in which nothing hides, and its ANSI style.
+/// Text of one place, in which nothing hides, and its style.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     text: String,
-    style: &'static str,
+    style: Style,
 }
 
 /// Rows of cells. The key columns are repeated where the others take more than one block.
@@ -37,19 +37,19 @@ pub struct Table {
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self { text: clean(text), style: "" }
+        Self { text: clean(text), style: Style::Plain }
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self { text: clean(&text), style: "" }
+        Self { text: clean(&text), style: Style::Plain }
     }
 }
 
 impl Cell {
     #[must_use]
-    pub fn styled(style: &'static str, text: impl Into<String>) -> Self {
+    pub fn styled(style: Style, text: impl Into<String>) -> Self {
         Self { text: clean(&text.into()), style }
     }
 }
@@ -154,7 +154,7 @@ impl Table {
                     }
                     text.push_str(&" ".repeat(blanks + before));
                     text.push_str(&match row[*column].style {
-                        "" => piece.to_owned(),
+                        Style::Plain => piece.to_owned(),
                         style => look.paint(style, piece),
                     });
                     blanks = after + self.gap(*column);

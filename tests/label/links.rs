@@ -140,9 +140,9 @@ fn a_key_or_screens_that_a_repository_carries_are_not_used() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(dir.path().join("key"), mode).expect("set");
     let scope = ["demo", "labels", &*votes.to_string_lossy()];
-    let forger = preflow::label::link::Signer::open(dir.path(), &scope).expect("a key");
+    let forger = preflow::http::Signer::open(dir.path(), &scope).expect("a key");
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1000);
-    let token = forger.sign(preflow::label::link::Role::Admin, "admin", later);
+    let token = forger.sign(preflow::http::Role::Admin, "admin", later);
     let mut reply = ureq::get(format!("{}/in/{token}", server.base()))
         .config()
         .http_status_as_error(false)

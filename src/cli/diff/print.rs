@@ -3,7 +3,7 @@
 use crate::identity::Change;
 use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
 use crate::report::table::hang;
-use crate::report::{Look, clean, words};
+use crate::report::{Look, Style, clean, words};
 
 /// Figures shown a stage, unless more are asked for.
 const FIGURES: usize = 8;
@@ -17,7 +17,7 @@ pub fn text(all: &Difference, look: Look) -> String {
         if rows.is_empty() {
             return;
         }
-        out.push_str(&format!("\n {}\n", look.paint("1", title)));
+        out.push_str(&format!("\n {}\n", look.paint(Style::Strong, title)));
         let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
         for (left, right) in rows {
             let right = hang(&right, width + 5, look);

@@ -12,7 +12,7 @@ use crate::files;
 use crate::label::exchange::{self, Shape};
 use crate::plan::Selection;
 use crate::project::{self, Failure, Project, locate};
-use crate::report::{Look, note_output};
+use crate::report::{Look, Style, note_output};
 use crate::store::{StoreError, write_atomic};
 
 /// Port type of labels.
@@ -74,7 +74,7 @@ pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Fa
             let labels = exchange::export(&path, shape).map_err(failure)?;
             if labels.left_out > 0 {
                 let text = "ties were left out: this form holds none (`jsonl` and `csv` do)";
-                let mark = look.paint("33", "warning:");
+                let mark = look.paint(Style::Warning, "warning:");
                 complain(&format!("{mark} {} {text}\n", labels.left_out));
             }
             labels.text.into_bytes()

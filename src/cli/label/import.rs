@@ -12,7 +12,7 @@ use crate::label::exchange::{
     self, BadRow, Encoding, ExchangeError, Form, Names, Recorded, Wanted,
 };
 use crate::project::Failure;
-use crate::report::{Look, clean};
+use crate::report::{Look, Style, clean};
 use crate::votes::Choice;
 
 /// Most bad rows that are named.
@@ -114,7 +114,7 @@ pub fn import(args: &ImportArgs, global: &Global, look: Look) -> Result<Exit, Fa
         exchange::write_pairs(&path, &recorded.pairs).map_err(failure)?;
     }
     if !bad.is_empty() {
-        let mark = look.paint("33", "warning:");
+        let mark = look.paint(Style::Warning, "warning:");
         complain(&format!("{mark} {}; they were left out\n", ExchangeError::BadRows(bad)));
     }
     Ok(print(&if global.json {

@@ -7,11 +7,10 @@ use serde_json::json;
 
 use super::serve::folder;
 use crate::cli::{Exit, Global, print};
-use crate::label::given::GivenLink;
-use crate::label::link::Signer;
+use crate::http::{GivenLink, Signer};
 use crate::label::signer;
 use crate::project::Failure;
-use crate::report::{Look, clean};
+use crate::report::{Look, Style, clean};
 
 #[derive(Debug, Args)]
 pub struct LinksArgs {
@@ -54,7 +53,8 @@ pub fn links(args: &LinksArgs, global: &Global, look: Look) -> Result<Exit, Fail
     let mut text = String::new();
     for (id, link) in &live {
         let name = format!("{:<width$}", clean(&link.name));
-        let state = if link.revoked { look.paint("31", "taken back") } else { "valid".into() };
+        let state =
+            if link.revoked { look.paint(Style::Bad, "taken back") } else { "valid".into() };
         text += &format!(" {id}  {name}  {state} until {}\n", time(link.until));
     }
     if live.is_empty() {

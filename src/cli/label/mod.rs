@@ -16,7 +16,7 @@ use super::{Exit, Global, complain};
 use crate::agreement::ADJUDICATOR;
 use crate::label::{self, Assignment};
 use crate::project::{self, Failure, Project, labelling, locate};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::votes::{self, Effective, Folder};
 pub use serve::Page;
 pub use wait::Asking;
@@ -96,7 +96,7 @@ pub fn tell_what_holds_up(loaded: &Project, waiting: &[String], look: Look) {
         let Ok(folder) = Folder::read(&assignment.votes) else { continue };
         let ready = label::readiness(&assignment, &Effective::of(&folder));
         if let Some(why) = stats::outlook(&assignment, &ready).and_then(|o| o.why()) {
-            complain(&format!(" {} {name}  {why}\n", look.paint("33", "◌")));
+            complain(&format!(" {} {name}  {why}\n", look.paint(Style::Warning, "◌")));
         }
     }
 }

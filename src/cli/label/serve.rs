@@ -13,9 +13,10 @@ use serde_json::json;
 use crate::catalog::units::Unit;
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain, print};
-use crate::label::{self, Assignment, Desk, DeskError, Links, Options, ServeError};
+use crate::http::ServeError;
+use crate::label::{self, Assignment, Desk, DeskError, Links, Options};
 use crate::project::{Failure, Project};
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::store::StoreError;
 use crate::user;
 use crate::votes::{composed, is_annotator, is_plain};
@@ -189,11 +190,11 @@ pub(super) fn announce(desk: &Desk, links: &Links, args: &Page, global: &Global,
     let mut text = format!(" {} pairs of `{}`{so_far}\n", of.pairs.len(), of.stage);
     let width = links.annotators.iter().map(|(n, _)| n.len()).max().unwrap_or(0).max(5);
     for (name, url) in &links.annotators {
-        text.push_str(&format!(" {name:<width$}  {}\n", look.paint("1", url)));
+        text.push_str(&format!(" {name:<width$}  {}\n", look.paint(Style::Strong, url)));
     }
     text.push_str(&format!(" {:<width$}  {}\n", "admin", links.admin));
     if !links.address.ip().is_loopback() && !links.base.starts_with("https:") {
-        let mark = look.paint("33", "warning:");
+        let mark = look.paint(Style::Warning, "warning:");
         text.push_str(&format!(
             "{mark} there is no TLS: whoever sees this traffic can read it and vote; put a proxy \
              before it (--public-url) or use a tunnel\n"

@@ -10,8 +10,8 @@ use crate::label::{
     self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
 };
 use crate::project::Failure;
-use crate::report::Look;
 use crate::report::table::{Cell, Table, hang};
+use crate::report::{Look, Style};
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -104,7 +104,7 @@ fn table(report: &QualityReport, look: Look) -> String {
     for annotator in &report.annotators {
         let mut cells = row(annotator);
         cells.extend(annotator.too_few.then(|| "too few".to_owned()));
-        let style = if annotator.too_few { "2" } else { "" };
+        let style = if annotator.too_few { Style::Dim } else { Style::Plain };
         table.row(cells.into_iter().map(|text| Cell::styled(style, text)));
     }
     table.text(look)
@@ -155,7 +155,8 @@ fn summary(report: &QualityReport, look: Look) -> String {
     }));
     for line in lines {
         // Fewer than twenty items: the figures are there, and not to be trusted.
-        let line = if report.too_few { look.paint("2", &format!("{line}  too few")) } else { line };
+        let line =
+            if report.too_few { look.paint(Style::Dim, &format!("{line}  too few")) } else { line };
         out.push_str(&format!("{line}\n"));
     }
     out
@@ -168,6 +169,7 @@ fn progress(ready: &Readiness, look: Look) -> String {
         let alpha = alpha.map_or("unknown".to_owned(), |a| format!("{a:.2}"));
         text.push_str(&format!(", agreement {alpha} of {need_alpha:.2}"));
     }
-    let mark = if *ready { look.paint("32", "✓") } else { look.paint("33", "◌") };
+    let mark =
+        if *ready { look.paint(Style::Good, "✓") } else { look.paint(Style::Warning, "◌") };
     format!(" {mark} {text}\n")
 }

@@ -16,7 +16,7 @@ use crate::graph::Producer;
 use crate::label::{self, Assignment, Links, Stamps};
 use crate::project::{Failure, Project, labelling};
 use crate::protocol::InputSpec;
-use crate::report::Look;
+use crate::report::{Look, Style};
 use crate::run::{Answer, People};
 use crate::votes::{self, Effective, Folder};
 
@@ -152,7 +152,7 @@ async fn enough(assignment: &Assignment, look: Look) -> Vec<u8> {
                 }
                 let why = super::stats::outlook(assignment, &ready).and_then(|o| o.why());
                 if let Some(why) = why.as_ref().filter(|why| told.as_ref() != Some(*why)) {
-                    let mark = look.paint("33", "◌");
+                    let mark = look.paint(Style::Warning, "◌");
                     complain(&format!(" {mark} {}  {why}\n", assignment.stage));
                 }
                 told = why;

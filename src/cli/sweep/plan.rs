@@ -8,7 +8,7 @@ use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
 use crate::project::{Failure, sweep::SweepStatus, validate};
-use crate::report::{Look, line, words};
+use crate::report::{Look, Style, line, words};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -51,7 +51,7 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
         " {:<width$}  {:>6}  {:>6}  {:>6}  {:>7}",
         "stage", "unique", "cached", "to run", "est"
     );
-    line(&mut out, &look.paint("2", &head));
+    line(&mut out, &look.paint(Style::Dim, &head));
     for row in &rows {
         let run = row.unique - row.cached;
         let text = format!(
@@ -61,7 +61,7 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
             row.cached,
             time(row)
         );
-        line(&mut out, &if run == 0 { look.paint("2", &text) } else { text });
+        line(&mut out, &if run == 0 { look.paint(Style::Dim, &text) } else { text });
     }
     line(&mut out, &last_line(&status, &rows));
     if let Some(halving) = session.sweep.halving.as_ref() {
@@ -70,7 +70,7 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
             " halving over `{}`: {rounds} rounds; the price is that of the rounds known so far",
             halving.param.name
         );
-        line(&mut out, &look.paint("2", &text));
+        line(&mut out, &look.paint(Style::Dim, &text));
     }
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use super::{SweepArgs, page};
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::project::{Failure, sweep::SweepStatus};
-use crate::report::{Look, table, words};
+use crate::report::{Look, Style, table, words};
 use crate::sweep::{self, Cell, Sweep, Table};
 
 #[derive(Debug, Args)]
@@ -74,13 +74,13 @@ pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: Look) -> String {
     }
     let effects = effects(&table);
     if effects.len() > 1 {
-        out += &format!("\n\n {}\n", look.paint("1", "effect of each param"));
+        out += &format!("\n\n {}\n", look.paint(Style::Strong, "effect of each param"));
         out += &screen(&effects, 2, look);
     }
     let done = (0..status.trials.len()).filter(|t| status.is_done(*t)).count();
     out += &format!("\n\n {done} of {} trials are done", status.trials.len());
     if let Some(help) = status.unknown_metric(sweep) {
-        out += &format!("\n {} {help}", look.paint("33", "warning:"));
+        out += &format!("\n {} {help}", look.paint(Style::Warning, "warning:"));
     }
     out
 }

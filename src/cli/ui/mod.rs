@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::run::listen;
 use super::{Exit, Global, print};
-use crate::label::ServeError;
+use crate::http::{self, ServeError};
 use crate::project::{self, Failure, locate};
-use crate::report::Look;
+use crate::report::{Look, Style};
 
 const USUAL_PORT: u16 = 8766;
 
@@ -57,11 +57,8 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
         };
         let ready = |url: &str| announce(url, args.open, global, look);
         let port = args.port.unwrap_or(USUAL_PORT);
-        let listener = crate::label::server::listen(
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port,
-            args.port.is_none(),
-        );
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listener = http::listen(here, port, args.port.is_none());
         serve::serve(listener.await?, watcher, title, ready, stop).await
     });
     runtime.shutdown_timeout(Duration::from_millis(300));
@@ -74,7 +71,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
 fn announce(url: &str, open: bool, global: &Global, look: Look) {
     let text = match global.json {
         true => format!("{}\n", json!({ "url": url })),
-        false => format!(" {}\n Ctrl-C ends it\n", look.paint("1", url)),
+        false => format!(" {}\n Ctrl-C ends it\n", look.paint(Style::Strong, url)),
     };
     let _ = print(&text);
     if open && let Err(e) = crate::exec::open::open(std::path::Path::new(url)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
@@ -19,11 +19,7 @@ use tokio::sync::watch;
 use super::history;
 use super::watch::Watcher;
 use crate::html::{self, live};
-use crate::label::ServeError;
-use crate::label::connections::LetIn;
-use crate::label::guard::{Guard, Refused, Who};
-use crate::label::link::{Role, Signer};
-use crate::label::server::{accept, below};
+use crate::http::{self, Guard, LetIn, Refused, Role, ServeError, Signer, Who, accept, below};
 use crate::store::Store;
 
 /// How often it is looked whether something changed.
@@ -137,36 +133,22 @@ async fn admit(app: &App, who: Who, request: Request, next: Next) -> Response {
 /// Puts on what every answer carries.
 async fn dress(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value: &'static str| {
-        headers.insert(name, HeaderValue::from_static(value));
-    };
-    set(header::CONTENT_SECURITY_POLICY, CSP);
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::REFERRER_POLICY, "no-referrer");
-    set(header::CACHE_CONTROL, "no-store");
+    http::dress(response.headers_mut(), CSP);
     response
 }
 
 /// The link becomes a cookie.
 async fn enter(app: State<Arc<App>>, Path(token): Path<String>) -> Response {
-    let signer = &app.guard.signer;
-    let Some(session) = signer.session(&token, Timestamp::now()) else {
+    let Some(entered) = app.guard.enter(&token, false, Timestamp::now()) else {
         return (StatusCode::UNAUTHORIZED, "this link is of another time").into_response();
     };
-    let (name, path) = (signer.cookie(Role::Admin), signer.path());
-    let cookie = format!("{name}={session}; HttpOnly; SameSite=Strict; Path={path}/");
-    let mut headers = HeaderMap::new();
-    let place = HeaderValue::from_str(&format!("0; url={path}/"));
-    let (Ok(cookie), Ok(place)) = (HeaderValue::from_str(&cookie), place) else {
+    let place = format!("{}/", entered.path);
+    let refresh = HeaderValue::from_str(&format!("0; url={place}"));
+    let (Ok(cookie), Ok(refresh)) = (HeaderValue::from_str(&entered.cookie), refresh) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    headers.insert(header::SET_COOKIE, cookie);
-    headers.insert(header::REFRESH, place);
-    let page = format!(
-        "<!DOCTYPE html><html lang=\"en\"><title>preflow</title><a href=\"{path}/\">Go on</a>"
-    );
-    (headers, Html(page)).into_response()
+    let headers = [(header::SET_COOKIE, cookie), (header::REFRESH, refresh)];
+    (headers, Html(http::go_on(&place, "/live.css").into_string())).into_response()
 }
 
 async fn page(app: State<Arc<App>>) -> Html<String> {

@@ -17,7 +17,7 @@ pub enum Who {
     Admin,
 }
 
-/// See the head of this file.
+/// Decides which requests are let in.
 #[derive(Debug, Clone)]
 pub struct Guard {
     pub signer: Signer,
@@ -30,6 +30,16 @@ pub struct Guard {
 /// A request that is turned away, with words for whoever sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused(pub StatusCode, pub &'static str);
+
+/// What a valid link becomes in a browser.
+#[derive(Debug)]
+pub struct Entered {
+    pub visitor: Visitor,
+    /// The session, as a cookie.
+    pub cookie: String,
+    /// Where the pages lie that the cookie is sent to.
+    pub path: String,
+}
 
 /// For whoever brings no link that is valid.
 pub const NO_LINK: Refused =
@@ -64,6 +74,21 @@ impl Guard {
             }
             _ => Err(NO_LINK),
         }
+    }
+
+    /// Makes a session of a link. `lasts`: the browser keeps it when it is closed. `None`: the link
+    /// is not valid.
+    #[must_use]
+    pub fn enter(&self, token: &str, lasts: bool, now: Timestamp) -> Option<Entered> {
+        let visitor = self.signer.check(token, now)?;
+        let session = self.signer.session(token, now)?;
+        let (name, path) = (self.signer.cookie(visitor.role), self.signer.path());
+        let age = if lasts { "; Max-Age=31536000" } else { "" };
+        let secure = self.public.as_ref().is_some_and(|(scheme, _)| scheme == "https");
+        let secure = if secure { "; Secure" } else { "" };
+        let cookie =
+            format!("{name}={session}; HttpOnly; SameSite=Strict; Path={path}/{age}{secure}");
+        Some(Entered { visitor, cookie, path })
     }
 
     fn visitor(&self, headers: &HeaderMap, role: Role, now: Timestamp) -> Option<Visitor> {

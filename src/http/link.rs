@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::given::{Given, GivenLink};
 use crate::user;
@@ -164,8 +164,8 @@ impl Signer {
     /// Tells cookies of several label pages in one browser apart.
     #[must_use]
     pub fn cookie(&self, role: Role) -> String {
-        let name = super::queue::hash(&["preflow.cookie/1", &self.scope]);
-        format!("preflow_{}_{name:016x}", role.letter())
+        let name = Sha256::digest(format!("preflow.cookie/1\0{}\0", self.scope));
+        format!("preflow_{}_{}", role.letter(), const_hex::encode(&name[..8]))
     }
 
     fn mac(&self, purpose: Purpose, head: &str) -> Hmac<Sha256> {

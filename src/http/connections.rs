@@ -91,7 +91,7 @@ impl Drop for Place {
     }
 }
 
-/// See [`Place::watch`].
+/// A service that notes what its connection is at; see [`Place::watch`].
 #[derive(Debug, Clone)]
 pub struct Watched<S> {
     inner: S,

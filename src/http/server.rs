@@ -1,0 +1,114 @@
+//! The HTTP server below every page: connections, their limits, its end.
+//! Does not know what is asked.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::ServeError;
+use super::connections::{Connections, Watched};
+
+/// Until the head of a request must be there; an idle connection is closed after it too.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// A connection is closed after this, whatever its other end does.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
+/// What is still being answered when the server is stopped gets this.
+const GRACE: Duration = Duration::from_millis(500);
+/// Ports that are tried when the usual one is taken.
+const FALLBACKS: u16 = 20;
+
+/// The same pages below a path too: that is where cookies of theirs are sent.
+pub fn below(path: &str, router: &axum::Router) -> axum::Router {
+    router.clone().nest(&format!("{path}/"), router.clone())
+}
+
+/// Serves a router until `stop`, with the limits above.
+pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Future<Output = ()>) {
+    let service = router;
+    let connections = Connections::default();
+    let (end, ended) = watch::channel(());
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of files, or the other end is gone already: neither is cured by hurry.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let service = service.clone();
+        let ended = ended.clone();
+        match connections.enter() {
+            Some(place) => tokio::spawn(async move {
+                tokio::select! {
+                    () = connection(stream, place.watch(service), ended) => {}
+                    () = place.asked_to_leave() => {}
+                }
+            }),
+            None => tokio::spawn(turn_away(stream)),
+        };
+    }
+    drop(listener);
+    drop(ended);
+    let _ = end.send(());
+    // Connections hold the other ends; nothing is lost with those that are cut.
+    let _ = timeout(GRACE, end.closed()).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    service: Watched<axum::Router>,
+    mut ended: watch::Receiver<()>,
+) {
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(16 * 1024);
+    let service = TowerToHyperService::new(service);
+    let serving = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let ending = tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = ended.changed() => GRACE,
+        () = tokio::time::sleep(CONNECTION_LIMIT) => HEAD_LIMIT,
+    };
+    serving.as_mut().graceful_shutdown();
+    let _ = timeout(ending, serving).await;
+}
+
+/// Tells a client that there is no room, without listening to it.
+async fn turn_away(mut stream: TcpStream) {
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\n\
+                   connection: close\r\n\r\n";
+    let _ = timeout(Duration::from_secs(1), stream.write_all(answer)).await;
+}
+
+/// Listens there, or where a port is free nearby if `fallback` allows it.
+///
+/// # Errors
+/// Nothing is free.
+pub async fn listen(ip: IpAddr, port: u16, fallback: bool) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(ip, port);
+    let first = TcpListener::bind(address).await;
+    let source = match first {
+        Ok(listener) => return Ok(listener),
+        Err(source) => source,
+    };
+    if fallback && source.kind() == io::ErrorKind::AddrInUse {
+        for port in (1..=FALLBACKS).filter_map(|i| port.checked_add(i)) {
+            if let Ok(listener) = TcpListener::bind(SocketAddr::new(ip, port)).await {
+                return Ok(listener);
+            }
+        }
+    }
+    Err(ServeError::Listen { address, source })
+}
