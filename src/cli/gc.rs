@@ -21,7 +21,7 @@ pub struct GcArgs {
     /// Keep what runs of the last DAYS used
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     pub days: u32,
-    /// Keep what is younger than HOURS whatever needs it
+    /// Keep what is younger than HOURS
     #[arg(long, value_name = "HOURS", default_value_t = 168)]
     pub grace: u32,
 }

@@ -9,6 +9,7 @@ mod doctor;
 pub mod exit;
 pub mod gc;
 pub mod graph;
+mod help;
 mod init;
 pub mod kinds;
 mod label;
@@ -37,6 +38,7 @@ mod why;
 
 use std::io::Write as _;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::catalog::Catalog;
@@ -58,33 +60,36 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// Heading of the options of every verb: a verb's own ones stand before them.
+const GLOBAL: &str = "Global options";
+
 /// Options of every verb.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// Give a param of the pipeline another value; may be repeated
-    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    #[arg(long = "set", global = true, help_heading = GLOBAL, value_name = "NAME=VALUE")]
     pub sets: Vec<String>,
     /// Use a profile of the pipeline file
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub profile: Option<String>,
-    /// The store [default: `cache` in the workspace]
-    #[arg(long, global = true, value_name = "DIR", env = "PREFLOW_CACHE")]
+    /// Folder of the store [default: `cache` in the workspace]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "PREFLOW_CACHE")]
     pub cache: Option<std::path::PathBuf>,
-    /// Where a team shares what was made: s3://BUCKET/PREFIX, a folder, or `none`
+    /// The remote: s3://BUCKET/PREFIX, a folder, or `none`
     /// [default: what preflow.yaml says]
-    #[arg(long, global = true, value_name = "URL", env = "PREFLOW_REMOTE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL", env = "PREFLOW_REMOTE")]
     pub remote: Option<String>,
     /// What may be done there: read-write or read-only
-    #[arg(long, global = true, hide = true, value_name = "MODE", env = "PREFLOW_REMOTE_MODE")]
+    #[arg(long, global = true, help_heading = GLOBAL, hide = true, value_name = "MODE", env = "PREFLOW_REMOTE_MODE")]
     pub remote_mode: Option<String>,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Say less
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Say more; may be repeated
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
@@ -112,33 +117,33 @@ pub enum Verb {
     Run(run::RunArgs),
     /// Show what would run and why; nothing runs
     Plan(plan::PlanArgs),
-    /// Show what is made, when, and how big it is
+    /// Show what is cached: when it was made, and how big it is
     Status(plan::StatusArgs),
     /// Explain one stage, down to the root cause
     Why(why::WhyArgs),
-    /// Ask people which answer is better; their votes, in, out and in figures
+    /// Collect votes of people; import, export and judge them
     #[command(subcommand)]
     Label(label::LabelVerb),
-    /// Many trials of a pipeline: price them, run them, compare them
+    /// Run many trials of a pipeline and compare them
     #[command(subcommand)]
     Sweep(sweep::SweepVerb),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
-    /// Print the figures that stages left behind, or write them for TensorBoard
+    /// Print the metrics of stages, or write them for TensorBoard
     Metrics(metrics::MetricsArgs),
     /// List what was run, when, and how it ended
     Runs(runs::RunsArgs),
     /// Show what differs between two runs, commits or files
     Diff(diff::DiffArgs),
-    /// Find what made a file, back to its votes and data
+    /// Find where a file comes from, back to its votes and data
     Trace(trace::TraceArgs),
-    /// Send what is made to the place that the team shares
+    /// Upload artifacts to the remote
     Push(push::PushArgs),
-    /// Fetch what a pipeline needs from the place that the team shares
+    /// Download what a pipeline needs from the remote
     Pull(pull::PullArgs),
     /// Write, check or merge the lock file: what each stage is and what it made
     Lock(lock::LockArgs),
-    /// Show what a stage's last attempt said
+    /// Show the log of a stage's last attempt
     Logs(logs::LogsArgs),
     /// Find what is wrong in pipeline files, without running anything
     Check(check::CheckArgs),
@@ -152,15 +157,15 @@ pub enum Verb {
     Graph(graph::GraphArgs),
     /// Write the run report: one HTML file
     Report(report::ReportArgs),
-    /// Show a pipeline live in the browser: stages, curves, samples, runs; nothing can be changed
+    /// Show a pipeline live in the browser; read-only
     Ui(ui::UiArgs),
-    /// Find what nobody needs in the store; remove it with --yes
+    /// Find unused artifacts in the store; remove them with --yes
     Gc(gc::GcArgs),
-    /// Read every object of the store and check it, or make a stage again and compare
+    /// Check every object of the store, or rerun a stage and compare
     Verify(gc::VerifyArgs),
-    /// Make a workspace to start from
+    /// Create a workspace with an example pipeline
     Init(init::InitArgs),
-    /// Look whether everything is there that preflow needs
+    /// Check the installation and the workspace
     Doctor(doctor::DoctorArgs),
     /// Let this workspace start the workers that its `preflow.yaml` names
     Trust(trust::TrustArgs),
@@ -180,7 +185,12 @@ pub fn main() -> Exit {
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             // It repeats what was typed.
-            let words = error.render();
+            let words = match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    help::help(std::env::args().skip(1))
+                }
+                _ => error.render(),
+            };
             let text = if has_colour() { words.ansi().to_string() } else { words.to_string() };
             match exit {
                 Exit::Done => drop(print(&text)),

@@ -25,10 +25,10 @@ pub struct PushArgs {
     /// Pipeline or sweep file, then stages [default: all]
     #[arg(value_name = "[FILE] [STAGE]...")]
     pub words: Vec<String>,
-    /// Send every entry of the store, whatever needs it
+    /// Upload every entry of the store
     #[arg(long)]
     pub all: bool,
-    /// Send also what is there already, over what lies there
+    /// Upload again and overwrite what is there
     #[arg(long)]
     pub force: bool,
 }

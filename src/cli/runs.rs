@@ -16,16 +16,16 @@ pub struct RunsArgs {
     /// Only runs of this pipeline or sweep: its name, or its file
     #[arg(value_name = "PIPELINE")]
     pub pipeline: Option<String>,
-    /// Only runs that ended so
+    /// Only runs in this state
     #[arg(long, value_enum, value_name = "STATE")]
     pub state: Option<RunState>,
-    /// Only runs in which this stage ran
+    /// Only runs that ran this stage
     #[arg(long, value_name = "STAGE")]
     pub stage: Option<String>,
-    /// Only runs that began at this day or later, as in 2026-01-31
+    /// Only runs from this day on, as in 2026-01-31
     #[arg(long, value_name = "DAY")]
     pub since: Option<String>,
-    /// The newest so many; 0: all
+    /// Number of runs to show; 0: all
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     pub n: usize,
 }
@@ -38,7 +38,7 @@ impl ValueEnum for RunState {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let value = PossibleValue::new(self.word());
         Some(match self {
-            Self::Open => value.help("It goes on still, or was killed"),
+            Self::Open => value.help("Running, or killed"),
             _ => value,
         })
     }
