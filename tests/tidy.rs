@@ -383,25 +383,12 @@ fn loops(folder: &Path) -> BTreeSet<Vec<String>> {
         .collect()
 }
 
-/// Loops that are known and wait to be opened.
-const KNOWN_LOOPS: [(&str, &[&str]); 2] = [
-    ("src", &["label::admin", "label::api", "label::page", "label::routes"]),
-    ("src", &["label::exchange", "label::exchange::forms", "label::exchange::rows"]),
-];
-
 #[test]
 fn modules_do_not_import_each_other_in_a_loop() {
     let mut problems = Vec::new();
     for folder in ["src", "stages/src"] {
-        let found = loops(&root().join(folder));
-        let known = KNOWN_LOOPS.iter().filter(|(at, _)| *at == folder);
-        let known: BTreeSet<Vec<String>> =
-            known.map(|(_, names)| names.iter().map(|name| (*name).to_owned()).collect()).collect();
-        for names in found.difference(&known) {
+        for names in loops(&root().join(folder)) {
             problems.push(format!("{folder}: {} import each other", names.join(", ")));
-        }
-        for names in known.difference(&found) {
-            problems.push(format!("{folder}: {} no longer do: take them out", names.join(", ")));
         }
     }
     assert_none(&problems);

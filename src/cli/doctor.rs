@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::exec::describe::describe;
 use crate::exec::git;
 use crate::project::{Failure, execution, locate, workers};
+use crate::report::table::{Cell, Table};
 use crate::report::{Look, Style, words};
 use crate::store::{Store, StoreError};
 
@@ -63,23 +64,22 @@ pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failu
         print(&format!("{}\n", json!({ "findings": list })));
         return Ok(exit);
     }
-    let mut out = String::new();
+    let mut table = Table::new(&[2]);
+    table.marked();
     for finding in &findings {
         let (mark, style) = match finding.health {
             Health::Good => ("✓", Style::Good),
             Health::Warning => ("!", Style::Warning),
             Health::Bad => ("✗", Style::Bad),
         };
-        out += &format!(" {} {:<9} {}\n", look.paint(style, mark), finding.what, finding.text);
+        let (what, text) = (Cell::from(finding.what), Cell::from(finding.text.as_str()));
+        table.row([Cell::styled(style, mark), what, text]);
         if !finding.remedy.is_empty() {
-            out += &format!(
-                "   {:<9} {}\n",
-                "",
-                look.paint(Style::Dim, &format!("→ {}", finding.remedy))
-            );
+            let remedy = Cell::styled(Style::Dim, format!("→ {}", finding.remedy));
+            table.row([Cell::default(), Cell::default(), remedy]);
         }
     }
-    print(&out);
+    print(&table.text(look));
     Ok(exit)
 }
 

@@ -12,6 +12,7 @@ use crate::plan::{Selection, Verdict};
 use crate::project::rerun::{Compared, compare_all, environment};
 use crate::project::{self, Failure, execution, locate};
 use crate::report::differences::sentence;
+use crate::report::table::{Cell, Table};
 use crate::report::{self, Look, Style, clean, line, words};
 use crate::run::aside::Original;
 use crate::store::CachedEntry;
@@ -109,14 +110,16 @@ fn show(
         line(&mut out, &format!(" reproduced: {all} {}, the same bytes; {took}", noun(all)));
         return;
     }
-    let width = compared.iter().map(|c| c.port.len()).max().unwrap_or(0);
+    let mut table = Table::new(&[2]);
+    table.marked();
     for Compared { port, first, .. } in compared {
         let (mark, text) = match first {
-            None => (look.paint(Style::Good, "✓"), "the same bytes".to_owned()),
-            Some(first) => (look.paint(Style::Bad, "✗"), clean(&sentence(first))),
+            None => (Cell::styled(Style::Good, "✓"), "the same bytes".to_owned()),
+            Some(first) => (Cell::styled(Style::Bad, "✗"), sentence(first)),
         };
-        line(&mut out, &format!(" {mark} {port:<width$}  {text}"));
+        table.row([mark, Cell::from(*port), Cell::from(text)]);
     }
+    line(&mut out, table.text(look).trim_end());
     line(&mut out, &format!(" not reproduced: {differing} of {all} {}; {took}", noun(all)));
     for (name, then, now) in changes {
         let shown = |text: &str| if text.is_empty() { "–".to_owned() } else { clean(text) };

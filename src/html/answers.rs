@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use maud::{Markup, html};
 
-use super::{ReportData, SampleRow, is_unseen, markup};
+use super::data::is_unseen;
+use super::{ReportData, SampleRow, markup};
 use crate::text;
 
 /// Prompts shown at once, and in all.

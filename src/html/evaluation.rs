@@ -3,6 +3,7 @@
 
 use maud::Markup;
 
+use super::data::is_unseen;
 use super::metrics::{self, AT_MOST, GAIN, KL, Place, Scale};
 use super::{EvaluationRow, ReportData, markup};
 use crate::text;
@@ -53,7 +54,7 @@ impl<'a> Evaluation<'a> {
     }
 
     pub fn is_unseen(&self, bucket: &str) -> bool {
-        super::is_unseen(bucket) || self.unseen.iter().any(|b| b == bucket)
+        is_unseen(bucket) || self.unseen.iter().any(|b| b == bucket)
     }
 
     /// The most telling figure, and the bucket of unseen prompts that it is known for.

@@ -3,8 +3,9 @@
 
 use maud::{Markup, html};
 
+use super::page::summary;
 use super::sweep::{self, SweepReport};
-use super::{ReportData, answers, flow, markup, summary, training};
+use super::{ReportData, answers, flow, markup, training};
 use crate::http::{Kind, document};
 
 /// The script of the page.

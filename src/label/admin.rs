@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::call::{App, Call, Failed, Reply};
 use super::desk::Desk;
 use super::exchange::plain;
 use super::figures::{figures, people};
@@ -16,7 +17,6 @@ use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
 use super::queue::side;
-use super::routes::{App, Call, Failed, Reply};
 use crate::agreement::ADJUDICATOR;
 use crate::text::{Shown, counted};
 use crate::votes::{Choice, Side};

@@ -4,10 +4,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::call::{App, Call, Failed, Reply};
 use super::error::DeskError;
 use super::exchange::plain;
 use super::question::Submission;
-use super::routes::{App, Call, Failed, Reply};
 use crate::http::Refused;
 use crate::text::Shown;
 use axum::http::StatusCode;

@@ -5,6 +5,7 @@ mod admin;
 mod api;
 mod assignment;
 mod books;
+mod call;
 mod desk;
 mod error;
 pub mod exchange;

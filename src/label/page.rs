@@ -4,7 +4,7 @@
 use axum::http::{StatusCode, header};
 use maud::{Markup, html};
 
-use super::routes::{App, Call, Failed, Reply};
+use super::call::{App, Call, Failed, Reply};
 use crate::http::{self, Kind, Refused, Role};
 use crate::text::Shown;
 

@@ -1,7 +1,6 @@
 //! All routes of the label page in one table: the router is built from it, and so is the test that
 //! tries to get past it. Handlers are plain functions; they may wait for the disk.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,11 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::desk::Desk;
-use super::error::DeskError;
+use super::call::{App, Call, Failed, Reply};
 use super::{admin, api, page};
-use crate::http::{Guard, LetIn, NO_LINK, Refused, Visitor, Who, dress};
+use crate::http::{LetIn, NO_LINK, Refused, Who, dress};
 
 /// Largest request body.
 pub const LARGEST: usize = 64 * 1024;
@@ -28,32 +25,6 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-
-/// What every handler may use.
-#[derive(Debug)]
-pub struct App {
-    pub desk: Arc<Desk>,
-    pub guard: Guard,
-}
-
-/// A request that was let through.
-#[derive(Debug)]
-pub struct Call {
-    /// Of routes for anyone: nobody.
-    pub visitor: Option<Visitor>,
-    pub params: HashMap<String, String>,
-    pub body: Vec<u8>,
-    pub now: Timestamp,
-}
-
-/// An answer.
-#[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub kind: &'static str,
-    pub body: Vec<u8>,
-    pub headers: Vec<(HeaderName, String)>,
-}
 
 type Handler = fn(&App, &Call) -> Result<Reply, Failed>;
 
@@ -100,75 +71,6 @@ pub const ROUTES: &[Route] = &[
     get("/admin.js", Who::Anyone, admin::script),
     post("/api/admin/settle", Who::Admin, admin::settle),
 ];
-
-/// Why a call came to nothing.
-#[derive(Debug)]
-pub enum Failed {
-    Refused(Refused),
-    Desk(DeskError),
-    Bad(String),
-}
-
-impl From<DeskError> for Failed {
-    fn from(error: DeskError) -> Self {
-        Self::Desk(error)
-    }
-}
-
-impl Failed {
-    fn words(&self) -> (StatusCode, String) {
-        match self {
-            Self::Refused(Refused(status, why)) => (*status, (*why).to_owned()),
-            Self::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
-            Self::Desk(error) => {
-                let status = match error {
-                    e if e.is_full() => StatusCode::INSUFFICIENT_STORAGE,
-                    DeskError::Votes(_) | DeskError::Cache { .. } | DeskError::Taken(_) => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                    DeskError::BadName(_) | DeskError::BadSubmission(_) => {
-                        StatusCode::UNPROCESSABLE_ENTITY
-                    }
-                    DeskError::OtherPairs => StatusCode::CONFLICT,
-                    DeskError::UnknownPair | DeskError::NothingToUndo => StatusCode::NOT_FOUND,
-                };
-                (status, format!("{error}; {}", error.help()))
-            }
-        }
-    }
-}
-
-impl Reply {
-    /// JSON, which no cache keeps.
-    #[must_use]
-    pub fn json(value: &serde_json::Value) -> Self {
-        Self::of(StatusCode::OK, "application/json", value.to_string().into_bytes())
-    }
-
-    #[must_use]
-    pub fn of(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Self {
-        Self { status, kind, body, headers: Vec::new() }
-    }
-}
-
-impl Call {
-    /// Whoever calls.
-    ///
-    /// # Panics
-    /// On routes for anyone.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.visitor.as_ref().expect("invariant: the route is not for anyone").name
-    }
-
-    /// The body, read as JSON.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failed> {
-        serde_json::from_slice(&self.body).map_err(|e| Failed::Bad(format!("not understood: {e}")))
-    }
-}
 
 /// The router of the table.
 pub fn router(app: Arc<App>) -> Router {

@@ -10,8 +10,9 @@ use axum::http::Uri;
 use jiff::{SignedDuration, Timestamp};
 
 use super::assignment::Assignment;
+use super::call::App;
 use super::desk::{Desk, real_path};
-use super::routes::{App, router};
+use super::routes::router;
 use super::served::Served;
 use crate::http::{Guard, Role, ServeError, Signer, accept, below, listen};
 

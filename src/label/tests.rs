@@ -542,7 +542,8 @@ mod walk {
 
     use super::*;
     use crate::http::{Guard, Role, Signer, Who};
-    use crate::label::routes::{App, ROUTES, Route, router};
+    use crate::label::call::App;
+    use crate::label::routes::{ROUTES, Route, router};
 
     const HOST: &str = "127.0.0.1:8765";
     const ORIGIN: &str = "http://127.0.0.1:8765";

@@ -2,7 +2,7 @@
 
 use crate::identity::Change;
 use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
-use crate::report::table::hang;
+use crate::report::table::{Table, hang};
 use crate::report::{Look, Style, clean, words};
 
 /// Figures shown a stage, unless more are asked for.
@@ -18,12 +18,11 @@ pub fn text(all: &Difference, look: Look) -> String {
             return;
         }
         out.push_str(&format!("\n {}\n", look.paint(Style::Strong, title)));
-        let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+        let mut table = Table::new(&[1]);
         for (left, right) in rows {
-            let right = hang(&right, width + 5, look);
-            out.push_str(format!("   {left:<width$}  {right}").trim_end());
-            out.push('\n');
+            table.row([format!("  {left}"), right]);
         }
+        out.push_str(&table.text(look));
     };
     let named = |(name, a, b): &(String, String, String)| (name.clone(), format!("{a} → {b}"));
     let stages = [("only in A", &all.only_in_a), ("only in B", &all.only_in_b)];

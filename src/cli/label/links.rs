@@ -10,6 +10,7 @@ use crate::cli::{Exit, Global, print};
 use crate::http::{GivenLink, Signer};
 use crate::label::signer;
 use crate::project::Failure;
+use crate::report::table::{Cell, Table};
 use crate::report::{Look, Style, clean};
 
 #[derive(Debug, Args)]
@@ -49,18 +50,19 @@ pub fn links(args: &LinksArgs, global: &Global, look: Look) -> Result<Exit, Fail
             .collect();
         return Ok(print(&format!("{}\n", json!({ "links": list }))));
     }
-    let width = live.iter().map(|(_, link)| link.name.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for (id, link) in &live {
-        let name = format!("{:<width$}", clean(&link.name));
-        let state =
-            if link.revoked { look.paint(Style::Bad, "taken back") } else { "valid".into() };
-        text += &format!(" {id}  {name}  {state} until {}\n", time(link.until));
-    }
     if live.is_empty() {
-        text.push_str(" no links are valid\n");
+        return Ok(print(" no links are valid\n"));
     }
-    Ok(print(&text))
+    let mut table = Table::new(&[]);
+    for (id, link) in &live {
+        let until = time(link.until);
+        let state = match link.revoked {
+            true => Cell::styled(Style::Bad, format!("taken back until {until}")),
+            false => Cell::from(format!("valid until {until}")),
+        };
+        table.row([Cell::from(id.as_str()), Cell::from(link.name.as_str()), state]);
+    }
+    Ok(print(&table.text(look)))
 }
 
 /// Takes links back; pages that are open with them end at once.

@@ -16,6 +16,7 @@ use crate::cli::{Exit, Global, complain, print};
 use crate::http::ServeError;
 use crate::label::{self, Assignment, Desk, DeskError, Links, Options};
 use crate::project::{Failure, Project};
+use crate::report::table::{Cell, Table};
 use crate::report::{Look, Style};
 use crate::store::StoreError;
 use crate::user;
@@ -188,11 +189,12 @@ pub(super) fn announce(desk: &Desk, links: &Links, args: &Page, global: &Global,
     let so_far = desk.progress("nobody", jiff::Timestamp::now());
     let so_far = so_far.map_or(String::new(), |p| format!(", {}", words(p.votes, p.goal)));
     let mut text = format!(" {} pairs of `{}`{so_far}\n", of.pairs.len(), of.stage);
-    let width = links.annotators.iter().map(|(n, _)| n.len()).max().unwrap_or(0).max(5);
+    let mut table = Table::new(&[]);
     for (name, url) in &links.annotators {
-        text.push_str(&format!(" {name:<width$}  {}\n", look.paint(Style::Strong, url)));
+        table.row([Cell::from(name.as_str()), Cell::styled(Style::Strong, url)]);
     }
-    text.push_str(&format!(" {:<width$}  {}\n", "admin", links.admin));
+    table.row(["admin", links.admin.as_str()]);
+    text.push_str(&table.text(look));
     if !links.address.ip().is_loopback() && !links.base.starts_with("https:") {
         let mark = look.paint(Style::Warning, "warning:");
         text.push_str(&format!(

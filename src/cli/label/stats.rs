@@ -140,26 +140,31 @@ fn summary(report: &QualityReport, look: Look) -> String {
         return out + " agreement cannot be told: no pair was seen by two annotators\n";
     }
     let overall = &report.overall;
-    let kappa =
-        |x: Option<f64>| x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"));
-    let mut lines = vec![
-        format!(" agreement             {}", percent(overall.percent)),
-        format!(" Cohen's kappa         {}", kappa(overall.cohen)),
-        format!(" Fleiss' kappa         {}", kappa(overall.fleiss)),
-        format!(" Krippendorff's alpha  {} nominal", number(overall.alpha_nominal)),
-        format!("                       {} ordinal", number(overall.alpha_ordinal)),
+    let mut rows = vec![
+        ("agreement", percent(overall.percent)),
+        ("Cohen's kappa", kappa(overall.cohen)),
+        ("Fleiss' kappa", kappa(overall.fleiss)),
+        ("Krippendorff's alpha", format!("{} nominal", number(overall.alpha_nominal))),
+        ("", format!("{} ordinal", number(overall.alpha_ordinal))),
     ];
-    lines.extend(overall.ceiling.map(|(low, high)| {
+    rows.extend(overall.ceiling.map(|(low, high)| {
         let [low, high] = [low, high].map(|x| 100.0 * x);
-        format!(" best possible model   {low:.0} to {high:.0} % right on single votes")
+        ("best possible model", format!("{low:.0} to {high:.0} % right on single votes"))
     }));
-    for line in lines {
-        // Fewer than twenty items: the figures are there, and not to be trusted.
-        let line =
-            if report.too_few { look.paint(Style::Dim, &format!("{line}  too few")) } else { line };
-        out.push_str(&format!("{line}\n"));
+    let mut table = Table::new(&[]);
+    // Fewer than twenty items: the figures are there, and not to be trusted.
+    let (style, few) = match report.too_few {
+        true => (Style::Dim, "too few"),
+        false => (Style::Plain, ""),
+    };
+    for (name, value) in rows {
+        table.row([name, &value, few].map(|text| Cell::styled(style, text)));
     }
-    out
+    out + &table.text(look)
+}
+
+fn kappa(x: Option<f64>) -> String {
+    x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"))
 }
 
 fn progress(ready: &Readiness, look: Look) -> String {

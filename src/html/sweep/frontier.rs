@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::super::chart::{self, Chart, Series};
 use super::super::markup;
 use super::super::metrics::KL;
-use super::{SweepReport, goal, metric_name, setting, short};
+use super::data::{SweepReport, goal, metric_name, setting, short};
 use crate::sweep::{Cell, Row};
 use crate::text;
 

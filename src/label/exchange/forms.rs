@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::messages::{Turn, form_of, split_transcripts, split_turns, text, turns};
+use super::opinions::{Form, Names, Opinion};
 use super::rows::Row;
-use super::{Form, Names, Opinion};
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use super::{ExchangeError, Opinion};
+use super::error::ExchangeError;
+use super::opinions::Opinion;
 use crate::identity::Digest;
 use crate::votes::{
     Choice, Folder, Ledger, PairText, Side, Vote, composed, is_annotator, is_plain,

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::error::ExchangeError;
+use super::opinions::BadRow;
 use super::quotes::Watched;
 use super::sniff::{Encoding, delimiter, no_file, sniff};
-use super::{BadRow, ExchangeError};
 use crate::columns::{each_batch, is_parquet};
 
 /// A record and where it stands.

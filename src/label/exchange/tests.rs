@@ -1,7 +1,7 @@
 //! Every form once, written by hand, and the way out and in again.
 #![expect(clippy::disallowed_methods, reason = "tests write their own files")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::label::read_pairs;
-use crate::votes::{Effective, Folder, PairText, Side, pair_id};
+use crate::votes::{Choice, Effective, Folder, PairText, Side, pair_id};
 
 fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::forms::{Cell, Found, Given, Heard, PROMPT, answer_names, choice, field};
 use super::messages::form_of;
-use super::{Names, Opinion};
+use super::opinions::{Names, Opinion};
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;

@@ -10,7 +10,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use serde_json::{Map, Value, json};
 
-use super::ExchangeError;
+use super::error::ExchangeError;
 use super::messages::{as_turns, plain};
 use crate::columns::each_batch;
 use crate::store::write_atomic;

@@ -1,0 +1,61 @@
+//! A page in a file of its own, and its summary at the top.
+//! Does not know what its sections say.
+
+use maud::{Markup, html};
+
+use super::data::{ReportData, StageState};
+use super::markup;
+use crate::http::{Kind, document};
+use crate::text;
+
+/// A page around its sections, with all that it needs in it.
+pub fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
+    let kind = Kind::File {
+        style: include_str!("style.css"),
+        policy: "default-src 'none'; style-src 'unsafe-inline'",
+    };
+    let body = html! {
+        body {
+            header.top {
+                p.brand { "preflow" }
+                h1 { (markup::visible(title)) }
+                (summary)
+            }
+            main {
+                @for section in sections { (section) }
+            }
+            footer { p { "One file, nothing loaded from elsewhere." } }
+        }
+    };
+    document(&format!("{} · preflow", markup::plain(title)), kind, &body).into_string()
+}
+
+/// How many stages came to which end, and how long it took.
+pub fn summary(data: &ReportData) -> Markup {
+    let count = |state| data.stages.iter().filter(|s| s.state == state).count();
+    let states = [
+        StageState::Done,
+        StageState::Reused,
+        StageState::Failed,
+        StageState::Waiting,
+        StageState::Running,
+        StageState::NotRun,
+    ];
+    let parts: Vec<String> = states
+        .iter()
+        .map(|s| (count(*s), s.word()))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect();
+    let made = data.stages.iter().filter(|s| s.state == StageState::Done);
+    let seconds: f64 = made.filter_map(|s| s.seconds).sum();
+    let stages = text::counted(data.stages.len(), "stage");
+    html! {
+        @if !data.stages.is_empty() {
+            p.meta {
+                (stages) ": " (parts.join(", "))
+                @if seconds > 0.0 { " · " (text::duration(seconds)) }
+            }
+        }
+    }
+}
