@@ -1,39 +1,78 @@
 //! preflow: RLHF pipelines as YAML in git; rerun only what changed.
 //!
-//! Data flow, one step a line; modules in reading order.
 //! A YAML file becomes a [`pipeline`]; with the [`catalog`] of kinds it becomes a typed [`graph`];
 //! each stage with the digests of its inputs is an [`identity`]; the [`store`] knows which
-//! identities were run; the [`plan`] judges each stage; the [`run`] loop hands misses to an
-//! [`exec`]utor, which speaks the [`protocol`] with a worker; [`report`] and [`html`] tell people.
+//! identities were run; the [`plan`] judges each stage; the [`schedule`] says what is next; the
+//! [`run`] hands misses to an [`exec`]utor, which speaks the [`protocol`] with a worker;
+//! [`report`] and [`html`] tell people. A [`project`] holds all that belongs to one file, and
+//! [`cli`] is the command line. Modules stand in reading order.
+
+// What a file says.
+pub mod diagnostic;
+
+pub mod files;
+
+pub mod pipeline;
+
+pub mod workspace;
+
+pub mod catalog;
+
+pub mod graph;
+
+// What was made of it.
+pub mod identity;
+
+pub mod store;
+
+pub mod lock;
+
+pub mod user;
+
+pub mod trust;
+
+// What to do about it.
+pub mod plan;
+
+pub mod schedule;
+
+// Doing it.
+pub mod protocol;
+
+pub mod exec;
+
+pub mod run;
+
+pub mod remote;
+
+pub mod sweep;
+
+// People.
+pub mod votes;
 
 pub mod agreement;
-pub mod catalog;
-pub mod cli;
-pub mod columns;
-pub mod compare;
-pub mod diagnostic;
-pub mod exec;
-pub mod files;
-pub mod foreign;
-pub mod graph;
-pub mod html;
-pub mod http;
-pub mod identity;
+
 pub mod label;
-pub mod lock;
-pub mod pipeline;
-pub mod plan;
-pub mod project;
-pub mod protocol;
-pub mod remote;
-pub mod report;
-pub mod run;
-pub mod schedule;
-pub mod store;
-pub mod sweep;
+
+// Reading results.
+pub mod columns;
+
+pub mod foreign;
+
+pub mod compare;
+
 pub mod tensorboard;
+
+// Showing them.
 pub mod text;
-pub mod trust;
-pub mod user;
-pub mod votes;
-pub mod workspace;
+
+pub mod report;
+
+pub mod http;
+
+pub mod html;
+
+// All together.
+pub mod project;
+
+pub mod cli;
