@@ -14,7 +14,7 @@ use crate::project::{self, Failure, execution, locate};
 use crate::report::differences::sentence;
 use crate::report::table::{Cell, Table};
 use crate::report::{self, Look, Style, clean, line, words};
-use crate::run::aside::Original;
+use crate::run::rerun::RerunSource;
 use crate::store::CachedEntry;
 
 /// Makes one stage again and says where it first differs. Exit 1: it does, or could not be made.
@@ -31,7 +31,7 @@ pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Resu
     let index = loaded.graph.find(stage).expect("invariant: the selection found it");
     let sources = loaded.digest_sources(&selection.wanted)?;
     let plan = loaded.judge(&selection, &sources)?;
-    let original = Original {
+    let original = RerunSource {
         graph: &loaded.graph,
         store: &loaded.store,
         sources: &sources,

@@ -99,8 +99,8 @@ pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failur
     let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
     let people = asking.as_ref().map(|a| a as &dyn run::People);
     let locked = args.locked.then(|| lock::read(&file)).transpose()?;
-    let order = Order { selection, keep_going: args.keep_going, people, locked };
-    let summary = execute(&loaded, order, &args.resources, pipeline, look)?;
+    let request = RunRequest { selection, keep_going: args.keep_going, people, locked };
+    let summary = execute(&loaded, request, &args.resources, pipeline, look)?;
     super::label::tell_what_holds_up(&loaded, &summary.waiting, look);
     if !args.locked {
         lock::keep(&file, &loaded, &summary.made);
@@ -122,7 +122,7 @@ pub fn exit_of(summary: &Summary) -> Exit {
 }
 
 /// What a run is asked to do.
-pub struct Order<'a> {
+pub struct RunRequest<'a> {
     pub selection: Selection,
     pub keep_going: bool,
     /// Whom to ask when a stage waits for people.
@@ -137,12 +137,12 @@ pub struct Order<'a> {
 /// A source is missing, a stage asks for more than there is, the store fails.
 pub fn execute(
     loaded: &Project,
-    order: Order,
+    request: RunRequest,
     args: &ResourceArgs,
     global: &Global,
     look: Look,
 ) -> Result<Summary, Failure> {
-    let Order { selection, keep_going, people, locked } = order;
+    let RunRequest { selection, keep_going, people, locked } = request;
     let sources = loaded.digest_sources(&selection.wanted)?;
     let plan = loaded.judge(&selection, &sources)?;
     validate::refuse(loaded, &plan, &sources)?;

@@ -166,7 +166,7 @@ impl Pull<'_> {
     async fn bring(&self, wanted: Wanted) -> (Wanted, Result<Brought, RemoteError>) {
         let store = &self.project.store;
         let (looked, fingerprint) = (Arc::clone(store), wanted.fingerprint);
-        // Aside: it may have to read what is there.
+        // Rerun: it may have to read what is there.
         let there = tokio::task::spawn_blocking(move || {
             let entry = looked.entry(&fingerprint).ok()??;
             matches!(looked.health(&entry), Ok(None)).then_some(entry)

@@ -4,7 +4,7 @@
 use super::{Failure, Project};
 use crate::compare::{Difference, compare};
 use crate::exec::{Outcome, Task};
-use crate::run::aside::Made;
+use crate::run::rerun::Made;
 use crate::store::{CachedEntry, EntryOutput, StoreError};
 
 /// One output, as it was made then and again.

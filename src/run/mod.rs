@@ -2,7 +2,6 @@
 //! reaches it as a [`Message`] on one channel. Which stage is next, the scheduler says.
 //! Knows nothing of colour or words.
 
-pub mod aside;
 mod attempt;
 pub mod committer;
 pub mod event;
@@ -11,6 +10,7 @@ pub mod journal;
 mod outcome;
 mod people;
 mod remote;
+pub mod rerun;
 mod runner;
 mod sync;
 mod task;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{SweepArgs, show};
-use crate::cli::run::{Order, ResourceArgs, execute, exit_of};
+use crate::cli::run::{ResourceArgs, RunRequest, execute, exit_of};
 use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::project::Failure;
@@ -44,8 +44,9 @@ pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure>
             .map(|s| s.name.clone())
             .collect();
         let selection = Selection::new(graph, &[], &[], &[])?.accepting(graph, &gates)?;
-        let order = Order { selection, keep_going: !args.fail_fast, people: None, locked: None };
-        let summary = execute(&status.project, order, &args.resources, global, look)?;
+        let request =
+            RunRequest { selection, keep_going: !args.fail_fast, people: None, locked: None };
+        let summary = execute(&status.project, request, &args.resources, global, look)?;
         exit = worse(exit, exit_of(&summary));
         if summary.interrupted || summary.storage {
             return Ok(exit);

@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 /// The stage and all that it was made from.
-pub struct Original<'a> {
+pub struct RerunSource<'a> {
     pub graph: &'a Graph,
     pub store: &'a Store,
     pub sources: &'a [Option<SourceDigest>],
@@ -27,7 +27,7 @@ pub struct Original<'a> {
 }
 
 /// A stage that is being made aside. Dropping it removes all that was made.
-pub struct Aside {
+pub struct Rerun {
     slot: Slot,
     files: BTreeMap<String, PathBuf>,
     // After the slot, whose lock lies in it.
@@ -41,7 +41,7 @@ pub struct Made {
     _dir: tempfile::TempDir,
 }
 
-impl Original<'_> {
+impl RerunSource<'_> {
     /// What is up to date of a stage.
     #[must_use]
     pub fn entry(&self, stage: usize) -> Option<&CachedEntry> {
@@ -74,7 +74,7 @@ impl Original<'_> {
     ///
     /// # Panics
     /// The stage is not up to date.
-    pub fn begin(&self, options: &Options) -> Result<(Aside, Task), RunError> {
+    pub fn begin(&self, options: &Options) -> Result<(Rerun, Task), RunError> {
         let node = &self.graph.stages[self.stage];
         let entry = self.entry(self.stage).expect("invariant: the caller has looked");
         options.pools.check(&node.name, &node.execution)?;
@@ -110,7 +110,7 @@ impl Original<'_> {
         let task = task::build(self.stage, node, &slot, inputs, &share, folders, options)?;
         let task = Task { lists: self.graph.ports_of_several(self.stage), ..task };
         let files = task::output_paths(node, &slot);
-        Ok((Aside { slot, files, _dir: dir }, task))
+        Ok((Rerun { slot, files, _dir: dir }, task))
     }
 
     /// What the stage would get of an empty machine.
@@ -128,7 +128,7 @@ impl Original<'_> {
     }
 }
 
-impl Aside {
+impl Rerun {
     /// Hashes what the task made.
     ///
     /// # Errors
