@@ -29,7 +29,7 @@ pub struct MetricsArgs {
 }
 
 /// The figures of one stage.
-struct Figures {
+struct StageMetrics {
     stage: String,
     /// Seconds since 1970 when they were made.
     at: f64,
@@ -78,7 +78,12 @@ fn say(look: Look, text: &str) {
     complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
 }
 
-fn read(loaded: &Loaded, stage: &str, entry: &Entry, ports: &[&str]) -> Result<Figures, Failure> {
+fn read(
+    loaded: &Loaded,
+    stage: &str,
+    entry: &Entry,
+    ports: &[&str],
+) -> Result<StageMetrics, Failure> {
     let mut scalars = Vec::new();
     for port in ports {
         let Some(output) = entry.outputs.get(*port) else { continue };
@@ -97,10 +102,10 @@ fn read(loaded: &Loaded, stage: &str, entry: &Entry, ports: &[&str]) -> Result<F
     scalars.sort_by_key(|s| s.step);
     let at: Result<jiff::Timestamp, _> = entry.made.at.parse();
     let at = at.map_or(0.0, |at| at.as_duration().as_secs_f64());
-    Ok(Figures { stage: stage.to_owned(), at, scalars })
+    Ok(StageMetrics { stage: stage.to_owned(), at, scalars })
 }
 
-fn write(dir: &Path, all: &[Figures]) -> Result<Exit, Failure> {
+fn write(dir: &Path, all: &[StageMetrics]) -> Result<Exit, Failure> {
     let mut out = String::new();
     for figures in all {
         let folder = dir.join(&figures.stage);
@@ -115,15 +120,15 @@ fn write(dir: &Path, all: &[Figures]) -> Result<Exit, Failure> {
     Ok(print(&out))
 }
 
-fn as_json(all: &[Figures]) -> String {
-    let line = |f: &Figures, s: &Scalar| {
+fn as_json(all: &[StageMetrics]) -> String {
+    let line = |f: &StageMetrics, s: &Scalar| {
         json!({ "stage": f.stage, "step": s.step, "name": s.tag, "value": s.value }).to_string()
             + "\n"
     };
     all.iter().flat_map(|f| f.scalars.iter().map(move |s| line(f, s))).collect()
 }
 
-fn as_csv(all: &[Figures]) -> String {
+fn as_csv(all: &[StageMetrics]) -> String {
     let mut out = "stage,step,name,value\n".to_owned();
     for figures in all {
         for s in &figures.scalars {
@@ -150,7 +155,7 @@ mod tests {
     fn csv_and_json_hold_one_figure_a_line() {
         let scalar = |tag: &str, step, value| Scalar { tag: tag.to_owned(), step, value };
         let scalars = vec![scalar("eval/loss", 1, 0.25), scalar("odd,\"name\"", 2, 1e-9)];
-        let all = [Figures { stage: "sft".to_owned(), at: 0.0, scalars }];
+        let all = [StageMetrics { stage: "sft".to_owned(), at: 0.0, scalars }];
         assert_eq!(
             as_csv(&all),
             "stage,step,name,value\nsft,1,eval/loss,0.25\nsft,2,\"odd,\"\"name\"\"\",0.000000001\n"

@@ -24,7 +24,7 @@ pub struct Assignment {
     pub stage: String,
     /// Folder of the votes; need not exist yet.
     pub votes: PathBuf,
-    pub people: People,
+    pub people: PeopleSettings,
     pub ready: ReadyWhen,
     /// In the order of the dataset, each once.
     pub pairs: Vec<PairText>,
@@ -42,12 +42,12 @@ pub struct Gold {
 
 /// Settings of `labeler.people`; every default is filled in by the schema of the kind.
 #[derive(Debug, Clone, Deserialize)]
-pub struct People {
+pub struct PeopleSettings {
     pub question: String,
     pub aggregate: Aggregate,
     pub reuse: Reuse,
     pub overlap: Overlap,
-    pub order: Order,
+    pub order: AskOrder,
     pub quality: Quality,
 }
 
@@ -78,7 +78,7 @@ pub struct Overlap {
 /// What to ask next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum AskOrder {
     Random,
     Disagreement,
 }

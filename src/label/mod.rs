@@ -4,12 +4,11 @@
 mod admin;
 mod api;
 mod assignment;
-mod books;
 mod call;
-mod desk;
 mod error;
 pub mod exchange;
 pub mod figures;
+mod folder_snapshot;
 mod leases;
 mod outlook;
 mod page;
@@ -19,21 +18,22 @@ mod queue;
 mod routes;
 pub mod served;
 mod server;
-mod stamps;
+mod session;
 #[cfg(test)]
 mod tests;
+mod vote_index;
 
 pub use crate::agreement::Readiness;
 pub use assignment::{
-    Aggregate, Assignment, AssignmentError, Gold, Order, Overlap, People, Quality, ReadyWhen,
-    Reuse, read_disagreement, read_gold, read_pairs,
+    Aggregate, AskOrder, Assignment, AssignmentError, Gold, Overlap, PeopleSettings, Quality,
+    ReadyWhen, Reuse, read_disagreement, read_gold, read_pairs,
 };
-pub use desk::Desk;
-pub use error::DeskError;
+pub use error::SessionError;
+pub use folder_snapshot::FolderSnapshot;
 pub use outlook::{Outlook, Room};
 pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
-pub use question::{Item, Past, Pick, Progress, Submission};
+pub use question::{Item, LabelProgress, Past, Pick, Submission};
 pub use server::{Links, Options, serve, signer};
-pub use stamps::Stamps;
+pub use session::LabelSession;

@@ -21,7 +21,7 @@ use super::workspace::{self, Loaded};
 use super::{Exit, Global, complain};
 use crate::agreement::ADJUDICATOR;
 use crate::graph::Producer;
-use crate::label::{self, Assignment, Order};
+use crate::label::{self, AskOrder, Assignment};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::report::{Look, Style};
 use crate::votes::{self, Effective, Folder};
@@ -123,7 +123,7 @@ pub fn assignment(loaded: &Loaded, name: &str) -> Result<Assignment, Failure> {
 }
 
 /// The settings of a stage that asks people.
-fn asks_people(loaded: &Loaded, stage: usize) -> Result<label::People, Failure> {
+fn asks_people(loaded: &Loaded, stage: usize) -> Result<label::PeopleSettings, Failure> {
     let node = &loaded.graph.stages[stage];
     let people = node.params.get("labeler").and_then(|l| l.get("people"));
     let none = || {
@@ -153,8 +153,8 @@ fn assemble(loaded: &Loaded, stage: usize, pairs: Option<PathBuf>) -> Result<Ass
         None => Vec::new(),
     };
     let disagreement = match people.order {
-        Order::Disagreement => disagreement(loaded, stage).map_err(wrong)?,
-        Order::Random => std::collections::HashMap::new(),
+        AskOrder::Disagreement => disagreement(loaded, stage).map_err(wrong)?,
+        AskOrder::Random => std::collections::HashMap::new(),
     };
     Ok(Assignment {
         pipeline: loaded.graph.name.clone(),

@@ -1,5 +1,5 @@
 //! What the terminal labeller shows: one question laid out in so many columns and rows.
-//! Pure: knows neither the terminal nor the desk.
+//! Pure: knows neither the terminal nor the label session.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub enum Look {
 }
 
 /// One row: pieces from left to right.
-pub type Row = Vec<(Look, String)>;
+pub type ScreenRow = Vec<(Look, String)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ pub fn words(pick: Pick) -> &'static str {
 /// The rows of a screen, exactly `height` of them, none wider than `width`; and how far the middle
 /// can be scrolled.
 #[must_use]
-pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) {
+pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<ScreenRow>, usize) {
     let width = width.max(10);
     let mut rows = vec![head(view, width), vec![(Look::Dim, "─".repeat(width))]];
     let body = body(view, width);
@@ -83,7 +83,7 @@ pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) 
     let scroll = view.scroll.min(furthest);
     let shown = body.len().min(scroll + room);
     rows.extend(body[scroll..shown].iter().cloned());
-    rows.resize(2 + room, Row::new());
+    rows.resize(2 + room, ScreenRow::new());
     rows.push(vec![(Look::Dim, "─".repeat(width))]);
     let more = match furthest {
         0 => String::new(),
@@ -107,7 +107,7 @@ pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) 
     (rows, furthest)
 }
 
-fn head(view: &View<'_>, width: usize) -> Row {
+fn head(view: &View<'_>, width: usize) -> ScreenRow {
     ends(&plain(view.question), Look::Strong, &view.progress, width)
 }
 
@@ -117,14 +117,14 @@ fn plain(text: &str) -> String {
 }
 
 /// Words on the left, words on the right; what is on the right is never cut.
-fn ends(left: &str, look: Look, right: &str, width: usize) -> Row {
+fn ends(left: &str, look: Look, right: &str, width: usize) -> ScreenRow {
     let right = cut(right, width);
     let left = cut(left, width.saturating_sub(right.width() + 1));
     let gap = width.saturating_sub(left.width() + right.width());
     vec![(look, left), (Look::Plain, " ".repeat(gap)), (Look::Dim, right)]
 }
 
-fn body(view: &View<'_>, width: usize) -> Vec<Row> {
+fn body(view: &View<'_>, width: usize) -> Vec<ScreenRow> {
     if view.keys {
         let rows = KEYS.iter().flat_map(|(key, does)| {
             if width < WIDE {
@@ -150,7 +150,7 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
         return lines.iter().map(|l| vec![(Look::Plain, cut(l, width))]).collect();
     };
     let mut rows = lay(&item.prompt, width, Look::Strong, false);
-    rows.push(Row::new());
+    rows.push(ScreenRow::new());
     let title = |n: &str, picks: [Pick; 2]| {
         let was = view.was.filter(|pick| picks.contains(pick));
         let was = was.map_or(String::new(), |pick| format!("  (was: {})", words(pick)));
@@ -161,7 +161,7 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
     if width < WIDE {
         rows.push(vec![one]);
         rows.extend(lay(&item.one, width, Look::Plain, view.diff));
-        rows.extend([Row::new(), vec![other]]);
+        rows.extend([ScreenRow::new(), vec![other]]);
         rows.extend(lay(&item.other, width, Look::Plain, view.diff));
         return rows;
     }
@@ -181,11 +181,11 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
 }
 
 /// Text in rows of at most `width` columns; with `diff`, what changed is marked.
-fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
+fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<ScreenRow> {
     let text = &shown.text;
     let changed = if diff { shown.bytes(&shown.changed) } else { Vec::new() };
     let options = Options::new(width).word_splitter(WordSplitter::NoHyphenation);
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<ScreenRow> = Vec::new();
     let mut start = 0;
     for line in text.split('\n') {
         for part in wrap(line, &options) {
@@ -204,8 +204,8 @@ fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
     rows
 }
 
-fn pieces(text: &str, at: Range<usize>, changed: &[Range<usize>], look: Look) -> Row {
-    let mut row = Row::new();
+fn pieces(text: &str, at: Range<usize>, changed: &[Range<usize>], look: Look) -> ScreenRow {
+    let mut row = ScreenRow::new();
     let mut from = at.start;
     for range in changed.iter().filter(|r| r.start < at.end && r.end > at.start) {
         let (start, end) = (range.start.max(at.start), range.end.min(at.end));
@@ -258,8 +258,8 @@ mod tests {
         Item { pair: "p".into(), repeat: false, left: Side::A, prompt, one, other }
     }
 
-    fn text(rows: &[Row]) -> Vec<String> {
-        let row = |row: &Row| row.iter().map(|(_, text)| text.as_str()).collect::<String>();
+    fn text(rows: &[ScreenRow]) -> Vec<String> {
+        let row = |row: &ScreenRow| row.iter().map(|(_, text)| text.as_str()).collect::<String>();
         rows.iter().map(|r| row(r).trim_end().to_owned()).collect()
     }
 

@@ -8,7 +8,8 @@ use crate::agreement::Estimate;
 use crate::cli::failure::Failure;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{
-    self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
+    self, AnnotatorReport, Assignment, LabelSession, Outlook, OverallReport, QualityReport,
+    Readiness,
 };
 use crate::report::table::{Cell, Table, hang};
 use crate::report::{Look, Style};
@@ -61,8 +62,8 @@ pub(super) fn outlook(assignment: &Assignment, ready: &Readiness) -> Option<Outl
     if assignment.pairs.is_empty() {
         return None;
     }
-    let desk = Desk::open(assignment.clone(), None).ok()?;
-    let room = desk.outlook(jiff::Timestamp::now()).ok()?.room;
+    let session = LabelSession::open(assignment.clone(), None).ok()?;
+    let room = session.outlook(jiff::Timestamp::now()).ok()?.room;
     let disagree = !ready.ready && ready.votes >= ready.need;
     Some(Outlook { votes: ready.votes, goal: ready.need, room, disagree })
 }

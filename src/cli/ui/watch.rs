@@ -13,7 +13,7 @@ use crate::graph::{GraphStage, Producer};
 use crate::html::ReportData;
 use crate::html::live::{LiveData, RunRow};
 use crate::html::sweep::SweepReport;
-use crate::label::Stamps;
+use crate::label::FolderSnapshot;
 use crate::plan::Selection;
 use crate::report::{Look, totals};
 use crate::run::journal;
@@ -48,7 +48,7 @@ struct Stamp {
     run: Option<(String, usize, bool)>,
     files: Vec<Option<SystemTime>>,
     /// Votes come in while no run goes on.
-    votes: Vec<Option<Stamps>>,
+    votes: Vec<Option<FolderSnapshot>>,
     /// Label pages that are served.
     pages: Vec<Option<String>>,
 }
@@ -123,7 +123,7 @@ impl Watcher {
         let stamp = Stamp {
             run: self.run.as_ref().map(|(id, f)| (id.clone(), f.ended, alive)),
             files: files.map(modified).collect(),
-            votes: self.asks.iter().map(|(_, votes)| Stamps::of(votes).ok()).collect(),
+            votes: self.asks.iter().map(|(_, votes)| FolderSnapshot::of(votes).ok()).collect(),
             pages: self.asks.iter().map(|(stage, _)| served(&self.store, &name, stage)).collect(),
         };
         let stale = stamp != self.stamp;
