@@ -16,7 +16,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
 
-use super::screen::{Look as Face, View, frame, words};
+use super::screen::{Emphasis, View, frame, words};
 use super::serve::{open_session, refused};
 use crate::cli::failure::Failure;
 use crate::cli::run::listen;
@@ -357,10 +357,10 @@ impl<'a> Asking<'a> {
             queue!(out, cursor::MoveTo(0, y), Clear(ClearType::UntilNewLine))?;
             for (face, text) in row {
                 let attribute = match face {
-                    Face::Plain => Attribute::Reset,
-                    Face::Strong => Attribute::Bold,
-                    Face::Dim => Attribute::Dim,
-                    Face::Changed => Attribute::Reverse,
+                    Emphasis::Plain => Attribute::Reset,
+                    Emphasis::Strong => Attribute::Bold,
+                    Emphasis::Dim => Attribute::Dim,
+                    Emphasis::Changed => Attribute::Reverse,
                 };
                 queue!(out, SetAttribute(attribute), Print(text), SetAttribute(Attribute::Reset))?;
             }

@@ -24,7 +24,7 @@ use crate::votes;
 const LISTED: usize = 10;
 const LOOKED_AT: usize = 50;
 
-/// See the head of this file.
+/// Keeps what the live page shows, and notices when it must be shown anew.
 pub struct Watcher {
     file: PathBuf,
     sweep: Option<PathBuf>,
@@ -80,7 +80,7 @@ impl Watcher {
     ///
     /// # Errors
     /// The pipeline or the sweep is wrong, or the store cannot be read.
-    pub fn look(&mut self) -> Result<(), Failure> {
+    pub fn reload(&mut self) -> Result<(), Failure> {
         let loaded = workspace::load(&self.file, &self.global)?;
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
         let (data, _) = report::gather(&loaded, &plan, &self.file, &self.global);
@@ -132,7 +132,7 @@ impl Watcher {
         }
         self.stamp = stamp;
         if stale {
-            let failed = self.look().err();
+            let failed = self.reload().err();
             self.problem = failed.map(|failure| render::failure(&failure, Look::default()));
         }
         let problem = self.problem.clone();
