@@ -11,10 +11,11 @@ use super::failure::Failure;
 use super::{Exit, Global, rerun, workspace};
 use crate::identity::Fingerprint;
 use crate::plan::{Selection, Verdict};
-use crate::report::{Look, Style, line, words};
+use crate::report::{Look, Style, line};
 use crate::run::{RunEvent, journal};
 use crate::store::gc::Garbage;
 use crate::store::{Store, StoreError};
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct GcArgs {
@@ -52,7 +53,7 @@ pub fn gc(args: &GcArgs, pipeline: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let what = format!("{entries} entries, {objects} objects, {other} old runs and other files");
-    let size = words::bytes(found.bytes);
+    let size = text::bytes(found.bytes);
     if entries + objects + other == 0 {
         line(&mut out, &format!(" nothing to collect; {} entries kept", found.kept));
     } else if args.yes {

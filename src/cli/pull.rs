@@ -17,8 +17,9 @@ use crate::identity::{Digest, Fingerprint};
 use crate::lock::{Lock, path_of};
 use crate::plan::{Judge, Outputs, Selection, Verdict, outputs_of};
 use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
-use crate::report::{Look, words};
+use crate::report::Look;
 use crate::store::Entry;
+use crate::text;
 
 /// Entries at one time; the remote bounds its requests itself.
 const ENTRIES: usize = 8;
@@ -244,7 +245,7 @@ impl Pull<'_> {
             Ok(Some((entry, None))) => Ok((Outcome::Here, Some(entry))),
             Ok(Some((entry, Some(fetched)))) => {
                 let (files, size) =
-                    (words::counted(fetched.files, "file"), words::bytes(fetched.bytes));
+                    (text::counted(fetched.files, "file"), text::bytes(fetched.bytes));
                 self.show.done(&format!(" ↓ {}  {files}, {size}", wanted.name));
                 Ok((Outcome::Fetched(fetched), Some(entry)))
             }
@@ -284,12 +285,12 @@ fn tell(file: &Path, remote: &Remote, done: &Outcomes, global: &Global) -> Exit 
     }
     let mut text = format!(
         " pulled {}: {}, {}; {here} here already",
-        words::counted(stages, "stage"),
-        words::counted(sum.files, "file"),
-        words::bytes(sum.bytes)
+        text::counted(stages, "stage"),
+        text::counted(sum.files, "file"),
+        text::bytes(sum.bytes)
     );
     if failed > 0 {
-        text.push_str(&format!("; {} could not be fetched", words::counted(failed, "stage")));
+        text.push_str(&format!("; {} could not be fetched", text::counted(failed, "stage")));
     }
     if !missing.is_empty() {
         let mut names = missing.iter().take(6).copied().collect::<Vec<_>>().join(", ");

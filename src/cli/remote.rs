@@ -15,7 +15,8 @@ use crate::diagnostic::Diagnostic;
 use crate::pipeline;
 use crate::remote::{Config, Mode, Progress, Remote, RemoteError, Site};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, Style, clean, line};
+use crate::report::{Look, Style, line};
+use crate::text::clean;
 use crate::workspace;
 
 /// How often figures move on a terminal.

@@ -14,9 +14,10 @@ use crate::compare::{ArrayDifference, Difference, Which, compare};
 use crate::exec::{Outcome, Task};
 use crate::plan::{Selection, Verdict};
 use crate::report::table::{Cell, Table};
-use crate::report::{self, Look, Style, clean, line, words};
+use crate::report::{self, Look, Style, line, words};
 use crate::run::aside::{Made, Original};
 use crate::store::{Entry, EntryOutput};
+use crate::text::{self, clean};
 
 /// One output, as it was made then and again.
 struct Compared<'a> {
@@ -156,7 +157,7 @@ fn show(
     let mut out = std::io::stdout().lock();
     let differing = compared.iter().filter(|c| c.first.is_some()).count();
     let noun = |n: usize| if n == 1 { "output" } else { "outputs" };
-    let took = format!("made again in {}", words::seconds(seconds));
+    let took = format!("made again in {}", text::seconds(seconds));
     let all = compared.len();
     if differing == 0 {
         line(&mut out, &format!(" reproduced: {all} {}, the same bytes; {took}", noun(all)));

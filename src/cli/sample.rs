@@ -17,8 +17,9 @@ use crate::exec::{Outcome, Program, Task};
 use crate::graph::GraphOutput;
 use crate::plan::Selection;
 use crate::protocol::{Execution, InputSpec, KindDoc, PROTOCOL, TaskSpec};
-use crate::report::{self, Look, Style, clean};
+use crate::report::{self, Look, Style};
 use crate::store::write_atomic;
+use crate::text::clean;
 
 /// Kinds that can be talked to: the first answers prompts, the second scores answers.
 const ANSWERS: &str = "sample";

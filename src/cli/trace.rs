@@ -10,8 +10,9 @@ use super::failure::Failure;
 use super::{Exit, Global, print, workspace};
 use crate::files;
 use crate::identity::{Digest, InputIdentity};
-use crate::report::{Look, Style, clean, words};
+use crate::report::{Look, Style, words};
 use crate::store::{Entry, Store, StoreError};
+use crate::text::{self, clean};
 use crate::votes::Effective;
 
 #[derive(Debug, Args)]
@@ -157,7 +158,7 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
         step.output,
         step.entry.identity.kind,
         step.entry.identity.version,
-        words::seconds(made.seconds),
+        text::seconds(made.seconds),
         made.run
     );
     let mut more = |what: &str, text: String| {

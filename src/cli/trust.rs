@@ -8,7 +8,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::workspace::{self, workspace_file};
 use super::{Exit, Global, print};
-use crate::report::clean;
+use crate::text::clean;
 use crate::trust::{Commands, Record, Trust, VARIABLE, by_environment};
 use crate::workspace::Worker;
 
