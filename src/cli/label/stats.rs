@@ -13,6 +13,7 @@ use crate::label::{
 };
 use crate::report::table::{Cell, Table, hang};
 use crate::report::{Look, Style};
+use crate::text::two_places;
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -76,8 +77,10 @@ fn percent(estimate: Option<Estimate>) -> String {
 }
 
 fn number(estimate: Option<Estimate>) -> String {
-    let text = estimate.map(|e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high));
-    text.map_or("–".to_owned(), |text| text.replace('-', "−"))
+    estimate.map_or("–".to_owned(), |e| {
+        let [value, low, high] = [e.value, e.low, e.high].map(two_places);
+        format!("{value} ({low} to {high})")
+    })
 }
 
 fn table(report: &QualityReport, look: Look) -> String {
@@ -165,7 +168,7 @@ fn summary(report: &QualityReport, look: Look) -> String {
 }
 
 fn kappa(x: Option<f64>) -> String {
-    x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"))
+    x.map_or("–".to_owned(), two_places)
 }
 
 fn progress(ready: &Readiness, look: Look) -> String {
