@@ -12,8 +12,9 @@ use crate::exec::describe::describe;
 use crate::exec::git;
 use crate::project::{Failure, execution, locate, workers};
 use crate::report::table::{Cell, Table};
-use crate::report::{Look, Style, words};
+use crate::report::{Look, Style};
 use crate::store::{Store, StoreError};
+use crate::text;
 
 /// Below this a training run will not get far.
 const LITTLE: u64 = 2 << 30;
@@ -165,11 +166,11 @@ fn disk(store: &Store) -> Finding {
         Some(free) if free < LITTLE => finding(
             "disk",
             Health::Warning,
-            format!("{} free at {}", words::bytes(free), root.display()),
+            format!("{} free at {}", text::bytes(free), root.display()),
             "`preflow gc` finds what nobody needs; --cache names another place",
         ),
         Some(free) => {
-            let text = format!("{} free at {}", words::bytes(free), root.display());
+            let text = format!("{} free at {}", text::bytes(free), root.display());
             finding("disk", Health::Good, text, "")
         }
     }

@@ -9,9 +9,10 @@ use serde_json::json;
 use super::{Exit, Global, rerun};
 use crate::project::roots::{roots_of_pipelines, roots_of_runs};
 use crate::project::{Failure, locate};
-use crate::report::{Look, Style, line, words};
+use crate::report::{Look, Style, line};
 use crate::store::StoreError;
 use crate::store::gc::Garbage;
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct GcArgs {
@@ -49,7 +50,7 @@ pub fn gc(args: &GcArgs, pipeline: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let what = format!("{entries} entries, {objects} objects, {other} old runs and other files");
-    let size = words::bytes(found.bytes);
+    let size = text::bytes(found.bytes);
     if entries + objects + other == 0 {
         line(&mut out, &format!(" nothing to collect; {} entries kept", found.kept));
     } else if args.yes {

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use super::{Exit, Global, print};
 use crate::files;
 use crate::project::{Failure, locate};
-use crate::report::words;
 use crate::store::{StoreError, write_atomic};
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -115,7 +115,7 @@ pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let dir = args.dir.display();
     let mut text = match made {
         0 => format!(" nothing to add in {dir}\n"),
-        n => format!(" {} in {dir}\n", words::counted(n, "file")),
+        n => format!(" {} in {dir}\n", text::counted(n, "file")),
     };
     if !kept.is_empty() {
         text += &format!(" there already, left as it is: {}\n", kept.join(", "));

@@ -9,10 +9,11 @@ use super::{Exit, Global, complain, print};
 use crate::exec::log;
 use crate::files;
 use crate::project::{self, Failure, locate};
-use crate::report::{clean, note_output, words};
+use crate::report::note_output;
 use crate::run::RunEvent;
 use crate::run::journal;
 use crate::store::StoreError;
+use crate::text::{self, clean};
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
@@ -84,7 +85,7 @@ fn ended(dir: &Path, name: &str) -> String {
     let lines = journal::read(&dir.join("events.jsonl")).unwrap_or_default();
     let end = lines.into_iter().rev().find_map(|line| match line.event {
         RunEvent::StageDone { stage, seconds, .. } if stage == name => {
-            Some(format!("; it was done in {}", words::seconds(seconds)))
+            Some(format!("; it was done in {}", text::seconds(seconds)))
         }
         RunEvent::StageFailed { stage, outcome, .. } if stage == name => {
             Some(format!("; it failed: {}", clean(&outcome.headline())))

@@ -9,7 +9,8 @@ use crate::exec::process::{GRACE, Processes};
 use crate::exec::{Executor as _, Outcome, Stop, Task};
 use crate::project::Failure;
 use crate::protocol::Event;
-use crate::report::{Look, Style, clean};
+use crate::report::{Look, Style};
+use crate::text::clean;
 
 /// Runs the task; what it warns of goes to standard error.
 ///

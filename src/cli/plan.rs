@@ -8,8 +8,9 @@ use crate::plan::{Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
 use crate::project::{self, Failure, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
-use crate::report::{Look, Style, line, words};
+use crate::report::{Look, Style, line};
 use crate::store::CachedEntry;
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -56,8 +57,8 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Fail
         };
         let est = match (row.state, row.seconds) {
             (RowState::Reuse, _) => "–".to_owned(),
-            (_, Some(s)) if row.alike => format!("~{}", words::seconds(s)),
-            (_, Some(s)) => words::seconds(s),
+            (_, Some(s)) if row.alike => format!("~{}", text::seconds(s)),
+            (_, Some(s)) => text::seconds(s),
             _ => "?".to_owned(),
         };
         table.row([
@@ -97,15 +98,15 @@ fn last_line(rows: &[PlanRow]) -> String {
     let gated =
         counted(RowState::People, "waiting for people") + &counted(RowState::Gate, "behind a gate");
     if run + wait == 0 && gated.is_empty() {
-        return format!(" nothing to do: {reused} reused, saves ~{}", words::seconds(sum(true)));
+        return format!(" nothing to do: {reused} reused, saves ~{}", text::seconds(sum(true)));
     }
     let unknown =
         |r: &PlanRow| [RowState::Run, RowState::Wait].contains(&r.state) && r.seconds.is_none();
     let unknown = rows.iter().any(unknown);
-    let time = words::price(sum(false), unknown);
+    let time = text::price(sum(false), unknown);
     let mut text = format!(" {run} run · {wait} wait{gated} · {reused} reused   {time}");
     if reused > 0 {
-        text.push_str(&format!(", saves ~{}", words::seconds(sum(true))));
+        text.push_str(&format!(", saves ~{}", text::seconds(sum(true))));
     }
     text
 }
@@ -196,7 +197,7 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, 
 /// When, how long, how large, which; folded between these, not within.
 fn made(entry: &CachedEntry, bytes: u64, gate: &str) -> String {
     let at: String = entry.made.at.chars().take(16).collect();
-    let (took, size) = (words::seconds(entry.made.seconds), words::bytes(bytes));
+    let (took, size) = (text::seconds(entry.made.seconds), text::bytes(bytes));
     let (at, size) = (at.replace('T', &GLUE.to_string()), size.replace(' ', &GLUE.to_string()));
     let gate = if gate.is_empty() { String::new() } else { format!("  {gate}") };
     format!("{at}  {took:>6}  {size:>10}  {}{gate}", entry.fingerprint.short())

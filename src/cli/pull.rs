@@ -18,7 +18,8 @@ use crate::project::{
     sweep::{is_sweep, load_any},
 };
 use crate::remote::{Fetched, Progress, Remote};
-use crate::report::{Look, words};
+use crate::report::Look;
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
@@ -51,7 +52,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failur
         let tell = |moved: Moved| match moved {
             Moved::Fetched(name, fetched) => {
                 let (files, size) =
-                    (words::counted(fetched.files, "file"), words::bytes(fetched.bytes));
+                    (text::counted(fetched.files, "file"), text::bytes(fetched.bytes));
                 show.done(&format!(" ↓ {name}  {files}, {size}"));
             }
             Moved::Failed(name, error) => show.warn(name, error),
@@ -124,12 +125,12 @@ fn tell(file: &Path, remote: &Remote, done: &PullOutcomes, global: &Global) -> E
     }
     let mut text = format!(
         " pulled {}: {}, {}; {here} here already",
-        words::counted(stages, "stage"),
-        words::counted(sum.files, "file"),
-        words::bytes(sum.bytes)
+        text::counted(stages, "stage"),
+        text::counted(sum.files, "file"),
+        text::bytes(sum.bytes)
     );
     if failed > 0 {
-        text.push_str(&format!("; {} could not be fetched", words::counted(failed, "stage")));
+        text.push_str(&format!("; {} could not be fetched", text::counted(failed, "stage")));
     }
     if !missing.is_empty() {
         let mut names = missing.iter().take(6).copied().collect::<Vec<_>>().join(", ");

@@ -14,8 +14,9 @@ use crate::identity::Fingerprint;
 use crate::project::push::{of_pipeline, with_others};
 use crate::project::{Failure, locate, remote::needed, sweep::load_any};
 use crate::remote::{Progress, Remote, RemoteError, Sent};
-use crate::report::{Look, words};
+use crate::report::Look;
 use crate::store::Store;
+use crate::text;
 
 /// Entries at one time; the remote bounds its requests itself.
 const ENTRIES: usize = 8;
@@ -82,7 +83,7 @@ async fn send_all(
     while let Some((name, fingerprint, result)) = sending.next().await {
         match &result {
             Ok(sent) if sent.files > 0 => {
-                let (files, size) = (words::counted(sent.files, "file"), words::bytes(sent.bytes));
+                let (files, size) = (text::counted(sent.files, "file"), text::bytes(sent.bytes));
                 show.done(&format!(" ↑ {name}  {files}, {size}"));
             }
             Ok(_) => {}
@@ -125,13 +126,13 @@ fn tell(remote: &Remote, done: &[Done], global: &Global) -> Exit {
     }
     let mut text = format!(
         " pushed {}: {}, {} sent, {} already there",
-        words::counted(stages, "stage"),
-        words::counted(sum.files, "file"),
-        words::bytes(sum.bytes),
+        text::counted(stages, "stage"),
+        text::counted(sum.files, "file"),
+        text::bytes(sum.bytes),
         sum.already
     );
     if failed > 0 {
-        text.push_str(&format!("; {} could not be sent", words::counted(failed, "stage")));
+        text.push_str(&format!("; {} could not be sent", text::counted(failed, "stage")));
     }
     print(&format!("{text}\n"));
     exit

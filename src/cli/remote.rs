@@ -11,7 +11,8 @@ use super::{Exit, complain};
 use crate::project::Failure;
 use crate::remote::{Progress, Remote, RemoteError};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, Style, clean, line};
+use crate::report::{Look, Style, line};
+use crate::text::clean;
 
 /// How often figures move on a terminal.
 const TICK: Duration = Duration::from_millis(100);

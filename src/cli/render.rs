@@ -7,7 +7,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::project::Failure;
-use crate::report::{Look, Style, clean, words};
+use crate::report::{Look, Style};
+use crate::text::{self, clean};
 
 /// Longer than this and a line is shown in part.
 const WIDTH: usize = 140;
@@ -34,7 +35,7 @@ pub fn diagnostics(problems: &[Diagnostic], colour: bool) -> String {
         out.push('\n');
     }
     if problems.len() > SHOWN {
-        let more = words::whole((problems.len() - SHOWN) as u64);
+        let more = text::whole((problems.len() - SHOWN) as u64);
         out.push_str(&format!("\n… and {more} more; `preflow check FILE --json` lists them\n"));
     }
     out

@@ -13,9 +13,10 @@ use crate::project::rerun::{Compared, compare_all, environment};
 use crate::project::{self, Failure, execution, locate};
 use crate::report::differences::sentence;
 use crate::report::table::{Cell, Table};
-use crate::report::{self, Look, Style, clean, line, words};
+use crate::report::{self, Look, Style, line, words};
 use crate::run::rerun::RerunSource;
 use crate::store::CachedEntry;
+use crate::text::{self, clean};
 
 /// Makes one stage again and says where it first differs. Exit 1: it does, or could not be made.
 ///
@@ -104,7 +105,7 @@ fn show(
     let mut out = std::io::stdout().lock();
     let differing = compared.iter().filter(|c| c.first.is_some()).count();
     let noun = |n: usize| if n == 1 { "output" } else { "outputs" };
-    let took = format!("made again in {}", words::seconds(seconds));
+    let took = format!("made again in {}", text::seconds(seconds));
     let all = compared.len();
     if differing == 0 {
         line(&mut out, &format!(" reproduced: {all} {}, the same bytes; {took}", noun(all)));

@@ -7,9 +7,10 @@ use serde_json::json;
 use super::{Exit, Global, print};
 use crate::project::history::{Run, RunState, read};
 use crate::project::{Failure, locate};
+use crate::report::Look;
 use crate::report::table::{GLUE, Table};
-use crate::report::{Look, words};
 use crate::run::journal;
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct RunsArgs {
@@ -98,7 +99,7 @@ fn table(runs: &[Run], look: Look) -> String {
             run.name.clone(),
             run.state.word().to_owned(),
             counts(run),
-            crate::report::clean(&set.join(" ")),
+            crate::text::clean(&set.join(" ")),
         ]);
     }
     table.text(look)
@@ -109,7 +110,7 @@ fn counts(run: &Run) -> String {
     let totals = crate::report::totals(&run.totals);
     let counts = totals.split(" · ").map(|count| count.replace(' ', &GLUE.to_string()));
     let counts = counts.collect::<Vec<_>>().join(&format!("{GLUE}· "));
-    format!("{counts} {}", run.seconds.map(words::seconds).unwrap_or_default())
+    format!("{counts} {}", run.seconds.map(text::seconds).unwrap_or_default())
 }
 
 fn as_json(run: &Run) -> String {

@@ -15,7 +15,8 @@ use crate::plan::Selection;
 use crate::project::conversation::{ANSWERS, Answer, SCORES, answers, find_model, talker, task};
 use crate::project::{self, Failure, locate};
 use crate::protocol::KindDoc;
-use crate::report::{self, Look, clean};
+use crate::report::{self, Look};
+use crate::text::clean;
 
 #[derive(Debug, Args)]
 pub struct SampleArgs {

@@ -10,8 +10,9 @@ use crate::project::origin::{
     Step, all_entries, back, by_annotator, find, run_pipeline, run_stage, votes,
 };
 use crate::project::{Failure, locate};
-use crate::report::{Look, Style, clean, words};
+use crate::report::{Look, Style, words};
 use crate::store::Store;
+use crate::text::{self, clean};
 
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -61,7 +62,7 @@ fn text(store: &Store, step: &Step, look: Look) -> String {
         step.output,
         step.entry.identity.kind,
         step.entry.identity.version,
-        words::seconds(made.seconds),
+        text::seconds(made.seconds),
         made.run
     );
     let mut more = |what: &str, text: String| {

@@ -10,7 +10,7 @@ use crate::project::{
     Failure, locate,
     workers::{commands, read_trust, shown},
 };
-use crate::report::clean;
+use crate::text::clean;
 use crate::trust::{Commands, Record, Trust, VARIABLE};
 
 #[derive(Debug, Args)]

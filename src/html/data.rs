@@ -50,7 +50,7 @@ pub struct StageReport {
     /// Metric → (step, value), by step.
     pub curves: BTreeMap<String, Vec<(f64, f64)>>,
     /// Of a stage that runs.
-    pub progress: Option<Progress>,
+    pub progress: Option<StageProgress>,
     /// Of a stage that failed, or waits for people.
     pub trouble: Option<Trouble>,
 }
@@ -70,7 +70,7 @@ pub struct Trouble {
 
 /// How far a stage is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct StageProgress {
     /// Of the whole, 0 to 1.
     pub share: f64,
     /// Seconds that the rest takes, if that can be told.

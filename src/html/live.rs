@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::page::summary;
 use super::sweep::{self, SweepReport};
 use super::{ReportData, answers, flow, markup, training};
-use crate::http::{Kind, document};
+use crate::http::{PageKind, document};
 
 /// The script of the page.
 pub const SCRIPT: &str = include_str!("live.js");
@@ -36,7 +36,7 @@ pub struct RunRow {
 pub(super) fn served(title: &str, follows: bool, body: &Markup) -> String {
     let script = follows.then_some("/live.js");
     let title = format!("{} · preflow", markup::plain(title));
-    document(&title, Kind::Served { style: "/live.css", script }, body).into_string()
+    document(&title, PageKind::Served { style: "/live.css", script }, body).into_string()
 }
 
 /// The page around what changes.

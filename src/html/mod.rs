@@ -25,6 +25,6 @@ mod training;
 
 pub use data::{
     CalibrationBin, EvaluationRow, LabelExample, LabelQuality, LabelsReport, LearningPoint, Note,
-    Progress, ReportData, RewardReport, SampleRow, StageReport, StageState, Trouble, params,
+    ReportData, RewardReport, SampleRow, StageProgress, StageReport, StageState, Trouble, params,
 };
 pub use report::render;

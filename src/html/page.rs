@@ -5,12 +5,12 @@ use maud::{Markup, html};
 
 use super::data::{ReportData, StageState};
 use super::markup;
-use crate::http::{Kind, document};
+use crate::http::{PageKind, document};
 use crate::text;
 
 /// A page around its sections, with all that it needs in it.
 pub fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
-    let kind = Kind::File {
+    let kind = PageKind::File {
         style: include_str!("style.css"),
         policy: "default-src 'none'; style-src 'unsafe-inline'",
     };

@@ -44,7 +44,7 @@ struct State {
 
 /// A connection's place among them; dropping it frees it.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     all: Connections,
     number: u64,
     state: Arc<State>,
@@ -54,7 +54,7 @@ impl Connections {
     /// A place for one more. Where there is none, the oldest connection leaves that nobody who was
     /// let in has used, else the oldest that is idle. `None`: all of them are at work.
     #[must_use]
-    pub fn enter(&self) -> Option<Place> {
+    pub fn enter(&self) -> Option<Permit> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.open.len() >= MOST {
             let idle = |state: &State| state.busy.load(Ordering::Relaxed) == 0;
@@ -68,11 +68,11 @@ impl Connections {
         all.next += 1;
         let state = Arc::<State>::default();
         all.open.insert(number, Arc::clone(&state));
-        Some(Place { all: self.clone(), number, state })
+        Some(Permit { all: self.clone(), number, state })
     }
 }
 
-impl Place {
+impl Permit {
     /// Ends when the connection has to make room.
     pub async fn asked_to_leave(&self) {
         self.state.leave.notified().await;
@@ -84,14 +84,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut all = self.all.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.open.remove(&self.number);
     }
 }
 
-/// A service that notes what its connection is at; see [`Place::watch`].
+/// A service that notes what its connection is at; see [`Permit::watch`].
 #[derive(Debug, Clone)]
 pub struct Watched<S> {
     inner: S,
@@ -138,14 +138,14 @@ where
 mod tests {
     use super::*;
 
-    fn full() -> (Connections, Vec<Place>) {
+    fn full() -> (Connections, Vec<Permit>) {
         let all = Connections::default();
         let places = (0..MOST).map(|_| all.enter().expect("room")).collect();
         (all, places)
     }
 
     /// Which of the places was asked to leave.
-    fn asked(places: &[Place]) -> Vec<usize> {
+    fn asked(places: &[Permit]) -> Vec<usize> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let mut found = Vec::new();

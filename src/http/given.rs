@@ -35,7 +35,7 @@ pub struct GivenLink {
 /// All links to the pages of one stage, by the beginning of their signature.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Links {
+pub struct LinkRecord {
     pub links: BTreeMap<String, GivenLink>,
 }
 
@@ -63,7 +63,7 @@ impl Given {
 
     /// # Errors
     /// The file is damaged, or cannot be read.
-    pub fn read(&self) -> io::Result<Links> {
+    pub fn read(&self) -> io::Result<LinkRecord> {
         let links = summed::read(&self.path, LARGEST).map_err(|e| files::named(&self.path, &e))?;
         Ok(links.unwrap_or_default())
     }
@@ -73,9 +73,9 @@ impl Given {
     ///
     /// # Errors
     /// The file is damaged, or cannot be read or written.
-    pub fn change(&self, change: impl FnOnce(&mut Links)) -> io::Result<()> {
+    pub fn change(&self, change: impl FnOnce(&mut LinkRecord)) -> io::Result<()> {
         let now = Timestamp::now().as_second();
-        let changed = summed::change(&self.path, LARGEST, |links: &mut Links| {
+        let changed = summed::change(&self.path, LARGEST, |links: &mut LinkRecord| {
             change(links);
             links.links.retain(|_, link| link.until > now);
         });

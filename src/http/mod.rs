@@ -14,5 +14,5 @@ pub use error::ServeError;
 pub use given::GivenLink;
 pub use guard::{Entered, Guard, NO_LINK, Refused, Who};
 pub use link::{Role, Signer, Visitor};
-pub use page::{Kind, document, dress, go_on};
+pub use page::{PageKind, document, dress, go_on};
 pub use server::{accept, below, listen};

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Where a page has its style and script.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind<'a> {
+pub enum PageKind<'a> {
     /// In a file that loads nothing: the style stands in it, and `policy` forbids the rest.
     File { style: &'a str, policy: &'a str },
     /// Served, with both beside it.
@@ -15,22 +15,22 @@ pub enum Kind<'a> {
 
 /// A whole page. `body`: the element of that name.
 #[must_use]
-pub fn document(title: &str, kind: Kind, body: &Markup) -> Markup {
+pub fn document(title: &str, kind: PageKind, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                @if let Kind::Served { .. } = kind { meta name="robots" content="noindex"; }
+                @if let PageKind::Served { .. } = kind { meta name="robots" content="noindex"; }
                 meta name="color-scheme" content="light dark";
-                @if let Kind::File { policy, .. } = kind {
+                @if let PageKind::File { policy, .. } = kind {
                     meta http-equiv="Content-Security-Policy" content=(policy);
                 }
                 title { (title) }
                 @match kind {
-                    Kind::File { style, .. } => { style { (PreEscaped(style)) } }
-                    Kind::Served { style, script } => {
+                    PageKind::File { style, .. } => { style { (PreEscaped(style)) } }
+                    PageKind::Served { style, script } => {
                         link rel="stylesheet" href=(style);
                         @if let Some(script) = script { script src=(script) defer {} }
                     }
@@ -46,7 +46,7 @@ pub fn document(title: &str, kind: Kind, body: &Markup) -> Markup {
 #[must_use]
 pub fn go_on(place: &str, style: &str) -> Markup {
     let body = html! { body.plain { main { p { a href=(place) { "Go on" } } } } };
-    document("preflow", Kind::Served { style, script: None }, &body)
+    document("preflow", PageKind::Served { style, script: None }, &body)
 }
 
 /// Puts on what every answer carries. `policy`: what the page may load, and from where.

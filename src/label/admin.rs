@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::call::{App, Call, Failed, Reply};
-use super::desk::Desk;
 use super::exchange::plain;
 use super::figures::{figures, people};
 use super::outlook::Outlook;
@@ -17,6 +16,7 @@ use super::page::{html_reply, shell};
 use super::quality::{Dispute, QualityReport};
 use super::question::Submission;
 use super::queue::side;
+use super::session::LabelSession;
 use crate::agreement::ADJUDICATOR;
 use crate::text::{Shown, counted};
 use crate::votes::{Choice, Side};
@@ -37,15 +37,15 @@ struct Settling {
 /// # Errors
 /// The votes cannot be read.
 pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
-    let report = app.desk.quality(call.now)?;
-    let progress = app.desk.progress(ADJUDICATOR, call.now)?;
-    let of = app.desk.assignment();
+    let report = app.session.quality(call.now)?;
+    let progress = app.session.progress(ADJUDICATOR, call.now)?;
+    let of = app.session.assignment();
     let alpha = report.overall.alpha_ordinal.map(|e| e.value);
     let agreed = of.ready.alpha <= -1.0 || alpha.is_some_and(|a| a >= of.ready.alpha);
-    let outlook = Outlook { disagree: !agreed, ..app.desk.outlook(call.now)? };
+    let outlook = Outlook { disagree: !agreed, ..app.session.outlook(call.now)? };
     let people = people(&report).len();
     let body = html! {
-        body.admin data-pairs=(app.desk.digest()) {
+        body.admin data-pairs=(app.session.digest()) {
             header {
                 p.brand { "preflow" }
                 h1 { (of.pipeline) " · " (of.stage) }
@@ -61,7 +61,7 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
             }
             main {
                 (figures(&report, of.people.quality.min_seconds, ""))
-                (disputes(&app.desk, &report))
+                (disputes(&app.session, &report))
             }
             div.status id="status" role="status" aria-live="polite" {}
         }
@@ -84,16 +84,16 @@ pub fn script(_: &App, _: &Call) -> Result<Reply, Failed> {
 /// `POST /api/admin/settle`: a vote of the adjudicator.
 ///
 /// # Errors
-/// See [`super::DeskError`]; nothing was kept.
+/// See [`super::SessionError`]; nothing was kept.
 pub fn settle(app: &App, call: &Call) -> Result<Reply, Failed> {
     let sent: Settling = call.read()?;
-    let kept = app.desk.vote(ADJUDICATOR, &sent.vote, call.now)?;
+    let kept = app.session.vote(ADJUDICATOR, &sent.vote, call.now)?;
     Ok(Reply::json(&json!({ "vote": kept })))
 }
 
-fn disputes(desk: &Arc<Desk>, report: &QualityReport) -> Markup {
+fn disputes(session: &Arc<LabelSession>, report: &QualityReport) -> Markup {
     // Pairs that are no longer sampled stay as they are.
-    let open = report.disputes.iter().filter(|d| desk.texts(&d.pair).is_ok());
+    let open = report.disputes.iter().filter(|d| session.texts(&d.pair).is_ok());
     let open: Vec<&Dispute> = open.collect();
     html! {
         section aria-labelledby="disputes" {

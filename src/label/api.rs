@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::{App, Call, Failed, Reply};
-use super::error::DeskError;
+use super::error::SessionError;
 use super::exchange::plain;
 use super::question::Submission;
 use crate::http::Refused;
@@ -67,18 +67,18 @@ impl Knows {
 }
 
 /// Questions, and the texts of those that the page does not have.
-fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, DeskError> {
+fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, SessionError> {
     let count = knows.count.clamp(1, MOST);
-    let order = app.desk.next(call.name(), count, call.now)?;
+    let order = app.session.next(call.name(), count, call.now)?;
     let new = order.iter().filter(|question| !knows.known.contains(question));
     let items: Result<Vec<_>, _> =
-        new.map(|(pair, repeat)| app.desk.item(call.name(), pair, *repeat)).collect();
-    let progress = app.desk.progress(call.name(), call.now)?;
+        new.map(|(pair, repeat)| app.session.item(call.name(), pair, *repeat)).collect();
+    let progress = app.session.progress(call.name(), call.now)?;
     let mut hand = json!({ "order": order, "items": items?, "progress": progress });
     if order.is_empty() {
         // Looks at every pair, so only where somebody would ask why.
-        hand["why"] = json!(app.desk.outlook(call.now)?.why());
-        hand["skipped"] = json!(app.desk.skipped(call.name(), call.now)?);
+        hand["why"] = json!(app.session.outlook(call.now)?.why());
+        hand["skipped"] = json!(app.session.skipped(call.name(), call.now)?);
     }
     Ok(hand)
 }
@@ -86,12 +86,12 @@ fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, DeskError> {
 /// `POST /api/next`
 ///
 /// # Errors
-/// See [`DeskError`].
+/// See [`SessionError`].
 pub fn next(app: &App, call: &Call) -> Result<Reply, Failed> {
     let asked: Next = call.read()?;
     asked.knows.check(call)?;
-    if asked.pairs != app.desk.digest() {
-        return Err(DeskError::OtherPairs.into());
+    if asked.pairs != app.session.digest() {
+        return Err(SessionError::OtherPairs.into());
     }
     Ok(Reply::json(&hand(app, call, &asked.knows)?))
 }
@@ -99,25 +99,25 @@ pub fn next(app: &App, call: &Call) -> Result<Reply, Failed> {
 /// `POST /api/again`: what was skipped is asked once more.
 ///
 /// # Errors
-/// See [`DeskError`].
+/// See [`SessionError`].
 pub fn again(app: &App, call: &Call) -> Result<Reply, Failed> {
     let asked: Next = call.read()?;
     asked.knows.check(call)?;
-    if asked.pairs != app.desk.digest() {
-        return Err(DeskError::OtherPairs.into());
+    if asked.pairs != app.session.digest() {
+        return Err(SessionError::OtherPairs.into());
     }
-    app.desk.ask_again(call.name(), call.now)?;
+    app.session.ask_again(call.name(), call.now)?;
     Ok(Reply::json(&hand(app, call, &asked.knows)?))
 }
 
 /// `POST /api/vote`
 ///
 /// # Errors
-/// See [`DeskError`]; nothing was kept.
+/// See [`SessionError`]; nothing was kept.
 pub fn vote(app: &App, call: &Call) -> Result<Reply, Failed> {
     let sent: Voting = call.read()?;
     sent.knows.check(call)?;
-    let kept = app.desk.vote(call.name(), &sent.vote, call.now)?;
+    let kept = app.session.vote(call.name(), &sent.vote, call.now)?;
     // The vote is kept, whatever becomes of the next question.
     let hand = hand(app, call, &sent.knows).unwrap_or(Value::Null);
     Ok(Reply::json(&json!({ "vote": kept, "hand": hand })))
@@ -126,16 +126,16 @@ pub fn vote(app: &App, call: &Call) -> Result<Reply, Failed> {
 /// `POST /api/undo`
 ///
 /// # Errors
-/// See [`DeskError`]; nothing was changed.
+/// See [`SessionError`]; nothing was changed.
 pub fn undo(app: &App, call: &Call) -> Result<Reply, Failed> {
     let sent: Undo = call.read()?;
     sent.knows.check(call)?;
-    if sent.pairs != app.desk.digest() {
-        return Err(DeskError::OtherPairs.into());
+    if sent.pairs != app.session.digest() {
+        return Err(SessionError::OtherPairs.into());
     }
     let named = sent.pair.as_deref().map(|pair| (pair, sent.repeat));
-    let past = app.desk.undo(call.name(), &sent.id, named, call.now)?;
-    let item = app.desk.item(call.name(), &past.pair, past.repeat)?;
+    let past = app.session.undo(call.name(), &sent.id, named, call.now)?;
+    let item = app.session.item(call.name(), &past.pair, past.repeat)?;
     let hand = hand(app, call, &sent.knows).unwrap_or(Value::Null);
     Ok(Reply::json(&json!({ "past": past, "item": item, "hand": hand })))
 }
@@ -143,18 +143,18 @@ pub fn undo(app: &App, call: &Call) -> Result<Reply, Failed> {
 /// `GET /api/history`
 ///
 /// # Errors
-/// See [`DeskError`].
+/// See [`SessionError`].
 pub fn history(app: &App, call: &Call) -> Result<Reply, Failed> {
-    Ok(Reply::json(&json!({ "votes": app.desk.history(call.name(), PAST, call.now)? })))
+    Ok(Reply::json(&json!({ "votes": app.session.history(call.name(), PAST, call.now)? })))
 }
 
 /// `GET /api/progress`
 ///
 /// # Errors
-/// See [`DeskError`].
+/// See [`SessionError`].
 pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
-    let progress = app.desk.progress(call.name(), call.now)?;
-    Ok(Reply::json(&json!({ "pairs": app.desk.digest(), "progress": progress })))
+    let progress = app.session.progress(call.name(), call.now)?;
+    Ok(Reply::json(&json!({ "pairs": app.session.digest(), "progress": progress })))
 }
 
 /// `GET /api/text/PAIR/PART`: all of a text that was cut.
@@ -162,12 +162,12 @@ pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
 /// # Errors
 /// The pair is not at hand.
 pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
-    let texts = app.desk.texts(&call.params["pair"])?;
+    let texts = app.session.texts(&call.params["pair"])?;
     let text = match call.params["part"].as_str() {
         "prompt" => plain(&texts.prompt),
         "a" => texts.a.as_str().into(),
         "b" => texts.b.as_str().into(),
-        _ => return Err(DeskError::UnknownPair.into()),
+        _ => return Err(SessionError::UnknownPair.into()),
     };
     Ok(Reply::json(&json!({ "text": Shown::of(&text, usize::MAX) })))
 }

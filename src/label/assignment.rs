@@ -8,7 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::exchange::{BadRow, ExchangeError, form_of, rows};
-use super::settings::{People, ReadyWhen};
+use super::settings::{PeopleSettings, ReadyWhen};
 use crate::columns::{ReadError, each_batch, is_parquet};
 use crate::files;
 use crate::identity::Digest;
@@ -25,7 +25,7 @@ pub struct Assignment {
     pub stage: String,
     /// Folder of the votes; need not exist yet.
     pub votes: PathBuf,
-    pub people: People,
+    pub people: PeopleSettings,
     pub ready: ReadyWhen,
     /// In the order of the dataset, each once.
     pub pairs: Vec<PairText>,

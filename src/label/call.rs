@@ -8,14 +8,14 @@ use axum::http::{HeaderName, StatusCode};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use super::desk::Desk;
-use super::error::DeskError;
+use super::error::SessionError;
+use super::session::LabelSession;
 use crate::http::{Guard, Refused, Visitor};
 
 /// What every handler may use.
 #[derive(Debug)]
 pub struct App {
-    pub desk: Arc<Desk>,
+    pub session: Arc<LabelSession>,
     pub guard: Guard,
 }
 
@@ -42,13 +42,13 @@ pub struct Reply {
 #[derive(Debug)]
 pub enum Failed {
     Refused(Refused),
-    Desk(DeskError),
+    LabelSession(SessionError),
     Bad(String),
 }
 
-impl From<DeskError> for Failed {
-    fn from(error: DeskError) -> Self {
-        Self::Desk(error)
+impl From<SessionError> for Failed {
+    fn from(error: SessionError) -> Self {
+        Self::LabelSession(error)
     }
 }
 
@@ -58,17 +58,19 @@ impl Failed {
         match self {
             Self::Refused(Refused(status, why)) => (*status, (*why).to_owned()),
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
-            Self::Desk(error) => {
+            Self::LabelSession(error) => {
                 let status = match error {
                     e if e.is_full() => StatusCode::INSUFFICIENT_STORAGE,
-                    DeskError::Votes(_) | DeskError::Cache { .. } | DeskError::Taken(_) => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                    DeskError::BadName(_) | DeskError::BadSubmission(_) => {
+                    SessionError::Votes(_)
+                    | SessionError::Cache { .. }
+                    | SessionError::Taken(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    SessionError::BadName(_) | SessionError::BadSubmission(_) => {
                         StatusCode::UNPROCESSABLE_ENTITY
                     }
-                    DeskError::OtherPairs => StatusCode::CONFLICT,
-                    DeskError::UnknownPair | DeskError::NothingToUndo => StatusCode::NOT_FOUND,
+                    SessionError::OtherPairs => StatusCode::CONFLICT,
+                    SessionError::UnknownPair | SessionError::NothingToUndo => {
+                        StatusCode::NOT_FOUND
+                    }
                 };
                 (status, format!("{error}; {}", error.help()))
             }

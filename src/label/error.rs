@@ -1,4 +1,4 @@
-//! Why a desk cannot do what it was asked, and what to do about it.
+//! Why a label session cannot do what it was asked, and what to do about it.
 //! Does not know who asked.
 
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use thiserror::Error;
 
 use crate::votes::VotesError;
 
-/// Why the desk cannot do it.
+/// Why a label session cannot do it.
 #[derive(Debug, Error)]
-pub enum DeskError {
+pub enum SessionError {
     #[error(transparent)]
     Votes(#[from] VotesError),
     #[error("cannot keep notes in {path}: {source}", path = path.display())]
@@ -32,7 +32,7 @@ fn at(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!(" ({place})") }
 }
 
-impl DeskError {
+impl SessionError {
     /// The disk is full.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::quality::{AnnotatorReport, FEW, OverallReport, QualityReport};
 use crate::agreement::{ADJUDICATOR, Estimate};
-use crate::text::counted;
+use crate::text::{counted, percent, two_places};
 
 /// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose
 /// figures these are, where a page shows those of several stages.
@@ -28,10 +28,9 @@ fn agreement(of: &OverallReport, too_few: bool, stage: &str) -> Markup {
     let ceiling = of
         .ceiling
         .map(|(low, high)| (format!("{} to {}", percent(low), percent(high)), String::new()));
-    let signed = |x: f64| format!("{x:.2}").replace('-', "−");
-    let plain = |x: Option<f64>| x.map(|x| (signed(x), String::new()));
+    let plain = |x: Option<f64>| x.map(|x| (two_places(x), String::new()));
     let alpha = |e: Option<Estimate>| {
-        e.map(|e| (signed(e.value), format!("{} to {}", signed(e.low), signed(e.high))))
+        e.map(|e| (two_places(e.value), format!("{} to {}", two_places(e.low), two_places(e.high))))
     };
     let share = |e: Option<Estimate>| e.map(|e| (percent(e.value), interval(&e)));
     let figures = [
@@ -131,10 +130,6 @@ fn row(of: &AnnotatorReport) -> Markup {
             (cell(of.agreement))
         }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
 }
 
 fn interval(of: &Estimate) -> String {

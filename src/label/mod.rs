@@ -4,12 +4,11 @@
 mod admin;
 mod api;
 mod assignment;
-mod books;
 mod call;
-mod desk;
 mod error;
 pub mod exchange;
 pub mod figures;
+mod folder_snapshot;
 mod leases;
 mod outlook;
 mod page;
@@ -19,20 +18,21 @@ mod queue;
 mod routes;
 pub mod served;
 mod server;
+mod session;
 mod settings;
-mod stamps;
 #[cfg(test)]
 mod tests;
+mod vote_index;
 
 pub use crate::agreement::Readiness;
 pub use assignment::{Assignment, AssignmentError, Gold, read_disagreement, read_gold, read_pairs};
-pub use desk::Desk;
-pub use error::DeskError;
+pub use error::SessionError;
+pub use folder_snapshot::FolderSnapshot;
 pub use outlook::{Outlook, Room};
 pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
-pub use question::{Item, Past, Pick, Progress, Submission};
+pub use question::{Item, LabelProgress, Past, Pick, Submission};
 pub use server::{Links, Options, serve, signer};
-pub use settings::{Aggregate, Order, Overlap, People, Quality, ReadyWhen, Reuse};
-pub use stamps::Stamps;
+pub use session::LabelSession;
+pub use settings::{Aggregate, AskOrder, Overlap, PeopleSettings, Quality, ReadyWhen, Reuse};

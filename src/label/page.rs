@@ -5,7 +5,7 @@ use axum::http::{StatusCode, header};
 use maud::{Markup, html};
 
 use super::call::{App, Call, Failed, Reply};
-use crate::http::{self, Kind, Refused, Role};
+use crate::http::{self, PageKind, Refused, Role};
 use crate::text::Shown;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -15,7 +15,7 @@ const STYLE: &str = "/page.css";
 
 /// A page of labelling.
 pub fn shell(title: &str, script: Option<&str>, body: &Markup) -> Markup {
-    http::document(title, Kind::Served { style: STYLE, script }, body)
+    http::document(title, PageKind::Served { style: STYLE, script }, body)
 }
 
 /// `GET /in/TOKEN`: a link becomes a cookie.
@@ -74,11 +74,12 @@ pub fn style(_: &App, _: &Call) -> Result<Reply, Failed> {
 /// # Errors
 /// None.
 pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
-    let assignment = app.desk.assignment();
+    let assignment = app.session.assignment();
     let question = Shown::of(&assignment.people.question, 300).text;
     let scope = app.guard.signer.cookie(Role::Annotator);
     let body = html! {
-        body.label data-pairs=(app.desk.digest()) data-annotator=(call.name()) data-scope=(scope) {
+        body.label data-pairs=(app.session.digest()) data-annotator=(call.name())
+            data-scope=(scope) {
             header {
                 div.asked {
                     h1 { (question) }

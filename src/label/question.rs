@@ -1,4 +1,4 @@
-//! What goes between a desk and a screen: questions, clicks, votes on their way in, progress.
+//! What goes between a label session and a screen: questions, clicks, votes, progress.
 //! Knows neither queue nor files.
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum Pick {
 pub struct Submission {
     /// Made by the sender, so that sending twice is voting once.
     pub id: String,
-    /// [`Desk::digest`] of the pairs that the sender knows.
+    /// [`LabelSession::digest`] of the pairs that the sender knows.
     pub pairs: String,
     pub pair: String,
     #[serde(default)]
@@ -52,7 +52,7 @@ pub struct Item {
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Progress {
+pub struct LabelProgress {
     /// Votes of this annotator.
     pub mine: u64,
     /// Votes of everybody on these pairs.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::assignment::Assignment;
 use super::outlook::Room;
-use super::settings::{Order, Quality};
+use super::settings::{AskOrder, Quality};
 use crate::agreement::ADJUDICATOR;
 use crate::votes::Side;
 
@@ -120,8 +120,8 @@ impl Queue {
         });
         let need: Vec<u32> = need.collect();
         let dispute = |pair: &str| match people.order {
-            Order::Disagreement => assignment.disagreement.get(pair).copied(),
-            Order::Random => None,
+            AskOrder::Disagreement => assignment.disagreement.get(pair).copied(),
+            AskOrder::Random => None,
         };
         let mut order: Vec<(f64, u64, u32)> = (0..size(n))
             .map(|i| {

@@ -11,9 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::assignment::Assignment;
 use super::call::App;
-use super::desk::{Desk, real_path};
 use super::routes::router;
 use super::served::Served;
+use super::session::{LabelSession, real_path};
 use crate::http::{Guard, Role, ServeError, Signer, accept, below, listen};
 
 /// How to serve.
@@ -58,12 +58,12 @@ pub fn signer(assignment: &Assignment, folder: &Path) -> io::Result<Signer> {
 /// # Errors
 /// See [`ServeError`].
 pub async fn serve(
-    desk: Arc<Desk>,
+    session: Arc<LabelSession>,
     options: Options,
     ready: impl FnOnce(&Links),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let assignment = desk.assignment();
+    let assignment = session.assignment();
     let signer = signer(assignment, &options.folder).map_err(ServeError::Key)?;
     let public = options.public_url.as_deref().map(public).transpose()?;
     let listener = listen(options.listen, options.port, options.fallback).await?;
@@ -80,10 +80,10 @@ pub async fn serve(
     // Without it screens name the command in place of the page.
     let (pipeline, stage) = (&assignment.pipeline, &assignment.stage);
     let _served = Served::tell(&options.folder, pipeline, stage, link).ok();
-    desk.announce(&links.base);
+    session.announce(&links.base);
     let path = signer.path();
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
-    let router = below(&path, &router(Arc::new(App { desk, guard })));
+    let router = below(&path, &router(Arc::new(App { session, guard })));
     ready(&links);
     accept(listener, router, stop).await;
     Ok(())

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Votes of people, kept as files in git, one an annotator.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct People {
+pub struct PeopleSettings {
     /// Folder of the votes; made by the first vote.
     #[schemars(extend("x-source" = {"port": "votes", "type": "votes"}))]
     pub votes: String,
@@ -26,7 +26,7 @@ pub struct People {
     pub overlap: Overlap,
     /// What the label page asks next. Never changes what a vote means.
     #[serde(default)]
-    pub order: Order,
+    pub order: AskOrder,
     /// How annotators are checked.
     #[serde(default)]
     pub quality: Quality,
@@ -72,7 +72,7 @@ pub struct Overlap {
     pub annotators: u32,
 }
 
-impl People {
+impl PeopleSettings {
     /// Whether votes are enough, with or without pairs that are sampled now.
     #[must_use]
     pub fn needs_no_pairs(&self) -> bool {
@@ -99,7 +99,7 @@ impl Default for Overlap {
 /// What to ask next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum AskOrder {
     /// In an order that depends on the pairs alone.
     #[default]
     Random,

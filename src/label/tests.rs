@@ -249,16 +249,16 @@ fn what_can_still_come_follows_from_pairs_people_and_skips() {
     assert_eq!(room(&queue), (0, 0, 0, 0));
 }
 
-// ---- the desk ----------------------------------------------------------------------------------
+// ---- the session ----------------------------------------------------------------------------------
 
 fn now(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).expect("in range")
 }
 
-fn submission(desk: &Desk, id: &str, pair: &str, pick: Pick, left: Side) -> Submission {
+fn submission(session: &LabelSession, id: &str, pair: &str, pick: Pick, left: Side) -> Submission {
     Submission {
         id: id.into(),
-        pairs: desk.digest().into(),
+        pairs: session.digest().into(),
         pair: pair.into(),
         repeat: false,
         pick,
@@ -268,8 +268,9 @@ fn submission(desk: &Desk, id: &str, pair: &str, pick: Pick, left: Side) -> Subm
     }
 }
 
-fn open(dir: &Path, pairs: usize) -> Desk {
-    Desk::open(assignment(&dir.join("votes"), pairs, &serde_json::json!({})), None).expect("opens")
+fn open(dir: &Path, pairs: usize) -> LabelSession {
+    LabelSession::open(assignment(&dir.join("votes"), pairs, &serde_json::json!({})), None)
+        .expect("opens")
 }
 
 fn latest(dir: &Path) -> Vec<Choice> {
@@ -298,44 +299,44 @@ fn the_left_one_is_the_one_on_the_left() {
 #[test]
 fn a_submission_counts_once_also_after_a_restart() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 5);
-    let (pair, _) = desk.next("ann", 1, now(0)).expect("asked").remove(0);
-    let item = desk.item("ann", &pair, false).expect("at hand");
+    let session = open(dir.path(), 5);
+    let (pair, _) = session.next("ann", 1, now(0)).expect("asked").remove(0);
+    let item = session.item("ann", &pair, false).expect("at hand");
     assert_eq!(item.left, side("ann", &pair));
-    let vote = submission(&desk, "one", &pair, Pick::Left, item.left);
-    let kept = desk.vote("ann", &vote, now(1)).expect("kept");
-    assert_eq!(desk.vote("ann", &vote, now(2)).expect("known"), kept);
+    let vote = submission(&session, "one", &pair, Pick::Left, item.left);
+    let kept = session.vote("ann", &vote, now(1)).expect("kept");
+    assert_eq!(session.vote("ann", &vote, now(2)).expect("known"), kept);
     let other = Submission { pick: Pick::Right, ..vote.clone() };
-    assert_eq!(desk.vote("ann", &other, now(3)).expect("known"), kept);
+    assert_eq!(session.vote("ann", &other, now(3)).expect("known"), kept);
     // Somebody else's submission of that name is another one.
-    desk.vote("bob", &vote, now(3)).expect("kept");
-    drop(desk);
-    let desk = open(dir.path(), 5);
-    assert_eq!(desk.vote("ann", &vote, now(4)).expect("known"), kept);
+    session.vote("bob", &vote, now(3)).expect("kept");
+    drop(session);
+    let session = open(dir.path(), 5);
+    assert_eq!(session.vote("ann", &vote, now(4)).expect("known"), kept);
     assert_eq!(lines(dir.path()), 1);
-    assert!(desk.next("ann", 9, now(5)).expect("asked").iter().all(|(p, _)| *p != pair));
+    assert!(session.next("ann", 9, now(5)).expect("asked").iter().all(|(p, _)| *p != pair));
 }
 
 #[test]
 fn skips_are_taken_back_once_and_their_pairs_asked_again() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 3);
+    let session = open(dir.path(), 3);
     for (i, pick) in [Pick::Skip, Pick::Left, Pick::Skip].into_iter().enumerate() {
-        let (pair, _) = desk.next("ann", 1, now(0)).expect("asked").remove(0);
-        let vote = submission(&desk, &format!("v{i}"), &pair, pick, Side::A);
-        desk.vote("ann", &vote, now(0)).expect("kept");
+        let (pair, _) = session.next("ann", 1, now(0)).expect("asked").remove(0);
+        let vote = submission(&session, &format!("v{i}"), &pair, pick, Side::A);
+        session.vote("ann", &vote, now(0)).expect("kept");
     }
-    assert_eq!(desk.next("ann", 1, now(1)).expect("asked"), []);
-    let why = desk.outlook(now(1)).expect("known").why().expect("it stands still");
+    assert_eq!(session.next("ann", 1, now(1)).expect("asked"), []);
+    let why = session.outlook(now(1)).expect("known").why().expect("it stands still");
     assert!(why.starts_with("at most 1 of the 3 votes can come: 2 pairs were skipped"), "{why}");
-    assert_eq!(desk.ask_again("ann", now(2)).expect("taken back"), 2);
-    assert_eq!(desk.ask_again("ann", now(2)).expect("nothing is left"), 0);
+    assert_eq!(session.ask_again("ann", now(2)).expect("taken back"), 2);
+    assert_eq!(session.ask_again("ann", now(2)).expect("nothing is left"), 0);
     assert_eq!(lines(dir.path()), 5);
-    assert_eq!(desk.outlook(now(3)).expect("known").why(), None);
+    assert_eq!(session.outlook(now(3)).expect("known").why(), None);
     // The same after a restart, and what follows from votes never saw any of it.
-    drop(desk);
-    let desk = open(dir.path(), 3);
-    assert_eq!(desk.next("ann", 9, now(3)).expect("asked").len(), 2);
+    drop(session);
+    let session = open(dir.path(), 3);
+    assert_eq!(session.next("ann", 9, now(3)).expect("asked").len(), 2);
     let folder = Folder::read(&dir.path().join("votes")).expect("readable");
     assert_eq!(Effective::of(&folder).votes(), 1);
 }
@@ -343,63 +344,65 @@ fn skips_are_taken_back_once_and_their_pairs_asked_again() {
 #[test]
 fn undo_walks_back_to_the_first_vote_and_not_beyond() {
     let dir = tempfile::tempdir().expect("temp");
-    let mut desk = open(dir.path(), 6);
+    let mut session = open(dir.path(), 6);
     let mut order = Vec::new();
     for i in 0..5 {
-        let (pair, _) = desk.next("ann", 3, now(i)).expect("asked").remove(0);
-        let vote = submission(&desk, &format!("v{i}"), &pair, Pick::Tie, Side::A);
-        desk.vote("ann", &vote, now(i)).expect("kept");
+        let (pair, _) = session.next("ann", 3, now(i)).expect("asked").remove(0);
+        let vote = submission(&session, &format!("v{i}"), &pair, Pick::Tie, Side::A);
+        session.vote("ann", &vote, now(i)).expect("kept");
         order.push(pair);
     }
     for (i, pair) in (0..).zip(order.iter().rev()) {
-        let past = desk.undo("ann", &format!("u{i}"), None, now(10 + i)).expect("undone");
+        let past = session.undo("ann", &format!("u{i}"), None, now(10 + i)).expect("undone");
         assert_eq!((&past.pair, past.pick), (pair, Pick::Tie));
         // The same submission again takes nothing else back.
-        let again = desk.undo("ann", &format!("u{i}"), None, now(10 + i)).expect("known");
+        let again = session.undo("ann", &format!("u{i}"), None, now(10 + i)).expect("known");
         assert_eq!(again.pair, *pair);
-        assert_eq!(desk.next("ann", 1, now(10 + i)).expect("asked")[0].0, *pair);
+        assert_eq!(session.next("ann", 1, now(10 + i)).expect("asked")[0].0, *pair);
         if i == 2 {
-            desk = open(dir.path(), 6);
+            session = open(dir.path(), 6);
         }
     }
-    let error = desk.undo("ann", "u9", None, now(30)).expect_err("nothing is left");
-    assert!(matches!(error, DeskError::NothingToUndo));
+    let error = session.undo("ann", "u9", None, now(30)).expect_err("nothing is left");
+    assert!(matches!(error, SessionError::NothingToUndo));
     assert_eq!(latest(dir.path()), [Choice::Retracted; 5]);
     // Voting again counts, and what follows from votes is as if nothing had been undone.
-    let vote = submission(&desk, "again", &order[0], Pick::Left, Side::A);
-    assert_eq!(desk.vote("ann", &vote, now(40)).expect("kept").rev, 2);
+    let vote = submission(&session, "again", &order[0], Pick::Left, Side::A);
+    assert_eq!(session.vote("ann", &vote, now(40)).expect("kept").rev, 2);
     let folder = Folder::read(&dir.path().join("votes")).expect("readable");
     assert_eq!(Effective::of(&folder).votes(), 1);
-    assert_eq!(desk.progress("ann", now(40)).expect("known").mine, 1);
+    assert_eq!(session.progress("ann", now(40)).expect("known").mine, 1);
 }
 
 #[test]
 fn a_vote_can_be_revised_and_stands_in_the_history_once() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 3);
-    let hand = desk.next("ann", 3, now(0)).expect("asked");
+    let session = open(dir.path(), 3);
+    let hand = session.next("ann", 3, now(0)).expect("asked");
     for (i, (pair, _)) in (0..).zip(&hand) {
-        let vote = submission(&desk, &format!("v{i}"), pair, Pick::Left, Side::A);
-        desk.vote("ann", &vote, now(i)).expect("kept");
+        let vote = submission(&session, &format!("v{i}"), pair, Pick::Left, Side::A);
+        session.vote("ann", &vote, now(i)).expect("kept");
     }
-    let again = submission(&desk, "again", &hand[0].0, Pick::RightMuch, Side::A);
-    assert_eq!(desk.vote("ann", &again, now(9)).expect("kept").rev, 1);
-    let history = desk.history("ann", 9, now(9)).expect("readable");
+    let again = submission(&session, "again", &hand[0].0, Pick::RightMuch, Side::A);
+    assert_eq!(session.vote("ann", &again, now(9)).expect("kept").rev, 1);
+    let history = session.history("ann", 9, now(9)).expect("readable");
     let said: Vec<(&str, Pick)> = history.iter().map(|p| (p.pair.as_str(), p.pick)).collect();
     let [first, second, third] = [0, 1, 2].map(|i: usize| hand[i].0.as_str());
     assert_eq!(said, [(first, Pick::RightMuch), (third, Pick::Left), (second, Pick::Left)]);
-    assert!(desk.history("bob", 9, now(9)).expect("readable").is_empty());
-    assert_eq!(desk.progress("ann", now(9)).expect("known").votes, 3);
+    assert!(session.history("bob", 9, now(9)).expect("readable").is_empty());
+    assert_eq!(session.progress("ann", now(9)).expect("known").votes, 3);
 }
 
 #[test]
 fn nobody_takes_back_what_others_said() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 2);
-    let pair = desk.next("ann", 1, now(0)).expect("asked").remove(0).0;
-    desk.vote("ann", &submission(&desk, "v", &pair, Pick::Left, Side::A), now(0)).expect("kept");
+    let session = open(dir.path(), 2);
+    let pair = session.next("ann", 1, now(0)).expect("asked").remove(0).0;
+    session
+        .vote("ann", &submission(&session, "v", &pair, Pick::Left, Side::A), now(0))
+        .expect("kept");
     for named in [None, Some((pair.as_str(), false))] {
-        assert!(desk.undo("bob", "u", named, now(1)).is_err());
+        assert!(session.undo("bob", "u", named, now(1)).is_err());
     }
     assert_eq!(latest(dir.path()), [Choice::A]);
 }
@@ -427,39 +430,39 @@ fn votes_of_others_are_noticed_and_their_pairs_not_asked() {
 #[test]
 fn a_conflict_of_git_stops_voting_until_it_is_mended() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 4);
-    let hand = desk.next("ann", 2, now(0)).expect("asked");
-    let vote = submission(&desk, "v", &hand[0].0, Pick::Left, Side::A);
-    desk.vote("ann", &vote, now(1)).expect("kept");
+    let session = open(dir.path(), 4);
+    let hand = session.next("ann", 2, now(0)).expect("asked");
+    let vote = submission(&session, "v", &hand[0].0, Pick::Left, Side::A);
+    session.vote("ann", &vote, now(1)).expect("kept");
     let path = dir.path().join("votes/ann.jsonl");
     let line = std::fs::read_to_string(&path).expect("readable");
     #[expect(clippy::disallowed_methods, reason = "the test makes a conflict")]
     std::fs::write(&path, format!("<<<<<<< HEAD\n{line}=======\n>>>>>>> b\n")).expect("written");
-    let second = submission(&desk, "w", &hand[1].0, Pick::Left, Side::A);
+    let second = submission(&session, "w", &hand[1].0, Pick::Left, Side::A);
     for later in [5, 6] {
-        let error = desk.vote("ann", &second, now(later)).expect_err("refused").to_string();
+        let error = session.vote("ann", &second, now(later)).expect_err("refused").to_string();
         assert!(error.contains("ann.jsonl:1: a conflict of git"), "{error}");
     }
     #[expect(clippy::disallowed_methods, reason = "the test mends it")]
     std::fs::write(&path, line).expect("written");
-    desk.vote("ann", &second, now(9)).expect("kept");
+    session.vote("ann", &second, now(9)).expect("kept");
     assert_eq!(lines(dir.path()), 2);
 }
 
 #[test]
 fn other_pairs_are_refused_but_an_answer_sent_twice_is_known() {
     let dir = tempfile::tempdir().expect("temp");
-    let desk = open(dir.path(), 3);
-    let pair = desk.next("ann", 1, now(0)).expect("asked").remove(0).0;
-    let vote = submission(&desk, "v", &pair, Pick::Left, Side::A);
-    desk.vote("ann", &vote, now(0)).expect("kept");
-    drop(desk);
-    let desk = open(dir.path(), 4);
-    assert!(desk.vote("ann", &vote, now(1)).is_ok());
+    let session = open(dir.path(), 3);
+    let pair = session.next("ann", 1, now(0)).expect("asked").remove(0).0;
+    let vote = submission(&session, "v", &pair, Pick::Left, Side::A);
+    session.vote("ann", &vote, now(0)).expect("kept");
+    drop(session);
+    let session = open(dir.path(), 4);
+    assert!(session.vote("ann", &vote, now(1)).is_ok());
     let second = Submission { id: "w".into(), ..vote.clone() };
-    assert!(matches!(desk.vote("ann", &second, now(1)), Err(DeskError::OtherPairs)));
-    let moved = Submission { pairs: desk.digest().into(), pair: "sha256:0".into(), ..second };
-    assert!(matches!(desk.vote("ann", &moved, now(1)), Err(DeskError::UnknownPair)));
+    assert!(matches!(session.vote("ann", &second, now(1)), Err(SessionError::OtherPairs)));
+    let moved = Submission { pairs: session.digest().into(), pair: "sha256:0".into(), ..second };
+    assert!(matches!(session.vote("ann", &moved, now(1)), Err(SessionError::UnknownPair)));
     assert_eq!(lines(dir.path()), 1);
 }
 
@@ -468,13 +471,13 @@ fn one_page_a_folder_and_a_terminal_beside_it() {
     let dir = tempfile::tempdir().expect("temp");
     let cache = dir.path().join("cache");
     let of = || assignment(&dir.path().join("votes"), 3, &serde_json::json!({}));
-    let first = Desk::open(of(), Some(&cache)).expect("opens");
+    let first = LabelSession::open(of(), Some(&cache)).expect("opens");
     first.announce("http://127.0.0.1:8765");
-    let error = Desk::open(of(), Some(&cache)).expect_err("taken").to_string();
+    let error = LabelSession::open(of(), Some(&cache)).expect_err("taken").to_string();
     assert!(error.ends_with("(http://127.0.0.1:8765)"), "{error}");
-    assert!(Desk::open(of(), None).is_ok());
+    assert!(LabelSession::open(of(), None).is_ok());
     drop(first);
-    assert!(Desk::open(of(), Some(&cache)).is_ok());
+    assert!(LabelSession::open(of(), Some(&cache)).is_ok());
 }
 
 #[test]
@@ -483,7 +486,7 @@ fn a_folder_has_one_name_before_and_after_its_first_vote() {
     std::fs::create_dir(dir.path().join("real")).expect("made");
     std::os::unix::fs::symlink("real", dir.path().join("link")).expect("linked");
     let spelled = [dir.path().join("real/votes"), dir.path().join("link/votes")];
-    let names = || spelled.each_ref().map(|path| super::desk::votes_name(path));
+    let names = || spelled.each_ref().map(|path| super::session::votes_name(path));
     let before = names();
     assert_eq!(before[0], before[1]);
     std::fs::create_dir(&spelled[0]).expect("made");
@@ -496,14 +499,14 @@ fn what_is_on_a_screen_stays_there_over_a_restart() {
     let cache = dir.path().join("cache");
     let of = || assignment(&dir.path().join("votes"), 8, &serde_json::json!({}));
     let time = Timestamp::now();
-    let desk = Desk::open(of(), Some(&cache)).expect("opens");
-    let ann = desk.next("ann", 4, time).expect("asked");
-    drop(desk);
-    let desk = Desk::open(of(), Some(&cache)).expect("opens");
-    let bob = desk.next("bob", 8, time).expect("asked");
+    let session = LabelSession::open(of(), Some(&cache)).expect("opens");
+    let ann = session.next("ann", 4, time).expect("asked");
+    drop(session);
+    let session = LabelSession::open(of(), Some(&cache)).expect("opens");
+    let bob = session.next("bob", 8, time).expect("asked");
     assert_eq!(bob.len(), 4);
     assert!(bob.iter().all(|question| !ann.contains(question)));
-    assert_eq!(desk.next("ann", 4, time).expect("asked"), ann);
+    assert_eq!(session.next("ann", 4, time).expect("asked"), ann);
 }
 
 #[test]
@@ -513,20 +516,20 @@ fn a_repeat_is_shown_the_other_way_round_and_is_no_vote() {
         "quality": { "gold_share": 0.0, "repeats": 0.5, "min_seconds": 1.0 }
     });
     let of = assignment(&dir.path().join("votes"), 100, &settings);
-    let desk = Desk::open(of, None).expect("opens");
+    let session = LabelSession::open(of, None).expect("opens");
     let mut repeats = 0;
     for i in 0..60 {
-        let (pair, repeat) = desk.next("ann", 4, now(i)).expect("asked").remove(0);
-        let item = desk.item("ann", &pair, repeat).expect("at hand");
+        let (pair, repeat) = session.next("ann", 4, now(i)).expect("asked").remove(0);
+        let item = session.item("ann", &pair, repeat).expect("at hand");
         assert_eq!(item.left == side("ann", &pair), !repeat);
-        let text = desk.texts(&pair).expect("at hand");
+        let text = session.texts(&pair).expect("at hand");
         assert_eq!(item.one.text == text.a, item.left == Side::A);
-        let vote = submission(&desk, &format!("v{i}"), &pair, Pick::Left, item.left);
-        desk.vote("ann", &Submission { repeat, ..vote }, now(i)).expect("kept");
+        let vote = submission(&session, &format!("v{i}"), &pair, Pick::Left, item.left);
+        session.vote("ann", &Submission { repeat, ..vote }, now(i)).expect("kept");
         repeats += u64::from(repeat);
     }
     assert!(repeats > 5, "{repeats}");
-    let progress = desk.progress("ann", now(99)).expect("known");
+    let progress = session.progress("ann", now(99)).expect("known");
     assert_eq!((progress.mine, progress.votes), (60 - repeats, 60 - repeats));
 }
 
@@ -556,11 +559,11 @@ mod walk {
 
     fn site(open: bool, public: Option<(&str, &str)>) -> Site {
         let dir = tempfile::tempdir().expect("temp");
-        let desk = Arc::new(super::open(dir.path(), 3));
+        let session = Arc::new(super::open(dir.path(), 3));
         let signer = Signer::open(dir.path(), &["demo", "labels"]).expect("a key");
         let public = public.map(|(s, a)| (s.to_owned(), a.to_owned()));
         let guard = Guard { signer: signer.clone(), open, public };
-        Site { dir, router: router(Arc::new(App { desk, guard })), signer }
+        Site { dir, router: router(Arc::new(App { session, guard })), signer }
     }
 
     fn cookie(signer: &Signer, role: Role, seconds: i64) -> String {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Failure, Project};
 use crate::graph::Producer;
-use crate::label::{self, Assignment, Order};
+use crate::label::{self, AskOrder, Assignment};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::votes;
 
@@ -28,7 +28,7 @@ pub fn assignment(project: &Project, name: &str) -> Result<Assignment, Failure> 
 }
 
 /// The settings of a stage that asks people.
-fn asks_people(project: &Project, stage: usize) -> Result<label::People, Failure> {
+fn asks_people(project: &Project, stage: usize) -> Result<label::PeopleSettings, Failure> {
     let node = &project.graph.stages[stage];
     let people = node.params.get("labeler").and_then(|l| l.get("people"));
     let none = || {
@@ -62,8 +62,8 @@ pub fn assemble(
         None => Vec::new(),
     };
     let disagreement = match people.order {
-        Order::Disagreement => disagreement(project, stage).map_err(wrong)?,
-        Order::Random => HashMap::new(),
+        AskOrder::Disagreement => disagreement(project, stage).map_err(wrong)?,
+        AskOrder::Random => HashMap::new(),
     };
     Ok(Assignment {
         pipeline: project.graph.name.clone(),

@@ -7,7 +7,7 @@ use super::{Choices, Failure};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline;
 use crate::remote::{Config, Mode, Remote, Site};
-use crate::report::clean;
+use crate::text::clean;
 use crate::workspace::{self, Workspace};
 
 /// The remote that the user named, or that the workspace at `root` does. `None`: neither does.

@@ -10,6 +10,7 @@ use crate::plan::Reason;
 use crate::protocol::{CHECKPOINT, GoesOnAt};
 use crate::report::words;
 use crate::store::heads::{FailedAttempt, Heads};
+use crate::text;
 
 /// Characters of an error in a table.
 const SHORT: usize = 100;
@@ -65,13 +66,10 @@ impl Unfinished {
             parts.push(format!("{}{changed}{logs}", headline(failed)));
         }
         parts.extend(self.goes_on.as_ref().map(|at| match at.total {
-            0 => format!("goes on at {} {}", words::whole(at.done), at.unit),
-            total => format!(
-                "goes on at {} of {} {}",
-                words::whole(at.done),
-                words::whole(total),
-                at.unit
-            ),
+            0 => format!("goes on at {} {}", text::whole(at.done), at.unit),
+            total => {
+                format!("goes on at {} of {} {}", text::whole(at.done), text::whole(total), at.unit)
+            }
         }));
         parts.join("; ")
     }
@@ -95,7 +93,7 @@ pub fn headline(failed: &FailedAttempt) -> String {
         false => failed.at.get(..16),
     };
     let at = at.unwrap_or_default().replace('T', " ");
-    let error = crate::report::clean(&failed.error);
+    let error = crate::text::clean(&failed.error);
     let short = match error.char_indices().nth(SHORT) {
         None => error,
         Some((end, _)) => format!("{}…", &error[..end]),

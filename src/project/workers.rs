@@ -8,8 +8,8 @@ use super::locate::{locate, open_store, workspace_file};
 use super::{Choices, Failure};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
-use crate::report::clean;
 use crate::store::Store;
+use crate::text::clean;
 use crate::trust::{Commands, Record, Trust, VARIABLE, by_environment};
 use crate::workspace::Worker;
 

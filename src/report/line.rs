@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::live::{Live, Watched};
 use super::table::{GLUE, hang};
-use super::{Look, Style, clean, failure, totals, words};
+use super::{Look, Style, failure, totals, words};
 use crate::graph::{Unmet, gate};
 use crate::plan::Reason;
 use crate::protocol::DETAIL;
 use crate::run::{RunEvent, Totals};
-use crate::text::{bytes, counted, seconds};
+use crate::text::{bytes, clean, counted, seconds};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What a running stage says of itself, on one line: the figures worth watching, how the first of
 //! them went, and how long the rest will take. Does not know what a figure means.
 
+use crate::text;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -75,13 +76,13 @@ impl Live {
         let names = self.watched.get(stage).map_or(&[][..], Vec::as_slice);
         let parts = words::ranked(&seen.values, names).into_iter().take(SHOWN);
         let parts = parts.map(|(name, value)| {
-            let text = format!("{} {}", super::clean(name), words::figure(value));
+            let text = format!("{} {}", super::clean(name), text::figure(value));
             match names.first() == Some(name) {
                 true => format!("{text} {}", seen.drawn()).trim_end().to_owned(),
                 false => text,
             }
         });
-        let left = seen.left.map(|s| format!("~{} left", words::seconds(s)));
+        let left = seen.left.map(|s| format!("~{} left", text::seconds(s)));
         left.into_iter().chain(parts).collect::<Vec<_>>().join("  ")
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Outcome;
 use crate::run::Totals;
-pub use crate::text::clean;
+use crate::text::{self, clean};
 pub use style::Style;
 
 /// How loud, and whether in colour.
@@ -82,7 +82,7 @@ pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, again: &st
             (format!("crashed: {how}"), Vec::new(), tail.clone(), help.clone())
         }
         Outcome::TimedOut { seconds, tail } => (
-            format!("took longer than its timeout of {}", words::seconds(*seconds)),
+            format!("took longer than its timeout of {}", text::seconds(*seconds)),
             Vec::new(),
             tail.clone(),
             Some("raise `run: { timeout: … }` of this stage".into()),

@@ -1,11 +1,12 @@
 //! Tables for terminals: columns as wide as they need to be, text folded where the terminal is
 //! narrower. Numbers and names are never broken. Does not know what the cells mean.
 
+use crate::text::clean;
 use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Look, Style, clean};
+use super::{Look, Style};
 
 /// Columns of a terminal below which nothing is laid out any more.
 const NARROWEST: usize = 60;

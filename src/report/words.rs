@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::identity::{Change, MemberChange};
 use crate::plan::Reason;
-pub use crate::text::{bytes, counted, figure, price, seconds, whole};
+use crate::text::figure;
 
 /// Why a stage runs, in a few words.
 #[must_use]

@@ -259,6 +259,10 @@ impl Runner<'_> {
     pub(super) fn remake(&mut self, stage: usize, producers: &[usize]) -> Result<(), RunError> {
         self.attempts.remove(&stage);
         for &producer in producers {
+            // Another reader has said so, and it is being made again.
+            if !self.scheduler.has_entry(producer) {
+                continue;
+            }
             let name = self.name(producer);
             let text = "an output was damaged in the store; it is made again".to_owned();
             self.tell(RunEvent::Note { stage: name, level: "warn".into(), text });

@@ -336,10 +336,11 @@ impl<'a> Scheduler<'a> {
     pub fn inputs_damaged(&mut self, stage: usize, producers: &[usize]) {
         self.transition(stage, State::Pending);
         for &producer in producers {
-            // Another reader may have said so already.
-            if self.stages[producer].outputs.take().is_none() {
+            // Another reader may have said so already: then it is being made again, or was.
+            if !self.has_entry(producer) {
                 continue;
             }
+            self.stages[producer].outputs = None;
             self.resume(producer, State::Ready);
             for next in self.stages[producer].downstream.clone() {
                 if matches!(self.stages[next].state, State::Ready | State::Queued(_)) {
@@ -348,6 +349,12 @@ impl<'a> Scheduler<'a> {
             }
         }
         self.resume(stage, State::Ready);
+    }
+
+    /// What a stage made lies in the store.
+    #[must_use]
+    pub fn has_entry(&self, stage: usize) -> bool {
+        matches!(self.stages[stage].state, State::Reused | State::Fetched | State::Done)
     }
 
     /// Nothing more is started.

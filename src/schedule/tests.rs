@@ -239,10 +239,7 @@ fn happens(scheduler: &mut Scheduler, stage: usize, chance: u8) {
         (State::Running, 2) => scheduler.waits_for_people(stage, chance > 127),
         (State::Running, 3) if scheduler.is_halted() => scheduler.cancelled(stage),
         (State::Running, 4) => {
-            let is_sealed = |up: &usize| *scheduler.state(*up) == State::Sealed;
-            let mut producers = scheduler.graph.upstream(stage);
-            // What is not published yet is read where it was made, and not checked.
-            producers.retain(|up| !is_sealed(up));
+            let producers = scheduler.graph.upstream(stage);
             match producers.is_empty() {
                 true => scheduler.reused(stage, fingerprint, &made, &summary),
                 false => scheduler.inputs_damaged(stage, &producers[..1]),

@@ -3,7 +3,8 @@
 use crate::identity::Change;
 use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
 use crate::report::table::{Table, hang};
-use crate::report::{Look, Style, clean, words};
+use crate::report::{Look, Style, words};
+use crate::text::{self, clean};
 
 /// Figures shown a stage, unless more are asked for.
 const FIGURES: usize = 8;
@@ -98,8 +99,8 @@ fn figures(all: &Difference, look: Look) -> Vec<(String, String)> {
         let more = of_stage.len().saturating_sub(most);
         for figure in of_stage.into_iter().take(most) {
             let change = match (figure.a[0], figure.b[0]) {
-                (Some(a), Some(b)) if b >= a => format!("   +{}", words::figure(b - a)),
-                (Some(a), Some(b)) => format!("   −{}", words::figure(a - b)),
+                (Some(a), Some(b)) if b >= a => format!("   +{}", text::figure(b - a)),
+                (Some(a), Some(b)) => format!("   −{}", text::figure(a - b)),
                 _ => String::new(),
             };
             let text = format!("{} → {}{change}", value(figure.a), value(figure.b));
@@ -114,7 +115,7 @@ fn figures(all: &Difference, look: Look) -> Vec<(String, String)> {
 
 /// `0.71 [0.68, 0.74]`.
 fn value([x, low, high]: [Option<f64>; 3]) -> String {
-    let figure = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), words::figure);
+    let figure = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), text::figure);
     match (low, high) {
         (Some(_), Some(_)) => format!("{} [{}, {}]", figure(x), figure(low), figure(high)),
         _ => figure(x),

@@ -1,5 +1,5 @@
 //! `preflow label ask`: the same questions in a terminal.
-//! Decides nothing about votes; a desk does.
+//! Decides nothing about votes; a label session does.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
 
-use super::screen::{Look as Face, View, frame, words};
-use super::serve::{open_desk, refused};
+use super::screen::{Emphasis, View, frame, words};
+use super::serve::{open_session, refused};
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain};
-use crate::label::{Desk, DeskError, Item, Pick, Submission};
+use crate::label::{Item, LabelSession, Pick, SessionError, Submission};
 use crate::project::Failure;
 use crate::report::Look;
 
@@ -53,21 +53,21 @@ pub fn ask(args: &AskArgs, global: &Global, _look: Look) -> Result<Exit, Failure
     }
     let annotator = super::annotator(args.annotator.as_deref())?;
     let (_loaded, assignment) = super::open(&args.words, global)?;
-    let desk = open_desk(assignment, None)?;
+    let session = open_session(assignment, None)?;
     let stop = signals()?;
-    let mut session = Session::new(&desk, annotator);
+    let mut asking = Asking::new(&session, annotator);
     if args.skipped {
-        session.ask_again().map_err(refused)?;
+        asking.ask_again().map_err(refused)?;
     }
     let ended = {
         let _screen = Screen::take().map_err(|e| broken(&e))?;
-        session.run(&stop)
+        asking.run(&stop)
     };
-    let votes = match session.votes {
+    let votes = match asking.votes {
         1 => "one vote".to_owned(),
         n => format!("{n} votes"),
     };
-    let file = desk.assignment().votes.join(format!("{}.jsonl", session.annotator));
+    let file = session.assignment().votes.join(format!("{}.jsonl", asking.annotator));
     complain(&format!(" {votes} in {}\n", file.display()));
     ended?;
     Ok(if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { Exit::Done })
@@ -126,8 +126,8 @@ impl Drop for Screen {
 }
 
 /// One annotator at work.
-struct Session<'a> {
-    desk: &'a Desk,
+struct Asking<'a> {
+    session: &'a LabelSession,
     annotator: String,
     item: Option<Item>,
     was: Option<Pick>,
@@ -152,10 +152,10 @@ enum Next {
     End,
 }
 
-impl<'a> Session<'a> {
-    fn new(desk: &'a Desk, annotator: String) -> Self {
+impl<'a> Asking<'a> {
+    fn new(session: &'a LabelSession, annotator: String) -> Self {
         Self {
-            desk,
+            session,
             annotator,
             item: None,
             was: None,
@@ -205,36 +205,36 @@ impl<'a> Session<'a> {
     }
 
     /// Tells what went wrong and goes on: nothing was changed.
-    fn attempt(&mut self, act: impl FnOnce(&mut Self) -> Result<(), DeskError>) {
+    fn attempt(&mut self, act: impl FnOnce(&mut Self) -> Result<(), SessionError>) {
         if let Err(error) = act(self) {
             self.status = format!("{error}; {}", error.help());
         }
     }
 
     /// The next question.
-    fn advance(&mut self) -> Result<(), DeskError> {
+    fn advance(&mut self) -> Result<(), SessionError> {
         let now = Timestamp::now();
-        let next = self.desk.next(&self.annotator, 1, now)?;
+        let next = self.session.next(&self.annotator, 1, now)?;
         self.item = match next.first() {
-            Some((pair, repeat)) => Some(self.desk.item(&self.annotator, pair, *repeat)?),
+            Some((pair, repeat)) => Some(self.session.item(&self.annotator, pair, *repeat)?),
             None => None,
         };
         (self.why, self.skipped) = match self.item {
             Some(_) => (None, 0),
-            None => (self.desk.outlook(now)?.why(), self.desk.skipped(&self.annotator, now)?),
+            None => (self.session.outlook(now)?.why(), self.session.skipped(&self.annotator, now)?),
         };
-        self.votes = self.desk.progress(&self.annotator, now)?.mine;
+        self.votes = self.session.progress(&self.annotator, now)?.mine;
         self.since = Instant::now();
         (self.scroll, self.was) = (0, None);
         self.note.clear();
         Ok(())
     }
 
-    fn vote(&mut self, pick: Pick) -> Result<(), DeskError> {
+    fn vote(&mut self, pick: Pick) -> Result<(), SessionError> {
         let Some(item) = &self.item else { return Ok(()) };
         let vote = Submission {
             id: id()?,
-            pairs: self.desk.digest().to_owned(),
+            pairs: self.session.digest().to_owned(),
             pair: item.pair.clone(),
             repeat: item.repeat,
             pick,
@@ -242,21 +242,21 @@ impl<'a> Session<'a> {
             ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             note: self.note.trim().to_owned(),
         };
-        self.desk.vote(&self.annotator, &vote, Timestamp::now())?;
+        self.session.vote(&self.annotator, &vote, Timestamp::now())?;
         self.status = format!("saved: {}", words(pick));
         self.advance()
     }
 
-    fn ask_again(&mut self) -> Result<(), DeskError> {
-        let pairs = self.desk.ask_again(&self.annotator, Timestamp::now())?;
+    fn ask_again(&mut self) -> Result<(), SessionError> {
+        let pairs = self.session.ask_again(&self.annotator, Timestamp::now())?;
         self.status = format!("skipped pairs that are asked again: {pairs}");
         self.advance()
     }
 
-    fn undo(&mut self) -> Result<(), DeskError> {
-        let past = self.desk.undo(&self.annotator, &id()?, None, Timestamp::now())?;
+    fn undo(&mut self) -> Result<(), SessionError> {
+        let past = self.session.undo(&self.annotator, &id()?, None, Timestamp::now())?;
         self.advance()?;
-        self.item = Some(self.desk.item(&self.annotator, &past.pair, past.repeat)?);
+        self.item = Some(self.session.item(&self.annotator, &past.pair, past.repeat)?);
         self.was = Some(past.pick);
         self.note = past.note;
         self.status = format!("taken back: {}", words(past.pick));
@@ -309,7 +309,7 @@ impl<'a> Session<'a> {
             }
         };
         if !self.keys {
-            self.attempt(|session| session.vote(pick));
+            self.attempt(|asking| asking.vote(pick));
         }
         Next::Stay
     }
@@ -333,8 +333,8 @@ impl<'a> Session<'a> {
     /// Draws everything; how far it can be scrolled.
     fn draw(&self) -> io::Result<usize> {
         let (width, height) = size()?;
-        let assignment = self.desk.assignment();
-        let progress = self.desk.progress(&self.annotator, Timestamp::now());
+        let assignment = self.session.assignment();
+        let progress = self.session.progress(&self.annotator, Timestamp::now());
         let view = View {
             question: &assignment.people.question,
             progress: progress.map_or(String::new(), |p| {
@@ -357,10 +357,10 @@ impl<'a> Session<'a> {
             queue!(out, cursor::MoveTo(0, y), Clear(ClearType::UntilNewLine))?;
             for (face, text) in row {
                 let attribute = match face {
-                    Face::Plain => Attribute::Reset,
-                    Face::Strong => Attribute::Bold,
-                    Face::Dim => Attribute::Dim,
-                    Face::Changed => Attribute::Reverse,
+                    Emphasis::Plain => Attribute::Reset,
+                    Emphasis::Strong => Attribute::Bold,
+                    Emphasis::Dim => Attribute::Dim,
+                    Emphasis::Changed => Attribute::Reverse,
                 };
                 queue!(out, SetAttribute(attribute), Print(text), SetAttribute(Attribute::Reset))?;
             }
@@ -372,9 +372,9 @@ impl<'a> Session<'a> {
 }
 
 /// Names a submission.
-fn id() -> Result<String, DeskError> {
+fn id() -> Result<String, SessionError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
-        .map_err(|_| DeskError::BadSubmission("the system has no random numbers"))?;
+        .map_err(|_| SessionError::BadSubmission("the system has no random numbers"))?;
     Ok(const_hex::encode(bytes))
 }

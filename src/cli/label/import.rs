@@ -12,7 +12,8 @@ use crate::label::exchange::{
     self, BadRow, Encoding, ExchangeError, Form, Names, Recorded, Wanted,
 };
 use crate::project::Failure;
-use crate::report::{Look, Style, clean};
+use crate::report::{Look, Style};
+use crate::text::clean;
 use crate::votes::Choice;
 
 /// Most bad rows that are named.

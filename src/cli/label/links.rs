@@ -11,7 +11,8 @@ use crate::http::{GivenLink, Signer};
 use crate::label::signer;
 use crate::project::Failure;
 use crate::report::table::{Cell, Table};
-use crate::report::{Look, Style, clean};
+use crate::report::{Look, Style};
+use crate::text::{self, clean};
 
 #[derive(Debug, Args)]
 pub struct LinksArgs {
@@ -89,7 +90,7 @@ pub fn revoke(args: &RevokeArgs, global: &Global) -> Result<Exit, Failure> {
         }
     });
     change.map_err(|e| unreadable(&e))?;
-    let what = crate::report::words::counted(count, "link");
+    let what = text::counted(count, "link");
     Ok(if global.quiet { Exit::Done } else { print(&format!(" {what} taken back\n")) })
 }
 

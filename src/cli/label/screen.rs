@@ -1,5 +1,5 @@
 //! What the terminal labeller shows: one question laid out in so many columns and rows.
-//! Pure: knows neither the terminal nor the desk.
+//! Pure: knows neither the terminal nor the label session.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ const WIDE: usize = 72;
 
 /// How a piece of a row looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum Emphasis {
     Plain,
     Strong,
     Dim,
@@ -22,7 +22,7 @@ pub enum Look {
 }
 
 /// One row: pieces from left to right.
-pub type Row = Vec<(Look, String)>;
+pub type ScreenRow = Vec<(Emphasis, String)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
@@ -74,24 +74,26 @@ pub fn words(pick: Pick) -> &'static str {
 /// The rows of a screen, exactly `height` of them, none wider than `width`; and how far the middle
 /// can be scrolled.
 #[must_use]
-pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) {
+pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<ScreenRow>, usize) {
     let width = width.max(10);
-    let mut rows = vec![head(view, width), vec![(Look::Dim, "─".repeat(width))]];
+    let mut rows = vec![head(view, width), vec![(Emphasis::Dim, "─".repeat(width))]];
     let body = body(view, width);
     let room = height.saturating_sub(5).max(1);
     let furthest = body.len().saturating_sub(room);
     let scroll = view.scroll.min(furthest);
     let shown = body.len().min(scroll + room);
     rows.extend(body[scroll..shown].iter().cloned());
-    rows.resize(2 + room, Row::new());
-    rows.push(vec![(Look::Dim, "─".repeat(width))]);
+    rows.resize(2 + room, ScreenRow::new());
+    rows.push(vec![(Emphasis::Dim, "─".repeat(width))]);
     let more = match furthest {
         0 => String::new(),
         _ => format!("lines {}–{shown} of {}", scroll + 1, body.len()),
     };
     rows.push(match view.note {
-        Some(note) => vec![(Look::Strong, "note: ".into()), (Look::Plain, tail(note, width - 7))],
-        None => ends(&plain(view.status), Look::Strong, &more, width),
+        Some(note) => {
+            vec![(Emphasis::Strong, "note: ".into()), (Emphasis::Plain, tail(note, width - 7))]
+        }
+        None => ends(&plain(view.status), Emphasis::Strong, &more, width),
     });
     let keys = [
         "1 2 better · ⇧ much · = tie · x both bad · s skip · u undo · ? keys · q end",
@@ -102,13 +104,13 @@ pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<Row>, usize) 
         Some(_) => "enter keeps it · esc drops it",
         None => keys.into_iter().find(|k| k.width() <= width).unwrap_or("? keys"),
     };
-    rows.push(vec![(Look::Dim, cut(keys, width))]);
+    rows.push(vec![(Emphasis::Dim, cut(keys, width))]);
     rows.truncate(height);
     (rows, furthest)
 }
 
-fn head(view: &View<'_>, width: usize) -> Row {
-    ends(&plain(view.question), Look::Strong, &view.progress, width)
+fn head(view: &View<'_>, width: usize) -> ScreenRow {
+    ends(&plain(view.question), Emphasis::Strong, &view.progress, width)
 }
 
 /// One line of somebody else's words.
@@ -117,22 +119,25 @@ fn plain(text: &str) -> String {
 }
 
 /// Words on the left, words on the right; what is on the right is never cut.
-fn ends(left: &str, look: Look, right: &str, width: usize) -> Row {
+fn ends(left: &str, look: Emphasis, right: &str, width: usize) -> ScreenRow {
     let right = cut(right, width);
     let left = cut(left, width.saturating_sub(right.width() + 1));
     let gap = width.saturating_sub(left.width() + right.width());
-    vec![(look, left), (Look::Plain, " ".repeat(gap)), (Look::Dim, right)]
+    vec![(look, left), (Emphasis::Plain, " ".repeat(gap)), (Emphasis::Dim, right)]
 }
 
-fn body(view: &View<'_>, width: usize) -> Vec<Row> {
+fn body(view: &View<'_>, width: usize) -> Vec<ScreenRow> {
     if view.keys {
         let rows = KEYS.iter().flat_map(|(key, does)| {
             if width < WIDE {
                 let does = wrap(does, width - 4);
-                let does = does.into_iter().map(|l| vec![(Look::Plain, format!("    {l}"))]);
-                return [vec![vec![(Look::Strong, cut(key, width))]], does.collect()].concat();
+                let does = does.into_iter().map(|l| vec![(Emphasis::Plain, format!("    {l}"))]);
+                return [vec![vec![(Emphasis::Strong, cut(key, width))]], does.collect()].concat();
             }
-            vec![vec![(Look::Strong, format!("  {key:<26}")), (Look::Plain, (*does).to_owned())]]
+            vec![vec![
+                (Emphasis::Strong, format!("  {key:<26}")),
+                (Emphasis::Plain, (*does).to_owned()),
+            ]]
         });
         return rows.collect();
     }
@@ -147,33 +152,33 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
             1 => "One pair was skipped: a asks it again.".to_owned(),
             n => format!("{n} pairs were skipped: a asks them again."),
         });
-        return lines.iter().map(|l| vec![(Look::Plain, cut(l, width))]).collect();
+        return lines.iter().map(|l| vec![(Emphasis::Plain, cut(l, width))]).collect();
     };
-    let mut rows = lay(&item.prompt, width, Look::Strong, false);
-    rows.push(Row::new());
+    let mut rows = lay(&item.prompt, width, Emphasis::Strong, false);
+    rows.push(ScreenRow::new());
     let title = |n: &str, picks: [Pick; 2]| {
         let was = view.was.filter(|pick| picks.contains(pick));
         let was = was.map_or(String::new(), |pick| format!("  (was: {})", words(pick)));
-        (Look::Dim, format!("── {n} ──{was}"))
+        (Emphasis::Dim, format!("── {n} ──{was}"))
     };
     let one = title("1", [Pick::Left, Pick::LeftMuch]);
     let other = title("2", [Pick::Right, Pick::RightMuch]);
     if width < WIDE {
         rows.push(vec![one]);
-        rows.extend(lay(&item.one, width, Look::Plain, view.diff));
-        rows.extend([Row::new(), vec![other]]);
-        rows.extend(lay(&item.other, width, Look::Plain, view.diff));
+        rows.extend(lay(&item.one, width, Emphasis::Plain, view.diff));
+        rows.extend([ScreenRow::new(), vec![other]]);
+        rows.extend(lay(&item.other, width, Emphasis::Plain, view.diff));
         return rows;
     }
     let column = (width - 3) / 2;
     let mut left = vec![vec![one]];
-    left.extend(lay(&item.one, column, Look::Plain, view.diff));
+    left.extend(lay(&item.one, column, Emphasis::Plain, view.diff));
     let mut right = vec![vec![other]];
-    right.extend(lay(&item.other, column, Look::Plain, view.diff));
+    right.extend(lay(&item.other, column, Emphasis::Plain, view.diff));
     for i in 0..left.len().max(right.len()) {
         let mut row = left.get(i).cloned().unwrap_or_default();
         let used: usize = row.iter().map(|(_, text)| text.width()).sum();
-        row.push((Look::Dim, format!("{} │ ", " ".repeat(column.saturating_sub(used)))));
+        row.push((Emphasis::Dim, format!("{} │ ", " ".repeat(column.saturating_sub(used)))));
         row.extend(right.get(i).cloned().unwrap_or_default());
         rows.push(row);
     }
@@ -181,11 +186,11 @@ fn body(view: &View<'_>, width: usize) -> Vec<Row> {
 }
 
 /// Text in rows of at most `width` columns; with `diff`, what changed is marked.
-fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
+fn lay(shown: &Shown, width: usize, look: Emphasis, diff: bool) -> Vec<ScreenRow> {
     let text = &shown.text;
     let changed = if diff { shown.bytes(&shown.changed) } else { Vec::new() };
     let options = Options::new(width).word_splitter(WordSplitter::NoHyphenation);
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<ScreenRow> = Vec::new();
     let mut start = 0;
     for line in text.split('\n') {
         for part in wrap(line, &options) {
@@ -196,21 +201,21 @@ fn lay(shown: &Shown, width: usize, look: Look, diff: bool) -> Vec<Row> {
         start += line.len() + 1;
     }
     if text.trim().is_empty() {
-        return vec![vec![(Look::Dim, cut("(nothing)", width))]];
+        return vec![vec![(Emphasis::Dim, cut("(nothing)", width))]];
     }
     if shown.cut {
-        rows.push(vec![(Look::Dim, cut("[there is more: see it on the label page]", width))]);
+        rows.push(vec![(Emphasis::Dim, cut("[there is more: see it on the label page]", width))]);
     }
     rows
 }
 
-fn pieces(text: &str, at: Range<usize>, changed: &[Range<usize>], look: Look) -> Row {
-    let mut row = Row::new();
+fn pieces(text: &str, at: Range<usize>, changed: &[Range<usize>], look: Emphasis) -> ScreenRow {
+    let mut row = ScreenRow::new();
     let mut from = at.start;
     for range in changed.iter().filter(|r| r.start < at.end && r.end > at.start) {
         let (start, end) = (range.start.max(at.start), range.end.min(at.end));
         row.push((look, visible(&text[from..start])));
-        row.push((Look::Changed, visible(&text[start..end])));
+        row.push((Emphasis::Changed, visible(&text[start..end])));
         from = end;
     }
     row.push((look, visible(&text[from..at.end])));
@@ -258,8 +263,8 @@ mod tests {
         Item { pair: "p".into(), repeat: false, left: Side::A, prompt, one, other }
     }
 
-    fn text(rows: &[Row]) -> Vec<String> {
-        let row = |row: &Row| row.iter().map(|(_, text)| text.as_str()).collect::<String>();
+    fn text(rows: &[ScreenRow]) -> Vec<String> {
+        let row = |row: &ScreenRow| row.iter().map(|(_, text)| text.as_str()).collect::<String>();
         rows.iter().map(|r| row(r).trim_end().to_owned()).collect()
     }
 
@@ -315,8 +320,8 @@ mod tests {
         assert!(wide[6].starts_with("the red cat"), "{wide:?}");
         assert!(wide[6].ends_with("│ the blue cat"));
         assert!(wide[5].ends_with("── 2 ──  (was: 2 is much better)"));
-        assert!(rows[6].contains(&(Look::Changed, "red".into())));
-        assert!(rows[6].contains(&(Look::Changed, "blue".into())));
+        assert!(rows[6].contains(&(Emphasis::Changed, "red".into())));
+        assert!(rows[6].contains(&(Emphasis::Changed, "blue".into())));
         let narrow = text(&frame(&view, 40, 20).0);
         assert_eq!(narrow[6], "the red cat");
         assert_eq!(narrow[9], "the blue cat");

@@ -14,7 +14,7 @@ use crate::catalog::units::Unit;
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain, print};
 use crate::http::ServeError;
-use crate::label::{self, Assignment, Desk, DeskError, Links, Options};
+use crate::label::{self, Assignment, LabelSession, Links, Options, SessionError};
 use crate::project::{Failure, Project};
 use crate::report::table::{Cell, Table};
 use crate::report::{Look, Style};
@@ -65,23 +65,23 @@ pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Fail
     let (loaded, assignment) = super::open(&args.words, global)?;
     let folder = folder(&loaded)?;
     let options = args.page.options(folder.clone())?;
-    let desk = Arc::new(open_desk(assignment, Some(folder))?);
+    let session = Arc::new(open_session(assignment, Some(folder))?);
     let runtime = crate::cli::run::runtime()?;
-    let ready = |links: &Links| announce(&desk, links, &args.page, global, look);
+    let ready = |links: &Links| announce(&session, links, &args.page, global, look);
     let ended = runtime.block_on(async {
         let mut interrupts = listen();
         let stop = async move {
             let _ = interrupts.recv().await;
         };
-        label::serve(Arc::clone(&desk), options, ready, stop).await
+        label::serve(Arc::clone(&session), options, ready, stop).await
     });
     // A write that hangs on its disk must not keep the terminal.
     runtime.shutdown_timeout(Duration::from_millis(300));
     ended.map_err(not_served)?;
     if !global.json {
-        let progress = desk.progress("nobody", jiff::Timestamp::now()).map_err(refused)?;
+        let progress = session.progress("nobody", jiff::Timestamp::now()).map_err(refused)?;
         let goal = words(progress.votes, progress.goal);
-        complain(&format!("\n {goal}; they are in {}\n", desk.assignment().votes.display()));
+        complain(&format!("\n {goal}; they are in {}\n", session.assignment().votes.display()));
     }
     Ok(Exit::Done)
 }
@@ -133,8 +133,11 @@ pub(super) fn folder(loaded: &Project) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// The desk of an assignment that has something to ask.
-pub(super) fn open_desk(assignment: Assignment, cache: Option<PathBuf>) -> Result<Desk, Failure> {
+/// A label session for an assignment that has something to ask.
+pub(super) fn open_session(
+    assignment: Assignment,
+    cache: Option<PathBuf>,
+) -> Result<LabelSession, Failure> {
     if assignment.pairs.is_empty() {
         return Err(Failure::usage(format!(
             "stage `{}` has no pairs to compare",
@@ -142,14 +145,14 @@ pub(super) fn open_desk(assignment: Assignment, cache: Option<PathBuf>) -> Resul
         ))
         .help("connect its input `pairs`"));
     }
-    Desk::open(assignment, cache.as_deref()).map_err(refused)
+    LabelSession::open(assignment, cache.as_deref()).map_err(refused)
 }
 
-/// A desk's error at the edge.
-pub(super) fn refused(error: DeskError) -> Failure {
+/// A label session's error as a verb reports it.
+pub(super) fn refused(error: SessionError) -> Failure {
     let help = error.help();
     match error {
-        DeskError::Cache { source, .. } => Failure::Store(StoreError::Io(source)),
+        SessionError::Cache { source, .. } => Failure::Store(StoreError::Io(source)),
         e if e.is_full() => Failure::Store(StoreError::Io(std::io::Error::new(
             std::io::ErrorKind::StorageFull,
             e.to_string(),
@@ -173,8 +176,14 @@ fn words(votes: u64, goal: u64) -> String {
 }
 
 /// Says where the page is.
-pub(super) fn announce(desk: &Desk, links: &Links, args: &Page, global: &Global, look: Look) {
-    let of = desk.assignment();
+pub(super) fn announce(
+    session: &LabelSession,
+    links: &Links,
+    args: &Page,
+    global: &Global,
+    look: Look,
+) {
+    let of = session.assignment();
     if global.json {
         let people: Vec<_> =
             links.annotators.iter().map(|(n, url)| json!({ "name": n, "url": url })).collect();
@@ -186,7 +195,7 @@ pub(super) fn announce(desk: &Desk, links: &Links, args: &Page, global: &Global,
         let _ = print(&format!("{value}\n"));
         return;
     }
-    let so_far = desk.progress("nobody", jiff::Timestamp::now());
+    let so_far = session.progress("nobody", jiff::Timestamp::now());
     let so_far = so_far.map_or(String::new(), |p| format!(", {}", words(p.votes, p.goal)));
     let mut text = format!(" {} pairs of `{}`{so_far}\n", of.pairs.len(), of.stage);
     let mut table = Table::new(&[]);

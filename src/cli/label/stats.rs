@@ -7,11 +7,13 @@ use serde_json::json;
 use crate::agreement::Estimate;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{
-    self, AnnotatorReport, Assignment, Desk, Outlook, OverallReport, QualityReport, Readiness,
+    self, AnnotatorReport, Assignment, LabelSession, Outlook, OverallReport, QualityReport,
+    Readiness,
 };
 use crate::project::Failure;
 use crate::report::table::{Cell, Table, hang};
 use crate::report::{Look, Style};
+use crate::text::two_places;
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -61,8 +63,8 @@ pub(super) fn outlook(assignment: &Assignment, ready: &Readiness) -> Option<Outl
     if assignment.pairs.is_empty() {
         return None;
     }
-    let desk = Desk::open(assignment.clone(), None).ok()?;
-    let room = desk.outlook(jiff::Timestamp::now()).ok()?.room;
+    let session = LabelSession::open(assignment.clone(), None).ok()?;
+    let room = session.outlook(jiff::Timestamp::now()).ok()?.room;
     let disagree = !ready.ready && ready.votes >= ready.need;
     Some(Outlook { votes: ready.votes, goal: ready.need, room, disagree })
 }
@@ -75,8 +77,10 @@ fn percent(estimate: Option<Estimate>) -> String {
 }
 
 fn number(estimate: Option<Estimate>) -> String {
-    let text = estimate.map(|e| format!("{:.2} ({:.2} to {:.2})", e.value, e.low, e.high));
-    text.map_or("–".to_owned(), |text| text.replace('-', "−"))
+    estimate.map_or("–".to_owned(), |e| {
+        let [value, low, high] = [e.value, e.low, e.high].map(two_places);
+        format!("{value} ({low} to {high})")
+    })
 }
 
 fn table(report: &QualityReport, look: Look) -> String {
@@ -164,7 +168,7 @@ fn summary(report: &QualityReport, look: Look) -> String {
 }
 
 fn kappa(x: Option<f64>) -> String {
-    x.map_or("–".to_owned(), |x| format!("{x:.2}").replace('-', "−"))
+    x.map_or("–".to_owned(), two_places)
 }
 
 fn progress(ready: &Readiness, look: Look) -> String {

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::serve::{Page, announce, folder, not_served, open_desk};
+use super::serve::{Page, announce, folder, not_served, open_session};
 use crate::cli::{Global, complain, render};
 use crate::graph::Producer;
-use crate::label::{self, Assignment, Links, Stamps};
+use crate::label::{self, Assignment, FolderSnapshot, Links};
 use crate::project::{Failure, Project, labelling};
 use crate::protocol::InputSpec;
 use crate::report::{Look, Style};
@@ -111,17 +111,17 @@ impl Asking<'_> {
     /// still come from elsewhere.
     fn server(&self, assignment: &Assignment) -> impl Future<Output = ()> + 'static {
         let opened = folder(self.loaded).and_then(|folder| {
-            let desk = open_desk(assignment.clone(), Some(folder.clone()))?;
-            Ok((Arc::new(desk), self.page.options(folder)?))
+            let session = open_session(assignment.clone(), Some(folder.clone()))?;
+            Ok((Arc::new(session), self.page.options(folder)?))
         });
         let (look, global, page) = (self.look, self.global.clone(), self.page.clone());
         async move {
             let served = match opened {
-                Ok((desk, options)) => {
-                    let shown = Arc::clone(&desk);
+                Ok((session, options)) => {
+                    let shown = Arc::clone(&session);
                     let ready = move |links: &Links| announce(&shown, links, &page, &global, look);
                     let forever = std::future::pending();
-                    label::serve(desk, options, ready, forever).await.map_err(not_served)
+                    label::serve(session, options, ready, forever).await.map_err(not_served)
                 }
                 Err(failure) => Err(failure),
             };
@@ -140,7 +140,7 @@ async fn enough(assignment: &Assignment, look: Look) -> Vec<u8> {
     let mut seen = None;
     let mut told = None;
     loop {
-        let stamps = Stamps::of(&assignment.votes).ok();
+        let stamps = FolderSnapshot::of(&assignment.votes).ok();
         if seen.as_ref() != Some(&stamps) {
             seen = Some(stamps);
             // What cannot be read now is told by the page, and may be mended meanwhile.

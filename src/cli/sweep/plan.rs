@@ -8,7 +8,8 @@ use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
 use crate::project::{Failure, sweep::SweepStatus, validate};
-use crate::report::{Look, Style, line, words};
+use crate::report::{Look, Style, line};
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -44,7 +45,7 @@ pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failur
         return Ok(Exit::Done);
     }
     if !session.sweep.question.is_empty() {
-        line(&mut out, &format!(" {}", crate::report::clean(&session.sweep.question)));
+        line(&mut out, &format!(" {}", crate::text::clean(&session.sweep.question)));
     }
     let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
     let head = format!(
@@ -100,7 +101,7 @@ fn rows(status: &SweepStatus) -> Vec<Row> {
 fn time(row: &Row) -> String {
     match (row.unique - row.cached, row.known) {
         (0, _) => "–".to_owned(),
-        (_, true) => words::seconds(row.seconds),
+        (_, true) => text::seconds(row.seconds),
         (_, false) => "?".to_owned(),
     }
 }
@@ -115,7 +116,7 @@ fn last_line(status: &SweepStatus, rows: &[Row]) -> String {
     let unknown = rows.iter().any(|r| !r.known);
     let price = match unique - cached {
         0 => "nothing to run".to_owned(),
-        n => format!("{n} to run; {}", words::price(seconds, unknown)),
+        n => format!("{n} to run; {}", text::price(seconds, unknown)),
     };
     let per = total.checked_div(trials).unwrap_or(0);
     let noun = if trials == 1 { "trial" } else { "trials" };

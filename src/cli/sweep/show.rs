@@ -9,8 +9,9 @@ use super::{SweepArgs, page};
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::project::{Failure, sweep::SweepStatus};
-use crate::report::{Look, Style, table, words};
+use crate::report::{Look, Style, table};
 use crate::sweep::{self, Cell, Sweep, Table};
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -64,7 +65,7 @@ pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: Look) -> String {
     let table = sweep::table(sweep, &status.trials, &status.figures);
     let mut out = String::new();
     if !sweep.question.is_empty() {
-        out += &format!(" {}\n", crate::report::clean(&sweep.question));
+        out += &format!(" {}\n", crate::text::clean(&sweep.question));
     }
     out += &screen(&rows(sweep, &table), table.params.len(), look);
     if let Some(words) = table.words(figure) {
@@ -154,7 +155,7 @@ fn difference(cell: &Cell) -> String {
 
 /// A figure with a minus as wide as the plus of others.
 fn figure(x: f64) -> String {
-    words::figure(x).replace('-', "−")
+    text::figure(x).replace('-', "−")
 }
 
 fn signed(x: f64) -> String {

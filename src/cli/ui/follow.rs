@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::history;
 use crate::files;
-use crate::html::{Progress, ReportData, StageState};
+use crate::html::{ReportData, StageProgress, StageState};
 use crate::report::live::left;
 use crate::run::RunEvent;
 use crate::run::journal::Line;
@@ -115,7 +115,8 @@ impl Follower {
                         let (now, done, total) = *last;
                         let left = left(now - since, before, done, total);
                         #[expect(clippy::cast_precision_loss, reason = "a share")]
-                        (total > 0).then(|| Progress { share: done as f64 / total as f64, left })
+                        (total > 0)
+                            .then(|| StageProgress { share: done as f64 / total as f64, left })
                     });
                 }
                 Some(state @ (StageState::Failed | StageState::Waiting)) if !made => {
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(shown(&follower, true), (StageState::Running, curves, StageState::NotRun));
         let mut data = ReportData { stages: vec![stage("a")], ..ReportData::default() };
         follower.apply(&mut data, true);
-        assert_eq!(data.stages[0].progress, Some(Progress { share: 0.4, left: Some(30.0) }));
+        assert_eq!(data.stages[0].progress, Some(StageProgress { share: 0.4, left: Some(30.0) }));
         // A run that was killed says nothing of its end.
         assert_eq!(shown(&follower, false).0, StageState::NotRun);
         let failed = "{\"t\":3,\"event\":\"stage_failed\",\"stage\":\"a\",\"outcome\":{\"outcome\":\"cancelled\"},\

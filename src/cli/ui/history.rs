@@ -11,6 +11,7 @@ use crate::protocol::DETAIL;
 use crate::report::{totals, words};
 use crate::run::{RunEvent, journal};
 use crate::store::Store;
+use crate::text;
 
 /// The page of a run of this pipeline; `None`: there is no such run.
 #[must_use]
@@ -21,7 +22,7 @@ pub fn page(store: &Store, pipeline: &str, id: &str) -> Option<RunPage> {
     }
     let run = history::read(store, id).filter(|run| run.name == pipeline)?;
     let lines = journal::read(&store.run_path(id).join("events.jsonl")).ok()?;
-    let took = run.seconds.map(|s| format!(" · {}", words::seconds(s))).unwrap_or_default();
+    let took = run.seconds.map(|s| format!(" · {}", text::seconds(s))).unwrap_or_default();
     Some(RunPage {
         pipeline: run.name.clone(),
         id: run.id.clone(),

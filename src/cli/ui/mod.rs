@@ -48,7 +48,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     let loaded = project::load(&file, &global.choices())?;
     let title = loaded.graph.name.clone();
     let mut watcher = watch::Watcher::new(file, args.sweep.clone(), global.clone(), loaded.store);
-    watcher.look()?;
+    watcher.reload()?;
     let runtime = crate::cli::run::runtime()?;
     let ended = runtime.block_on(async {
         let mut interrupts = listen();

@@ -10,7 +10,7 @@ use crate::graph::{GraphStage, Producer};
 use crate::html::ReportData;
 use crate::html::live::{LiveData, RunRow};
 use crate::html::sweep::SweepReport;
-use crate::label::Stamps;
+use crate::label::FolderSnapshot;
 use crate::plan::Selection;
 use crate::project::history::{self, Run, RunState};
 use crate::project::report;
@@ -24,7 +24,7 @@ use crate::votes;
 const LISTED: usize = 10;
 const LOOKED_AT: usize = 50;
 
-/// See the head of this file.
+/// Keeps what the live page shows, and notices when it must be shown anew.
 pub struct Watcher {
     file: PathBuf,
     sweep: Option<PathBuf>,
@@ -48,7 +48,7 @@ struct Stamp {
     run: Option<(String, usize, bool)>,
     files: Vec<Option<SystemTime>>,
     /// Votes come in while no run goes on.
-    votes: Vec<Option<Stamps>>,
+    votes: Vec<Option<FolderSnapshot>>,
     /// Label pages that are served.
     pages: Vec<Option<String>>,
 }
@@ -80,7 +80,7 @@ impl Watcher {
     ///
     /// # Errors
     /// The pipeline or the sweep is wrong, or the store cannot be read.
-    pub fn look(&mut self) -> Result<(), Failure> {
+    pub fn reload(&mut self) -> Result<(), Failure> {
         let loaded = project::load(&self.file, &self.global.choices())?;
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
         let (data, _) = report::gather(&loaded, &plan, &self.file);
@@ -123,7 +123,7 @@ impl Watcher {
         let stamp = Stamp {
             run: self.run.as_ref().map(|(id, f)| (id.clone(), f.ended, alive)),
             files: files.map(modified).collect(),
-            votes: self.asks.iter().map(|(_, votes)| Stamps::of(votes).ok()).collect(),
+            votes: self.asks.iter().map(|(_, votes)| FolderSnapshot::of(votes).ok()).collect(),
             pages: self.asks.iter().map(|(stage, _)| served(&self.store, &name, stage)).collect(),
         };
         let stale = stamp != self.stamp;
@@ -132,7 +132,7 @@ impl Watcher {
         }
         self.stamp = stamp;
         if stale {
-            let failed = self.look().err();
+            let failed = self.reload().err();
             self.problem = failed.map(|failure| render::failure(&failure, Look::default()));
         }
         let problem = self.problem.clone();

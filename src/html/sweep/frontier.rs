@@ -11,7 +11,7 @@ use crate::sweep::{Cell, Row};
 use crate::text;
 
 /// A setting by what it costs and what it brings.
-pub(super) struct Place<'a> {
+pub(super) struct SettingPoint<'a> {
     pub(super) row: &'a Row,
     pub(super) kl: f64,
     metric: f64,
@@ -43,15 +43,15 @@ pub(super) fn kl_figure(data: &SweepReport) -> Option<String> {
 }
 
 /// Settings that have both figures, each a mean over its trials; nearest first.
-pub(super) fn places<'a>(data: &'a SweepReport, kl: &str) -> Vec<Place<'a>> {
-    let mut found: Vec<Place> = Vec::new();
+pub(super) fn places<'a>(data: &'a SweepReport, kl: &str) -> Vec<SettingPoint<'a>> {
+    let mut found: Vec<SettingPoint> = Vec::new();
     for row in &data.table.rows {
         let trials = data.trials.iter().filter(|t| t.values == row.values);
         let both: Vec<(f64, f64)> =
             trials.filter_map(|t| Some((*t.figures.get(kl)?, t.metric?))).collect();
         let of = |one: fn(&(f64, f64)) -> f64| Cell::of(&both.iter().map(one).collect::<Vec<_>>());
         if let (Some(kl), Some(metric)) = (of(|p| p.0).mean, of(|p| p.1).mean) {
-            found.push(Place { row, kl, metric, ahead: false });
+            found.push(SettingPoint { row, kl, metric, ahead: false });
         }
     }
     found.sort_by(|a, b| a.kl.total_cmp(&b.kl));
@@ -109,14 +109,14 @@ pub(super) fn frontier(data: &SweepReport) -> Markup {
     }
 }
 
-fn drawing(data: &SweepReport, kl: &str, places: &[Place]) -> Markup {
+fn drawing(data: &SweepReport, kl: &str, places: &[SettingPoint]) -> Markup {
     let trials: Vec<(f64, f64)> =
         data.trials.iter().filter_map(|t| Some((*t.figures.get(kl)?, t.metric?))).collect();
-    let point = |place: &Place| (place.kl, place.metric);
+    let point = |place: &SettingPoint| (place.kl, place.metric);
     let settings: Vec<(f64, f64)> = places.iter().map(point).collect();
     let line: Vec<(f64, f64)> = places.iter().filter(|p| p.ahead).map(point).collect();
     let (small, large) = (vec![1.0; trials.len()], vec![20.0; settings.len()]);
-    let name = |place: &Place| short(&place.row.values.join(", "));
+    let name = |place: &SettingPoint| short(&place.row.values.join(", "));
     let names: Vec<String> = places.iter().map(name).collect();
     let dots = |name, points, weights| Series { name, points, weights, ..Series::default() };
     let far = trials.iter().map(|p| p.0).fold(0.0, f64::max);

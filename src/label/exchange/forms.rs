@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 
 use super::messages::{Turn, form_of, split_transcripts, split_turns, text, turns};
 use super::opinions::{Form, Names, Opinion};
-use super::rows::Row;
+use super::rows::FileRow;
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;
-pub type Found = Result<Vec<Given>, String>;
+pub type Preferences = Result<Vec<Given>, String>;
 
 /// What a row says; its choice is not in the opinion yet.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub const ANSWERS: &[[&str; 2]] = &[
 const CHOICE: &[&str] = &["choice", "winner", "preference", "preferred", "label"];
 
 /// The form of a file, by its rows: a tool leaves out what a record does not have.
-pub fn guess(rows: &[Row]) -> Form {
+pub fn guess(rows: &[FileRow]) -> Form {
     let Some((_, first)) = rows.first() else { return Form::Columns };
     let has = |name: &str| rows.iter().any(|(_, row)| row.contains_key(name));
     let transcript = |name: &str| {
@@ -170,7 +170,7 @@ pub fn unknown_choice(word: &str) -> String {
 }
 
 /// Two answers and a choice, or a chosen and a rejected one.
-pub fn columns(fields: &Fields, names: &Names) -> Found {
+pub fn columns(fields: &Fields, names: &Names) -> Preferences {
     let annotator = match &names.annotator {
         Some(name) => Some(field(fields, Some(name), &[], "annotator")?.text()?),
         None => None,
@@ -251,7 +251,7 @@ pub fn answer_names(fields: &Fields, names: &Names) -> [String; 2] {
     ]
 }
 
-fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) -> Found {
+fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) -> Preferences {
     let chosen = field(fields, names.chosen.as_ref(), &["chosen"], "chosen answer")?;
     let rejected = field(fields, names.rejected.as_ref(), &["rejected"], "rejected answer")?;
     let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt");
@@ -292,7 +292,7 @@ fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>)
 }
 
 /// Two transcripts that share their beginning.
-pub fn helpful_harmless(fields: &Fields, names: &Names) -> Found {
+pub fn helpful_harmless(fields: &Fields, names: &Names) -> Preferences {
     let text = |named, usual| field(fields, named, &[usual], "transcript")?.text();
     let chosen = text(names.chosen.as_ref(), "chosen")?;
     let rejected = text(names.rejected.as_ref(), "rejected")?;
@@ -301,7 +301,7 @@ pub fn helpful_harmless(fields: &Fields, names: &Names) -> Found {
 }
 
 /// Two conversations with two models, side by side, and a winner.
-pub fn arena(fields: &Fields, names: &Names) -> Found {
+pub fn arena(fields: &Fields, names: &Names) -> Preferences {
     let get = |name: &'static str| field(fields, None, &[name], "column");
     let conversation = |name: &'static str| {
         let none = || format!("`{name}` is {}, not a list of turns", form_of(&fields[name]));

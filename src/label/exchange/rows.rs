@@ -12,12 +12,12 @@ use super::sniff::{Encoding, delimiter, no_file, sniff};
 use crate::columns::{each_batch, is_parquet};
 
 /// A record and where it stands.
-pub type Row = (usize, Map<String, Value>);
+pub type FileRow = (usize, Map<String, Value>);
 
 /// What a file holds.
 #[derive(Debug, Default)]
 pub struct Rows {
-    pub rows: Vec<Row>,
+    pub rows: Vec<FileRow>,
     /// Columns that no row has, since their type cannot be read, and why.
     pub unread: Vec<(String, String)>,
 }
@@ -53,7 +53,7 @@ pub fn read(
 
 type Refuse<'a> = &'a mut dyn FnMut(usize, String);
 
-fn json_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
+fn json_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<FileRow>, String> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         let all: Vec<Value> =
             serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}"))?;
@@ -72,7 +72,7 @@ fn json_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
 fn objects(
     values: impl Iterator<Item = (usize, serde_json::Result<Value>)>,
     refuse: Refuse,
-) -> Vec<Row> {
+) -> Vec<FileRow> {
     let mut rows = Vec::new();
     for (row, value) in values {
         match value {
@@ -84,7 +84,7 @@ fn objects(
     rows
 }
 
-fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<Row>, String> {
+fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<FileRow>, String> {
     let between = delimiter(bytes).unwrap_or(b',');
     let mut reader =
         csv::ReaderBuilder::new().delimiter(between).from_reader(Watched::new(bytes, between));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::forms::{Cell, Found, Given, Heard, PROMPT, answer_names, choice, field};
+use super::forms::{Cell, Given, Heard, PROMPT, Preferences, answer_names, choice, field};
 use super::messages::form_of;
 use super::opinions::{Names, Opinion};
 use crate::votes::Choice;
@@ -34,7 +34,7 @@ fn compared(fields: &Fields, names: &Names) -> Result<Compared, String> {
 
 /// A record of Argilla: `fields` with the prompt and two answers, and what each user responded: a
 /// label that names one of them, a ranking of them, or a rating of each.
-pub fn argilla(record: &Fields, names: &Names) -> Found {
+pub fn argilla(record: &Fields, names: &Names) -> Preferences {
     let fields = record.get("fields").and_then(Value::as_object).ok_or("no `fields`")?;
     let compared = compared(fields, names)?;
     let mut opinions = Vec::new();
@@ -155,7 +155,7 @@ fn ranked(value: &Value, a: &str, b: &str) -> Option<Choice> {
 }
 
 /// A task of Label Studio with a pairwise comparison, or with choices named after the sides.
-pub fn label_studio(task: &Fields, names: &Names) -> Found {
+pub fn label_studio(task: &Fields, names: &Names) -> Preferences {
     let data = task.get("data").and_then(Value::as_object).ok_or("no `data`")?;
     let compared = compared(data, names)?;
     let annotations = match task.get("annotations") {

@@ -1,7 +1,7 @@
 //! Figures of a small folder of votes, counted by hand.
 
 use super::*;
-use crate::label::{Aggregate, Gold, Order, Overlap, People, Quality, ReadyWhen};
+use crate::label::{Aggregate, AskOrder, Gold, Overlap, PeopleSettings, Quality, ReadyWhen};
 
 /// Pair `i`: `b` is the longer answer.
 fn text(i: usize) -> PairText {
@@ -13,13 +13,13 @@ fn assignment(pairs: usize, ready: ReadyWhen) -> Assignment {
         pipeline: "p".into(),
         stage: "labels".into(),
         votes: "votes".into(),
-        people: People {
+        people: PeopleSettings {
             votes: String::new(),
             question: "Which?".into(),
             aggregate: Aggregate::Majority,
             reuse: Reuse::Sampled,
             overlap: Overlap { fraction: 1.0, annotators: 2 },
-            order: Order::Random,
+            order: AskOrder::Random,
             quality: Quality { gold_share: 0.0, ..Quality::default() },
         },
         ready,

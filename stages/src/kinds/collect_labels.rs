@@ -11,7 +11,7 @@ mod rows;
 mod simulated;
 
 use anyhow::Result;
-use preflow::label::{People, ReadyWhen};
+use preflow::label::{PeopleSettings, ReadyWhen};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub struct CollectLabels {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Labeler {
     /// People, on the label page (`preflow label serve`) or in the terminal (`preflow label ask`).
-    People(People),
+    People(PeopleSettings),
     /// A program that plays an annotator: it scores both answers by rules and errs like a person.
     Simulated(simulated::Simulated),
     /// A reward model, connected at port `reward`.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use preflow::agreement::{
     self, ADJUDICATOR, Metric, Ratings, Readiness, Scale, accuracy_ceiling, alpha_estimate, percent,
 };
-use preflow::label::{People, ReadyWhen, Reuse, read_gold};
+use preflow::label::{PeopleSettings, ReadyWhen, Reuse, read_gold};
 use preflow::votes::{Choice, Effective, Judged, pair_id};
 
 use super::aggregate::{Decided, decide};
@@ -34,7 +34,7 @@ struct Material {
 ///
 /// # Errors
 /// When an input cannot be read; [`Waiting`] when there are too few votes.
-pub fn collect(people: &People, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
+pub fn collect(people: &PeopleSettings, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
     let material = material(people, cx)?;
     let used = material.judged();
     let readiness = agreement::readiness(&used, ready.votes, ready.alpha);
@@ -51,7 +51,7 @@ pub fn collect(people: &People, cx: &mut Context, ready: &ReadyWhen) -> Result<S
     Ok(summary)
 }
 
-fn material(people: &People, cx: &Context) -> Result<Material> {
+fn material(people: &PeopleSettings, cx: &Context) -> Result<Material> {
     let all = people.reuse == Reuse::All;
     let path = cx.path("votes")?;
     let effective = Effective::parse(&fs_err::read(path)?)

@@ -12,7 +12,7 @@ const PAUSE_MS: u64 = 1000;
 
 /// How the files of a folder looked. Without any: as if they had changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Stamps {
+pub struct FolderSnapshot {
     files: Option<HashMap<PathBuf, Stamp>>,
     looked: u64,
 }
@@ -38,7 +38,7 @@ fn stamp(path: &Path) -> std::io::Result<Option<Stamp>> {
     }
 }
 
-impl Stamps {
+impl FolderSnapshot {
     /// How the folder looks now.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Stamps {
     ///
     /// # Errors
     /// That of writing.
-    pub fn around(
+    pub fn record_own_write(
         &mut self,
         folder: &Path,
         annotator: &str,

@@ -1,24 +1,27 @@
-//! The desk: the one owner of an assignment, its queue and its folder of votes. Whoever asks
-//! people, in a browser or in a terminal, comes here. Knows nothing of screens.
+//! The one owner of an assignment, its queue and its folder of votes. Whoever asks people, in a
+//! browser or in a terminal, comes here. Knows nothing of screens.
 
+mod lock;
 mod stalled;
 
+pub use lock::{real_path, votes_name};
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
-use crate::files;
+use self::lock::take_lock;
 use crate::label::assignment::Assignment;
-use crate::label::books::Books;
-use crate::label::error::DeskError;
+use crate::label::error::SessionError;
 use crate::label::exchange::plain;
+use crate::label::folder_snapshot::FolderSnapshot;
 use crate::label::leases::{Lease, LeaseFile};
 use crate::label::quality::{QualityReport, quality};
-use crate::label::question::{Item, Past, Progress, Submission};
+use crate::label::question::{Item, LabelProgress, Past, Submission};
 use crate::label::queue::{self, Key, Queue, State};
-use crate::label::stamps::Stamps;
+use crate::label::vote_index::VoteIndex;
 use crate::text::{Shown, mark_changes};
 use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 
@@ -28,25 +31,26 @@ const LONGEST: usize = 20_000;
 pub const LONGEST_NOTE: usize = 2000;
 /// Leases of earlier days are not kept.
 const RECENT_MS: u64 = 60 * 60 * 1000;
-/// Questions that an annotator gets back from an earlier desk.
+/// Questions that an annotator gets back from an earlier session.
 const MOST_ON_SCREENS: usize = 64;
 
-/// See the head of this file.
+/// Labelling of one assignment: asks, keeps votes, and tells how it stands.
 #[derive(Debug)]
-pub struct Desk {
+pub struct LabelSession {
     assignment: Assignment,
     /// Gold items that are no pair stand behind the pairs.
     extra: Vec<PairText>,
     gold: Vec<u32>,
     digest: String,
-    state: Mutex<Held>,
+    state: Mutex<SessionState>,
 }
 
+/// What changes while people label.
 #[derive(Debug)]
-struct Held {
+struct SessionState {
     queue: Queue,
-    books: Books,
-    stamps: Stamps,
+    votes: VoteIndex,
+    snapshot: FolderSnapshot,
     leases: Option<LeaseFile>,
     lock: Option<std::fs::File>,
     /// Of the votes as they are.
@@ -55,15 +59,15 @@ struct Held {
     version: u64,
 }
 
-impl Desk {
-    /// Opens the folder of votes. `cache` is where notes about leases are kept; with it the desk is
-    /// the only one of its kind on this folder.
+impl LabelSession {
+    /// Opens the folder of votes. `cache` is where notes about leases are kept; with it there is
+    /// only one session on this folder.
     ///
     /// # Errors
-    /// Votes that cannot be read; another desk that has them.
-    pub fn open(assignment: Assignment, cache: Option<&Path>) -> Result<Self, DeskError> {
+    /// Votes that cannot be read; another session that has them.
+    pub fn open(assignment: Assignment, cache: Option<&Path>) -> Result<Self, SessionError> {
         let mut extra = Vec::new();
-        let mut index = crate::label::books::Index::new(&assignment.pairs);
+        let mut index = crate::label::vote_index::PairNumbers::new(&assignment.pairs);
         let mut gold: Vec<u32> = assignment
             .gold
             .iter()
@@ -82,24 +86,24 @@ impl Desk {
             Some(cache) => Some(take_lock(cache, &name)?),
             None => None,
         };
-        let held = Held {
+        let state = SessionState {
             queue: Queue::new(&assignment, gold.clone()),
-            books: Books::new(index),
-            stamps: Stamps::default(),
+            votes: VoteIndex::new(index),
+            snapshot: FolderSnapshot::default(),
             leases: None,
             lock,
             figures: None,
             version: 0,
         };
-        let desk = Self { assignment, extra, gold, digest, state: Mutex::new(held) };
+        let session = Self { assignment, extra, gold, digest, state: Mutex::new(state) };
         let now = Timestamp::now();
-        let mut held = desk.held();
-        desk.reload(&mut held, now)?;
+        let mut state = session.state();
+        session.reload(&mut state, now)?;
         if let Some(cache) = cache {
-            desk.restore(&mut held, &cache.join(format!("{name}.leases")), now)?;
+            session.restore(&mut state, &cache.join(format!("{name}.leases")), now)?;
         }
-        drop(held);
-        Ok(desk)
+        drop(state);
+        Ok(session)
     }
 
     #[must_use]
@@ -116,7 +120,7 @@ impl Desk {
     /// Writes into the lock who serves these votes, for whoever asks next. A courtesy.
     pub fn announce(&self, text: &str) {
         use std::io::{Seek as _, Write as _};
-        if let Some(file) = &mut self.held().lock {
+        if let Some(file) = &mut self.state().lock {
             let _ = file.set_len(0).and_then(|()| file.rewind());
             let _ = file.write_all(text.as_bytes());
         }
@@ -131,20 +135,20 @@ impl Desk {
         annotator: &str,
         count: usize,
         now: Timestamp,
-    ) -> Result<Vec<(String, bool)>, DeskError> {
+    ) -> Result<Vec<(String, bool)>, SessionError> {
         check_name(annotator)?;
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
         let before: Vec<Key> =
-            held.queue.held().filter(|(who, _)| *who == annotator).map(|(_, key)| key).collect();
-        let keys = held.queue.next(annotator, count, millis(now));
+            state.queue.held().filter(|(who, _)| *who == annotator).map(|(_, key)| key).collect();
+        let keys = state.queue.next(annotator, count, millis(now));
         let new = keys.iter().filter(|key| !before.contains(key));
         let new: Vec<Lease> = new.map(|key| self.lease(annotator, *key, now)).collect();
         if !new.is_empty()
-            && let Some(file) = &mut held.leases
+            && let Some(file) = &mut state.leases
         {
             file.append(&new)
-                .map_err(|source| DeskError::Cache { path: file.path().to_owned(), source })?;
+                .map_err(|source| SessionError::Cache { path: file.path().to_owned(), source })?;
         }
         Ok(keys.into_iter().map(|key| (self.text(key.item).pair.clone(), key.repeat)).collect())
     }
@@ -153,10 +157,10 @@ impl Desk {
     ///
     /// # Errors
     /// The pair is not at hand.
-    pub fn item(&self, annotator: &str, pair: &str, repeat: bool) -> Result<Item, DeskError> {
+    pub fn item(&self, annotator: &str, pair: &str, repeat: bool) -> Result<Item, SessionError> {
         let key = self.key(pair, repeat)?;
         let text = self.text(key.item);
-        let left = self.held().books.shown_left(annotator, Key { repeat: false, ..key });
+        let left = self.state().votes.shown_left(annotator, Key { repeat: false, ..key });
         let left = left.unwrap_or_else(|| queue::side(annotator, pair));
         let left = if repeat { left.other() } else { left };
         let (one, other) = match left {
@@ -173,7 +177,7 @@ impl Desk {
     ///
     /// # Errors
     /// The pair is not at hand.
-    pub fn texts(&self, pair: &str) -> Result<&PairText, DeskError> {
+    pub fn texts(&self, pair: &str) -> Result<&PairText, SessionError> {
         Ok(self.text(self.key(pair, false)?.item))
     }
 
@@ -181,30 +185,30 @@ impl Desk {
     /// nothing.
     ///
     /// # Errors
-    /// See [`DeskError`]; nothing was kept.
+    /// See [`SessionError`]; nothing was kept.
     pub fn vote(
         &self,
         annotator: &str,
         vote: &Submission,
         now: Timestamp,
-    ) -> Result<Vote, DeskError> {
+    ) -> Result<Vote, SessionError> {
         check_name(annotator)?;
         check_id(&vote.id)?;
         if vote.note.chars().count() > LONGEST_NOTE {
-            return Err(DeskError::BadSubmission("the note is longer than 2000 characters"));
+            return Err(SessionError::BadSubmission("the note is longer than 2000 characters"));
         }
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        if let Some(stored) = held.books.stored(annotator, &vote.id) {
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        if let Some(stored) = state.votes.stored(annotator, &vote.id) {
             return Ok(stored.clone());
         }
         if vote.pairs != self.digest {
-            return Err(DeskError::OtherPairs);
+            return Err(SessionError::OtherPairs);
         }
-        let key = self.known(&held, &vote.pair, vote.repeat)?;
+        let key = self.known(&state, &vote.pair, vote.repeat)?;
         let first = Key { repeat: false, ..key };
-        if vote.repeat && held.books.latest(annotator, first).is_none() {
-            return Err(DeskError::BadSubmission("this pair was never asked before"));
+        if vote.repeat && state.votes.latest(annotator, first).is_none() {
+            return Err(SessionError::BadSubmission("this pair was never asked before"));
         }
         let line = Vote {
             pair: vote.pair.clone(),
@@ -213,13 +217,13 @@ impl Desk {
             ms: vote.ms.min(24 * 60 * 60 * 1000),
             at: format!("{now:.3}"),
             note: vote.note.clone(),
-            rev: held.books.next_rev(annotator, key),
+            rev: state.votes.next_rev(annotator, key),
             id: vote.id.clone(),
             repeat: vote.repeat,
         };
-        self.keep(&mut held, annotator, key, &line)?;
-        let state = if line.choice == Choice::Skip { State::Skipped } else { State::Voted };
-        held.queue.record(annotator, key, state, None);
+        self.keep(&mut state, annotator, key, &line)?;
+        let said = if line.choice == Choice::Skip { State::Skipped } else { State::Voted };
+        state.queue.record(annotator, key, said, None);
         Ok(line)
     }
 
@@ -234,21 +238,24 @@ impl Desk {
         id: &str,
         named: Option<(&str, bool)>,
         now: Timestamp,
-    ) -> Result<Past, DeskError> {
+    ) -> Result<Past, SessionError> {
         check_name(annotator)?;
         check_id(id)?;
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        if let Some(stored) = held.books.stored(annotator, id).cloned() {
-            let key = self.known(&held, &stored.pair, stored.repeat)?;
-            return held.books.before(annotator, key, stored.rev).ok_or(DeskError::NothingToUndo);
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        if let Some(stored) = state.votes.stored(annotator, id).cloned() {
+            let key = self.known(&state, &stored.pair, stored.repeat)?;
+            return state
+                .votes
+                .before(annotator, key, stored.rev)
+                .ok_or(SessionError::NothingToUndo);
         }
         let key = match named {
-            Some((pair, repeat)) => self.known(&held, pair, repeat)?,
-            None => held.books.last(annotator).ok_or(DeskError::NothingToUndo)?,
+            Some((pair, repeat)) => self.known(&state, pair, repeat)?,
+            None => state.votes.last(annotator).ok_or(SessionError::NothingToUndo)?,
         };
-        let old = held.books.latest(annotator, key).cloned().ok_or(DeskError::NothingToUndo)?;
-        let past = Past::of(&old).ok_or(DeskError::NothingToUndo)?;
+        let old = state.votes.latest(annotator, key).cloned().ok_or(SessionError::NothingToUndo)?;
+        let past = Past::of(&old).ok_or(SessionError::NothingToUndo)?;
         let line = Vote {
             choice: Choice::Retracted,
             ms: 0,
@@ -258,9 +265,9 @@ impl Desk {
             id: id.to_owned(),
             ..old
         };
-        self.keep(&mut held, annotator, key, &line)?;
-        held.queue.record(annotator, key, State::Retracted, Some(millis(now)));
-        if let Some(file) = &mut held.leases {
+        self.keep(&mut state, annotator, key, &line)?;
+        state.queue.record(annotator, key, State::Retracted, Some(millis(now)));
+        if let Some(file) = &mut state.leases {
             // The vote is taken back whether or not this note can be kept.
             let _ = file.append(&[self.lease(annotator, key, now)]);
         }
@@ -276,30 +283,30 @@ impl Desk {
         annotator: &str,
         count: usize,
         now: Timestamp,
-    ) -> Result<Vec<Past>, DeskError> {
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        Ok(held.books.history(annotator).filter_map(Past::of).take(count).collect())
+    ) -> Result<Vec<Past>, SessionError> {
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        Ok(state.votes.history(annotator).filter_map(Past::of).take(count).collect())
     }
 
     /// How far it is.
     ///
     /// # Errors
     /// Votes that somebody else damaged.
-    pub fn progress(&self, annotator: &str, now: Timestamp) -> Result<Progress, DeskError> {
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        let (votes, filled, wanted) = held.queue.totals();
+    pub fn progress(&self, annotator: &str, now: Timestamp) -> Result<LabelProgress, SessionError> {
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        let (votes, filled, wanted) = state.queue.totals();
         let goal = match self.assignment.ready.votes {
             0 => wanted,
             n => n,
         };
-        Ok(Progress {
-            mine: held.books.count(annotator),
+        Ok(LabelProgress {
+            mine: state.votes.count(annotator),
             votes,
             goal,
             left: wanted - filled,
-            active: held.queue.active(),
+            active: state.queue.active(),
         })
     }
 
@@ -307,27 +314,27 @@ impl Desk {
     ///
     /// # Errors
     /// Votes that somebody else damaged.
-    pub fn quality(&self, now: Timestamp) -> Result<Arc<QualityReport>, DeskError> {
+    pub fn quality(&self, now: Timestamp) -> Result<Arc<QualityReport>, SessionError> {
         let version = {
-            let mut held = self.held();
-            self.refresh(&mut held, now)?;
-            if let Some(figures) = &held.figures {
+            let mut state = self.state();
+            self.refresh(&mut state, now)?;
+            if let Some(figures) = &state.figures {
                 return Ok(Arc::clone(figures));
             }
-            held.version
+            state.version
         };
         // Takes a while: votes go on meanwhile.
         let folder = Folder::read(&self.assignment.votes)?;
         let figures = Arc::new(quality(&self.assignment, &folder));
-        let mut held = self.held();
-        if held.version == version {
-            held.figures = Some(Arc::clone(&figures));
+        let mut state = self.state();
+        if state.version == version {
+            state.figures = Some(Arc::clone(&figures));
         }
         Ok(figures)
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.state.lock().expect("invariant: no thread panics while it holds the desk")
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().expect("invariant: no thread panics while it holds the session")
     }
 
     fn text(&self, item: u32) -> &PairText {
@@ -335,12 +342,12 @@ impl Desk {
         pairs.get(i).unwrap_or_else(|| &self.extra[i - pairs.len()])
     }
 
-    fn key(&self, pair: &str, repeat: bool) -> Result<Key, DeskError> {
-        self.known(&self.held(), pair, repeat)
+    fn key(&self, pair: &str, repeat: bool) -> Result<Key, SessionError> {
+        self.known(&self.state(), pair, repeat)
     }
 
-    fn known(&self, held: &Held, pair: &str, repeat: bool) -> Result<Key, DeskError> {
-        let item = held.books.index().get(pair).ok_or(DeskError::UnknownPair)?;
+    fn known(&self, state: &SessionState, pair: &str, repeat: bool) -> Result<Key, SessionError> {
+        let item = state.votes.index().get(pair).ok_or(SessionError::UnknownPair)?;
         Ok(Key { item, repeat })
     }
 
@@ -356,85 +363,92 @@ impl Desk {
     /// Writes a line, and the texts with the first on a pair.
     fn keep(
         &self,
-        held: &mut Held,
+        state: &mut SessionState,
         annotator: &str,
         key: Key,
         line: &Vote,
-    ) -> Result<(), DeskError> {
-        let text = Some(self.text(key.item)).filter(|_| !held.books.has_text(key.item));
+    ) -> Result<(), SessionError> {
+        let text = Some(self.text(key.item)).filter(|_| !state.votes.has_text(key.item));
         let ledger = Ledger::new(&self.assignment.votes, annotator)?;
         let texts: Vec<PairText> = text.into_iter().cloned().collect();
         let folder = &self.assignment.votes;
         let written = (line, texts.first());
-        held.stamps.around(folder, annotator, written, || {
+        state.snapshot.record_own_write(folder, annotator, written, || {
             ledger.append(std::slice::from_ref(line), &texts)
         })?;
-        held.books.add(annotator, key, line.clone());
-        (held.figures, held.version) = (None, held.version + 1);
+        state.votes.add(annotator, key, line.clone());
+        (state.figures, state.version) = (None, state.version + 1);
         Ok(())
     }
 
     /// Reads the folder again if somebody else wrote to it.
-    fn refresh(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
-        if held.stamps.changed(&self.assignment.votes, millis(now))? {
-            self.reload(held, now)?;
+    fn refresh(&self, state: &mut SessionState, now: Timestamp) -> Result<(), SessionError> {
+        if state.snapshot.changed(&self.assignment.votes, millis(now))? {
+            self.reload(state, now)?;
         }
         Ok(())
     }
 
-    fn reload(&self, held: &mut Held, now: Timestamp) -> Result<(), DeskError> {
-        // Stamps first: what is written meanwhile is found the next time.
-        held.stamps.forget();
-        let stamps = Stamps::of(&self.assignment.votes)?;
+    fn reload(&self, state: &mut SessionState, now: Timestamp) -> Result<(), SessionError> {
+        // The snapshot first: what is written meanwhile is found the next time.
+        state.snapshot.forget();
+        let snapshot = FolderSnapshot::of(&self.assignment.votes)?;
         let folder = Folder::read(&self.assignment.votes)?;
         let now = millis(now);
         let on_screens: Vec<(String, Key)> =
-            held.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
-        held.queue = Queue::new(&self.assignment, self.gold.clone());
-        held.books.reload(&folder, &mut held.queue);
-        for (who, key) in on_screens {
-            held.queue.restore(&who, key, now);
+            state.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
+        state.queue = Queue::new(&self.assignment, self.gold.clone());
+        for (annotator, key, standing) in state.votes.reload(&folder) {
+            state.queue.record(annotator, key, standing, None);
         }
-        held.stamps = stamps;
-        (held.figures, held.version) = (None, held.version + 1);
+        for (who, key) in on_screens {
+            state.queue.restore(&who, key, now);
+        }
+        state.snapshot = snapshot;
+        (state.figures, state.version) = (None, state.version + 1);
         Ok(())
     }
 
-    /// Gives back what was on screens when an earlier desk ended.
-    fn restore(&self, held: &mut Held, path: &Path, now: Timestamp) -> Result<(), DeskError> {
+    /// Gives back what was on screens when an earlier session ended.
+    fn restore(
+        &self,
+        state: &mut SessionState,
+        path: &Path,
+        now: Timestamp,
+    ) -> Result<(), SessionError> {
         let now = millis(now);
         let recent =
             |l: &Lease| l.at <= now && now - l.at < RECENT_MS && is_annotator(&l.annotator);
         let mut kept: Vec<Lease> = Vec::new();
-        for lease in newest(LeaseFile::read(path).into_iter().filter(recent), &held.books) {
-            if let Some(item) = held.books.index().get(&lease.pair) {
+        for lease in newest(LeaseFile::read(path).into_iter().filter(recent), &state.votes) {
+            if let Some(item) = state.votes.index().get(&lease.pair) {
                 let key = Key { item, repeat: lease.repeat };
-                held.queue.restore(&lease.annotator, key, now);
+                state.queue.restore(&lease.annotator, key, now);
                 kept.push(lease);
             }
         }
         let live: std::collections::HashSet<(String, Key)> =
-            held.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
+            state.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
         kept.retain(|lease| {
-            let item = held.books.index().get(&lease.pair).expect("invariant: looked up above");
+            let item = state.votes.index().get(&lease.pair).expect("invariant: looked up above");
             live.contains(&(lease.annotator.clone(), Key { item, repeat: lease.repeat }))
         });
-        let wrong = |source| DeskError::Cache { path: path.to_owned(), source };
-        held.leases = Some(LeaseFile::create(path, &kept).map_err(wrong)?);
+        let wrong = |source| SessionError::Cache { path: path.to_owned(), source };
+        state.leases = Some(LeaseFile::create(path, &kept).map_err(wrong)?);
         Ok(())
     }
 }
 
 /// The newest leases of each annotator that no vote has answered, in their order. A screen holds
 /// few; more are left where votes were taken out of the folder.
-fn newest(leases: impl Iterator<Item = Lease>, books: &Books) -> Vec<Lease> {
+fn newest(leases: impl Iterator<Item = Lease>, votes: &VoteIndex) -> Vec<Lease> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let mut leases: Vec<Lease> = leases.collect();
     leases.reverse();
     leases.retain(|lease| {
-        let Some(item) = books.index().get(&lease.pair) else { return false };
+        let Some(item) = votes.index().get(&lease.pair) else { return false };
         let key = Key { item, repeat: lease.repeat };
-        if books.latest(&lease.annotator, key).is_some_and(|v| v.choice != Choice::Retracted) {
+        if votes.latest(&lease.annotator, key).is_some_and(|v| v.choice != Choice::Retracted) {
             return false;
         }
         let count = counts.entry(lease.annotator.clone()).or_default();
@@ -445,53 +459,19 @@ fn newest(leases: impl Iterator<Item = Lease>, books: &Books) -> Vec<Lease> {
     leases
 }
 
-fn check_name(annotator: &str) -> Result<(), DeskError> {
-    if is_annotator(annotator) { Ok(()) } else { Err(DeskError::BadName(annotator.to_owned())) }
+fn check_name(annotator: &str) -> Result<(), SessionError> {
+    if is_annotator(annotator) { Ok(()) } else { Err(SessionError::BadName(annotator.to_owned())) }
 }
 
-fn check_id(id: &str) -> Result<(), DeskError> {
+fn check_id(id: &str) -> Result<(), SessionError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if (1..=64).contains(&id.len()) && id.chars().all(fits) {
         Ok(())
     } else {
-        Err(DeskError::BadSubmission("`id` must be 1 to 64 letters, digits and `-`"))
+        Err(SessionError::BadSubmission("`id` must be 1 to 64 letters, digits and `-`"))
     }
 }
 
 fn millis(time: Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
-}
-
-/// Names a folder of votes in the cache.
-#[must_use]
-pub fn votes_name(votes: &Path) -> String {
-    format!("{:016x}", queue::hash(&["preflow.votes/1", &real_path(votes).to_string_lossy()]))
-}
-
-/// Where a folder really is, whether or not it is there yet: the first vote makes it, and must not
-/// change what it is called.
-#[must_use]
-pub fn real_path(folder: &Path) -> PathBuf {
-    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let real = absolute.ancestors().find_map(|above| {
-        let rest = absolute.strip_prefix(above).ok()?;
-        Some(above.canonicalize().ok()?.join(rest))
-    });
-    // Joined with nothing, a path ends in a slash.
-    real.map_or(absolute, |path| path.components().collect())
-}
-
-fn take_lock(cache: &Path, name: &str) -> Result<std::fs::File, DeskError> {
-    let path = cache.join(format!("{name}.lock"));
-    let wrong = |source| DeskError::Cache { path: path.clone(), source };
-    fs_err::create_dir_all(cache).map_err(wrong)?;
-    let file = files::update_own(&path).map_err(wrong)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let place = files::read_to_string(&path, 4096).unwrap_or_default();
-            Err(DeskError::Taken(place.chars().filter(|c| !c.is_control()).take(200).collect()))
-        }
-        Err(std::fs::TryLockError::Error(source)) => Err(wrong(source)),
-    }
 }

@@ -3,36 +3,36 @@
 
 use jiff::Timestamp;
 
-use super::{Desk, check_name};
-use crate::label::DeskError;
+use super::{LabelSession, check_name};
+use crate::label::SessionError;
 use crate::label::outlook::Outlook;
 use crate::label::queue::State;
 use crate::votes::{Choice, Vote};
 
-impl Desk {
+impl LabelSession {
     /// What can still come, as far as votes go.
     ///
     /// # Errors
     /// Votes that somebody else damaged.
-    pub fn outlook(&self, now: Timestamp) -> Result<Outlook, DeskError> {
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        let (votes, _, wanted) = held.queue.totals();
+    pub fn outlook(&self, now: Timestamp) -> Result<Outlook, SessionError> {
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        let (votes, _, wanted) = state.queue.totals();
         let goal = match self.assignment.ready.votes {
             0 => wanted,
             n => n,
         };
-        Ok(Outlook { votes, goal, room: held.queue.room(), disagree: false })
+        Ok(Outlook { votes, goal, room: state.queue.room(), disagree: false })
     }
 
     /// Pairs that lack votes and that the annotator skipped.
     ///
     /// # Errors
     /// Votes that somebody else damaged.
-    pub fn skipped(&self, annotator: &str, now: Timestamp) -> Result<usize, DeskError> {
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        Ok(held.queue.skipped(annotator).len())
+    pub fn skipped(&self, annotator: &str, now: Timestamp) -> Result<usize, SessionError> {
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        Ok(state.queue.skipped(annotator).len())
     }
 
     /// Takes the annotator's skips back where votes still lack: those pairs are asked again. How
@@ -40,14 +40,14 @@ impl Desk {
     ///
     /// # Errors
     /// The disk is full; what was taken back until then is.
-    pub fn ask_again(&self, annotator: &str, now: Timestamp) -> Result<usize, DeskError> {
+    pub fn ask_again(&self, annotator: &str, now: Timestamp) -> Result<usize, SessionError> {
         check_name(annotator)?;
-        let mut held = self.held();
-        self.refresh(&mut held, now)?;
-        let keys = held.queue.skipped(annotator);
+        let mut state = self.state();
+        self.refresh(&mut state, now)?;
+        let keys = state.queue.skipped(annotator);
         for key in &keys {
-            let skip = held.books.latest(annotator, *key);
-            let skip = skip.expect("invariant: the queue knows it from the books").clone();
+            let skip = state.votes.latest(annotator, *key);
+            let skip = skip.expect("invariant: the queue knows it from the votes").clone();
             let name = skip.pair.trim_start_matches("sha256:");
             let line = Vote {
                 choice: Choice::Retracted,
@@ -59,8 +59,8 @@ impl Desk {
                 id: format!("again-{}-{}", skip.rev, &name[..name.len().min(40)]),
                 ..skip
             };
-            self.keep(&mut held, annotator, *key, &line)?;
-            held.queue.record(annotator, *key, State::Retracted, None);
+            self.keep(&mut state, annotator, *key, &line)?;
+            state.queue.record(annotator, *key, State::Retracted, None);
         }
         Ok(keys.len())
     }

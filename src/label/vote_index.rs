@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::question::Past;
-use super::queue::{Key, Queue, State};
+use super::queue::{Key, State};
 use crate::votes::{Choice, Folder, PairText, Side, Vote};
 
 /// Name of a pair → its number.
 #[derive(Debug, Default)]
-pub struct Index(HashMap<String, u32>);
+pub struct PairNumbers(HashMap<String, u32>);
 
-impl Index {
+impl PairNumbers {
     #[must_use]
     pub fn new(pairs: &[PairText]) -> Self {
         let numbered = (0u32..).zip(pairs).map(|(i, p)| (p.pair.clone(), i));
@@ -31,17 +31,18 @@ impl Index {
     }
 }
 
-/// See the head of this file.
+/// Votes of all annotators, found by question and by submission.
 #[derive(Debug)]
-pub struct Books {
-    index: Index,
-    of: HashMap<String, Book>,
+pub struct VoteIndex {
+    index: PairNumbers,
+    of: HashMap<String, AnnotatorVotes>,
     /// Items whose text some file holds.
     texts: HashSet<u32>,
 }
 
+/// Those of one annotator.
 #[derive(Debug, Default)]
-struct Book {
+struct AnnotatorVotes {
     /// Every revision of a question, the last one last.
     lines: HashMap<Key, Vec<Arc<Vote>>>,
     ids: HashMap<String, Arc<Vote>>,
@@ -53,19 +54,21 @@ struct Book {
     count: u64,
 }
 
-impl Books {
+impl VoteIndex {
     #[must_use]
-    pub fn new(index: Index) -> Self {
+    pub fn new(index: PairNumbers) -> Self {
         Self { index, of: HashMap::new(), texts: HashSet::new() }
     }
 
     #[must_use]
-    pub fn index(&self) -> &Index {
+    pub fn index(&self) -> &PairNumbers {
         &self.index
     }
 
-    /// Everything anew from the folder, and into the queue.
-    pub fn reload(&mut self, folder: &Folder, queue: &mut Queue) {
+    /// Everything anew from the folder. Returns where each question stands whose pair is at hand,
+    /// in the order in which they came to stand there.
+    pub fn reload<'f>(&mut self, folder: &'f Folder) -> Vec<(&'f str, Key, State)> {
+        let mut standing = Vec::new();
         self.of.clear();
         self.texts = folder.texts.keys().filter_map(|pair| self.index.get(pair)).collect();
         for (annotator, votes) in &folder.votes {
@@ -79,7 +82,7 @@ impl Books {
                 lines.into_iter().partition(|v| !last.contains(&std::ptr::from_ref(*v)));
             for vote in early.into_iter().chain(counting) {
                 let Some(item) = self.index.get(&vote.pair) else {
-                    self.book(annotator).ids.insert(vote.id.clone(), Arc::new(vote.clone()));
+                    self.annotator(annotator).ids.insert(vote.id.clone(), Arc::new(vote.clone()));
                     continue;
                 };
                 let key = Key { item, repeat: vote.repeat };
@@ -89,35 +92,36 @@ impl Books {
                         Choice::Skip => State::Skipped,
                         _ => State::Voted,
                     };
-                    queue.record(annotator, key, state, None);
+                    standing.push((annotator.as_str(), key, state));
                 }
                 self.add(annotator, key, vote.clone());
             }
         }
+        standing
     }
 
     /// Notes a line that was written.
     pub fn add(&mut self, annotator: &str, key: Key, vote: Vote) {
         self.texts.insert(key.item);
-        let book = self.book(annotator);
+        let own = self.annotator(annotator);
         let vote = Arc::new(vote);
         if !vote.id.is_empty() {
-            book.ids.insert(vote.id.clone(), Arc::clone(&vote));
+            own.ids.insert(vote.id.clone(), Arc::clone(&vote));
         }
-        let lines = book.lines.entry(key).or_default();
+        let lines = own.lines.entry(key).or_default();
         if !key.repeat {
             let before = lines.last().is_some_and(|v| v.choice.counts());
-            book.count = book.count + u64::from(vote.choice.counts()) - u64::from(before);
+            own.count = own.count + u64::from(vote.choice.counts()) - u64::from(before);
         }
         let retracted = vote.choice == Choice::Retracted;
         lines.push(vote);
-        if let Some(old) = book.number.remove(&key) {
-            book.order.remove(&old);
+        if let Some(old) = own.number.remove(&key) {
+            own.order.remove(&old);
         }
         if !retracted {
-            book.order.insert(book.next, key);
-            book.number.insert(key, book.next);
-            book.next += 1;
+            own.order.insert(own.next, key);
+            own.number.insert(key, own.next);
+            own.next += 1;
         }
     }
 
@@ -154,8 +158,8 @@ impl Books {
 
     /// Votes that stand, the latest first.
     pub fn history(&self, annotator: &str) -> impl Iterator<Item = &Vote> {
-        let book = self.of.get(annotator).into_iter();
-        book.flat_map(|b| b.order.values().rev().filter_map(|key| b.lines[key].last()))
+        let own = self.of.get(annotator).into_iter();
+        own.flat_map(|b| b.order.values().rev().filter_map(|key| b.lines[key].last()))
             .map(Arc::as_ref)
     }
 
@@ -173,12 +177,12 @@ impl Books {
     /// Opinions, repeats left out.
     #[must_use]
     pub fn count(&self, annotator: &str) -> u64 {
-        self.of.get(annotator).map_or(0, |book| book.count)
+        self.of.get(annotator).map_or(0, |own| own.count)
     }
 
-    fn book(&mut self, annotator: &str) -> &mut Book {
+    fn annotator(&mut self, annotator: &str) -> &mut AnnotatorVotes {
         if !self.of.contains_key(annotator) {
-            self.of.insert(annotator.to_owned(), Book::default());
+            self.of.insert(annotator.to_owned(), AnnotatorVotes::default());
         }
         self.of.get_mut(annotator).expect("invariant: inserted above")
     }
