@@ -12,7 +12,7 @@ use crate::exec::describe::describe;
 use crate::exec::git;
 use crate::project::{Failure, execution, locate, workers};
 use crate::report::table::{Cell, Table};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::store::{Store, StoreError};
 use crate::text;
 
@@ -42,7 +42,7 @@ enum Health {
 ///
 /// # Errors
 /// The place of the store cannot hold one.
-pub fn doctor(_: &DoctorArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn doctor(_: &DoctorArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let root = locate::locate(Path::new("here.yaml"))?.root;
     let store = locate::open_store(&global.choices(), &root)?;
     let mut findings = vec![
@@ -150,7 +150,7 @@ fn workers(root: &Path, store: &Store) -> Finding {
             }
         },
         Err(failure) => {
-            let text = super::render::failure(&failure, Look::default());
+            let text = super::render::failure(&failure, OutputStyle::default());
             let first = text.lines().next().unwrap_or_default().to_owned();
             finding("workspace", Health::Bad, first, "`preflow kinds` shows where")
         }
@@ -230,7 +230,7 @@ fn cache(store: &Store, workspace: &Path) -> Finding {
         },
         Err(e @ StoreError::NoLocks { .. }) => {
             let failure = Failure::Store(e);
-            let text = super::render::failure(&failure, Look::default());
+            let text = super::render::failure(&failure, OutputStyle::default());
             let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
             let remedy = failure.remedy().unwrap_or_default();
             finding("cache", Health::Bad, first.to_owned(), &remedy)
@@ -280,7 +280,7 @@ fn shared(global: &Global, root: &Path) -> Option<Finding> {
             finding("remote", Health::Good, format!("{} answers, {mode}", opened.url()), "")
         }
         Err(failure) => {
-            let text = super::render::failure(&failure, Look::default());
+            let text = super::render::failure(&failure, OutputStyle::default());
             let first = text.lines().next().unwrap_or_default();
             let text = first.trim_start_matches("error: ").trim_start_matches("remote ");
             finding("remote", Health::Bad, text.to_owned(), &failure.remedy().unwrap_or_default())

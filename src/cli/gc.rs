@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Exit, Global, rerun};
 use crate::project::roots::{roots_of_pipelines, roots_of_runs};
 use crate::project::{Failure, locate};
-use crate::report::{Look, Style, line};
+use crate::report::{OutputStyle, Style, line};
 use crate::store::StoreError;
 use crate::store::gc::Garbage;
 use crate::text;
@@ -88,7 +88,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// The store cannot be listed; see also [`rerun::rerun`].
-pub fn verify(args: &VerifyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn verify(args: &VerifyArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     if let Some(stage) = &args.rerun {
         return rerun::rerun(&args.words, stage, pipeline, look);
     }

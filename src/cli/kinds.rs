@@ -12,7 +12,7 @@ use crate::catalog::execution;
 use crate::diagnostic::{did_you_mean, named};
 use crate::project::{Failure, workers::catalog_of};
 use crate::protocol::KindDoc;
-use crate::report::Look;
+use crate::report::OutputStyle;
 use crate::report::table::{Table, hang};
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub struct KindsArgs {
 ///
 /// # Errors
 /// The workspace file, or a worker it names, is wrong.
-pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn run(args: &KindsArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let catalog = catalog_of(Path::new("here.yaml"), &global.choices())?;
     if let Some(why) = catalog.unasked() {
         complain(&format!("note: {why}\n"));
@@ -55,7 +55,7 @@ pub fn run(args: &KindsArgs, global: &Global, look: Look) -> Result<Exit, Failur
 fn markdown<'a>(docs: impl Iterator<Item = &'a KindDoc>) -> String {
     let mut page = "# All kinds and their fields\n\nWritten by `make catalog`.\n".to_owned();
     for doc in docs {
-        let text = describe(doc, Look::default());
+        let text = describe(doc, OutputStyle::default());
         // What every stage has stands in the help of `run:`, not here for each.
         let own = text.split("\nrun (how").next().unwrap_or(&text);
         page += &format!("\n## {}\n\n```text\n{}\n```\n", doc.name, own.trim_end());
@@ -67,7 +67,7 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string_pretty(value).expect("invariant: the catalog came from JSON") + "\n"
 }
 
-fn list(docs: &[&KindDoc], look: Look) -> String {
+fn list(docs: &[&KindDoc], look: OutputStyle) -> String {
     let mut table = Table::new(&[1, 2, 3]);
     table.row(["kind", "in", "out", "what it does"]);
     for doc in docs {
@@ -82,7 +82,7 @@ fn list(docs: &[&KindDoc], look: Look) -> String {
     table.text(look)
 }
 
-fn describe(doc: &KindDoc, look: Look) -> String {
+fn describe(doc: &KindDoc, look: OutputStyle) -> String {
     let head = format!("{} (version {}): {}", doc.name, doc.version, doc.summary);
     let mut out = hang(&head, 2, look) + "\n";
     let mut ports = Table::new(&[1, 2]);

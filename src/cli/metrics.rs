@@ -10,7 +10,7 @@ use super::{Exit, Global, complain, print};
 use crate::plan::Selection;
 use crate::project::metrics::{StageMetrics, read};
 use crate::project::{self, Failure, locate};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::store::{StoreError, write_atomic};
 use crate::tensorboard::{Scalar, event_file};
 
@@ -31,7 +31,7 @@ pub struct MetricsArgs {
 ///
 /// # Errors
 /// A stage is unknown, or its metrics cannot be read or written.
-pub fn metrics(args: &MetricsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn metrics(args: &MetricsArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
     let loaded = project::load(&file, &global.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
@@ -65,7 +65,7 @@ pub fn metrics(args: &MetricsArgs, global: &Global, look: Look) -> Result<Exit, 
     }
 }
 
-fn say(look: Look, text: &str) {
+fn say(look: OutputStyle, text: &str) {
     complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
 }
 

@@ -47,7 +47,7 @@ use crate::graph::Graph;
 use crate::pipeline::{self, Pipeline};
 use crate::project::{Choices, limits};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, Style, is_output_lost, note_output};
+use crate::report::{OutputStyle, Style, is_output_lost, note_output};
 use exit::Exit;
 
 /// RLHF pipelines as YAML in git; rerun only what changed.
@@ -104,7 +104,7 @@ impl Global {
             remote: self.remote.clone(),
             remote_mode: self.remote_mode.clone(),
             warn: |text| {
-                let look = Look { colour: has_colour(), ..Look::default() };
+                let look = OutputStyle { colour: has_colour(), ..OutputStyle::default() };
                 complain(&format!("{} {text}\n", look.paint(Style::Warning, "warning:")));
             },
         }
@@ -231,7 +231,7 @@ pub fn main() -> Exit {
 pub fn run(cli: &Cli) -> Exit {
     let global = &cli.global;
     let (quiet, verbose) = (global.quiet, global.verbose > 0);
-    let look = Look { colour: has_colour(), quiet, verbose, width: width() };
+    let look = OutputStyle { colour: has_colour(), quiet, verbose, width: width() };
     let result = match &cli.verb {
         Verb::Run(args) => run::run(args, global, look),
         Verb::Plan(args) => plan::plan(args, global, look),

@@ -9,14 +9,14 @@ use crate::exec::process::{GRACE, Processes};
 use crate::exec::{Executor as _, Outcome, Stop, Task};
 use crate::project::Failure;
 use crate::protocol::Event;
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::text::clean;
 
 /// Runs the task; what it warns of goes to standard error.
 ///
 /// # Errors
 /// The machine lets nothing be started.
-pub fn perform(task: Task, look: Look) -> Result<Outcome, Failure> {
+pub fn perform(task: Task, look: OutputStyle) -> Result<Outcome, Failure> {
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let runtime = super::run::runtime()?;

@@ -8,7 +8,7 @@ use crate::plan::{Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
 use crate::project::{self, Failure, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
-use crate::report::{Look, Style, line};
+use crate::report::{OutputStyle, Style, line};
 use crate::store::CachedEntry;
 use crate::text;
 
@@ -32,7 +32,7 @@ pub struct PlanArgs {
 ///
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
-pub fn plan(args: &PlanArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
     let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
@@ -143,7 +143,7 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// As [`plan`].
-pub fn status(args: &StatusArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn status(args: &StatusArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
     let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;

@@ -18,7 +18,7 @@ use crate::project::{
     sweep::{is_sweep, load_any},
 };
 use crate::remote::{Fetched, Progress, Remote};
-use crate::report::Look;
+use crate::report::OutputStyle;
 use crate::text;
 
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct PullArgs {
 ///
 /// # Errors
 /// A file is wrong; there is no remote, it does not answer or refuses; the disk is full.
-pub fn pull(args: &PullArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
     let mut loaded = load_any(&file, false, &global.choices())?;
     let remote = needed(&loaded.choices, &loaded.root, &loaded.workspace)?;

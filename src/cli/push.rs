@@ -14,7 +14,7 @@ use crate::identity::Fingerprint;
 use crate::project::push::{of_pipeline, with_others};
 use crate::project::{Failure, locate, remote::needed, sweep::load_any};
 use crate::remote::{Progress, Remote, RemoteError, Sent};
-use crate::report::Look;
+use crate::report::OutputStyle;
 use crate::store::Store;
 use crate::text;
 
@@ -38,7 +38,7 @@ pub struct PushArgs {
 ///
 /// # Errors
 /// A file is wrong; there is no remote, it is read-only, does not answer or refuses.
-pub fn push(args: &PushArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn push(args: &PushArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (remote, store, items) = if args.all && args.words.is_empty() {
         let root = locate::locate(Path::new("here.yaml"))?.root;
         let store = locate::open_store(&global.choices(), &root)?;

@@ -11,7 +11,7 @@ use super::{Exit, complain};
 use crate::project::Failure;
 use crate::remote::{Progress, Remote, RemoteError};
 use crate::report::terminal::{has_colour, safe};
-use crate::report::{Look, Style, line};
+use crate::report::{OutputStyle, Style, line};
 use crate::text::clean;
 
 /// How often figures move on a terminal.
@@ -19,14 +19,14 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Shows transfers: a bar on a terminal, else a line for each that is done.
 pub struct Show {
-    look: Look,
+    look: OutputStyle,
     json: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Show {
     #[must_use]
-    pub fn new(look: Look, json: bool, what: &'static str) -> Self {
+    pub fn new(look: OutputStyle, json: bool, what: &'static str) -> Self {
         let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
         let bar = (terminal && !look.quiet && !json).then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
@@ -101,7 +101,7 @@ impl Show {
 
 /// What is said of a transfer that the user ended.
 #[must_use]
-pub fn interrupted(verb: &str, look: Look) -> Exit {
+pub fn interrupted(verb: &str, look: OutputStyle) -> Exit {
     let mark = look.paint(Style::Warning, "interrupted:");
     complain(&format!("{mark} what was moved is kept; `preflow {verb}` goes on from there\n"));
     Exit::Interrupted

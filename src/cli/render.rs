@@ -7,7 +7,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::project::Failure;
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::text::{self, clean};
 
 /// Longer than this and a line is shown in part.
@@ -84,7 +84,7 @@ fn window(span: &Span) -> (Range<usize>, Range<usize>) {
 
 /// Why a verb could not do its work, with the remedy.
 #[must_use]
-pub fn failure(failure: &Failure, look: Look) -> String {
+pub fn failure(failure: &Failure, look: OutputStyle) -> String {
     let message = match failure {
         Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
         Failure::Usage { message, .. } | Failure::System { message, .. } => message.clone(),

@@ -9,7 +9,7 @@ use crate::html;
 use crate::plan::Selection;
 use crate::project::report::gather;
 use crate::project::{self, Failure, locate};
-use crate::report::{Look, Style, line};
+use crate::report::{OutputStyle, Style, line};
 use crate::store::{StoreError, write_atomic};
 
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ pub fn write_page(output: &Path, what: &str, html: &str, open: bool) -> Result<E
 ///
 /// # Errors
 /// The pipeline is wrong, or the file cannot be written.
-pub fn report(args: &ReportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn report(args: &ReportArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, rest) = locate::file_and_names(&args.words)?;
     if !rest.is_empty() {
         return Err(Failure::usage("`report` takes one pipeline file"));

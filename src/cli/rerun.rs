@@ -13,7 +13,7 @@ use crate::project::rerun::{Compared, compare_all, environment};
 use crate::project::{self, Failure, execution, locate};
 use crate::report::differences::sentence;
 use crate::report::table::{Cell, Table};
-use crate::report::{self, Look, Style, line, words};
+use crate::report::{self, OutputStyle, Style, line, words};
 use crate::run::rerun::RerunSource;
 use crate::store::CachedEntry;
 use crate::text::{self, clean};
@@ -22,7 +22,12 @@ use crate::text::{self, clean};
 ///
 /// # Errors
 /// The stage is unknown or not up to date; the store is damaged.
-pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn rerun(
+    words: &[String],
+    stage: &str,
+    global: &Global,
+    look: OutputStyle,
+) -> Result<Exit, Failure> {
     let (file, rest) = locate::file_and_names(words)?;
     if !rest.is_empty() {
         return Err(Failure::usage("`verify --rerun` takes one pipeline file and one stage"));
@@ -82,7 +87,7 @@ pub fn rerun(words: &[String], stage: &str, global: &Global, look: Look) -> Resu
     Ok(if same { Exit::Done } else { Exit::StageFailed })
 }
 
-fn not_made(stage: &str, outcome: &Outcome, look: Look) -> Exit {
+fn not_made(stage: &str, outcome: &Outcome, look: OutputStyle) -> Exit {
     match outcome {
         Outcome::Cancelled => return Exit::Interrupted,
         Outcome::Waiting { reason, .. } => {
@@ -100,7 +105,7 @@ fn show(
     compared: &[Compared],
     changes: &[(&'static str, String, String)],
     seconds: f64,
-    look: Look,
+    look: OutputStyle,
 ) {
     let mut out = std::io::stdout().lock();
     let differing = compared.iter().filter(|c| c.first.is_some()).count();

@@ -16,7 +16,7 @@ use crate::plan::Selection;
 use crate::project::{
     self, Failure, Project, execution, execution::Resources, limits, locate, lock, validate,
 };
-use crate::report::Look;
+use crate::report::OutputStyle;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::live::Watched;
@@ -91,7 +91,7 @@ impl ResourceArgs {
 ///
 /// # Errors
 /// Nothing could be started.
-pub fn run(args: &RunArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn run(args: &RunArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
     let loaded = project::load_to_judge(&file, &pipeline.choices())?;
     let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
@@ -140,7 +140,7 @@ pub fn execute(
     request: RunRequest,
     args: &ResourceArgs,
     global: &Global,
-    look: Look,
+    look: OutputStyle,
 ) -> Result<Summary, Failure> {
     let RunRequest { selection, keep_going, people, locked } = request;
     let sources = loaded.digest_sources(&selection.wanted)?;
@@ -220,7 +220,12 @@ pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
     receiver
 }
 
-fn reporter(progress: Progress, look: Look, json: bool, watched: Watched) -> Box<dyn Reporter> {
+fn reporter(
+    progress: Progress,
+    look: OutputStyle,
+    json: bool,
+    watched: Watched,
+) -> Box<dyn Reporter> {
     if json {
         return Box::new(Json);
     }
@@ -228,7 +233,7 @@ fn reporter(progress: Progress, look: Look, json: bool, watched: Watched) -> Box
     match progress {
         Progress::Bar => Box::new(Fancy::new(look, watched)),
         Progress::Auto if terminal && !look.quiet => Box::new(Fancy::new(look, watched)),
-        Progress::None => Box::new(Plain::new(Look { quiet: true, ..look }, watched)),
+        Progress::None => Box::new(Plain::new(OutputStyle { quiet: true, ..look }, watched)),
         _ => Box::new(Plain::new(look, watched)),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Exit, Global, print};
 use crate::project::history::{Run, RunState, read};
 use crate::project::{Failure, locate};
-use crate::report::Look;
+use crate::report::OutputStyle;
 use crate::report::table::{GLUE, Table};
 use crate::run::journal;
 use crate::text;
@@ -52,7 +52,7 @@ const WIDE: usize = 100;
 ///
 /// # Errors
 /// The store cannot be opened; `--since` is no day.
-pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn runs(args: &RunsArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     if let Some(day) = args.since.as_deref().filter(|d| d.parse::<jiff::civil::Date>().is_err()) {
         return Err(Failure::usage(format!("--since {day}: not a day"))
             .help("as in 2026-01-31, in the time of the journal, UTC"));
@@ -81,7 +81,7 @@ pub fn runs(args: &RunsArgs, global: &Global, look: Look) -> Result<Exit, Failur
     Ok(print(&table(&shown, look)))
 }
 
-fn table(runs: &[Run], look: Look) -> String {
+fn table(runs: &[Run], look: OutputStyle) -> String {
     // On a narrow terminal the name of a run says when it began.
     let narrow = look.width.is_some_and(|width| width < WIDE);
     let mut table = Table::new(if narrow { &[3, 4] } else { &[4, 5] });

@@ -15,7 +15,7 @@ use crate::plan::Selection;
 use crate::project::conversation::{ANSWERS, Answer, SCORES, answers, find_model, talker, task};
 use crate::project::{self, Failure, locate};
 use crate::protocol::KindDoc;
-use crate::report::{self, Look};
+use crate::report::{self, OutputStyle};
 use crate::text::clean;
 
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ pub struct SampleArgs {
 ///
 /// # Errors
 /// The stage is unknown, makes no such model, or the command line does not fit it.
-pub fn sample(args: &SampleArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn sample(args: &SampleArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`sample` talks to one stage's model")

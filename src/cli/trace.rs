@@ -10,7 +10,7 @@ use crate::project::origin::{
     Step, all_entries, back, by_annotator, find, run_pipeline, run_stage, votes,
 };
 use crate::project::{Failure, locate};
-use crate::report::{Look, Style, words};
+use crate::report::{OutputStyle, Style, words};
 use crate::store::Store;
 use crate::text::{self, clean};
 
@@ -25,7 +25,7 @@ pub struct TraceArgs {
 ///
 /// # Errors
 /// The file cannot be read, or nothing in the store made it.
-pub fn trace(args: &TraceArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn trace(args: &TraceArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let here = std::path::absolute(".").unwrap_or_default();
     let store = locate::open_store(&global.choices(), &locate::workspace_root(&here))?;
     let source = store.digest_source(&args.file.to_string_lossy())?;
@@ -50,7 +50,7 @@ pub fn trace(args: &TraceArgs, global: &Global, look: Look) -> Result<Exit, Fail
     Ok(print(&out))
 }
 
-fn text(store: &Store, step: &Step, look: Look) -> String {
+fn text(store: &Store, step: &Step, look: OutputStyle) -> String {
     let made = &step.entry.made;
     let indent = "   ".repeat(step.depth);
     let arrow = if step.depth > 0 { "← " } else { "" };

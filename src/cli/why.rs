@@ -10,7 +10,7 @@ use crate::plan::{Plan, Reason, Selection, Verdict};
 use crate::project::diff::Side;
 use crate::project::{self, Failure, Project, locate, unfinished::Unfinished};
 use crate::report::table::hang;
-use crate::report::{Look, Style, line, words};
+use crate::report::{OutputStyle, Style, line, words};
 
 #[derive(Debug, Args)]
 pub struct WhyArgs {
@@ -36,7 +36,7 @@ const DEEPEST: usize = 30;
 ///
 /// # Errors
 /// The pipeline, its sources or the store are wrong.
-pub fn why(args: &WhyArgs, pipeline: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn why(args: &WhyArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`why` explains one stage").help("preflow why FILE STAGE"));

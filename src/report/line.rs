@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::live::{Live, Watched};
 use super::table::{GLUE, hang};
-use super::{Look, Style, failure, totals, words};
+use super::{OutputStyle, Style, failure, totals, words};
 use crate::graph::{Unmet, gate};
 use crate::plan::Reason;
 use crate::protocol::DETAIL;
@@ -77,7 +77,7 @@ pub struct Told {
 /// Makes lines of the events of one run.
 #[derive(Debug)]
 pub struct RunLines {
-    look: Look,
+    look: OutputStyle,
     /// Columns of the longest name of a stage.
     width: usize,
     pipeline: String,
@@ -126,7 +126,7 @@ impl Line {
 
 impl RunLines {
     #[must_use]
-    pub fn new(look: Look, watched: Watched) -> Self {
+    pub fn new(look: OutputStyle, watched: Watched) -> Self {
         let (busy, heard) = (BTreeMap::new(), BTreeMap::new());
         let live = Live::new(watched.clone());
         Self { look, width: 0, pipeline: String::new(), busy, heard, watched, live }

@@ -23,7 +23,7 @@ pub use style::Style;
 
 /// How loud, and whether in colour.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Look {
+pub struct OutputStyle {
     pub colour: bool,
     /// Only failures and the last line.
     pub quiet: bool,
@@ -33,7 +33,7 @@ pub struct Look {
     pub width: Option<usize>,
 }
 
-impl Look {
+impl OutputStyle {
     /// `text` in a style when colour is on.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {
@@ -72,7 +72,13 @@ pub fn is_output_lost() -> bool {
 
 /// The block that tells of a failed attempt.
 #[must_use]
-pub fn failure(look: Look, stage: &str, outcome: &Outcome, log: &str, again: &str) -> String {
+pub fn failure(
+    look: OutputStyle,
+    stage: &str,
+    outcome: &Outcome,
+    log: &str,
+    again: &str,
+) -> String {
     let mut out = Vec::new();
     let (message, details, tail, help) = match outcome {
         Outcome::Failed { message, chain, help } => {

@@ -4,7 +4,7 @@ use std::io::{Write as _, stdout};
 
 use super::line::RunLines;
 use super::live::Watched;
-use super::{Look, line};
+use super::{OutputStyle, line};
 use crate::run::{Reporter, RunEvent};
 
 /// Lines on standard output as things happen.
@@ -16,7 +16,7 @@ pub struct Plain {
 
 impl Plain {
     #[must_use]
-    pub fn new(look: Look, watched: Watched) -> Self {
+    pub fn new(look: OutputStyle, watched: Watched) -> Self {
         Self { lines: RunLines::new(look, watched), quiet: look.quiet }
     }
 }

@@ -6,7 +6,7 @@ use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Look, Style};
+use super::{OutputStyle, Style};
 
 /// Columns of a terminal below which nothing is laid out any more.
 const NARROWEST: usize = 60;
@@ -102,7 +102,7 @@ impl Table {
 
     /// The table, each line begun with a blank and ended with a line feed.
     #[must_use]
-    pub fn text(&self, look: Look) -> String {
+    pub fn text(&self, look: OutputStyle) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let of = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
         let natural = |column| of(column).map(|c| c.text.width()).max().unwrap_or(0);
@@ -133,7 +133,7 @@ impl Table {
         shown.join("\n")
     }
 
-    fn block(&self, widths: &[usize], columns: &[usize], look: Look) -> String {
+    fn block(&self, widths: &[usize], columns: &[usize], look: OutputStyle) -> String {
         let mut out = String::new();
         for row in &self.rows {
             let folded: Vec<Vec<String>> = columns
@@ -202,7 +202,7 @@ fn folded(text: &str, width: usize) -> Vec<String> {
 /// Text that begins after so many columns and goes on below its own beginning. Lines that it has
 /// already are kept.
 #[must_use]
-pub fn hang(text: &str, indent: usize, look: Look) -> String {
+pub fn hang(text: &str, indent: usize, look: OutputStyle) -> String {
     let Some(room) = look.width.map(|w| w.max(NARROWEST)) else {
         return text.replace(GLUE, " ");
     };
@@ -220,8 +220,8 @@ pub fn hang(text: &str, indent: usize, look: Look) -> String {
 mod tests {
     use super::*;
 
-    fn look(width: usize) -> Look {
-        Look { width: Some(width), ..Look::default() }
+    fn look(width: usize) -> OutputStyle {
+        OutputStyle { width: Some(width), ..OutputStyle::default() }
     }
 
     fn plan() -> Table {
@@ -247,7 +247,7 @@ mod tests {
              base       run    train.lr 0.0005 → 0.00025, input      51s\n \
              \x20                 text changed, seed 7 → 9\n"
         );
-        let whole = plan().text(Look::default());
+        let whole = plan().text(OutputStyle::default());
         assert_eq!(whole.lines().count(), 3);
         assert_eq!(whole, plan().text(look(200)));
         // A terminal of forty columns breaks lines itself: less than sixty is not laid out.
@@ -282,9 +282,9 @@ mod tests {
         let hung = hang(&format!("{text}\n= help: {text}"), 10, look(60));
         assert!(hung.lines().skip(1).all(|l| l.starts_with(&" ".repeat(10))), "{hung}");
         assert!(hung.lines().skip(1).all(|l| l.width() <= 60), "{hung}");
-        assert_eq!(hang(text, 10, Look::default()), text);
+        assert_eq!(hang(text, 10, OutputStyle::default()), text);
         let glued = format!("{} figure{GLUE}400", "word ".repeat(10).trim_end());
         assert_eq!(hang(&glued, 2, look(60)).lines().last(), Some("  figure 400"));
-        assert!(hang(&glued, 2, Look::default()).ends_with("word figure 400"));
+        assert!(hang(&glued, 2, OutputStyle::default()).ends_with("word figure 400"));
     }
 }

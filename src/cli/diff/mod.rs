@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Exit, Global};
 use crate::project::diff::{Side, compare};
 use crate::project::{Failure, locate};
-use crate::report::Look;
+use crate::report::OutputStyle;
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -26,7 +26,7 @@ pub struct DiffArgs {
 ///
 /// # Errors
 /// A side is not what it says, or cannot be read.
-pub fn diff(args: &DiffArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn diff(args: &DiffArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, _) = match &args.file {
         Some(file) => (file.clone(), Vec::<String>::new()),
         None => match [Some(&args.a), args.b.as_ref()].into_iter().flatten().find(|w| is_yaml(w)) {

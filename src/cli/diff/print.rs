@@ -3,14 +3,14 @@
 use crate::identity::Change;
 use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
 use crate::report::table::{Table, hang};
-use crate::report::{Look, Style, words};
+use crate::report::{OutputStyle, Style, words};
 use crate::text::{self, clean};
 
 /// Figures shown a stage, unless more are asked for.
 const FIGURES: usize = 8;
 
 /// All of it, section by section; empty ones are left out.
-pub fn text(all: &Difference, look: Look) -> String {
+pub fn text(all: &Difference, look: OutputStyle) -> String {
     let side = |text: &str| hang(&clean(text), 4, look);
     let heads = format!(" A  {}\n B  {}\n", side(&all.a), side(&all.b));
     let mut out = heads.clone();
@@ -87,7 +87,7 @@ fn data(change: &DataChange) -> (String, String) {
     (format!("{}.{}", change.stage, change.port), text)
 }
 
-fn figures(all: &Difference, look: Look) -> Vec<(String, String)> {
+fn figures(all: &Difference, look: OutputStyle) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     let mut stages: Vec<&str> = all.figures.iter().map(|f| f.stage.as_str()).collect();
     stages.dedup();

@@ -22,7 +22,7 @@ use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain};
 use crate::label::{Item, LabelSession, Pick, SessionError, Submission};
 use crate::project::Failure;
-use crate::report::Look;
+use crate::report::OutputStyle;
 
 /// Between two looks at signals, and at what others did when nothing is left.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ pub struct AskArgs {
 ///
 /// # Errors
 /// The stage is unknown, or has nothing to label yet; this is no terminal.
-pub fn ask(args: &AskArgs, global: &Global, _look: Look) -> Result<Exit, Failure> {
+pub fn ask(args: &AskArgs, global: &Global, _look: OutputStyle) -> Result<Exit, Failure> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("`label ask` needs a terminal")
             .help("in a browser: preflow label serve FILE STAGE"));

@@ -12,7 +12,7 @@ use crate::files;
 use crate::label::exchange::{self, Shape};
 use crate::plan::Selection;
 use crate::project::{self, Failure, Project, locate};
-use crate::report::{Look, Style, note_output};
+use crate::report::{OutputStyle, Style, note_output};
 use crate::store::{StoreError, write_atomic};
 
 /// Port type of labels.
@@ -49,7 +49,7 @@ pub enum Format {
 ///
 /// # Errors
 /// The stage makes no labels, or was never made; the file cannot be written.
-pub fn export(args: &ExportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn export(args: &ExportArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, names) = locate::file_and_names(&args.words)?;
     let [name] = names.as_slice() else {
         return Err(Failure::usage("labels are exported one stage at a time")

@@ -12,7 +12,7 @@ use crate::label::exchange::{
     self, BadRow, Encoding, ExchangeError, Form, Names, Recorded, Wanted,
 };
 use crate::project::Failure;
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::text::clean;
 use crate::votes::Choice;
 
@@ -89,7 +89,7 @@ impl Format {
 ///
 /// # Errors
 /// A file cannot be read, a row says nothing readable, or the votes cannot be written.
-pub fn import(args: &ImportArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn import(args: &ImportArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let wanted = Wanted {
         form: args.format.form(),
         encoding: args.format.encoding(),

@@ -11,7 +11,7 @@ use crate::http::{GivenLink, Signer};
 use crate::label::signer;
 use crate::project::Failure;
 use crate::report::table::{Cell, Table};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::text::{self, clean};
 
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct RevokeArgs {
 ///
 /// # Errors
 /// The stage does not ask people, or the record cannot be read.
-pub fn links(args: &LinksArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn links(args: &LinksArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let signer = open(&args.words, global)?;
     let now = Timestamp::now().as_second();
     let all = signer.given().read().map_err(|e| unreadable(&e))?;

@@ -16,7 +16,7 @@ use super::{Exit, Global, complain};
 use crate::agreement::ADJUDICATOR;
 use crate::label::{self, Assignment};
 use crate::project::{self, Failure, Project, labelling, locate};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::votes::{self, Effective, Folder};
 pub use serve::Page;
 pub use wait::Asking;
@@ -43,7 +43,7 @@ pub enum LabelVerb {
 ///
 /// # Errors
 /// See each verb.
-pub fn label(verb: &LabelVerb, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn label(verb: &LabelVerb, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     match verb {
         LabelVerb::Serve(args) => serve::serve(args, global, look),
         LabelVerb::Ask(args) => ask::ask(args, global, look),
@@ -89,7 +89,7 @@ pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
 }
 
 /// Says of stages that wait for people why what they wait for does not come, where it cannot.
-pub fn tell_what_holds_up(loaded: &Project, waiting: &[String], look: Look) {
+pub fn tell_what_holds_up(loaded: &Project, waiting: &[String], look: OutputStyle) {
     for name in waiting {
         // The run has told already what is wrong with the stage or its votes.
         let Ok(assignment) = labelling::assignment(loaded, name) else { continue };

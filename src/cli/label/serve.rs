@@ -17,7 +17,7 @@ use crate::http::ServeError;
 use crate::label::{self, Assignment, LabelSession, Links, Options, SessionError};
 use crate::project::{Failure, Project};
 use crate::report::table::{Cell, Table};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::store::StoreError;
 use crate::user;
 use crate::votes::{composed, is_annotator, is_plain};
@@ -60,7 +60,7 @@ pub struct Page {
 ///
 /// # Errors
 /// The stage is unknown, or has nothing to label yet.
-pub fn serve(args: &ServeArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn serve(args: &ServeArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     args.page.check()?;
     let (loaded, assignment) = super::open(&args.words, global)?;
     let folder = folder(&loaded)?;
@@ -181,7 +181,7 @@ pub(super) fn announce(
     links: &Links,
     args: &Page,
     global: &Global,
-    look: Look,
+    look: OutputStyle,
 ) {
     let of = session.assignment();
     if global.json {

@@ -12,7 +12,7 @@ use crate::label::{
 };
 use crate::project::Failure;
 use crate::report::table::{Cell, Table, hang};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::text::two_places;
 use crate::votes::{Effective, Folder};
 
@@ -27,7 +27,7 @@ pub struct StatsArgs {
 ///
 /// # Errors
 /// The stage does not ask people, or its votes cannot be read.
-pub fn stats(args: &StatsArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn stats(args: &StatsArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (_, assignment) = super::open(&args.words, global)?;
     let folder = Folder::read(&assignment.votes)
         .map_err(|error| Failure::usage(error.to_string()).help(error.help()))?;
@@ -83,7 +83,7 @@ fn number(estimate: Option<Estimate>) -> String {
     })
 }
 
-fn table(report: &QualityReport, look: Look) -> String {
+fn table(report: &QualityReport, look: OutputStyle) -> String {
     if report.annotators.is_empty() {
         return " nobody has voted yet\n".to_owned();
     }
@@ -133,7 +133,7 @@ fn row(a: &AnnotatorReport) -> Vec<String> {
     ]
 }
 
-fn summary(report: &QualityReport, look: Look) -> String {
+fn summary(report: &QualityReport, look: OutputStyle) -> String {
     let OverallReport { pairs, shared, votes, unused, .. } = &report.overall;
     let mut out = format!("\n {votes} votes on {pairs} pairs, {shared} of them seen by several");
     if *unused > 0 {
@@ -171,7 +171,7 @@ fn kappa(x: Option<f64>) -> String {
     x.map_or("–".to_owned(), two_places)
 }
 
-fn progress(ready: &Readiness, look: Look) -> String {
+fn progress(ready: &Readiness, look: OutputStyle) -> String {
     let Readiness { votes, need, alpha, need_alpha, ready } = ready;
     let mut text = format!("{votes} of {need} votes");
     if *need_alpha > -1.0 {

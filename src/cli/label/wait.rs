@@ -16,7 +16,7 @@ use crate::graph::Producer;
 use crate::label::{self, Assignment, FolderSnapshot, Links};
 use crate::project::{Failure, Project, labelling};
 use crate::protocol::InputSpec;
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 use crate::run::{Answer, People};
 use crate::votes::{self, Effective, Folder};
 
@@ -28,7 +28,7 @@ pub struct Asking<'a> {
     loaded: &'a Project,
     page: Page,
     global: Global,
-    look: Look,
+    look: OutputStyle,
     /// Stages that have their page.
     served: RefCell<BTreeSet<usize>>,
 }
@@ -42,7 +42,7 @@ impl<'a> Asking<'a> {
         loaded: &'a Project,
         page: &Page,
         global: &Global,
-        look: Look,
+        look: OutputStyle,
     ) -> Result<Self, Failure> {
         page.check()?;
         Ok(Self {
@@ -136,7 +136,7 @@ impl Asking<'_> {
 }
 
 /// Ends when there are enough votes, with what they amount to.
-async fn enough(assignment: &Assignment, look: Look) -> Vec<u8> {
+async fn enough(assignment: &Assignment, look: OutputStyle) -> Vec<u8> {
     let mut seen = None;
     let mut told = None;
     loop {

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global};
 use crate::project::Failure;
 use crate::project::sweep::{self, SweepSession};
-use crate::report::Look;
+use crate::report::OutputStyle;
 
 #[derive(Debug, Subcommand)]
 pub enum SweepVerb {
@@ -41,7 +41,7 @@ pub struct SweepArgs {
 ///
 /// # Errors
 /// See each verb.
-pub fn sweep(verb: &SweepVerb, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn sweep(verb: &SweepVerb, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     match verb {
         SweepVerb::Plan(args) => plan::plan(args, global, look),
         SweepVerb::Run(args) => run::run(args, global, look),

@@ -8,7 +8,7 @@ use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
 use crate::project::{Failure, sweep::SweepStatus, validate};
-use crate::report::{Look, Style, line};
+use crate::report::{OutputStyle, Style, line};
 use crate::text;
 
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ struct Row {
 ///
 /// # Errors
 /// The sweep, its pipeline, its sources or the store are wrong.
-pub fn plan(args: &PlanArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn plan(args: &PlanArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let session = super::open(&args.sweep, global)?;
     let status = session.status(&global.choices(), false)?;
     let selection = Selection::new(&status.project.graph, &[], &[], &[])?;

@@ -7,7 +7,7 @@ use crate::cli::run::{ResourceArgs, RunRequest, execute, exit_of};
 use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::project::Failure;
-use crate::report::{Look, line};
+use crate::report::{OutputStyle, line};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -27,7 +27,7 @@ pub struct RunArgs {
 ///
 /// # Errors
 /// Nothing could be started.
-pub fn run(args: &RunArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn run(args: &RunArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let session = super::open(&args.sweep, global)?;
     let mut status = session.status(&global.choices(), false)?;
     session.check_metric(&status)?;

@@ -9,7 +9,7 @@ use super::{SweepArgs, page};
 use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::project::{Failure, sweep::SweepStatus};
-use crate::report::{Look, Style, table};
+use crate::report::{OutputStyle, Style, table};
 use crate::sweep::{self, Cell, Sweep, Table};
 use crate::text;
 
@@ -43,7 +43,7 @@ pub enum Format {
 ///
 /// # Errors
 /// The page cannot be written; the sweep, its pipeline, its sources or the store are wrong.
-pub fn show(args: &ShowArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn show(args: &ShowArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let session = super::open(&args.sweep, global)?;
     let status = session.status(&global.choices(), false)?;
     if let Some(output) = &args.html {
@@ -61,7 +61,7 @@ pub fn show(args: &ShowArgs, global: &Global, look: Look) -> Result<Exit, Failur
 
 /// The table and the effects, as a person reads them in a terminal.
 #[must_use]
-pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: Look) -> String {
+pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: OutputStyle) -> String {
     let table = sweep::table(sweep, &status.trials, &status.figures);
     let mut out = String::new();
     if !sweep.question.is_empty() {
@@ -162,7 +162,7 @@ fn signed(x: f64) -> String {
     format!("{}{}", if x >= 0.0 { "+" } else { "−" }, figure(x.abs()))
 }
 
-fn screen(rows: &[Vec<String>], keys: usize, look: Look) -> String {
+fn screen(rows: &[Vec<String>], keys: usize, look: OutputStyle) -> String {
     let mut screen = table::Table::new(&[]);
     screen.keys(keys);
     for row in rows {

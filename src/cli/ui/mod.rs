@@ -16,7 +16,7 @@ use super::run::listen;
 use super::{Exit, Global, print};
 use crate::http::{self, ServeError};
 use crate::project::{self, Failure, locate};
-use crate::report::{Look, Style};
+use crate::report::{OutputStyle, Style};
 
 const USUAL_PORT: u16 = 8766;
 
@@ -40,7 +40,7 @@ pub struct UiArgs {
 ///
 /// # Errors
 /// The pipeline is wrong, or nothing can listen there.
-pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
+pub fn ui(args: &UiArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, rest) = locate::file_and_names(&args.words)?;
     if !rest.is_empty() {
         return Err(Failure::usage("`ui` takes one pipeline file"));
@@ -68,7 +68,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: Look) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn announce(url: &str, open: bool, global: &Global, look: Look) {
+fn announce(url: &str, open: bool, global: &Global, look: OutputStyle) {
     let text = match global.json {
         true => format!("{}\n", json!({ "url": url })),
         false => format!(" {}\n Ctrl-C ends it\n", look.paint(Style::Strong, url)),

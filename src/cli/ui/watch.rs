@@ -15,7 +15,7 @@ use crate::plan::Selection;
 use crate::project::history::{self, Run, RunState};
 use crate::project::report;
 use crate::project::{self, Failure, Project};
-use crate::report::{Look, totals};
+use crate::report::{OutputStyle, totals};
 use crate::run::journal;
 use crate::store::Store;
 use crate::votes;
@@ -133,7 +133,7 @@ impl Watcher {
         self.stamp = stamp;
         if stale {
             let failed = self.reload().err();
-            self.problem = failed.map(|failure| render::failure(&failure, Look::default()));
+            self.problem = failed.map(|failure| render::failure(&failure, OutputStyle::default()));
         }
         let problem = self.problem.clone();
         let (mut report, sweep) = self.base.clone();

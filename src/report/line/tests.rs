@@ -70,7 +70,7 @@ fn events() -> Vec<RunEvent> {
 }
 
 /// All lines, loud ones behind a `!`, those that bars tell behind a `-`.
-fn lines(look: Look) -> String {
+fn lines(look: OutputStyle) -> String {
     let names = vec!["train/loss".to_owned()];
     let mut lines = RunLines::new(look, Watched::from([("sft".to_owned(), names)]));
     let mut all = String::new();
@@ -88,7 +88,7 @@ fn lines(look: Look) -> String {
 
 #[test]
 fn each_event_becomes_one_line() {
-    assert_snapshot!(lines(Look::default()), @r"
+    assert_snapshot!(lines(OutputStyle::default()), @r"
     . ↓ base      fetched 3 files, 4.9 KiB
     ! ! remote    no⟨200B⟩ way; the run goes on without it
        = help: ask
@@ -132,7 +132,8 @@ fn each_event_becomes_one_line() {
 
 #[test]
 fn in_colour_and_narrow_all_are_told() {
-    let look = Look { verbose: true, colour: true, width: Some(70), ..Look::default() };
+    let look =
+        OutputStyle { verbose: true, colour: true, width: Some(70), ..OutputStyle::default() };
     assert_snapshot!(lines(look), @r"
     . ␛[2m=␛[0m base      ␛[2mreused␛[0m
     . ␛[32m↓␛[0m base      fetched 3 files, 4.9 KiB
@@ -185,7 +186,7 @@ fn in_colour_and_narrow_all_are_told() {
 
 #[test]
 fn bars_begin_count_and_end() {
-    let mut lines = RunLines::new(Look::default(), Watched::new());
+    let mut lines = RunLines::new(OutputStyle::default(), Watched::new());
     let bars: Vec<Bar> = events().iter().flat_map(|event| lines.hear(event).bars).collect();
     let short: Vec<String> = bars
         .iter()
