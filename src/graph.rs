@@ -2,10 +2,10 @@
 //! Knows nothing of files that exist, time or processes.
 
 mod codec;
-mod draft;
 pub mod gate;
 mod order;
 mod resolve;
+mod stage_decl;
 #[cfg(test)]
 mod tests;
 

@@ -57,23 +57,22 @@ pub enum Change {
     /// The content at an input port. `members`: which files of a folder or pattern differ, where
     /// that is known.
     Input {
-        port: String,
+        port: InputPlace,
         old: Option<String>,
         new: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         members: Vec<(String, MemberChange)>,
     },
-    /// Votes at an input port. `used`: how many of the pairs at hand had votes, and have.
-    Votes {
-        port: String,
-        added: usize,
-        revised: usize,
-        removed: usize,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        used: Option<(usize, usize)>,
-    },
     /// A declared output.
     Output { port: String, old: Option<String>, new: Option<String> },
+}
+
+/// An input port; on a port that takes many, the name of one of them. Written `port`, `port: name`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct InputPlace {
+    pub port: String,
+    pub name: Option<String>,
 }
 
 /// How a file of a folder or pattern differs from what it was.
@@ -189,6 +188,18 @@ impl Identity {
         out
     }
 
+    /// The content at one place of its inputs.
+    #[must_use]
+    pub fn input(&self, place: &InputPlace) -> Option<Digest> {
+        match (self.inputs.get(&place.port)?, &place.name) {
+            (InputIdentity::One(digest), None) => Some(*digest),
+            (InputIdentity::Many(all), Some(name)) => {
+                all.iter().find(|(n, _)| n == name).map(|(_, digest)| *digest)
+            }
+            _ => None,
+        }
+    }
+
     /// Digests of everything that is connected.
     pub fn input_digests(&self) -> impl Iterator<Item = Digest> {
         self.inputs.values().flat_map(|input| match input {
@@ -234,8 +245,8 @@ impl Identity {
     }
 }
 
-fn keys<'a, V>(a: &'a BTreeMap<String, V>, b: &'a BTreeMap<String, V>) -> Vec<&'a String> {
-    let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+fn keys<'a, K: Ord, V>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K, V>) -> Vec<&'a K> {
+    let mut keys: Vec<&K> = a.keys().chain(b.keys()).collect();
     keys.sort();
     keys.dedup();
     keys
@@ -261,31 +272,33 @@ fn diff_input(
     new: Option<&InputIdentity>,
     out: &mut Vec<Change>,
 ) {
-    let parts = |input: Option<&InputIdentity>| -> BTreeMap<String, String> {
-        match input {
-            None => BTreeMap::new(),
-            Some(InputIdentity::One(d)) => BTreeMap::from([(port.to_owned(), d.short())]),
-            Some(InputIdentity::Many(all)) => {
-                all.iter().map(|(name, d)| (format!("{port}: {name}"), d.short())).collect()
-            }
-        }
-    };
-    let (a, b) = (parts(old), parts(new));
+    let (a, b) = (by_place(port, old), by_place(port, new));
     let before = out.len();
-    for name in keys(&a, &b) {
-        let (old, new) = (a.get(name).cloned(), b.get(name).cloned());
+    for place in keys(&a, &b) {
+        let (old, new) = (a.get(place).map(Digest::short), b.get(place).map(Digest::short));
         if old != new {
-            out.push(Change::Input { port: name.clone(), old, new, members: Vec::new() });
+            out.push(Change::Input { port: place.clone(), old, new, members: Vec::new() });
         }
     }
     // The same names with the same content in another order, or listed instead of single.
     if out.len() == before && old != new {
         out.push(Change::Input {
-            port: port.to_owned(),
+            port: InputPlace { port: port.to_owned(), name: None },
             old: Some("order".to_owned()),
             new: Some("another order".to_owned()),
             members: Vec::new(),
         });
+    }
+}
+
+fn by_place(port: &str, input: Option<&InputIdentity>) -> BTreeMap<InputPlace, Digest> {
+    let place = |name: Option<&String>| InputPlace { port: port.to_owned(), name: name.cloned() };
+    match input {
+        None => BTreeMap::new(),
+        Some(InputIdentity::One(digest)) => BTreeMap::from([(place(None), *digest)]),
+        Some(InputIdentity::Many(all)) => {
+            all.iter().map(|(name, digest)| (place(Some(name)), *digest)).collect()
+        }
     }
 }
 
@@ -333,6 +346,31 @@ fn write_field(name: &str, value: &impl Serialize, out: &mut Vec<u8>) {
 
 fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("invariant: writing JSON to memory cannot fail");
+}
+
+impl fmt::Display for InputPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}: {name}", self.port),
+            None => f.write_str(&self.port),
+        }
+    }
+}
+
+impl From<InputPlace> for String {
+    fn from(place: InputPlace) -> Self {
+        place.to_string()
+    }
+}
+
+/// Ports are words, so the first colon ends the port.
+impl From<String> for InputPlace {
+    fn from(text: String) -> Self {
+        match text.split_once(": ") {
+            Some((port, name)) => Self { port: port.to_owned(), name: Some(name.to_owned()) },
+            None => Self { port: text, name: None },
+        }
+    }
 }
 
 impl fmt::Display for Digest {
@@ -493,5 +531,31 @@ mod tests {
             assert!(!variant.changes_from(&base).is_empty(), "{variant:?}");
         }
         assert_eq!(base.changes_from(&base), vec![]);
+    }
+
+    #[test]
+    fn what_changed_at_a_port_is_kept_in_words_that_are_read_back() {
+        let many = |b: &[u8]| {
+            let all = vec![("x.o".to_owned(), Digest::of(b"a")), ("y.o".to_owned(), Digest::of(b))];
+            let mut id = identity(json!({}), b"");
+            id.inputs.insert("data".into(), InputIdentity::Many(all));
+            id
+        };
+        let (then, now) = (many(b"b"), many(b"c"));
+        let changes = now.changes_from(&then);
+        let text = serde_json::to_string(&changes).expect("JSON");
+        let (old, new) = (Digest::of(b"b"), Digest::of(b"c"));
+        assert_eq!(
+            text,
+            format!(
+                r#"[{{"change":"input","port":"data: y.o","old":"{}","new":"{}"}}]"#,
+                old.short(),
+                new.short()
+            )
+        );
+        let read: Vec<Change> = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, changes);
+        let [Change::Input { port, .. }] = read.as_slice() else { panic!("{read:?}") };
+        assert_eq!((then.input(port), now.input(port)), (Some(old), Some(new)));
     }
 }

@@ -4,16 +4,17 @@
 pub mod estimate;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::columns;
-use crate::files;
 use crate::graph::{Graph, Producer, Unmet, gate};
-use crate::identity::{Change, Digest, Fingerprint, Identity, InputIdentity};
+use crate::identity::{
+    Change, Digest, Fingerprint, Identity, InputIdentity, InputPlace, MemberChange,
+};
 use crate::store::heads::Heads;
 use crate::store::{CachedEntry, EntryOutput, Health, SourceDigest, Store, StoreError};
-use crate::votes::{self, Effective, VoteChange};
+use crate::votes::{self, ChangedVotes, VotesRead};
 
 /// Why a stage must run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub enum Reason {
     NeverRun,
     /// Its identity differs from the one it had last.
     Changed {
-        changes: Vec<Change>,
+        changes: Vec<StageChange>,
     },
     /// The identity is unchanged, but its entry was removed.
     Collected,
@@ -37,6 +38,15 @@ pub enum Reason {
         message: String,
     },
     Forced,
+}
+
+/// One difference between what a stage was and what it would be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StageChange {
+    /// At a port that reads votes, counted in votes.
+    Votes(ChangedVotes),
+    Identity(Change),
 }
 
 /// What is known of a stage.
@@ -54,7 +64,7 @@ pub enum Verdict {
 pub type Outputs = BTreeMap<String, Digest>;
 
 /// What stages made, as far as that is known.
-pub trait Known {
+pub trait KnownOutputs {
     /// Whether the stage is made.
     fn is_known(&self, stage: usize) -> bool;
     /// What lies at one of its ports.
@@ -62,7 +72,7 @@ pub trait Known {
 }
 
 /// By stage.
-impl Known for Vec<Option<Outputs>> {
+impl KnownOutputs for Vec<Option<Outputs>> {
     fn is_known(&self, stage: usize) -> bool {
         self[stage].is_some()
     }
@@ -204,7 +214,7 @@ impl Judge<'_> {
     pub fn judge(
         &self,
         stage: usize,
-        known: &dyn Known,
+        known: &dyn KnownOutputs,
         forced: bool,
     ) -> Result<Verdict, StoreError> {
         let upstream = self.graph.upstream(stage).into_iter();
@@ -250,7 +260,7 @@ impl Judge<'_> {
     /// # Panics
     /// An input is not known: the caller must have asked first.
     #[must_use]
-    pub fn identity(&self, stage: usize, known: &dyn Known) -> Identity {
+    pub fn identity(&self, stage: usize, known: &dyn KnownOutputs) -> Identity {
         let node = &self.graph.stages[stage];
         let digest = |producer: Producer| match producer {
             Producer::Source(source) => {
@@ -314,97 +324,90 @@ impl Judge<'_> {
         }
         match self.store.entry(last) {
             Ok(Some(old)) => {
-                let mut changes = identity.changes_from(&old.identity);
-                for change in &mut changes {
-                    if let Some(votes) = self.votes(stage, change, identity, &old.identity) {
-                        *change = votes;
-                    }
-                    self.name_members(stage, change, &old.identity);
-                }
-                Reason::Changed { changes }
+                let changes = identity.changes_from(&old.identity).into_iter();
+                let told = changes.map(|change| self.told(stage, change, identity, &old.identity));
+                Reason::Changed { changes: told.collect() }
             }
             _ => Reason::NeverRun,
         }
     }
 
-    /// Which files of a folder or pattern make up a change, where that is still known.
-    fn name_members(&self, stage: usize, change: &mut Change, before: &Identity) {
-        let Change::Input { port, old: Some(_), new: Some(_), members } = change else { return };
-        // What connects to a port that takes many stands after its name.
-        let (port, only) = match port.split_once(": ") {
-            Some((port, name)) => (port, Some(name)),
-            None => (port.as_str(), None),
-        };
-        let named = |p: &Producer| only.is_none_or(|name| self.graph.producer_name(*p) == name);
-        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == port);
-        let producer = input.and_then(|input| input.from.iter().find(|p| named(p)));
-        let Some(Producer::Source(source)) = producer else { return };
-        let digest = match (before.inputs.get(port), only) {
-            (Some(InputIdentity::One(digest)), None) => Some(digest),
-            (Some(InputIdentity::Many(all)), Some(only)) => {
-                all.iter().find(|(name, _)| name == only).map(|(_, digest)| digest)
+    /// A change, in the terms of what connects to its port, where that is still known.
+    fn told(
+        &self,
+        stage: usize,
+        mut change: Change,
+        now: &Identity,
+        before: &Identity,
+    ) -> StageChange {
+        if let Change::Input { port, old: Some(_), new: Some(_), members } = &mut change
+            && let Some(source) = self.source_at(stage, port)
+        {
+            if self.graph.sources[source].port_type == votes::PORT_TYPE
+                && let Some(votes) = self.changed_votes(source, &port.port, now, before)
+            {
+                return StageChange::Votes(votes);
             }
-            _ => None,
+            *members = self.changed_members(source, before.input(port)).unwrap_or_default();
+        }
+        StageChange::Identity(change)
+    }
+
+    /// The source that connects to an input of a stage, if it is one.
+    fn source_at(&self, stage: usize, place: &InputPlace) -> Option<usize> {
+        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == place.port)?;
+        let is_named = |producer: &&Producer| {
+            let name = place.name.as_deref();
+            name.is_none_or(|name| self.graph.producer_name(**producer) == name)
         };
-        let found = self.sources[*source].as_ref().zip(digest);
-        let found = found.and_then(|(now, then)| self.store.member_changes(now, then));
+        match input.from.iter().find(is_named)? {
+            Producer::Source(source) => Some(*source),
+            Producer::Output { .. } => None,
+        }
+    }
+
+    /// Which files of a folder or pattern differ from those that had this digest.
+    fn changed_members(
+        &self,
+        source: usize,
+        before: Option<Digest>,
+    ) -> Option<Vec<(String, MemberChange)>> {
+        let found = self.store.member_changes(self.sources[source].as_ref()?, &before?)?;
         // The folder's own name says which one it is.
-        let path = std::path::Path::new(&self.graph.sources[*source].path);
+        let path = std::path::Path::new(&self.graph.sources[source].path);
         let fixed = path.components().map(|c| c.as_os_str().to_string_lossy());
         let folder = fixed.take_while(|part| !part.contains(['*', '?', '['])).last();
         let folder = folder.map_or_else(String::new, |folder| format!("{folder}/"));
-        let whole = |(name, what)| (format!("{folder}{name}"), what);
-        *members = found.unwrap_or_default().into_iter().map(whole).collect();
+        Some(found.into_iter().map(|(name, what)| (format!("{folder}{name}"), what)).collect())
     }
 
-    /// A change at a port that reads votes, told in votes. `None`: it is no such port, or the
-    /// earlier votes are gone.
-    fn votes(
+    /// How the votes of a source differ from those at a port before.
+    fn changed_votes(
         &self,
-        stage: usize,
-        change: &Change,
+        source: usize,
+        port: &str,
         now: &Identity,
         before: &Identity,
-    ) -> Option<Change> {
-        let Change::Input { port, old: Some(_), new: Some(_), .. } = change else { return None };
-        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == *port)?;
-        let Producer::Source(source) = *input.from.first()? else { return None };
-        if self.graph.sources[source].port_type != votes::PORT_TYPE {
-            return None;
-        }
-        let content = self.sources[source].as_ref()?.content.as_ref()?;
-        let new = Effective::parse(content).ok()?;
+    ) -> Option<ChangedVotes> {
+        let content = self.sources[source].as_ref()?.content.as_ref()?.to_vec();
         let InputIdentity::One(digest) = before.inputs.get(port)? else { return None };
-        let old =
-            Effective::parse(&files::read_own(&self.store.object_path(digest), u64::MAX).ok()?)
-                .ok()?;
-        let VoteChange { added, revised, removed } = new.change_from(&old);
-        let pairs = |identity| self.pairs(identity, port);
-        let used = match (pairs(before), pairs(now)) {
-            (Some(then), Some(now)) => {
-                Some((old.used(texts(&then)), new.used(texts(&now)))).filter(|(a, b)| a != b)
-            }
-            _ => None,
+        let kept = votes::read_kept(&self.store.object_path(digest))?;
+        let read = |votes: Vec<u8>, identity: &Identity| VotesRead {
+            votes,
+            others: self.other_inputs(identity, port),
         };
-        Some(Change::Votes { port: port.clone(), added, revised, removed, used })
+        votes::explain(port, &read(kept, before), &read(content, now))
     }
 
-    /// Names of the pairs that a stage reads at another port than `votes`.
-    fn pairs(&self, identity: &Identity, votes: &str) -> Option<Vec<String>> {
-        let others = identity.inputs.iter().filter(|(port, _)| *port != votes);
-        let mut found = others.filter_map(|(_, input)| {
-            let InputIdentity::One(digest) = input else { return None };
-            let mut names = Vec::new();
-            let path = self.store.object_path(digest);
-            columns::each_batch(&path, usize::MAX, |c| names.extend(c.texts("pair"))).ok()?;
-            names.first().is_some_and(|name| !name.is_empty()).then_some(names)
+    /// Files at the inputs of one artifact each, but for one port.
+    fn other_inputs(&self, identity: &Identity, port: &str) -> Vec<PathBuf> {
+        let others = identity.inputs.iter().filter(|(name, _)| *name != port);
+        let files = others.filter_map(|(_, input)| match input {
+            InputIdentity::One(digest) => Some(self.store.object_path(digest)),
+            InputIdentity::Many(_) => None,
         });
-        found.next()
+        files.collect()
     }
-}
-
-fn texts(names: &[String]) -> impl Iterator<Item = &str> {
-    names.iter().map(String::as_str)
 }
 
 /// Digests by port, as downstream identities need them.

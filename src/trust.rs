@@ -30,11 +30,11 @@ pub struct Trust {
 
 /// The record of the user, on disk.
 #[derive(Debug)]
-pub struct Record {
+pub struct TrustRecord {
     path: PathBuf,
 }
 
-impl Record {
+impl TrustRecord {
     /// The one of the user who runs this. `None`: nothing says where their files are.
     #[must_use]
     pub fn of_user() -> Option<Self> {
@@ -69,7 +69,7 @@ impl Record {
     /// Changes what is on record; others may do so at the same time.
     ///
     /// # Errors
-    /// As [`Record::read`]; the folder cannot be made or written.
+    /// As [`TrustRecord::read`]; the folder cannot be made or written.
     pub fn change<R>(&self, change: impl FnOnce(&mut Trust) -> R) -> io::Result<R> {
         user::make_private(self.path.parent().unwrap_or(Path::new("/")))?;
         // Nothing is added to a record that is not the user's.
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn only_these_commands_at_this_place_are_trusted() {
         let folder = tempfile::tempdir().unwrap();
-        let record = Record { path: folder.path().join("state/preflow/trust.json") };
+        let record = TrustRecord { path: folder.path().join("state/preflow/trust.json") };
         assert_eq!(record.read().unwrap(), Trust::default());
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         std::fs::create_dir(&one).unwrap();
@@ -146,7 +146,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "tests break files")]
     fn a_record_that_others_made_or_that_is_damaged_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let record = Record { path: folder.path().join("own/trust.json") };
+        let record = TrustRecord { path: folder.path().join("own/trust.json") };
         let add = |trust: &mut Trust| trust.add(folder.path(), commands(&["w"]));
         record.change(add).unwrap();
         let open = std::fs::Permissions::from_mode(0o622);

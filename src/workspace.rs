@@ -18,12 +18,12 @@ pub const FILE: &str = "preflow.yaml";
 #[derive(Debug, Clone, Default)]
 pub struct Workspace {
     pub workers: Vec<Worker>,
-    pub remote: Option<Remote>,
+    pub remote: Option<RemoteConfig>,
 }
 
 /// Where artifacts are shared, as it is written.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub struct RemoteConfig {
     pub url: String,
     /// Where the url stands.
     pub span: Span,
@@ -89,7 +89,7 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
     if problems.is_empty() { Ok(workspace) } else { Err(problems) }
 }
 
-fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Remote> {
+fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<RemoteConfig> {
     let form = "remote: { url: s3://BUCKET/PREFIX }";
     let Some(entries) = node.as_map() else {
         problems.push(expected("`remote`", "a map", node).help(form));
@@ -135,7 +135,7 @@ fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Remote> {
         problems.push(problem.help(form));
         return None;
     };
-    Some(Remote { url, span, read_only, endpoint, region, required })
+    Some(RemoteConfig { url, span, read_only, endpoint, region, required })
 }
 
 /// An address of a service, and nothing else: no path, and above all no password.

@@ -1,11 +1,11 @@
 //! Agreement in one number: percent, Cohen's and Fleiss' kappa, Krippendorff's alpha.
 //! Knows nothing of what the categories mean.
 
-use super::{Estimate, Ratings, bootstrap};
+use super::{Interval, Ratings, bootstrap};
 
 /// How far apart two categories are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
+pub enum Distance {
     /// Equal or not.
     Nominal,
     /// By how many ratings lie between them; the categories are in order.
@@ -36,7 +36,7 @@ pub fn percent(ratings: &Ratings) -> Option<f64> {
 
 /// [`percent`] with its 95 % interval over items.
 #[must_use]
-pub fn percent_estimate(ratings: &Ratings, resamples: u32, seed: u64) -> Option<Estimate> {
+pub fn percent_estimate(ratings: &Ratings, resamples: u32, seed: u64) -> Option<Interval> {
     let shares = shares(ratings);
     let of = |drawn: &[usize]| mean(&drawn.iter().map(|i| shares[*i]).collect::<Vec<_>>());
     bootstrap(shares.len(), resamples, seed, of)
@@ -90,7 +90,7 @@ fn beyond_chance(observed: f64, chance: f64) -> Option<f64> {
 /// Krippendorff's alpha (Computing Krippendorff's Alpha-Reliability, 2011) over the items with at
 /// least two ratings; `None` where there are none, or all ratings are the same.
 #[must_use]
-pub fn alpha(ratings: &Ratings, metric: Metric) -> Option<f64> {
+pub fn alpha(ratings: &Ratings, metric: Distance) -> Option<f64> {
     let items = coincidences(ratings);
     let all: Vec<usize> = (0..items.len()).collect();
     alpha_of(&items, &all, ratings.categories, metric)
@@ -100,10 +100,10 @@ pub fn alpha(ratings: &Ratings, metric: Metric) -> Option<f64> {
 #[must_use]
 pub fn alpha_estimate(
     ratings: &Ratings,
-    metric: Metric,
+    metric: Distance,
     resamples: u32,
     seed: u64,
-) -> Option<Estimate> {
+) -> Option<Interval> {
     let items = coincidences(ratings);
     let of = |drawn: &[usize]| alpha_of(&items, drawn, ratings.categories, metric);
     bootstrap(items.len(), resamples, seed, of)
@@ -128,7 +128,7 @@ fn coincidences(ratings: &Ratings) -> Vec<Vec<f64>> {
     (0..ratings.items.len()).filter_map(item).collect()
 }
 
-fn alpha_of(items: &[Vec<f64>], drawn: &[usize], k: usize, metric: Metric) -> Option<f64> {
+fn alpha_of(items: &[Vec<f64>], drawn: &[usize], k: usize, metric: Distance) -> Option<f64> {
     let mut met = vec![0.0; k * k];
     for i in drawn {
         met.iter_mut().zip(&items[*i]).for_each(|(m, x)| *m += x);
@@ -139,8 +139,8 @@ fn alpha_of(items: &[Vec<f64>], drawn: &[usize], k: usize, metric: Metric) -> Op
     for a in 0..k {
         for b in a + 1..k {
             let distance = match metric {
-                Metric::Nominal => 1.0,
-                Metric::Ordinal => {
+                Distance::Nominal => 1.0,
+                Distance::Ordinal => {
                     let between: f64 = margins[a..=b].iter().sum();
                     (between - f64::midpoint(margins[a], margins[b])).powi(2)
                 }

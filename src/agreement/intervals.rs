@@ -5,14 +5,14 @@ use serde::Serialize;
 
 /// A value, the bounds of its 95 % confidence interval, and how many observations it rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Estimate {
+pub struct Interval {
     pub value: f64,
     pub low: f64,
     pub high: f64,
     pub n: u64,
 }
 
-impl Estimate {
+impl Interval {
     /// The interval leaves `value` out.
     #[must_use]
     pub fn excludes(&self, value: f64) -> bool {
@@ -22,7 +22,7 @@ impl Estimate {
 
 /// A share of `n` with its score interval (Wilson 1927); `None` of nothing.
 #[must_use]
-pub fn wilson(hits: u64, n: u64) -> Option<Estimate> {
+pub fn wilson(hits: u64, n: u64) -> Option<Interval> {
     if n == 0 {
         return None;
     }
@@ -31,7 +31,7 @@ pub fn wilson(hits: u64, n: u64) -> Option<Estimate> {
     let centre = (p + z * z / (2.0 * count)) / (1.0 + z * z / count);
     let half =
         z / (1.0 + z * z / count) * (p * (1.0 - p) / count + z * z / (4.0 * count * count)).sqrt();
-    Some(Estimate { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0), n })
+    Some(Interval { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0), n })
 }
 
 /// A statistic of `n` items with its percentile bootstrap (Efron 1979): the items are drawn again
@@ -42,7 +42,7 @@ pub fn bootstrap(
     resamples: u32,
     seed: u64,
     mut statistic: impl FnMut(&[usize]) -> Option<f64>,
-) -> Option<Estimate> {
+) -> Option<Interval> {
     let mut drawn: Vec<usize> = (0..n).collect();
     let value = statistic(&drawn)?;
     let mut random = fastrand::Rng::with_seed(seed);
@@ -54,7 +54,7 @@ pub fn bootstrap(
     values.sort_by(f64::total_cmp);
     let low = quantile(&values, 0.025).unwrap_or(value);
     let high = quantile(&values, 0.975).unwrap_or(value);
-    Some(Estimate { value, low, high, n: n as u64 })
+    Some(Interval { value, low, high, n: n as u64 })
 }
 
 /// The value below which a share `q` of the sorted values lies (nearest rank).

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use crate::votes::{Choice, Judged};
 
-pub use coefficients::{Metric, alpha, alpha_estimate, cohen, fleiss, percent, percent_estimate};
+pub use coefficients::{Distance, alpha, alpha_estimate, cohen, fleiss, percent, percent_estimate};
 pub use dawid_skene::{DawidSkene, Smoothing, dawid_skene};
-pub use intervals::{Estimate, bootstrap, wilson};
+pub use intervals::{Interval, bootstrap, wilson};
 
 /// The annotator of this name decides a pair alone. What they say is not independent of the votes
 /// they looked at, so it never counts as agreement.
@@ -40,14 +40,14 @@ pub struct Ratings {
 
 /// As what a choice enters statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
+pub enum MeasurementScale {
     /// Three categories: one answer, neither, the other.
     Answer,
     /// Five, in order: `a_much`, `a`, neither, `b`, `b_much`.
     Strength,
 }
 
-impl Scale {
+impl MeasurementScale {
     #[must_use]
     pub fn categories(self) -> usize {
         match self {
@@ -71,7 +71,7 @@ impl Scale {
 impl Ratings {
     /// The votes on some pairs, one item a pair, without repeats and the adjudicator's.
     #[must_use]
-    pub fn of<'a>(pairs: impl IntoIterator<Item = &'a Judged>, scale: Scale) -> Self {
+    pub fn of<'a>(pairs: impl IntoIterator<Item = &'a Judged>, scale: MeasurementScale) -> Self {
         let pairs: Vec<&Judged> = pairs.into_iter().collect();
         let independent =
             |j: &'a Judged| j.ballots.iter().filter(|b| !b.repeat && b.annotator != ADJUDICATOR);
@@ -147,13 +147,14 @@ impl Readiness {
 pub fn readiness(used: &[&Judged], need: u64, need_alpha: f64) -> Readiness {
     let need = need.max(1);
     let votes = used.iter().map(|j| j.votes() as u64).sum();
-    let alpha = alpha(&Ratings::of(used.iter().copied(), Scale::Strength), Metric::Ordinal);
+    let alpha =
+        alpha(&Ratings::of(used.iter().copied(), MeasurementScale::Strength), Distance::Ordinal);
     let agreed = need_alpha <= -1.0 || alpha.is_some_and(|a| a >= need_alpha);
     Readiness { votes, need, alpha, need_alpha, ready: votes >= need && agreed }
 }
 
 /// How often two votes on one pair that are both for one of the answers are for the same one, from
-/// ratings on [`Scale::Answer`].
+/// ratings on [`MeasurementScale::Answer`].
 #[must_use]
 pub fn decided(answers: &Ratings) -> Option<f64> {
     let mut decided = answers.clone();

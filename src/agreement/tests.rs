@@ -62,8 +62,8 @@ fn patients() -> Ratings {
 
 #[test]
 fn alpha_is_the_published_one() {
-    near(alpha(&krippendorff(), Metric::Nominal), 0.743, 5e-4);
-    near(alpha(&krippendorff(), Metric::Ordinal), 0.815, 5e-4);
+    near(alpha(&krippendorff(), Distance::Nominal), 0.743, 5e-4);
+    near(alpha(&krippendorff(), Distance::Ordinal), 0.815, 5e-4);
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn one_bad_annotator_does_not_outvote_a_good_one() {
 #[test]
 fn intervals_are_the_same_again_and_cover_the_value() {
     let two = [
-        alpha_estimate(&krippendorff(), Metric::Ordinal, 500, 7).expect("defined"),
-        alpha_estimate(&krippendorff(), Metric::Ordinal, 500, 7).expect("defined"),
+        alpha_estimate(&krippendorff(), Distance::Ordinal, 500, 7).expect("defined"),
+        alpha_estimate(&krippendorff(), Distance::Ordinal, 500, 7).expect("defined"),
     ];
     assert_eq!(two[0], two[1]);
     assert!(two[0].low < two[0].value && two[0].value < two[0].high, "{:?}", two[0]);
@@ -199,11 +199,11 @@ fn repeats_and_the_adjudicator_are_no_agreement() {
             ballot("ben", false, Choice::BothBad),
         ],
     };
-    let of = Ratings::of([&judged], Scale::Strength);
+    let of = Ratings::of([&judged], MeasurementScale::Strength);
     assert_eq!(of.annotators, ["ann", "ben"]);
     assert_eq!(of.between(0, 1), [(0, 2)]);
-    assert_eq!(Ratings::of([&judged], Scale::Answer).between(0, 1), [(0, 1)]);
-    assert_eq!(Scale::Answer.category(Choice::Skip), None);
+    assert_eq!(Ratings::of([&judged], MeasurementScale::Answer).between(0, 1), [(0, 1)]);
+    assert_eq!(MeasurementScale::Answer.category(Choice::Skip), None);
     assert_eq!(of.shared(), 1);
 }
 
@@ -226,7 +226,7 @@ fn any_ratings() -> impl Strategy<Value = Ratings> {
 }
 
 fn all_of(r: &Ratings) -> [Option<f64>; 4] {
-    [alpha(r, Metric::Nominal), alpha(r, Metric::Ordinal), fleiss(r), percent(r)]
+    [alpha(r, Distance::Nominal), alpha(r, Distance::Ordinal), fleiss(r), percent(r)]
 }
 
 fn same(one: &[Option<f64>; 4], other: &[Option<f64>; 4]) -> bool {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::fit::{Fit, fit_object};
+use super::coerce::{Coercion, coerce_object};
 use super::{compile, params};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::{Key, Node, NodeValue};
@@ -78,14 +78,14 @@ pub fn read(node: &Node, owner: &str) -> Result<Execution, Vec<Diagnostic>> {
         .into_iter()
         .flat_map(|p| p.keys().map(String::as_str))
         .collect();
-    let mut fit = Fit::new(format!("`run` takes {}", names.join(", ")));
-    let value = Value::Object(fit_object(&mut fit, schema(), &fields, &place, &node.span));
-    if !fit.problems.is_empty() {
-        return Err(fit.problems);
+    let mut coercion = Coercion::new(format!("`run` takes {}", names.join(", ")));
+    let value = Value::Object(coerce_object(&mut coercion, schema(), &fields, &place, &node.span));
+    if !coercion.problems.is_empty() {
+        return Err(coercion.problems);
     }
     let validator =
         VALIDATOR.get_or_init(|| compile(schema()).expect("invariant: the schema above is valid"));
-    let problems = params::validate(validator, &value, &fit.spans, &node.span);
+    let problems = params::validate(validator, &value, &coercion.spans, &node.span);
     if problems.is_empty() {
         Ok(serde_json::from_value(value).expect("invariant: the schema above describes Execution"))
     } else {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
-use super::fit::{Fit, fit_object};
+use super::coerce::{Coercion, coerce_object};
 use super::{Kind, Params};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::{Key, Node};
@@ -18,15 +18,17 @@ pub fn typed(
     owner: &str,
     at: &Span,
 ) -> Result<Params, Vec<Diagnostic>> {
-    let mut fit = Fit::new(format!("`preflow kinds {}` lists all fields", kind.doc.name));
-    let params = fit_object(&mut fit, &kind.doc.params, fields, owner, at);
-    if !fit.problems.is_empty() {
-        return Err(fit.problems);
+    let mut coercion = Coercion::new(format!("`preflow kinds {}` lists all fields", kind.doc.name));
+    let params = coerce_object(&mut coercion, &kind.doc.params, fields, owner, at);
+    if !coercion.problems.is_empty() {
+        return Err(coercion.problems);
     }
     let value = Value::Object(params);
-    let problems = validate(kind.validator(), &value, &fit.spans, at);
+    let problems = validate(kind.validator(), &value, &coercion.spans, at);
     match value {
-        Value::Object(values) if problems.is_empty() => Ok(Params { values, files: fit.files }),
+        Value::Object(values) if problems.is_empty() => {
+            Ok(Params { values, files: coercion.files })
+        }
         _ => Err(problems),
     }
 }

@@ -18,22 +18,22 @@ pub struct GraphArgs {
     pub file: String,
     /// text: to read; dot: Graphviz; mermaid: Markdown
     #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
+    pub format: GraphFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum GraphFormat {
     Text,
     Dot,
     Mermaid,
 }
 
-impl From<Format> for Drawing {
-    fn from(format: Format) -> Self {
+impl From<GraphFormat> for Drawing {
+    fn from(format: GraphFormat) -> Self {
         match format {
-            Format::Text => Self::Text,
-            Format::Dot => Self::Dot,
-            Format::Mermaid => Self::Mermaid,
+            GraphFormat::Text => Self::Text,
+            GraphFormat::Dot => Self::Dot,
+            GraphFormat::Mermaid => Self::Mermaid,
         }
     }
 }

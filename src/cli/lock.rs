@@ -78,7 +78,7 @@ fn check(file: &Path, loaded: &Project) -> Result<Exit, Failure> {
 
 /// Names the merge driver in the repository's own configuration and in `.gitattributes`.
 fn install(file: &Path) -> Result<Exit, Failure> {
-    let locate::Location { root, key, .. } = locate::locate(file)?;
+    let locate::PipelineLocation { root, key, .. } = locate::locate(file)?;
     let failed =
         |e: std::io::Error| Failure::usage(format!("git: {e}")).help("is this a repository?");
     git::configure(&root, "merge.preflow-lock.name", "lock files of preflow").map_err(failed)?;

@@ -72,7 +72,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exi
     line(&mut out, &last_line(&rows));
     let runs = rows.iter().any(|r| r.state == RowState::Run);
     if let Some(config) = loaded.remote()?.filter(|_| runs) {
-        let text = format!(" of that, what {} holds is fetched, not made", config.site);
+        let text = format!(" of that, what {} holds is fetched, not made", config.location);
         line(&mut out, &look.paint(Style::Dim, &text));
     }
     Ok(Exit::Done)

@@ -17,7 +17,7 @@ use crate::project::{
     remote::needed,
     sweep::{is_sweep, load_any},
 };
-use crate::remote::{Fetched, Progress, Remote};
+use crate::remote::{Fetched, Remote, TransferProgress};
 use crate::report::OutputStyle;
 use crate::text;
 
@@ -45,7 +45,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit,
     // Nothing may be collected before its entry is there.
     let _lease = loaded.store.shared_lease()?;
     let show = Show::new(look, global.json, "pull");
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TransferProgress::default());
     let mut all = PullOutcomes::new();
     loop {
         let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;

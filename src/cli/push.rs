@@ -13,7 +13,7 @@ use super::{Exit, Global, print};
 use crate::identity::Fingerprint;
 use crate::project::push::{of_pipeline, with_others};
 use crate::project::{Failure, locate, remote::needed, sweep::load_any};
-use crate::remote::{Progress, Remote, RemoteError, Sent};
+use crate::remote::{Remote, RemoteError, Sent, TransferProgress};
 use crate::report::OutputStyle;
 use crate::store::Store;
 use crate::text;
@@ -57,7 +57,7 @@ pub fn push(args: &PushArgs, global: &Global, look: OutputStyle) -> Result<Exit,
     // Nothing may be collected while it is sent.
     let _lease = store.shared_lease();
     let show = Show::new(look, global.json, "push");
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TransferProgress::default());
     let work = send_all(&remote, &store, &items, args.force, &progress, &show);
     let Some(done) = show.drive(&progress, work)? else { return Ok(interrupted("push", look)) };
     Ok(tell(&remote, &done, global))
@@ -71,7 +71,7 @@ async fn send_all(
     store: &Arc<Store>,
     items: &BTreeMap<Fingerprint, String>,
     force: bool,
-    progress: &Arc<Progress>,
+    progress: &Arc<TransferProgress>,
     show: &Show,
 ) -> Result<Vec<Done>, Failure> {
     let mut sending = stream::iter(items)

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Exit, complain};
 use crate::project::Failure;
-use crate::remote::{Progress, Remote, RemoteError};
+use crate::remote::{Remote, RemoteError, TransferProgress};
 use crate::report::terminal::{has_colour, safe};
 use crate::report::{OutputStyle, Style, line};
 use crate::text::clean;
@@ -63,7 +63,7 @@ impl Show {
         }
     }
 
-    fn tick(&self, progress: &Progress) {
+    fn tick(&self, progress: &TransferProgress) {
         let Some(bar) = &self.bar else { return };
         bar.set_length(progress.total().max(progress.bytes()));
         bar.set_position(progress.bytes());
@@ -76,7 +76,7 @@ impl Show {
     /// Those of the work, and when nothing can be started.
     pub fn drive<T>(
         &self,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<T>, Failure> {
         let runtime = super::run::runtime()?;

@@ -19,13 +19,13 @@ use crate::project::{
 use crate::report::OutputStyle;
 use crate::report::fancy::Fancy;
 use crate::report::json::Json;
-use crate::report::live::Watched;
+use crate::report::live::LiveMetrics;
 use crate::report::plain::Plain;
-use crate::run::{self, Inputs, Options, Reporter, Summary};
+use crate::run::{self, Inputs, Reporter, RunOptions, Summary};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Progress {
+pub enum ProgressMode {
     /// Bars at a terminal, lines elsewhere
     #[default]
     Auto,
@@ -77,7 +77,7 @@ pub struct ResourceArgs {
     pub gpus: Option<u32>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
-    pub progress: Progress,
+    pub progress: ProgressMode,
 }
 
 impl ResourceArgs {
@@ -146,7 +146,7 @@ pub fn execute(
     let sources = loaded.digest_sources(&selection.wanted)?;
     let plan = loaded.judge(&selection, &sources)?;
     validate::refuse(loaded, &plan, &sources)?;
-    let options = Options { keep_going, ..execution::options(loaded, args.resources())? };
+    let options = RunOptions { keep_going, ..execution::options(loaded, args.resources())? };
     let is_new = !loaded.store.root().exists();
     let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
     let mut reporter = reporter(args.progress, look, global.json, watched.collect());
@@ -221,19 +221,19 @@ pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
 }
 
 fn reporter(
-    progress: Progress,
+    progress: ProgressMode,
     look: OutputStyle,
     json: bool,
-    watched: Watched,
+    watched: LiveMetrics,
 ) -> Box<dyn Reporter> {
     if json {
         return Box::new(Json);
     }
     let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
     match progress {
-        Progress::Bar => Box::new(Fancy::new(look, watched)),
-        Progress::Auto if terminal && !look.quiet => Box::new(Fancy::new(look, watched)),
-        Progress::None => Box::new(Plain::new(OutputStyle { quiet: true, ..look }, watched)),
+        ProgressMode::Bar => Box::new(Fancy::new(look, watched)),
+        ProgressMode::Auto if terminal && !look.quiet => Box::new(Fancy::new(look, watched)),
+        ProgressMode::None => Box::new(Plain::new(OutputStyle { quiet: true, ..look }, watched)),
         _ => Box::new(Plain::new(look, watched)),
     }
 }

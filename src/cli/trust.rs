@@ -11,7 +11,7 @@ use crate::project::{
     workers::{commands, read_trust, shown},
 };
 use crate::text::clean;
-use crate::trust::{Commands, Record, Trust, VARIABLE};
+use crate::trust::{Commands, Trust, TrustRecord, VARIABLE};
 
 #[derive(Debug, Args)]
 pub struct TrustArgs {
@@ -52,14 +52,14 @@ pub fn trust(args: &TrustArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(if global.quiet { Exit::Done } else { print(&text) })
 }
 
-fn record() -> Result<Record, Failure> {
-    Record::of_user().ok_or_else(|| {
+fn record() -> Result<TrustRecord, Failure> {
+    TrustRecord::of_user().ok_or_else(|| {
         Failure::usage("nothing says where your files are: neither HOME nor XDG_STATE_HOME is set")
             .help(format!("set one of them, or {VARIABLE}=1"))
     })
 }
 
-fn change<R>(record: &Record, change: impl FnOnce(&mut Trust) -> R) -> Result<R, Failure> {
+fn change<R>(record: &TrustRecord, change: impl FnOnce(&mut Trust) -> R) -> Result<R, Failure> {
     read_trust(record)?;
     record.change(change).map_err(|error| Failure::System {
         message: format!("what you trust cannot be kept: {error}"),

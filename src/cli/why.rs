@@ -6,8 +6,8 @@ use serde_json::json;
 use super::{Exit, Global};
 use crate::graph::{Producer, gate};
 use crate::identity::{Change, Identity};
-use crate::plan::{Plan, Reason, Selection, Verdict};
-use crate::project::diff::Side;
+use crate::plan::{Plan, Reason, Selection, StageChange, Verdict};
+use crate::project::diff::PipelineState;
 use crate::project::{self, Failure, Project, locate, unfinished::Unfinished};
 use crate::report::table::hang;
 use crate::report::{OutputStyle, Style, line, words};
@@ -49,7 +49,7 @@ pub fn why(args: &WhyArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit,
     match &args.against {
         None => explain(&loaded, &plan, target, &mut steps),
         Some(word) => {
-            let side = Side::named(word, &file, &pipeline.choices())?;
+            let side = PipelineState::named(word, &file, &pipeline.choices())?;
             explain_against(&loaded, &plan, &side, target, &mut steps);
         }
     }
@@ -147,7 +147,7 @@ fn and(text: String, more: &str) -> String {
 fn explain_against(
     loaded: &Project,
     plan: &Plan,
-    side: &Side,
+    side: &PipelineState,
     target: usize,
     steps: &mut Vec<Step>,
 ) {
@@ -175,7 +175,8 @@ fn explain_against(
                 if changes.is_empty() {
                     format!("is the same as in {}", side.label)
                 } else {
-                    let reason = Reason::Changed { changes };
+                    let changes = changes.into_iter().map(StageChange::Identity);
+                    let reason = Reason::Changed { changes: changes.collect() };
                     causes = upstream_causes(loaded, stage, &reason);
                     long_reason(&reason)
                 }
@@ -195,14 +196,19 @@ fn long_reason(reason: &Reason) -> String {
         Reason::EntryUnreadable { message } => format!("its entry is unreadable ({message})"),
         Reason::Changed { changes } => {
             let digests = changes.iter().map(|change| match change {
-                Change::Input { port, old: Some(old), new: Some(new), members } => {
+                StageChange::Identity(Change::Input {
+                    port,
+                    old: Some(old),
+                    new: Some(new),
+                    members,
+                }) => {
                     let said = match members.as_slice() {
                         [] => format!("input {port} changed"),
                         members => format!("input {port}: {}", words::members(members)),
                     };
                     format!("{said} ({old} → {new})")
                 }
-                other => words::change(other),
+                other => words::stage_change(other),
             });
             digests.collect::<Vec<_>>().join(", ")
         }
@@ -216,14 +222,11 @@ fn upstream_causes(loaded: &Project, stage: usize, reason: &Reason) -> Vec<usize
     let graph = &loaded.graph;
     let mut found = Vec::new();
     for change in changes {
-        let Change::Input { port, .. } = change else { continue };
-        let (port, only) = match port.split_once(": ") {
-            Some((port, name)) => (port, Some(name)),
-            None => (port.as_str(), None),
-        };
-        for input in graph.stages[stage].inputs.iter().filter(|i| i.port == port) {
+        let StageChange::Identity(Change::Input { port, .. }) = change else { continue };
+        for input in graph.stages[stage].inputs.iter().filter(|i| i.port == port.port) {
             for producer in &input.from {
-                let named = only.is_none_or(|name| graph.producer_name(*producer) == name);
+                let name = port.name.as_deref();
+                let named = name.is_none_or(|name| graph.producer_name(*producer) == name);
                 if let (Producer::Output { stage, .. }, true) = (producer, named) {
                     found.push(*stage);
                 }

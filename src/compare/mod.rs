@@ -21,13 +21,13 @@ pub use arrays::{ArrayDifference, ValueDifference};
 /// and files by name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "differs", rename_all = "snake_case")]
-pub enum Difference {
+pub enum FirstDifference {
     /// One is a file, the other a folder.
     Kind { before: &'static str, now: &'static str },
     /// A folder lacks a file that the other has.
     File { file: String, only_in: Which },
     /// A file of a folder.
-    Inside { file: String, first: Box<Difference> },
+    Inside { file: String, first: Box<FirstDifference> },
     /// Two Parquet files.
     Table { first: RowDifference },
     /// Two safetensors files.
@@ -56,16 +56,16 @@ pub enum Which {
 /// # Errors
 /// One of them cannot be read from the disk. A file of a known format that is damaged is compared
 /// byte by byte.
-pub fn compare(before: &Path, now: &Path) -> io::Result<Option<Difference>> {
+pub fn compare(before: &Path, now: &Path) -> io::Result<Option<FirstDifference>> {
     match (fs::metadata(before)?.is_dir(), fs::metadata(now)?.is_dir()) {
         (true, true) => folders(before, now),
         (false, false) => files(before, now),
-        (true, false) => Ok(Some(Difference::Kind { before: "a folder", now: "a file" })),
-        (false, true) => Ok(Some(Difference::Kind { before: "a file", now: "a folder" })),
+        (true, false) => Ok(Some(FirstDifference::Kind { before: "a folder", now: "a file" })),
+        (false, true) => Ok(Some(FirstDifference::Kind { before: "a file", now: "a folder" })),
     }
 }
 
-fn folders(before: &Path, now: &Path) -> io::Result<Option<Difference>> {
+fn folders(before: &Path, now: &Path) -> io::Result<Option<FirstDifference>> {
     let (old, new) = (names(before)?, names(now)?);
     for file in old.union(&new) {
         let only_in = match (old.contains(file), new.contains(file)) {
@@ -74,10 +74,13 @@ fn folders(before: &Path, now: &Path) -> io::Result<Option<Difference>> {
             _ => None,
         };
         if let Some(only_in) = only_in {
-            return Ok(Some(Difference::File { file: file.clone(), only_in }));
+            return Ok(Some(FirstDifference::File { file: file.clone(), only_in }));
         }
         if let Some(first) = files(&before.join(file), &now.join(file))? {
-            return Ok(Some(Difference::Inside { file: file.clone(), first: Box::new(first) }));
+            return Ok(Some(FirstDifference::Inside {
+                file: file.clone(),
+                first: Box::new(first),
+            }));
         }
     }
     Ok(None)
@@ -102,24 +105,24 @@ fn names(folder: &Path) -> io::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-fn files(before: &Path, now: &Path) -> io::Result<Option<Difference>> {
+fn files(before: &Path, now: &Path) -> io::Result<Option<FirstDifference>> {
     let Some(offset) = first_byte(before, now)? else { return Ok(None) };
     let mut same = None;
     if columns::is_parquet(before) && columns::is_parquet(now) {
         match columns::first_difference(before, now) {
-            Ok(Some(first)) => return Ok(Some(Difference::Table { first })),
+            Ok(Some(first)) => return Ok(Some(FirstDifference::Table { first })),
             Ok(None) => same = Some("rows"),
             // Damaged: its bytes are all there is to compare.
             Err(_) => {}
         }
     } else if let Some((old, new)) = arrays::open(before)?.zip(arrays::open(now)?) {
         match arrays::first_difference(&old, &new)? {
-            Some(first) => return Ok(Some(Difference::Arrays { first })),
+            Some(first) => return Ok(Some(FirstDifference::Arrays { first })),
             None => same = Some("arrays"),
         }
     }
     let (before, now) = (fs::metadata(before)?.len(), fs::metadata(now)?.len());
-    Ok(Some(Difference::Bytes { offset, before, now, same }))
+    Ok(Some(FirstDifference::Bytes { offset, before, now, same }))
 }
 
 /// Place of the first byte that differs; where one file is the beginning of the other, its end.

@@ -10,7 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use safetensors::{Dtype, View};
 
-use super::{ArrayDifference, Difference, Which, arrays, compare};
+use super::{ArrayDifference, FirstDifference, Which, arrays, compare};
 use crate::columns::RowDifference;
 
 struct Values(Dtype, Vec<usize>, Vec<u8>);
@@ -66,7 +66,7 @@ fn texts<'a>(all: impl IntoIterator<Item = &'a str>) -> ArrayRef {
 
 fn first_array(before: &Path, now: &Path) -> ArrayDifference {
     match compare(before, now).unwrap() {
-        Some(Difference::Arrays { first }) => first,
+        Some(FirstDifference::Arrays { first }) => first,
         other => panic!("no difference of arrays: {other:?}"),
     }
 }
@@ -179,7 +179,9 @@ fn the_first_row_and_column_are_told_with_both_values() {
     let one = make("1", 1000, "good", 0.1);
     let value = |column: &str, before: &str, now: &str| {
         let (column, before, now) = (column.to_owned(), before.to_owned(), now.to_owned());
-        Some(Difference::Table { first: RowDifference::Value { row: 2501, column, before, now } })
+        Some(FirstDifference::Table {
+            first: RowDifference::Value { row: 2501, column, before, now },
+        })
     };
     // Both columns differ in that row; the one further left is told. Groups of rows need not agree.
     let two = make("2", 700, "bad", 0.2);
@@ -188,7 +190,8 @@ fn the_first_row_and_column_are_told_with_both_values() {
     assert_eq!(compare(&one, &three).unwrap(), value("value", "0.1", "0.10000000000000002"));
     // The same rows in other groups: other bytes, nothing to tell but where.
     let four = make("4", 700, "good", 0.1);
-    let Some(Difference::Bytes { offset, same: Some("rows"), .. }) = compare(&one, &four).unwrap()
+    let Some(FirstDifference::Bytes { offset, same: Some("rows"), .. }) =
+        compare(&one, &four).unwrap()
     else {
         panic!("the rows are the same")
     };
@@ -203,16 +206,16 @@ fn other_columns_and_more_rows_are_told() {
     let more = table(folder.path(), "2", 9, vec![("a", texts(["x", "y", "z"]))]);
     let other = table(folder.path(), "3", 9, vec![("b", texts(["x", "y"]))]);
     let rows = RowDifference::Rows { before: 2, now: 3 };
-    assert_eq!(compare(&one, &more).unwrap(), Some(Difference::Table { first: rows }));
+    assert_eq!(compare(&one, &more).unwrap(), Some(FirstDifference::Table { first: rows }));
     let columns =
         RowDifference::Columns { before: vec!["a: Utf8".into()], now: vec!["b: Utf8".into()] };
-    assert_eq!(compare(&one, &other).unwrap(), Some(Difference::Table { first: columns }));
+    assert_eq!(compare(&one, &other).unwrap(), Some(FirstDifference::Table { first: columns }));
     // A missing text is none, an empty one is one.
     let none = Arc::new(StringArray::from(vec![Some("x"), None])) as ArrayRef;
     let none = table(folder.path(), "4", 9, vec![("a", none)]);
     let empty = Arc::new(StringArray::from(vec![Some("x"), Some("")])) as ArrayRef;
     let empty = table(folder.path(), "5", 9, vec![("a", empty)]);
-    let Some(Difference::Table { first: RowDifference::Value { row: 2, before, now, .. } }) =
+    let Some(FirstDifference::Table { first: RowDifference::Value { row: 2, before, now, .. } }) =
         compare(&none, &empty).unwrap()
     else {
         panic!("the second row differs")
@@ -228,7 +231,8 @@ fn bytes_are_told_by_their_place_and_a_damaged_table_too() {
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    let bytes = |offset, before, now| Some(Difference::Bytes { offset, before, now, same: None });
+    let bytes =
+        |offset, before, now| Some(FirstDifference::Bytes { offset, before, now, same: None });
     let mut long = vec![b'x'; 200_000];
     let one = file("1", &long);
     long[150_000] = b'y';
@@ -258,14 +262,14 @@ fn of_a_folder_the_first_file_is_told() {
     let one = make("1", &[("a", "x"), ("m/b", "y"), ("z", "1")]);
     let two = make("2", &[("a", "x"), ("m/b", "Y"), ("z", "2")]);
     let three = make("3", &[("a", "x"), ("z", "1")]);
-    let first = Box::new(Difference::Bytes { offset: 0, before: 1, now: 1, same: None });
-    let inside = Difference::Inside { file: "m/b".into(), first };
+    let first = Box::new(FirstDifference::Bytes { offset: 0, before: 1, now: 1, same: None });
+    let inside = FirstDifference::Inside { file: "m/b".into(), first };
     assert_eq!(compare(&one, &two).unwrap(), Some(inside));
-    let gone = Difference::File { file: "m/b".into(), only_in: Which::Before };
+    let gone = FirstDifference::File { file: "m/b".into(), only_in: Which::Before };
     assert_eq!(compare(&one, &three).unwrap(), Some(gone));
-    let came = Difference::File { file: "m/b".into(), only_in: Which::Now };
+    let came = FirstDifference::File { file: "m/b".into(), only_in: Which::Now };
     assert_eq!(compare(&three, &one).unwrap(), Some(came));
-    let kind = Difference::Kind { before: "a folder", now: "a file" };
+    let kind = FirstDifference::Kind { before: "a folder", now: "a file" };
     assert_eq!(compare(&one, &one.join("a")).unwrap(), Some(kind));
     assert_eq!(compare(&one, &one).unwrap(), None);
 }

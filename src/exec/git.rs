@@ -17,12 +17,12 @@ pub struct Commit {
     /// Tracked files differ from it.
     pub dirty: bool,
     /// There is a repository, and git does not tell of it.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<GitFailure>,
 }
 
 /// Why git does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct GitFailure {
     pub message: String,
     pub remedy: String,
 }
@@ -95,9 +95,9 @@ fn repository(folder: &Path) -> bool {
     folder.ancestors().any(|dir| dir.join(".git").exists())
 }
 
-fn not_started(error: &io::Error) -> Trouble {
+fn not_started(error: &io::Error) -> GitFailure {
     let missing = error.kind() == io::ErrorKind::NotFound;
-    Trouble {
+    GitFailure {
         message: match missing {
             true => "git is not installed, though this is a repository".to_owned(),
             false => format!("git cannot be started: {error}"),
@@ -107,7 +107,7 @@ fn not_started(error: &io::Error) -> Trouble {
 }
 
 /// What git says when it refuses a repository; `None`: there is no repository, or no commit yet.
-fn refusal(folder: &Path, stderr: &str) -> Option<Trouble> {
+fn refusal(folder: &Path, stderr: &str) -> Option<GitFailure> {
     let first = stderr.lines().find(|line| line.starts_with("fatal: "))?;
     let message = first.trim_start_matches("fatal: ").to_owned();
     if message.starts_with("not a git repository") {
@@ -118,7 +118,7 @@ fn refusal(folder: &Path, stderr: &str) -> Option<Trouble> {
         || format!("`git -C {} status` says more", folder.display()),
         |cure| format!("if you trust it: {cure}"),
     );
-    Some(Trouble { message, remedy })
+    Some(GitFailure { message, remedy })
 }
 
 /// Git takes the folder for part of a repository.

@@ -10,7 +10,7 @@ const MOST_BYTES: usize = 128 * 1024;
 
 /// Variables for one input, and what a person should know about them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct InputVariables {
     pub variables: Vec<(String, String)>,
     pub warning: Option<String>,
 }
@@ -50,11 +50,11 @@ pub fn tell(
     command: &str,
     folder: &Path,
     wanted: bool,
-) -> Result<Told, InputError> {
+) -> Result<InputVariables, InputError> {
     let variable = format!("IN_{}", name.replace('-', "_"));
     let listed = format!("{variable}_LIST");
     let wanted = wanted || paths.len() != 1 || mentions(command, &listed);
-    let mut told = Told::default();
+    let mut told = InputVariables::default();
     let broken = paths.iter().find(|path| path.contains('\n'));
     match broken {
         Some(path) if paths.len() > 1 => {

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashSet};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::draft::Draft;
+use super::stage_decl::StageDecl;
 use crate::diagnostic::Diagnostic;
 
 /// Upstream before downstream; among equals, file order. All indices when there is no cycle.
@@ -35,7 +35,7 @@ pub fn topological(upstream: &[Vec<usize>]) -> Vec<usize> {
 }
 
 /// One problem for every knot of stages that wait for each other.
-pub fn cycles(drafts: &[Draft], upstream: &[Vec<usize>]) -> Vec<Diagnostic> {
+pub fn cycles(drafts: &[StageDecl], upstream: &[Vec<usize>]) -> Vec<Diagnostic> {
     let edges = upstream.iter().enumerate();
     let edges = edges.flat_map(|(to, from)| from.iter().map(move |&f| (f as u32, to as u32)));
     let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(drafts.len(), drafts.len());
@@ -76,7 +76,7 @@ fn walk(knot: &HashSet<usize>, upstream: &[Vec<usize>]) -> Vec<usize> {
     }
 }
 
-fn problem(drafts: &[Draft], cycle: &[usize]) -> Diagnostic {
+fn problem(drafts: &[StageDecl], cycle: &[usize]) -> Diagnostic {
     const SHOWN: usize = 40;
     let name = |&i: &usize| drafts[i].stage.name.name.as_str();
     let mut names: Vec<&str> = cycle.iter().map(name).collect();

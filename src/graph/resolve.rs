@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
-use super::draft::{Connection, Draft, draft};
+use super::stage_decl::{Connection, StageDecl, draft};
 use super::{Diagnostics, Graph, GraphInput, GraphSource, GraphStage, Producer, order};
 use crate::catalog::{Catalog, FILE};
 use crate::diagnostic::{self, Diagnostic, Span, did_you_mean, listed, named};
@@ -109,10 +109,11 @@ fn drafts<'a>(
     stages: &'a [Stage],
     catalog: &'a Catalog,
     problems: &mut Diagnostics,
-) -> Vec<Draft<'a>> {
+) -> Vec<StageDecl<'a>> {
     let all = |stages: &'a [Stage]| {
         let mut problems = Vec::new();
-        let drafts: Vec<Draft> = stages.iter().map(|s| draft(s, catalog, &mut problems)).collect();
+        let drafts: Vec<StageDecl> =
+            stages.iter().map(|s| draft(s, catalog, &mut problems)).collect();
         (drafts, problems)
     };
     let middle = if stages.len() < WORTHWHILE { stages.len() } else { stages.len() / 2 };
@@ -200,7 +201,7 @@ fn beside(span: &Span, path: &str) -> String {
 }
 
 /// Params that name files are sources of their own: `labels.votes`.
-fn param_files(draft: &Draft, sources: &mut Vec<GraphSource>) -> Vec<GraphInput> {
+fn param_files(draft: &StageDecl, sources: &mut Vec<GraphSource>) -> Vec<GraphInput> {
     let mut inputs = Vec::with_capacity(draft.params.files.len());
     for file in &draft.params.files {
         inputs.push(GraphInput {
@@ -221,7 +222,7 @@ fn param_files(draft: &Draft, sources: &mut Vec<GraphSource>) -> Vec<GraphInput>
 /// Follows the references of one stage.
 fn connect(
     index: usize,
-    drafts: &[Draft],
+    drafts: &[StageDecl],
     sources: &[GraphSource],
     names: &Names,
     problems: &mut Diagnostics,
@@ -271,7 +272,7 @@ fn connect(
     inputs
 }
 
-fn producer_sound(producer: Producer, drafts: &[Draft]) -> bool {
+fn producer_sound(producer: Producer, drafts: &[StageDecl]) -> bool {
     match producer {
         Producer::Source(_) => true,
         Producer::Output { stage, .. } => drafts[stage].sound,
@@ -286,7 +287,7 @@ fn accepted(accepts: &[String], port_type: &str) -> bool {
 fn follow(
     reference: &str,
     span: &Span,
-    drafts: &[Draft],
+    drafts: &[StageDecl],
     names: &Names,
 ) -> Result<Option<Producer>, Diagnostic> {
     let (name, port) = match reference.split_once('.') {
@@ -324,13 +325,13 @@ fn follow(
 }
 
 fn wrong_type(
-    draft: &Draft,
+    draft: &StageDecl,
     connection: &Connection,
     reference: &str,
     span: &Span,
     port_type: &str,
     producer: Producer,
-    drafts: &[Draft],
+    drafts: &[StageDecl],
 ) -> Diagnostic {
     let stage = &draft.stage.name.name;
     let problem = Diagnostic::new(
@@ -358,7 +359,11 @@ fn wrong_type(
     }
 }
 
-fn assemble(drafts: Vec<Draft>, edges: Vec<Vec<GraphInput>>, order: &[usize]) -> Vec<GraphStage> {
+fn assemble(
+    drafts: Vec<StageDecl>,
+    edges: Vec<Vec<GraphInput>>,
+    order: &[usize],
+) -> Vec<GraphStage> {
     let mut position = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
         position[*old] = new;
@@ -371,7 +376,7 @@ fn assemble(drafts: Vec<Draft>, edges: Vec<Vec<GraphInput>>, order: &[usize]) ->
     order.iter().filter_map(|old| stages[*old].take()).collect()
 }
 
-fn stage(draft: Draft, mut inputs: Vec<GraphInput>, position: &[usize]) -> Option<GraphStage> {
+fn stage(draft: StageDecl, mut inputs: Vec<GraphInput>, position: &[usize]) -> Option<GraphStage> {
     let (worker, validates) = (draft.kind?.worker.clone(), draft.kind?.validates);
     let kind = &draft.kind?.doc;
     for producer in inputs.iter_mut().flat_map(|i| &mut i.from) {

@@ -38,7 +38,7 @@ pub struct LabelQuality {
 pub struct StageReport {
     pub name: String,
     pub kind: String,
-    pub state: StageState,
+    pub state: StageStatus,
     /// What it took when it was made, which may have been in an earlier run.
     pub seconds: Option<f64>,
     /// Indices into [`ReportData::stages`].
@@ -52,12 +52,12 @@ pub struct StageReport {
     /// Of a stage that runs.
     pub progress: Option<StageProgress>,
     /// Of a stage that failed, or waits for people.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<StageProblem>,
 }
 
 /// Why a stage is not made, and what can be done about it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Trouble {
+pub struct StageProblem {
     /// In one line.
     pub text: String,
     /// All that is known; may be empty.
@@ -86,7 +86,7 @@ pub struct Note {
 
 /// How a stage stands at the end of the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum StageState {
+pub enum StageStatus {
     Done,
     Reused,
     Failed,
@@ -96,7 +96,7 @@ pub enum StageState {
     NotRun,
 }
 
-impl StageState {
+impl StageStatus {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Done => "done",

@@ -4,7 +4,7 @@
 use maud::Markup;
 
 use super::data::is_unseen;
-use super::metrics::{self, AT_MOST, GAIN, KL, Place, Scale};
+use super::metrics::{self, AT_MOST, GAIN, KL, NumberFormat, ReportPlace};
 use super::{EvaluationRow, ReportData, markup};
 use crate::text;
 
@@ -61,7 +61,7 @@ impl<'a> Evaluation<'a> {
     pub fn headline(&self) -> Option<(&'a str, &'a str)> {
         let names = names_of(self.rows.iter().copied().map(|r| r.name.as_str()));
         let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let told = metrics::told(Place::Headline);
+        let told = metrics::told(ReportPlace::Headline);
         let exact = told.iter().find_map(|w| names.iter().find(|n| last(n) == *w));
         let near = || names.iter().find(|n| told.iter().any(|w| n.contains(w)));
         let name = exact.or_else(near).or(names.first())?;
@@ -74,9 +74,13 @@ impl<'a> Evaluation<'a> {
 
     /// A share when the table of metrics says so, or when its gain is known too and it stays within
     /// 0 and 1.
-    pub fn scale(&self, name: &str) -> Scale {
+    pub fn scale(&self, name: &str) -> NumberFormat {
         if let Some(base) = name.strip_suffix(GAIN) {
-            return if self.scale(base) == Scale::Share { Scale::Points } else { Scale::Gain };
+            return if self.scale(base) == NumberFormat::Share {
+                NumberFormat::Points
+            } else {
+                NumberFormat::Gain
+            };
         }
         let gain = format!("{name}{GAIN}");
         let counted = self.rows.iter().any(|r| r.name == gain);
@@ -99,13 +103,13 @@ pub fn figure_name(name: &str) -> Markup {
     markup::visible(&markup::spaced(name.rsplit('/').next().unwrap_or(name)))
 }
 
-pub fn shown(scale: Scale, value: f64) -> String {
+pub fn shown(scale: NumberFormat, value: f64) -> String {
     let sign = if value > 0.0 { "+" } else { "" };
     match scale {
-        Scale::Plain => text::two_places(value),
-        Scale::Share => text::percent(value),
-        Scale::Gain => format!("{sign}{}", text::two_places(value)),
-        Scale::Points => format!("{sign}{}\u{202f}pts", text::rounded(value * 100.0)),
+        NumberFormat::Plain => text::two_places(value),
+        NumberFormat::Share => text::percent(value),
+        NumberFormat::Gain => format!("{sign}{}", text::two_places(value)),
+        NumberFormat::Points => format!("{sign}{}\u{202f}pts", text::rounded(value * 100.0)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::{ReportData, StageReport, Trouble, markup};
+use super::{ReportData, StageProblem, StageReport, markup};
 use crate::text;
 
 /// Height of a row, and the distance between lanes, in CSS pixels.
@@ -41,7 +41,7 @@ pub fn section(data: &ReportData) -> Markup {
     }
 }
 
-fn trouble(stage: &StageReport, trouble: &Trouble) -> Markup {
+fn trouble(stage: &StageReport, trouble: &StageProblem) -> Markup {
     html! {
         div.note.warning {
             p { b { (markup::visible(&stage.name)) } " " (markup::visible(&trouble.text)) }

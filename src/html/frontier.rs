@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::chart::{self, Chart, Series};
 use super::evaluation::{Evaluation, names_of};
-use super::metrics::{self, Place, SQRT_KL};
+use super::metrics::{self, ReportPlace, SQRT_KL};
 use super::{EvaluationRow, ReportData, markup};
 use crate::text;
 
@@ -15,7 +15,7 @@ const NARROW: (u32, u32) = (340, 270);
 
 /// The measures that may part: what is wanted, and what is optimised.
 fn measures() -> Vec<&'static str> {
-    metrics::told(Place::Frontier)
+    metrics::told(ReportPlace::Frontier)
 }
 
 /// Points (x, gain over the start) of one measure.

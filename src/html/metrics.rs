@@ -12,7 +12,7 @@ pub struct Metric {
     lower_is_better: bool,
     unit: Unit,
     spread: Spread,
-    /// Its rank in each [`Place`], the most telling first; 0: it is not told there.
+    /// Its rank in each [`ReportPlace`], the most telling first; 0: it is not told there.
     ranks: [u8; 5],
     pub alarm: Option<Alarm>,
 }
@@ -41,7 +41,7 @@ enum Spread {
 
 /// How the numbers of a figure read.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Scale {
+pub enum NumberFormat {
     Plain,
     Share,
     /// Difference of two plain figures.
@@ -52,7 +52,7 @@ pub enum Scale {
 
 /// Where some metrics are told before all others.
 #[derive(Debug, Clone, Copy)]
-pub enum Place {
+pub enum ReportPlace {
     /// The sentence and the drawing at the top of the report.
     Headline,
     /// The table of all policies, beside the headline's own metric.
@@ -88,38 +88,38 @@ pub const SQRT_KL: &str = "sqrt_kl";
 /// Every metric that has a title, a unit, a place or an alarm of its own.
 #[rustfmt::skip]
 static METRICS: [Metric; 24] = [
-    metric("good").share().at(Place::Headline, 1),
+    metric("good").share().at(ReportPlace::Headline, 1),
     metric("gold").level(Spread::Within)
-        .at(Place::Headline, 2).at(Place::Policies, 1)
-        .at(Place::Frontier, 1).at(Place::Training, 7),
-    metric("score").level(Spread::Within).at(Place::Headline, 3),
-    metric("accuracy").shares(Spread::Within).at(Place::Headline, 4).at(Place::Training, 5),
+        .at(ReportPlace::Headline, 2).at(ReportPlace::Policies, 1)
+        .at(ReportPlace::Frontier, 1).at(ReportPlace::Training, 7),
+    metric("score").level(Spread::Within).at(ReportPlace::Headline, 3),
+    metric("accuracy").shares(Spread::Within).at(ReportPlace::Headline, 4).at(ReportPlace::Training, 5),
     metric("reward").level(Spread::Within)
-        .at(Place::Headline, 5).at(Place::Policies, 2).at(Place::Frontier, 2),
-    metric(WINS).titled("wins").at(Place::Headline, 6).at(Place::Policies, 3),
-    metric("win_rate_people").at(Place::Policies, 4),
+        .at(ReportPlace::Headline, 5).at(ReportPlace::Policies, 2).at(ReportPlace::Frontier, 2),
+    metric(WINS).titled("wins").at(ReportPlace::Headline, 6).at(ReportPlace::Policies, 3),
+    metric("win_rate_people").at(ReportPlace::Policies, 4),
     metric("rate").shares(Spread::Ending),
-    metric(KL).lower().at(Place::Policies, 5).at(Place::Training, 3),
+    metric(KL).lower().at(ReportPlace::Policies, 5).at(ReportPlace::Training, 3),
     metric("objective/kl")
         .alarm(|x| x < -0.1, "a KL is not negative: sampling and training do not see one policy"),
-    metric("eos_rate").titled("ends").at(Place::Policies, 6).at(Place::Training, 9)
+    metric("eos_rate").titled("ends").at(ReportPlace::Policies, 6).at(ReportPlace::Training, 9)
         .alarm(|x| x < 0.5, "most answers do not end by themselves"),
-    metric("length").at(Place::Policies, 7),
-    metric("copied").share().lower().at(Place::Memory, 1),
-    metric("copied_words").share().lower().at(Place::Memory, 2),
-    metric("perplexity").lower().at(Place::Memory, 3).at(Place::Training, 6),
+    metric("length").at(ReportPlace::Policies, 7),
+    metric("copied").share().lower().at(ReportPlace::Memory, 1),
+    metric("copied_words").share().lower().at(ReportPlace::Memory, 2),
+    metric("perplexity").lower().at(ReportPlace::Memory, 3).at(ReportPlace::Training, 6),
     metric("distinct_2").share(),
     metric("distinct_ratio").alarm(|x| x < 0.2, "the answers are nearly all the same"),
     metric("corr_with_length")
         .alarm(|x| x.abs() > 0.6, "the reward follows the length of answers"),
     metric("explained_variance")
         .alarm(|x| x < 0.0, "the critic is worse than a constant").unsettled(10),
-    metric("loss").lower().at(Place::Training, 4)
+    metric("loss").lower().at(ReportPlace::Training, 4)
         .alarm(|x| !x.is_finite(), "the loss is not a number"),
-    metric("scores").at(Place::Training, 1),
-    metric("rlhf_reward").at(Place::Training, 2),
-    metric("entropy").at(Place::Training, 8),
-    metric("len_mean").at(Place::Training, 10),
+    metric("scores").at(ReportPlace::Training, 1),
+    metric("rlhf_reward").at(ReportPlace::Training, 2),
+    metric("entropy").at(ReportPlace::Training, 8),
+    metric("len_mean").at(ReportPlace::Training, 10),
 ];
 
 const fn metric(name: &'static str) -> Metric {
@@ -159,7 +159,7 @@ impl Metric {
         self
     }
 
-    const fn at(mut self, place: Place, rank: u8) -> Self {
+    const fn at(mut self, place: ReportPlace, rank: u8) -> Self {
         self.ranks[place as usize] = rank;
         self
     }
@@ -202,7 +202,7 @@ pub fn is_lower_better(name: &str) -> bool {
 }
 
 /// Names of what is told in a place, the most telling first.
-pub fn told(place: Place) -> Vec<&'static str> {
+pub fn told(place: ReportPlace) -> Vec<&'static str> {
     let rank = |m: &&Metric| m.ranks[place as usize];
     let mut told: Vec<&Metric> = METRICS.iter().filter(|m| rank(m) > 0).collect();
     told.sort_by_key(rank);
@@ -210,16 +210,16 @@ pub fn told(place: Place) -> Vec<&'static str> {
 }
 
 /// The rank of a metric in a place; `None`: it is not told there before others.
-pub fn rank(name: &str, place: Place) -> Option<u8> {
+pub fn rank(name: &str, place: ReportPlace) -> Option<u8> {
     find(name).map(|m| m.ranks[place as usize]).filter(|rank| *rank > 0)
 }
 
 /// How values of a metric read. `counted`: its gain is known too; `inside`: all values lie within 0
 /// and 1.
-pub fn scale(name: &str, counted: bool, inside: bool) -> Scale {
+pub fn scale(name: &str, counted: bool, inside: bool) -> NumberFormat {
     let is = |unit| METRICS.iter().any(|m| m.unit == unit && m.names(name));
     let share = is(Unit::Share) || (counted && !is(Unit::Level));
-    if share && inside { Scale::Share } else { Scale::Plain }
+    if share && inside { NumberFormat::Share } else { NumberFormat::Plain }
 }
 
 /// Alarms that a metric may raise.
@@ -233,11 +233,13 @@ mod tests {
 
     #[test]
     fn ranks_are_clear_and_units_go_by_name() {
-        for (place, count) in [(Place::Headline, 6), (Place::Policies, 7), (Place::Memory, 3)] {
+        for (place, count) in
+            [(ReportPlace::Headline, 6), (ReportPlace::Policies, 7), (ReportPlace::Memory, 3)]
+        {
             assert_eq!(told(place).len(), count);
         }
-        assert_eq!(told(Place::Training)[..3], ["scores", "rlhf_reward", KL]);
-        assert_eq!(told(Place::Frontier), ["gold", "reward"]);
+        assert_eq!(told(ReportPlace::Training)[..3], ["scores", "rlhf_reward", KL]);
+        assert_eq!(told(ReportPlace::Frontier), ["gold", "reward"]);
         for metric in &METRICS {
             assert_eq!(METRICS.iter().filter(|m| m.name == metric.name).count(), 1);
             for (place, rank) in metric.ranks.iter().enumerate().filter(|(_, rank)| **rank > 0) {
@@ -245,18 +247,18 @@ mod tests {
                 assert_eq!(same, 1, "{} shares rank {rank}", metric.name);
             }
         }
-        assert_eq!(rank("objective/kl", Place::Training), Some(3));
-        assert_eq!(rank("objective/lr", Place::Training), None);
+        assert_eq!(rank("objective/kl", ReportPlace::Training), Some(3));
+        assert_eq!(rank("objective/lr", ReportPlace::Training), None);
         assert_eq!(title("eos_rate"), Some("ends"));
         for (name, counted, shown) in [
-            ("tokens/eos_rate", false, Scale::Share),
-            ("eval/accuracy_low", false, Scale::Share),
-            ("gold", true, Scale::Plain),
-            ("rule_met", true, Scale::Share),
-            ("rule_met", false, Scale::Plain),
+            ("tokens/eos_rate", false, NumberFormat::Share),
+            ("eval/accuracy_low", false, NumberFormat::Share),
+            ("gold", true, NumberFormat::Plain),
+            ("rule_met", true, NumberFormat::Share),
+            ("rule_met", false, NumberFormat::Plain),
         ] {
             assert!(scale(name, counted, true) == shown, "{name}");
-            assert!(scale(name, counted, false) == Scale::Plain, "{name}");
+            assert!(scale(name, counted, false) == NumberFormat::Plain, "{name}");
         }
         let raised = |name, x| alarms(name).filter(|alarm| (alarm.is_bad)(x)).count();
         assert_eq!([raised("policy/loss", f64::NAN), raised("policy/loss", 1.0)], [1, 0]);

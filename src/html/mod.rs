@@ -25,6 +25,7 @@ mod training;
 
 pub use data::{
     CalibrationBin, EvaluationRow, LabelExample, LabelQuality, LabelsReport, LearningPoint, Note,
-    ReportData, RewardReport, SampleRow, StageProgress, StageReport, StageState, Trouble, params,
+    ReportData, RewardReport, SampleRow, StageProblem, StageProgress, StageReport, StageStatus,
+    params,
 };
 pub use report::render;

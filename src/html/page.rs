@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::data::{ReportData, StageState};
+use super::data::{ReportData, StageStatus};
 use super::markup;
 use crate::http::{PageKind, document};
 use crate::text;
@@ -34,12 +34,12 @@ pub fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
 pub fn summary(data: &ReportData) -> Markup {
     let count = |state| data.stages.iter().filter(|s| s.state == state).count();
     let states = [
-        StageState::Done,
-        StageState::Reused,
-        StageState::Failed,
-        StageState::Waiting,
-        StageState::Running,
-        StageState::NotRun,
+        StageStatus::Done,
+        StageStatus::Reused,
+        StageStatus::Failed,
+        StageStatus::Waiting,
+        StageStatus::Running,
+        StageStatus::NotRun,
     ];
     let parts: Vec<String> = states
         .iter()
@@ -47,7 +47,7 @@ pub fn summary(data: &ReportData) -> Markup {
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}"))
         .collect();
-    let made = data.stages.iter().filter(|s| s.state == StageState::Done);
+    let made = data.stages.iter().filter(|s| s.state == StageStatus::Done);
     let seconds: f64 = made.filter_map(|s| s.seconds).sum();
     let stages = text::counted(data.stages.len(), "stage");
     html! {

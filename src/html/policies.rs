@@ -4,14 +4,14 @@
 use maud::{Markup, html};
 
 use super::evaluation::{Evaluation, figure_name, interval, names_of, shown};
-use super::metrics::{self, AT_MOST, GAIN, Place, WINS};
+use super::metrics::{self, AT_MOST, GAIN, ReportPlace, WINS};
 use super::{EvaluationRow, ReportData, markup};
 
 /// A policy a row, a figure a column; on a narrow screen a policy a card.
 pub fn table(evaluation: &Evaluation, headline: &str, bucket: &str) -> Markup {
     let policies = names_of(evaluation.rows.iter().copied().map(|r| r.policy.as_str()));
     let gain = format!("{headline}{GAIN}");
-    let wanted = [headline, &gain].into_iter().chain(metrics::told(Place::Policies));
+    let wanted = [headline, &gain].into_iter().chain(metrics::told(ReportPlace::Policies));
     let known = |name: &&str| !evaluation.standings(name, bucket).is_empty();
     let mut names: Vec<&str> = wanted.filter(known).collect();
     let mut seen = std::collections::BTreeSet::new();
@@ -98,7 +98,7 @@ pub fn memory(data: &ReportData) -> Markup {
         evaluation.rows.iter().copied().filter(|r| r.bucket == TRAIN).map(|r| r.policy.as_str()),
     );
     let known = |name: &&str| !evaluation.standings(name, TRAIN).is_empty();
-    let names: Vec<&str> = metrics::told(Place::Memory).into_iter().filter(known).collect();
+    let names: Vec<&str> = metrics::told(ReportPlace::Memory).into_iter().filter(known).collect();
     let places = [(TRAIN, "trained on"), (bucket, "others")];
     let known = |name: &str, place: &str| !evaluation.standings(name, place).is_empty();
     let both = names.iter().flat_map(|name| places.map(|(place, word)| (*name, place, word)));

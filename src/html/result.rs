@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::evaluation::{Evaluation, figure_name, interval, names_of, shown};
-use super::metrics::{AT_MOST, GAIN, KL, Scale, WINS, is_lower_better};
+use super::metrics::{AT_MOST, GAIN, KL, NumberFormat, WINS, is_lower_better};
 use super::{EvaluationRow, ReportData, markup, policies};
 use crate::text;
 
@@ -122,7 +122,7 @@ fn paired(evaluation: &Evaluation, row: &EvaluationRow, name: &str, bucket: &str
                 @if wins.is_some() { ", " }
             }
             @if let Some(row) = wins {
-                "wins " (shown(Scale::Share, row.value)) (range(Scale::Share, row))
+                "wins " (shown(NumberFormat::Share, row.value)) (range(NumberFormat::Share, row))
             }
             "."
         }
@@ -138,7 +138,7 @@ fn compared(evaluation: &Evaluation, name: &str, bucket: &str) -> Markup {
         [low, high]
     });
     let (mut low, mut high) = ends.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-    if scale == Scale::Share {
+    if scale == NumberFormat::Share {
         (low, high) = (0.0, 1.0);
     } else {
         let room = ((high - low) * 0.08).max(1e-9);
@@ -217,7 +217,7 @@ fn cell(evaluation: &Evaluation, row: Option<&EvaluationRow>) -> Markup {
     }
 }
 
-fn range(scale: Scale, row: &EvaluationRow) -> Markup {
+fn range(scale: NumberFormat, row: &EvaluationRow) -> Markup {
     html! {
         @if let Some((low, high)) = interval(row) {
             span.range { " (" (shown(scale, low)) " to " (shown(scale, high)) ")" }

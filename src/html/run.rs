@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::{StageState, live, markup};
+use super::{StageStatus, live, markup};
 use crate::text;
 
 /// One run.
@@ -25,7 +25,7 @@ pub struct RunPage {
 #[derive(Debug, Clone, Default)]
 pub struct StageOfRun {
     pub name: String,
-    pub state: StageState,
+    pub state: StageStatus,
     /// Why it is in that state, where that is worth a line.
     pub why: String,
     pub seconds: Option<f64>,

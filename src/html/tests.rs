@@ -17,7 +17,7 @@ fn stage(name: &str, kind: &str, upstream: &[usize]) -> StageReport {
         name: name.to_owned(),
         kind: kind.to_owned(),
         upstream: upstream.to_vec(),
-        state: StageState::Done,
+        state: StageStatus::Done,
         seconds: Some(3.2 * (upstream.len() as f64 + 1.0)),
         fingerprint: "sha256:0123".to_owned(),
         params: vec![("lr".to_owned(), "0.002".to_owned())],
@@ -45,7 +45,7 @@ fn example() -> ReportData {
     ];
     let groups = serde_json::json!({ "groups": { "unseen": ["B", "C", "D"] }, "samples": 4 });
     stages[7].params = params(groups.as_object().unwrap());
-    stages[0].state = StageState::Reused;
+    stages[0].state = StageStatus::Reused;
     stages[1].seconds = Some(41.0);
     stages[6].seconds = Some(34.4);
     let mut curves = |stage: usize, name: &str, from: f64, to: f64, shake: f64| {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::chart::{self, Chart, MOST_SERIES, Series};
-use super::metrics::{self, Place};
+use super::metrics::{self, ReportPlace};
 use super::{ReportData, StageReport, markup};
 use crate::text;
 
@@ -155,5 +155,5 @@ fn prefix(name: &str) -> &str {
 /// Place among the curves of a stage. What a stage says of its own inner workings comes last.
 fn rank(name: &str) -> u8 {
     let own = name.starts_with("policy/") || name.starts_with("val/");
-    if own { OTHER + 1 } else { metrics::rank(name, Place::Training).unwrap_or(OTHER) }
+    if own { OTHER + 1 } else { metrics::rank(name, ReportPlace::Training).unwrap_or(OTHER) }
 }

@@ -79,8 +79,8 @@ impl Permit {
     }
 
     /// The same service, which notes what the connection is at.
-    pub fn watch<S>(&self, inner: S) -> Watched<S> {
-        Watched { inner, state: Arc::clone(&self.state) }
+    pub fn watch<S>(&self, inner: S) -> WatchedService<S> {
+        WatchedService { inner, state: Arc::clone(&self.state) }
     }
 }
 
@@ -93,7 +93,7 @@ impl Drop for Permit {
 
 /// A service that notes what its connection is at; see [`Permit::watch`].
 #[derive(Debug, Clone)]
-pub struct Watched<S> {
+pub struct WatchedService<S> {
     inner: S,
     state: Arc<State>,
 }
@@ -107,7 +107,7 @@ impl Drop for Busy {
     }
 }
 
-impl<S, B> Service<Request<Incoming>> for Watched<S>
+impl<S, B> Service<Request<Incoming>> for WatchedService<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Future: Send + 'static,

@@ -41,7 +41,7 @@ pub struct LinkRecord {
 
 /// The file that they stand in, in a folder of the user's own.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct IssuedLinks {
     path: PathBuf,
     known: Arc<Mutex<Known>>,
 }
@@ -53,7 +53,7 @@ struct Known {
     revoked: BTreeSet<String>,
 }
 
-impl Given {
+impl IssuedLinks {
     /// The links of a stage: `scope` names pipeline, stage and votes.
     #[must_use]
     pub fn new(folder: &Path, scope: &str) -> Self {
@@ -112,7 +112,8 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "tests break files")]
     fn what_is_taken_back_is_heard_of_at_once_and_stays_so() {
         let dir = tempfile::tempdir().unwrap();
-        let (server, other) = (Given::new(dir.path(), "s"), Given::new(dir.path(), "s"));
+        let (server, other) =
+            (IssuedLinks::new(dir.path(), "s"), IssuedLinks::new(dir.path(), "s"));
         let later = Timestamp::now().as_second() + 1000;
         server
             .change(|all| {
@@ -125,7 +126,7 @@ mod tests {
         other.change(|all| all.links.get_mut("a").expect("there").revoked = true).unwrap();
         assert!(server.is_revoked("a") && !server.is_revoked("b"));
         assert_eq!(other.read().unwrap().links.len(), 2, "what has ended is forgotten");
-        let elsewhere = Given::new(dir.path(), "t");
+        let elsewhere = IssuedLinks::new(dir.path(), "t");
         assert!(!elsewhere.is_revoked("a"));
         let path = std::fs::read_dir(dir.path()).unwrap().flatten().map(|item| item.path());
         let path = path.into_iter().find(|p| p.extension().is_some_and(|e| e == "json")).unwrap();

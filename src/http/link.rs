@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::given::{Given, GivenLink};
+use super::given::{GivenLink, IssuedLinks};
 use crate::user;
 use crate::votes::is_annotator;
 
@@ -33,7 +33,7 @@ pub struct Visitor {
 pub struct Signer {
     key: [u8; 32],
     scope: String,
-    given: Given,
+    given: IssuedLinks,
 }
 
 /// What a signature is for: one for another purpose is none.
@@ -72,12 +72,12 @@ impl Signer {
         let key = user::key(folder, "key")?;
         let scope: Vec<String> = scope.iter().map(|s| format!("{}:{s}", s.len())).collect();
         let scope = scope.join(",");
-        Ok(Self { key, given: Given::new(folder, &scope), scope })
+        Ok(Self { key, given: IssuedLinks::new(folder, &scope), scope })
     }
 
     /// The record of the links that were given out.
     #[must_use]
-    pub fn given(&self) -> &Given {
+    pub fn given(&self) -> &IssuedLinks {
         &self.given
     }
 

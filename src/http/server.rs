@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::ServeError;
-use super::connections::{Connections, Watched};
+use super::connections::{Connections, WatchedService};
 
 /// Until the head of a request must be there; an idle connection is closed after it too.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Futu
 
 async fn connection(
     stream: TcpStream,
-    service: Watched<axum::Router>,
+    service: WatchedService<axum::Router>,
     mut ended: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);

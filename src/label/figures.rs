@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::quality::{AnnotatorReport, FEW, OverallReport, QualityReport};
-use crate::agreement::{ADJUDICATOR, Estimate};
+use crate::agreement::{ADJUDICATOR, Interval};
 use crate::text::{counted, percent, two_places};
 
 /// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose
@@ -29,10 +29,10 @@ fn agreement(of: &OverallReport, too_few: bool, stage: &str) -> Markup {
         .ceiling
         .map(|(low, high)| (format!("{} to {}", percent(low), percent(high)), String::new()));
     let plain = |x: Option<f64>| x.map(|x| (two_places(x), String::new()));
-    let alpha = |e: Option<Estimate>| {
+    let alpha = |e: Option<Interval>| {
         e.map(|e| (two_places(e.value), format!("{} to {}", two_places(e.low), two_places(e.high))))
     };
-    let share = |e: Option<Estimate>| e.map(|e| (percent(e.value), interval(&e)));
+    let share = |e: Option<Interval>| e.map(|e| (percent(e.value), interval(&e)));
     let figures = [
         ("Same answer", "of two votes on one pair", share(of.percent)),
         ("Krippendorff’s α, ordinal", "much better, better, neither …", alpha(of.alpha_ordinal)),
@@ -101,7 +101,7 @@ fn annotators(people: &[&AnnotatorReport], min_seconds: f64, stage: &str) -> Mar
 }
 
 fn row(of: &AnnotatorReport) -> Markup {
-    let cell = |e: Option<Estimate>| {
+    let cell = |e: Option<Interval>| {
         html! {
             td.few[e.is_some_and(|e| e.n < FEW as u64)] {
                 @match e {
@@ -132,6 +132,6 @@ fn row(of: &AnnotatorReport) -> Markup {
     }
 }
 
-fn interval(of: &Estimate) -> String {
+fn interval(of: &Interval) -> String {
     format!("{:.0} to {:.0}", of.low * 100.0, of.high * 100.0)
 }

@@ -33,6 +33,6 @@ pub use quality::{
     AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
 };
 pub use question::{Item, LabelProgress, Past, Pick, Submission};
-pub use server::{Links, Options, serve, signer};
+pub use server::{Links, ServeOptions, serve, signer};
 pub use session::LabelSession;
 pub use settings::{Aggregate, AskOrder, Overlap, PeopleSettings, Quality, ReadyWhen, Reuse};

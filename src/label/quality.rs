@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Assignment, Reuse};
 use crate::agreement::{
-    self, ADJUDICATOR, Estimate, Metric, Ratings, Readiness, Scale, accuracy_ceiling,
+    self, ADJUDICATOR, Distance, Interval, MeasurementScale, Ratings, Readiness, accuracy_ceiling,
     alpha_estimate, cohen, decided, fleiss, percent_estimate, wilson,
 };
 use crate::votes::{Choice, Effective, Folder, Judged, PairText, Side, Vote};
@@ -46,15 +46,15 @@ pub struct AnnotatorReport {
     /// Votes faster than `quality.min_seconds`.
     pub too_fast: usize,
     /// Of the votes for one answer: for the one on the left.
-    pub left: Option<Estimate>,
+    pub left: Option<Interval>,
     /// Of the votes for one of two answers of different length: for the longer one.
-    pub longer: Option<Estimate>,
+    pub longer: Option<Interval>,
     /// Right answers on gold items.
-    pub gold: Option<Estimate>,
+    pub gold: Option<Interval>,
     /// Same answer when a pair was shown again.
-    pub consistency: Option<Estimate>,
+    pub consistency: Option<Interval>,
     /// Same answer as each other annotator of the same pair.
-    pub agreement: Option<Estimate>,
+    pub agreement: Option<Interval>,
     /// Fewer than [`FEW`] votes.
     pub too_few: bool,
 }
@@ -71,14 +71,14 @@ pub struct OverallReport {
     /// Votes on pairs that are not: kept, unused.
     pub unused: usize,
     /// How often two votes on one pair are for the same answer, or both for neither.
-    pub percent: Option<Estimate>,
+    pub percent: Option<Interval>,
     /// Cohen's kappa in the mean over pairs of annotators, each weighed by the pairs they share.
     pub cohen: Option<f64>,
     pub fleiss: Option<f64>,
     /// Krippendorff's alpha over a, neither, b.
-    pub alpha_nominal: Option<Estimate>,
+    pub alpha_nominal: Option<Interval>,
     /// Krippendorff's alpha over `a_much`, a, neither, b, `b_much` in this order.
-    pub alpha_ordinal: Option<Estimate>,
+    pub alpha_ordinal: Option<Interval>,
     /// Least and most that a model could be right about single votes for one of the answers.
     pub ceiling: Option<(f64, f64)>,
 }
@@ -140,7 +140,7 @@ struct Texts<'a> {
 }
 
 fn class(choice: Choice) -> Option<usize> {
-    Scale::Answer.category(choice)
+    MeasurementScale::Answer.category(choice)
 }
 
 impl<'a> Texts<'a> {
@@ -207,7 +207,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-fn share(hits: impl Iterator<Item = bool>) -> Option<Estimate> {
+fn share(hits: impl Iterator<Item = bool>) -> Option<Interval> {
     let (hits, n) = hits.fold((0, 0), |(hits, n), hit| (hits + u64::from(hit), n + 1));
     wilson(hits, n)
 }
@@ -228,11 +228,11 @@ fn rate(votes: &[Vote]) -> Option<f64> {
 }
 
 /// How often `name` says what another says of the same pair.
-fn with_others(name: &str, used: &[&Judged]) -> Option<Estimate> {
+fn with_others(name: &str, used: &[&Judged]) -> Option<Interval> {
     if name == ADJUDICATOR {
         return None;
     }
-    let ratings = Ratings::of(used.iter().copied(), Scale::Answer);
+    let ratings = Ratings::of(used.iter().copied(), MeasurementScale::Answer);
     let who = ratings.annotators.iter().position(|a| a == name)?;
     let others = (0..ratings.annotators.len()).filter(|other| *other != who);
     let met = others.flat_map(|other| ratings.between(who, other));
@@ -244,8 +244,8 @@ fn overall(assignment: &Assignment, effective: &Effective, used: &[&Judged]) -> 
     let votes: usize = used.iter().map(|j| j.votes()).sum();
     let on_gold = effective.pairs.values().filter(|j| gold.contains(j.pair.as_str()));
     let on_gold: usize = on_gold.map(Judged::votes).sum();
-    let answers = Ratings::of(used.iter().copied(), Scale::Answer);
-    let strengths = Ratings::of(used.iter().copied(), Scale::Strength);
+    let answers = Ratings::of(used.iter().copied(), MeasurementScale::Answer);
+    let strengths = Ratings::of(used.iter().copied(), MeasurementScale::Strength);
     OverallReport {
         pairs: used.len(),
         shared: answers.shared(),
@@ -254,8 +254,8 @@ fn overall(assignment: &Assignment, effective: &Effective, used: &[&Judged]) -> 
         percent: percent_estimate(&answers, RESAMPLES, SEED),
         cohen: mean_cohen(&answers),
         fleiss: fleiss(&answers),
-        alpha_nominal: alpha_estimate(&answers, Metric::Nominal, RESAMPLES, SEED),
-        alpha_ordinal: alpha_estimate(&strengths, Metric::Ordinal, RESAMPLES, SEED),
+        alpha_nominal: alpha_estimate(&answers, Distance::Nominal, RESAMPLES, SEED),
+        alpha_ordinal: alpha_estimate(&strengths, Distance::Ordinal, RESAMPLES, SEED),
         ceiling: decided(&answers).map(accuracy_ceiling),
     }
 }

@@ -24,14 +24,14 @@ const PROBES: usize = 8;
 /// One question to one annotator: an item (a pair, or a gold item behind the pairs), and whether it
 /// is asked again with sides swapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct Question {
     pub item: u32,
     pub repeat: bool,
 }
 
 /// Where an annotator stands with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum QuestionState {
     Voted,
     Skipped,
     /// Taken back: to be asked again.
@@ -55,7 +55,7 @@ pub struct Queue {
     names: HashMap<String, usize>,
     people: Vec<Person>,
     /// When leases end: time, person, question.
-    ends: BTreeSet<(u64, usize, Key)>,
+    ends: BTreeSet<(u64, usize, Question)>,
     counted: u64,
     filled: u64,
     wanted: u64,
@@ -64,12 +64,12 @@ pub struct Queue {
 #[derive(Debug, Clone, Default)]
 struct Person {
     name: String,
-    states: HashMap<u32, State>,
-    repeats: HashMap<u32, State>,
+    states: HashMap<u32, QuestionState>,
+    repeats: HashMap<u32, QuestionState>,
     /// Every open place before this one was taken, seen, or stands in `returned`.
     cursor: u32,
     returned: BTreeSet<u32>,
-    hand: Vec<(Key, u64)>,
+    hand: Vec<(Question, u64)>,
     /// Pairs in the order of their first vote.
     voted: Vec<u32>,
     gold: Option<Vec<u32>>,
@@ -185,10 +185,10 @@ impl Queue {
 
     /// What an annotator skipped and that still lacks votes.
     #[must_use]
-    pub fn skipped(&self, annotator: &str) -> Vec<Key> {
+    pub fn skipped(&self, annotator: &str) -> Vec<Question> {
         let Some(who) = self.names.get(annotator) else { return Vec::new() };
         let skipped = self.lacking().filter(|item| self.people[*who].has_skipped(*item));
-        skipped.map(|item| Key { item, repeat: false }).collect()
+        skipped.map(|item| Question { item, repeat: false }).collect()
     }
 
     fn lacking(&self) -> impl Iterator<Item = u32> {
@@ -204,7 +204,7 @@ impl Queue {
 
     /// What an annotator is asked, in this order: what they hold already, and new questions up to
     /// `count`. All of it is theirs for another [`LEASE_MS`].
-    pub fn next(&mut self, annotator: &str, count: usize, now: u64) -> Vec<Key> {
+    pub fn next(&mut self, annotator: &str, count: usize, now: u64) -> Vec<Question> {
         self.expire(now);
         let who = self.person(annotator);
         for at in 0..self.people[who].hand.len() {
@@ -223,7 +223,13 @@ impl Queue {
 
     /// Notes what an annotator said, or that they took it back. A question that was taken back
     /// stays with them, in front, if `now` is given.
-    pub fn record(&mut self, annotator: &str, key: Key, state: State, now: Option<u64>) {
+    pub fn record(
+        &mut self,
+        annotator: &str,
+        key: Question,
+        state: QuestionState,
+        now: Option<u64>,
+    ) {
         let who = self.person(annotator);
         self.release(who, key);
         let person = &mut self.people[who];
@@ -232,14 +238,14 @@ impl Queue {
         } else {
             let before = person.states.insert(key.item, state);
             let is_gold = self.gold.binary_search(&key.item).is_ok();
-            if state == State::Voted && before.is_none() && !is_gold {
+            if state == QuestionState::Voted && before.is_none() && !is_gold {
                 person.voted.push(key.item);
             }
-            let is = u32::from(state == State::Voted);
-            let was = u32::from(before == Some(State::Voted));
+            let is = u32::from(state == QuestionState::Voted);
+            let was = u32::from(before == Some(QuestionState::Voted));
             self.count(key.item, was, is);
         }
-        if state == State::Retracted {
+        if state == QuestionState::Retracted {
             self.offer(who, key.item);
             if let Some(now) = now {
                 self.lease(who, key, now, 0);
@@ -248,12 +254,12 @@ impl Queue {
     }
 
     /// Gives back a question that was on an annotator's screen before this program was started.
-    pub fn restore(&mut self, annotator: &str, key: Key, now: u64) {
+    pub fn restore(&mut self, annotator: &str, key: Question, now: u64) {
         let who = self.person(annotator);
         let person = &self.people[who];
         let held = person.hand.iter().any(|(k, _)| *k == key);
         let open = if key.repeat {
-            person.repeats.get(&key.item).is_none_or(|s| *s == State::Retracted)
+            person.repeats.get(&key.item).is_none_or(|s| *s == QuestionState::Retracted)
         } else {
             !person.has_seen(key.item)
         };
@@ -264,7 +270,7 @@ impl Queue {
     }
 
     /// Everything that is held: annotator and question.
-    pub fn held(&self) -> impl Iterator<Item = (&str, Key)> {
+    pub fn held(&self) -> impl Iterator<Item = (&str, Question)> {
         self.people.iter().flat_map(|p| p.hand.iter().map(|(key, _)| (p.name.as_str(), *key)))
     }
 
@@ -287,7 +293,7 @@ impl Queue {
     }
 
     /// Takes a question out of a hand, if it is there.
-    fn release(&mut self, who: usize, key: Key) {
+    fn release(&mut self, who: usize, key: Question) {
         let hand = &mut self.people[who].hand;
         let Some(at) = hand.iter().position(|(k, _)| *k == key) else { return };
         let (_, until) = hand.remove(at);
@@ -300,7 +306,7 @@ impl Queue {
         }
     }
 
-    fn lease(&mut self, who: usize, key: Key, now: u64, at: usize) {
+    fn lease(&mut self, who: usize, key: Question, now: u64, at: usize) {
         let until = now + LEASE_MS;
         self.people[who].hand.insert(at, (key, until));
         self.ends.insert((until, who, key));
@@ -353,7 +359,7 @@ impl Queue {
     }
 
     /// A new question, or `None` when nothing is left for this annotator.
-    fn draw(&mut self, who: usize) -> Option<Key> {
+    fn draw(&mut self, who: usize) -> Option<Question> {
         let person = &self.people[who];
         let position = person.states.len() + person.repeats.len() + person.hand.len();
         let position = position.to_string();
@@ -362,15 +368,15 @@ impl Queue {
         if kind < gold_share
             && let Some(item) = self.draw_gold(who)
         {
-            return Some(Key { item, repeat: false });
+            return Some(Question { item, repeat: false });
         }
         if (gold_share..gold_share + repeats).contains(&kind) {
             let at = hash(&["preflow.repeat/1", &self.people[who].name, &position]);
             if let Some(item) = self.people[who].repeat(at) {
-                return Some(Key { item, repeat: true });
+                return Some(Question { item, repeat: true });
             }
         }
-        self.draw_pair(who).map(|item| Key { item, repeat: false })
+        self.draw_pair(who).map(|item| Question { item, repeat: false })
     }
 
     fn draw_gold(&mut self, who: usize) -> Option<u32> {
@@ -414,11 +420,11 @@ impl Queue {
 
 impl Person {
     fn has_seen(&self, item: u32) -> bool {
-        self.states.get(&item).is_some_and(|s| *s != State::Retracted)
+        self.states.get(&item).is_some_and(|s| *s != QuestionState::Retracted)
     }
 
     fn has_skipped(&self, item: u32) -> bool {
-        self.states.get(&item) == Some(&State::Skipped)
+        self.states.get(&item) == Some(&QuestionState::Skipped)
     }
 
     fn holds(&self, item: u32) -> bool {
@@ -430,7 +436,7 @@ impl Person {
         let old = &self.voted[..self.voted.len().checked_sub(DISTANCE).filter(|n| *n > 0)?];
         let start = usize::try_from(at % old.len() as u64).expect("invariant: below a length");
         let fits = |item: &u32| {
-            self.states.get(item) == Some(&State::Voted)
+            self.states.get(item) == Some(&QuestionState::Voted)
                 && !self.repeats.contains_key(item)
                 && !self.holds(*item)
         };

@@ -31,7 +31,7 @@ type Handler = fn(&App, &Call) -> Result<Reply, Failed>;
 /// One way in.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    pub method: Verb,
+    pub method: RouteMethod,
     pub path: &'static str,
     pub who: Who,
     /// Changes votes, or who holds what.
@@ -41,17 +41,17 @@ pub struct Route {
 
 /// The two methods there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum RouteMethod {
     Get,
     Post,
 }
 
 const fn get(path: &'static str, who: Who, handler: Handler) -> Route {
-    Route { method: Verb::Get, path, who, changes: false, handler }
+    Route { method: RouteMethod::Get, path, who, changes: false, handler }
 }
 
 const fn post(path: &'static str, who: Who, handler: Handler) -> Route {
-    Route { method: Verb::Post, path, who, changes: true, handler }
+    Route { method: RouteMethod::Post, path, who, changes: true, handler }
 }
 
 /// Everything that can be asked for.
@@ -78,8 +78,8 @@ pub fn router(app: Arc<App>) -> Router {
     for route in ROUTES {
         let app = Arc::clone(&app);
         let filter = match route.method {
-            Verb::Get => MethodFilter::GET,
-            Verb::Post => MethodFilter::POST,
+            RouteMethod::Get => MethodFilter::GET,
+            RouteMethod::Post => MethodFilter::POST,
         };
         let handler = move |params: RawPathParams, request: Request| {
             let app = Arc::clone(&app);
@@ -191,11 +191,11 @@ fn finish(path: &str, result: Result<Reply, Failed>) -> Response {
     response
 }
 
-impl From<Verb> for Method {
-    fn from(method: Verb) -> Self {
+impl From<RouteMethod> for Method {
+    fn from(method: RouteMethod) -> Self {
         match method {
-            Verb::Get => Self::GET,
-            Verb::Post => Self::POST,
+            RouteMethod::Get => Self::GET,
+            RouteMethod::Post => Self::POST,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::http::{Guard, Role, ServeError, Signer, accept, below, listen};
 
 /// How to serve.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ServeOptions {
     pub listen: IpAddr,
     /// 0: any.
     pub port: u16,
@@ -59,7 +59,7 @@ pub fn signer(assignment: &Assignment, folder: &Path) -> io::Result<Signer> {
 /// See [`ServeError`].
 pub async fn serve(
     session: Arc<LabelSession>,
-    options: Options,
+    options: ServeOptions,
     ready: impl FnOnce(&Links),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -90,7 +90,7 @@ pub async fn serve(
 }
 
 fn links(
-    options: &Options,
+    options: &ServeOptions,
     signer: &Signer,
     address: SocketAddr,
     public: Option<&(String, String)>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::queue::{Key, LEASE_MS, Queue, State, side};
+use super::queue::{LEASE_MS, Question, QuestionState, Queue, side};
 use super::*;
 use crate::votes::{Choice, Effective, Folder, PairText, Side, Vote};
 
@@ -42,8 +42,8 @@ fn overlap(fraction: f64, annotators: u32) -> serde_json::Value {
     serde_json::json!({ "overlap": { "fraction": fraction, "annotators": annotators } })
 }
 
-fn fresh(item: u32) -> Key {
-    Key { item, repeat: false }
+fn fresh(item: u32) -> Question {
+    Question { item, repeat: false }
 }
 
 /// What may happen to a queue.
@@ -77,8 +77,8 @@ proptest! {
         let settings = overlap(0.4, annotators);
         let mut queue = queue(40, &settings);
         let name = |who: u8| format!("ann{who}-{seed}");
-        let mut said: BTreeMap<(String, u32), State> = BTreeMap::new();
-        let mut hands: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+        let mut said: BTreeMap<(String, u32), QuestionState> = BTreeMap::new();
+        let mut hands: BTreeMap<String, Vec<Question>> = BTreeMap::new();
         for event in events {
             match event {
                 Event::Ask(who, count) => {
@@ -89,25 +89,25 @@ proptest! {
                     let Some(hand) = hands.get_mut(&name(who)) else { continue };
                     if hand.is_empty() { continue; }
                     let key = hand.remove(usize::from(which) % hand.len());
-                    queue.record(&name(who), key, State::Voted, None);
-                    said.insert((name(who), key.item), State::Voted);
+                    queue.record(&name(who), key, QuestionState::Voted, None);
+                    said.insert((name(who), key.item), QuestionState::Voted);
                 }
                 Event::Skip(who) => {
                     let Some(key) = hands.get_mut(&name(who)).and_then(Vec::pop) else { continue };
-                    queue.record(&name(who), key, State::Skipped, None);
-                    said.insert((name(who), key.item), State::Skipped);
+                    queue.record(&name(who), key, QuestionState::Skipped, None);
+                    said.insert((name(who), key.item), QuestionState::Skipped);
                 }
                 Event::Undo(who) => {
                     let mine = said.iter().rev().find(|((n, _), s)| {
-                        *n == name(who) && **s == State::Voted
+                        *n == name(who) && **s == QuestionState::Voted
                     });
                     let Some(item) = mine.map(|((_, item), _)| *item) else { continue };
-                    queue.record(&name(who), fresh(item), State::Retracted, Some(5));
-                    said.insert((name(who), item), State::Retracted);
+                    queue.record(&name(who), fresh(item), QuestionState::Retracted, Some(5));
+                    said.insert((name(who), item), QuestionState::Retracted);
                     hands.entry(name(who)).or_default().insert(0, fresh(item));
                 }
                 Event::Restart => {
-                    let held: Vec<(String, Key)> =
+                    let held: Vec<(String, Question)> =
                         queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
                     queue = self::queue(40, &settings);
                     for ((who, item), state) in &said {
@@ -119,7 +119,7 @@ proptest! {
                 }
             }
             let mut votes: HashMap<u32, u32> = HashMap::new();
-            for ((_, item), _) in said.iter().filter(|(_, s)| **s == State::Voted) {
+            for ((_, item), _) in said.iter().filter(|(_, s)| **s == QuestionState::Voted) {
                 *votes.entry(*item).or_default() += 1;
             }
             prop_assert!(votes.values().all(|n| *n <= annotators));
@@ -131,7 +131,7 @@ proptest! {
         for round in 0..400u64 {
             let who = format!("late{}", round % 8);
             for key in queue.next(&who, 3, 5 + LEASE_MS * 2) {
-                queue.record(&who, key, State::Voted, None);
+                queue.record(&who, key, QuestionState::Voted, None);
             }
         }
         let (counted, filled, wanted) = queue.totals();
@@ -145,8 +145,8 @@ fn a_lease_ends_and_a_late_answer_is_one_more_vote() {
     assert_eq!(queue.next("ann", 4, 0), [fresh(0)]);
     assert!(queue.next("bob", 4, LEASE_MS - 1).is_empty());
     assert_eq!(queue.next("bob", 4, LEASE_MS), [fresh(0)]);
-    queue.record("bob", fresh(0), State::Voted, None);
-    queue.record("ann", fresh(0), State::Voted, None);
+    queue.record("bob", fresh(0), QuestionState::Voted, None);
+    queue.record("ann", fresh(0), QuestionState::Voted, None);
     assert_eq!(queue.totals(), (2, 1, 1));
     assert!(queue.next("cleo", 4, LEASE_MS + 1).is_empty());
 }
@@ -164,7 +164,7 @@ fn asking_again_keeps_a_lease_alive() {
 fn what_one_skips_goes_to_another_and_not_back() {
     let mut queue = queue(3, &overlap(0.0, 2));
     let hand = queue.next("ann", 3, 0);
-    queue.record("ann", hand[0], State::Skipped, None);
+    queue.record("ann", hand[0], QuestionState::Skipped, None);
     assert_eq!(queue.next("ann", 3, 0), hand[1..]);
     assert_eq!(queue.next("bob", 3, 0), [hand[0]]);
 }
@@ -189,7 +189,7 @@ fn gold_and_repeats_come_in_their_shares() {
     let of = assignment(Path::new("/votes"), 2000, &settings);
     let gold: Vec<u32> = (2000..2300).collect();
     let mut queue = Queue::new(&of, gold.clone());
-    let mut asked: Vec<Key> = Vec::new();
+    let mut asked: Vec<Question> = Vec::new();
     for _ in 0..1500 {
         let key = queue.next("ann", 4, 0)[0];
         assert!(!asked.contains(&key), "{key:?} was asked before");
@@ -198,7 +198,7 @@ fn gold_and_repeats_come_in_their_shares() {
             assert!(asked.len() - first >= 8, "repeated after {}", asked.len() - first);
             assert!(!gold.contains(&key.item));
         }
-        queue.record("ann", key, State::Voted, None);
+        queue.record("ann", key, QuestionState::Voted, None);
         asked.push(key);
     }
     let gold = asked.iter().filter(|k| gold.contains(&k.item)).count();
@@ -229,22 +229,22 @@ fn what_can_still_come_follows_from_pairs_people_and_skips() {
     };
     let mut queue = queue(3, &overlap(1.0, 2));
     assert_eq!(room(&queue), (6, 6, 6, 0), "nobody knows how many will come");
-    queue.record("ann", fresh(0), State::Voted, None);
+    queue.record("ann", fresh(0), QuestionState::Voted, None);
     assert_eq!(room(&queue), (2, 2, 5, 0), "alone, nobody gives two votes on one pair");
     queue.next("bob", 1, 0);
     assert_eq!(room(&queue), (5, 5, 5, 0));
-    queue.record("bob", fresh(0), State::Skipped, None);
-    queue.record("bob", fresh(1), State::Skipped, None);
+    queue.record("bob", fresh(0), QuestionState::Skipped, None);
+    queue.record("bob", fresh(1), QuestionState::Skipped, None);
     assert_eq!(room(&queue), (3, 5, 5, 2));
     assert_eq!(queue.skipped("bob"), [fresh(0), fresh(1)]);
     assert_eq!(queue.skipped("ann"), []);
-    queue.record("bob", fresh(0), State::Retracted, None);
+    queue.record("bob", fresh(0), QuestionState::Retracted, None);
     assert_eq!(room(&queue), (4, 5, 5, 1));
     // Whoever settles disputes is no annotator; what has its votes holds nothing up.
-    queue.record(crate::agreement::ADJUDICATOR, fresh(2), State::Skipped, None);
+    queue.record(crate::agreement::ADJUDICATOR, fresh(2), QuestionState::Skipped, None);
     assert_eq!(room(&queue), (4, 5, 5, 1));
     for (who, item) in [("ann", 1), ("cid", 1), ("ann", 2), ("bob", 2), ("bob", 0)] {
-        queue.record(who, fresh(item), State::Voted, None);
+        queue.record(who, fresh(item), QuestionState::Voted, None);
     }
     assert_eq!(room(&queue), (0, 0, 0, 0));
 }

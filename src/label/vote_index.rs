@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::question::Past;
-use super::queue::{Key, State};
+use super::queue::{Question, QuestionState};
 use crate::votes::{Choice, Folder, PairText, Side, Vote};
 
 /// Name of a pair → its number.
@@ -44,11 +44,11 @@ pub struct VoteIndex {
 #[derive(Debug, Default)]
 struct AnnotatorVotes {
     /// Every revision of a question, the last one last.
-    lines: HashMap<Key, Vec<Arc<Vote>>>,
+    lines: HashMap<Question, Vec<Arc<Vote>>>,
     ids: HashMap<String, Arc<Vote>>,
     /// Questions by the time of their last line; that line's number.
-    order: BTreeMap<u64, Key>,
-    number: HashMap<Key, u64>,
+    order: BTreeMap<u64, Question>,
+    number: HashMap<Question, u64>,
     next: u64,
     /// Opinions, repeats left out.
     count: u64,
@@ -67,7 +67,7 @@ impl VoteIndex {
 
     /// Everything anew from the folder. Returns where each question stands whose pair is at hand,
     /// in the order in which they came to stand there.
-    pub fn reload<'f>(&mut self, folder: &'f Folder) -> Vec<(&'f str, Key, State)> {
+    pub fn reload<'f>(&mut self, folder: &'f Folder) -> Vec<(&'f str, Question, QuestionState)> {
         let mut standing = Vec::new();
         self.of.clear();
         self.texts = folder.texts.keys().filter_map(|pair| self.index.get(pair)).collect();
@@ -85,12 +85,12 @@ impl VoteIndex {
                     self.annotator(annotator).ids.insert(vote.id.clone(), Arc::new(vote.clone()));
                     continue;
                 };
-                let key = Key { item, repeat: vote.repeat };
+                let key = Question { item, repeat: vote.repeat };
                 if last.contains(&std::ptr::from_ref(vote)) {
                     let state = match vote.choice {
-                        Choice::Retracted => State::Retracted,
-                        Choice::Skip => State::Skipped,
-                        _ => State::Voted,
+                        Choice::Retracted => QuestionState::Retracted,
+                        Choice::Skip => QuestionState::Skipped,
+                        _ => QuestionState::Voted,
                     };
                     standing.push((annotator.as_str(), key, state));
                 }
@@ -101,7 +101,7 @@ impl VoteIndex {
     }
 
     /// Notes a line that was written.
-    pub fn add(&mut self, annotator: &str, key: Key, vote: Vote) {
+    pub fn add(&mut self, annotator: &str, key: Question, vote: Vote) {
         self.texts.insert(key.item);
         let own = self.annotator(annotator);
         let vote = Arc::new(vote);
@@ -133,26 +133,26 @@ impl VoteIndex {
 
     /// The last word on a question.
     #[must_use]
-    pub fn latest(&self, annotator: &str, key: Key) -> Option<&Vote> {
+    pub fn latest(&self, annotator: &str, key: Question) -> Option<&Vote> {
         self.of.get(annotator)?.lines.get(&key)?.last().map(Arc::as_ref)
     }
 
     /// What a revision replaced.
     #[must_use]
-    pub fn before(&self, annotator: &str, key: Key, rev: u32) -> Option<Past> {
+    pub fn before(&self, annotator: &str, key: Question, rev: u32) -> Option<Past> {
         let lines = self.of.get(annotator)?.lines.get(&key)?;
         let vote = lines.iter().rev().find(|v| v.rev < rev && v.choice != Choice::Retracted)?;
         Past::of(vote)
     }
 
     #[must_use]
-    pub fn next_rev(&self, annotator: &str, key: Key) -> u32 {
+    pub fn next_rev(&self, annotator: &str, key: Question) -> u32 {
         self.latest(annotator, key).map_or(0, |vote| vote.rev + 1)
     }
 
     /// The question that was answered last and not taken back.
     #[must_use]
-    pub fn last(&self, annotator: &str) -> Option<Key> {
+    pub fn last(&self, annotator: &str) -> Option<Question> {
         self.of.get(annotator)?.order.last_key_value().map(|(_, key)| *key)
     }
 
@@ -165,7 +165,7 @@ impl VoteIndex {
 
     /// Which response stood on the left when a pair was last voted on.
     #[must_use]
-    pub fn shown_left(&self, annotator: &str, key: Key) -> Option<Side> {
+    pub fn shown_left(&self, annotator: &str, key: Question) -> Option<Side> {
         self.latest(annotator, key).map(|vote| vote.shown_left)
     }
 

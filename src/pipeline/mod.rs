@@ -4,8 +4,8 @@
 mod limits;
 mod node;
 mod params;
+mod parse_error;
 mod read;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -38,16 +38,16 @@ pub struct Pipeline {
 #[derive(Debug, Clone)]
 pub struct Source {
     pub name: Key,
-    pub path: Word,
+    pub path: Spanned,
     /// What `as` says; absent: an untyped file.
-    pub port_type: Option<Word>,
+    pub port_type: Option<Spanned>,
 }
 
 /// One named node. Everything in it is identity except `run` and `gate`.
 #[derive(Debug, Clone)]
 pub struct Stage {
     pub name: Key,
-    pub kind: Word,
+    pub kind: Spanned,
     /// Ports and params, as they stand.
     pub fields: Vec<(Key, Node)>,
     pub run: Option<Node>,
@@ -57,7 +57,7 @@ pub struct Stage {
 
 /// A text with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct Spanned {
     pub text: String,
     pub span: crate::diagnostic::Span,
 }

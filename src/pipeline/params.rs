@@ -36,7 +36,7 @@ pub struct Param {
 
 /// All params of a pipeline, in file order, and what is left of the budget for inserting them.
 #[derive(Debug)]
-pub struct Params {
+pub struct PipelineParams {
     pub all: Vec<Param>,
     /// Where each is.
     places: HashMap<String, usize>,
@@ -47,7 +47,7 @@ pub struct Params {
     visible: usize,
 }
 
-impl Params {
+impl PipelineParams {
     /// `params` of the file, overridden by a profile, by a trial, and by the command line.
     pub fn resolve(
         declared: &[(Key, Node)],

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::node::{Key, Node, NodeValue};
-use super::params::{Overrides, Params, is_word};
-use super::{Pipeline, Source, Stage, Word};
+use super::params::{Overrides, PipelineParams, is_word};
+use super::{Pipeline, Source, Spanned, Stage};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 
 /// The only version of the format so far. It fixes every default.
@@ -50,7 +50,7 @@ pub fn pipeline(
         );
     }
     let profiles = section(top.profiles.take(), "profiles", problems);
-    let mut params = Params::resolve(&declared, &profiles, overrides, problems);
+    let mut params = PipelineParams::resolve(&declared, &profiles, overrides, problems);
     let sources = section(top.sources.take(), "sources", problems)
         .into_iter()
         .filter_map(|(key, value)| source(key, value, &mut params, problems))
@@ -155,7 +155,7 @@ fn section(node: Option<Node>, name: &str, problems: &mut Vec<Diagnostic>) -> Ve
 fn source(
     name: Key,
     mut node: Node,
-    params: &mut Params,
+    params: &mut PipelineParams,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Source> {
     check_name(&name.name, "source", &name.span, problems);
@@ -181,7 +181,7 @@ fn source(
             }
         };
         match value.value {
-            NodeValue::String(text) => *slot = Some(Word { text, span: value.span }),
+            NodeValue::String(text) => *slot = Some(Spanned { text, span: value.span }),
             _ => problems.push(expected(&key.name, "text", &value)),
         }
     }
@@ -197,7 +197,7 @@ fn source(
     Some(Source { name, path, port_type })
 }
 
-fn check_path(path: &Word, problems: &mut Vec<Diagnostic>) {
+fn check_path(path: &Spanned, problems: &mut Vec<Diagnostic>) {
     let problem = if path.text.is_empty() || path.text.chars().any(char::is_control) {
         "not a file name"
     } else if path.text.contains("://") {
@@ -213,7 +213,7 @@ fn check_path(path: &Word, problems: &mut Vec<Diagnostic>) {
 fn stage(
     name: Key,
     mut node: Node,
-    params: &mut Params,
+    params: &mut PipelineParams,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Stage> {
     check_name(&name.name, "stage", &name.span, problems);
@@ -231,7 +231,7 @@ fn stage(
     for (key, value) in entries {
         match key.name.as_str() {
             "kind" => match value.value {
-                NodeValue::String(text) => kind = Some(Word { text, span: value.span }),
+                NodeValue::String(text) => kind = Some(Spanned { text, span: value.span }),
                 _ => problems.push(expected("kind", "text", &value)),
             },
             "run" => run = Some(value),

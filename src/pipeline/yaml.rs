@@ -12,7 +12,7 @@ use serde_saphyr::{Location, Options, Spanned};
 
 use super::limits::{MAX_DEPTH, MAX_INCLUDED_BYTES, MAX_INCLUDES, MAX_REPLAYED};
 use super::node::{Key, Node, NodeValue};
-use super::refusal;
+use super::parse_error;
 use crate::diagnostic::{Diagnostic, SourceText, Span, named};
 
 /// Reads the text of a file that is included. An in-memory one serves tests.
@@ -52,7 +52,7 @@ pub fn parse_from(
             let texts = std::mem::take(&mut sources.texts);
             if problems.is_empty() { Ok(Parsed { root, texts }) } else { Err(problems) }
         }
-        Err(error) => Err(vec![refusal::diagnostic(&error, &mut |at| sources.span(at))]),
+        Err(error) => Err(vec![parse_error::diagnostic(&error, &mut |at| sources.span(at))]),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Failure, Project, limits};
 use crate::exec::programs::installed;
-use crate::run::{HostInfo, Options, Pools};
+use crate::run::{HostInfo, Pools, RunOptions};
 
 /// What a run may take of the machine; `None`: all there is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,8 +20,8 @@ pub struct Resources {
 ///
 /// # Errors
 /// No threads, or no memory, are none to run with.
-pub fn options(project: &Project, resources: Resources) -> Result<Options, Failure> {
-    Ok(Options {
+pub fn options(project: &Project, resources: Resources) -> Result<RunOptions, Failure> {
+    Ok(RunOptions {
         id: run_id(),
         at: jiff::Timestamp::now().to_string(),
         keep_going: false,

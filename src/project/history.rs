@@ -1,7 +1,7 @@
 //! What was run before, as journals tell it.
 //! Does not know which pipelines there are now.
 
-use crate::run::journal::{self, Line};
+use crate::run::journal::{self, JournalLine};
 use crate::run::{RunEvent, Totals};
 use crate::store::Store;
 
@@ -60,7 +60,7 @@ pub fn read(store: &Store, id: &str) -> Option<Run> {
         totals: Totals::default(),
         seconds: None,
     };
-    if let Some(Line { event: RunEvent::RunEnded { totals, seconds, exit }, .. }) = last {
+    if let Some(JournalLine { event: RunEvent::RunEnded { totals, seconds, exit }, .. }) = last {
         run.state = match exit {
             0 => RunState::Done,
             3 => RunState::Waiting,

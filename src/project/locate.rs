@@ -106,7 +106,7 @@ pub fn workspace_file(root: &Path) -> Result<Workspace, Failure> {
 
 /// Where a file lies.
 #[derive(Debug, Clone)]
-pub struct Location {
+pub struct PipelineLocation {
     /// Directory of the file, absolute.
     pub dir: PathBuf,
     /// Top of the workspace, absolute.
@@ -119,14 +119,14 @@ pub struct Location {
 ///
 /// # Errors
 /// The current directory is gone.
-pub fn locate(file: &Path) -> Result<Location, Failure> {
+pub fn locate(file: &Path) -> Result<PipelineLocation, Failure> {
     let absolute = std::path::absolute(file)
         .map_err(|e| Failure::usage(format!("cannot find `{}`: {e}", file.display())))?;
     let absolute = absolute.canonicalize().unwrap_or(absolute);
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let root = workspace_root(&dir);
     let key = absolute.strip_prefix(&root).unwrap_or(&absolute).display().to_string();
-    Ok(Location { dir, root, key })
+    Ok(PipelineLocation { dir, root, key })
 }
 
 /// Opens the store of the workspace at `root`, or the one that the user named.

@@ -45,7 +45,7 @@ use crate::store::snapshot::Snapshot;
 use crate::store::{CachedEntry, SourceDigest, Store};
 use crate::workspace::Workspace;
 pub use failure::Failure;
-use locate::{Location, locate, open_store, workspace_file};
+use locate::{PipelineLocation, locate, open_store, workspace_file};
 use snapshot::Keeping;
 use workers::catalog;
 
@@ -118,7 +118,7 @@ pub fn load_to_judge(file: &Path, choices: &Choices) -> Result<ManuallyDrop<Proj
 /// All of a project but its pipeline.
 #[derive(Debug, Clone)]
 pub struct Place {
-    pub at: Location,
+    pub at: PipelineLocation,
     pub store: Arc<Store>,
     pub workspace: Workspace,
 }
@@ -138,7 +138,7 @@ impl Place {
     /// The project of a pipeline that lies here.
     #[must_use]
     pub fn project(self, graph: Graph, choices: &Choices) -> Project {
-        let Self { at: Location { dir, root, key }, store, workspace } = self;
+        let Self { at: PipelineLocation { dir, root, key }, store, workspace } = self;
         let choices = choices.clone();
         Project { graph, store, dir, root, key, workspace, choices, snapshot: None, keeping: None }
     }

@@ -11,7 +11,7 @@ use super::{Failure, Project};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::Lock;
 use crate::plan::{Judge, Selection, Verdict, digests};
-use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError};
+use crate::remote::{Expected, Fetched, Remote, RemoteError, TransferProgress};
 use crate::schedule::pools::Pools;
 use crate::schedule::{Action, Rules, Scheduler};
 use crate::store::Entry;
@@ -49,7 +49,7 @@ struct Wanted {
 pub struct Pull<'a> {
     pub project: &'a Project,
     pub remote: &'a Remote,
-    pub progress: &'a Arc<Progress>,
+    pub progress: &'a Arc<TransferProgress>,
     /// Is called with what became of an entry that was asked for.
     pub tell: &'a dyn Fn(Moved),
 }

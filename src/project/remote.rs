@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Choices, Failure};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline;
-use crate::remote::{Config, Mode, Remote, Site};
+use crate::remote::{Config, Location, Mode, Remote};
 use crate::text::clean;
 use crate::workspace::{self, Workspace};
 
@@ -37,11 +37,11 @@ pub fn config(
         Some("none") => return Ok(None),
         Some(url) if !url.is_empty() => {
             let here = std::path::absolute(".").unwrap_or_default();
-            let site = Site::parse(url, &here)
+            let location = Location::parse(url, &here)
                 .map_err(|e| Failure::usage(format!("--remote: {}", e.reason)).help(e.help))?;
             // The file's endpoint belongs to the file's place.
-            let same = written.filter(|written| written.site == site);
-            same.unwrap_or_else(|| Config::at(site))
+            let same = written.filter(|written| written.location == location);
+            same.unwrap_or_else(|| Config::at(location))
         }
         _ => match written {
             Some(config) => config,
@@ -60,15 +60,15 @@ pub fn config(
 /// What the workspace file says.
 fn written(root: &Path, workspace: &Workspace) -> Result<Option<Config>, Failure> {
     let Some(remote) = &workspace.remote else { return Ok(None) };
-    let site = Site::parse(&remote.url, root).map_err(|e| {
+    let location = Location::parse(&remote.url, root).map_err(|e| {
         // Without the line itself: it may hold a password.
         let at = pipeline::place(&remote.span);
         let problem = Diagnostic::new(format!("{at}: `url`: {}", e.reason), None);
         Failure::Diagnostics(vec![problem.help(e.help)])
     })?;
     let mode = if remote.read_only { Mode::ReadOnly } else { Mode::ReadWrite };
-    let workspace::Remote { endpoint, region, required, .. } = remote.clone();
-    Ok(Some(Config { site, mode, endpoint, region, required }))
+    let workspace::RemoteConfig { endpoint, region, required, .. } = remote.clone();
+    Ok(Some(Config { location, mode, endpoint, region, required }))
 }
 
 /// The remote, for a verb that is about nothing else.

@@ -7,7 +7,7 @@ use super::rows::unmet;
 use super::{Choices, Project, labelling, unfinished};
 use crate::columns::ReadError;
 use crate::html::read::{self, OutputFile};
-use crate::html::{self, LabelQuality, Note, ReportData, StageReport, StageState, Trouble};
+use crate::html::{self, LabelQuality, Note, ReportData, StageProblem, StageReport, StageStatus};
 use crate::plan::{Plan, Verdict};
 use crate::store::CachedEntry;
 use crate::store::heads::Heads;
@@ -46,9 +46,9 @@ fn stages(project: &Project, plan: &Plan) -> Vec<StageReport> {
                 name: node.name.clone(),
                 kind: node.kind.clone(),
                 state: match verdict {
-                    Some(Verdict::Hit(_)) => StageState::Done,
-                    Some(Verdict::Miss(..)) => StageState::NotRun,
-                    _ => StageState::Waiting,
+                    Some(Verdict::Hit(_)) => StageStatus::Done,
+                    Some(Verdict::Miss(..)) => StageStatus::NotRun,
+                    _ => StageStatus::Waiting,
                 },
                 seconds: entry.map(|e| e.made.seconds),
                 upstream: project.graph.upstream(index),
@@ -72,26 +72,26 @@ fn trouble(
     heads: &Heads,
     stage: usize,
     verdict: Option<&Verdict>,
-) -> Option<(StageState, Trouble)> {
+) -> Option<(StageStatus, StageProblem)> {
     let (name, file) = (&project.graph.stages[stage].name, &project.graph.path);
     if !matches!(verdict, Some(Verdict::Miss(..) | Verdict::Wait(_))) {
         return None;
     }
     if let Some(lack) = labelling::lack(project, plan, stage) {
-        let trouble = Trouble {
+        let trouble = StageProblem {
             text: format!("waits for people: {lack}"),
             command: format!("preflow label serve {file} {name}"),
-            ..Trouble::default()
+            ..StageProblem::default()
         };
-        return Some((StageState::Waiting, trouble));
+        return Some((StageStatus::Waiting, trouble));
     }
     let failed = heads.failed.get(name)?;
-    let trouble = Trouble {
+    let trouble = StageProblem {
         text: unfinished::headline(failed),
         command: format!("preflow logs {file} {name}"),
-        ..Trouble::default()
+        ..StageProblem::default()
     };
-    Some((StageState::Failed, trouble))
+    Some((StageStatus::Failed, trouble))
 }
 
 /// How people did, stage by stage. What cannot be read is `label stats`' business.

@@ -2,7 +2,7 @@
 //! Does not know how differences are shown.
 
 use super::{Failure, Project};
-use crate::compare::{Difference, compare};
+use crate::compare::{FirstDifference, compare};
 use crate::exec::{Outcome, Task};
 use crate::run::rerun::Made;
 use crate::store::{CachedEntry, EntryOutput, StoreError};
@@ -12,7 +12,7 @@ pub struct Compared<'a> {
     pub port: &'a str,
     pub before: &'a EntryOutput,
     pub now: &'a EntryOutput,
-    pub first: Option<Difference>,
+    pub first: Option<FirstDifference>,
 }
 
 /// Every output; those with other digests are looked into.

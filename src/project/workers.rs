@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::store::Store;
 use crate::text::clean;
-use crate::trust::{Commands, Record, Trust, VARIABLE, by_environment};
+use crate::trust::{Commands, Trust, TrustRecord, VARIABLE, by_environment};
 use crate::workspace::Worker;
 
 /// The kinds of the built-in worker and of those that the workspace file names and that the user
@@ -67,7 +67,7 @@ pub fn is_trusted(root: &Path, workers: &[Worker]) -> Result<bool, Failure> {
     if workers.is_empty() || by_environment() {
         return Ok(true);
     }
-    match Record::of_user() {
+    match TrustRecord::of_user() {
         Some(record) => Ok(read_trust(&record)?.has(root, &commands(workers))),
         None => Ok(false),
     }
@@ -104,7 +104,7 @@ pub fn commands(workers: &[Worker]) -> Commands {
 ///
 /// # Errors
 /// The record is damaged, or others may write to it.
-pub fn read_trust(record: &Record) -> Result<Trust, Failure> {
+pub fn read_trust(record: &TrustRecord) -> Result<Trust, Failure> {
     record.read().map_err(|error| {
         Failure::usage(format!("what you have trusted cannot be read: {error}"))
             .help("remove the file, and run `preflow trust` in each workspace again")

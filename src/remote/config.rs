@@ -29,14 +29,14 @@ impl Mode {
 
 /// Where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Site {
+pub enum Location {
     /// A bucket of an S3-compatible service, and a prefix in it, which may be empty.
     S3 { bucket: String, prefix: String },
     /// A folder that this machine can reach, absolute.
     Folder(PathBuf),
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
@@ -49,20 +49,20 @@ impl fmt::Display for Site {
 /// A place that cannot be one. Never repeats what it was given: it may hold a password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{reason}")]
-pub struct BadSite {
+pub struct BadLocation {
     pub reason: String,
     pub help: &'static str,
 }
 
 const FORMS: &str = "s3://BUCKET/PREFIX, file:///FOLDER, or a folder";
 
-impl Site {
+impl Location {
     /// Reads `s3://bucket/prefix`, `file:///folder`, or a folder counted from `base`.
     ///
     /// # Errors
     /// It is none of these, or carries credentials.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, BadSite> {
-        let bad = |reason: String| BadSite { reason, help: FORMS };
+    pub fn parse(text: &str, base: &Path) -> Result<Self, BadLocation> {
+        let bad = |reason: String| BadLocation { reason, help: FORMS };
         if text.is_empty() {
             return Err(bad("a remote has a place".to_owned()));
         }
@@ -74,7 +74,7 @@ impl Site {
             return Ok(Self::folder(&std::path::absolute(&path).unwrap_or(path)));
         };
         if rest.split('/').next().is_some_and(|host| host.contains('@')) || rest.contains('?') {
-            return Err(BadSite {
+            return Err(BadLocation {
                 reason: "a remote's url must not carry credentials or options".to_owned(),
                 help: "credentials come from the environment: AWS_ACCESS_KEY_ID and \
                        AWS_SECRET_ACCESS_KEY",
@@ -104,7 +104,7 @@ impl Site {
     }
 }
 
-fn s3(rest: &str) -> Option<Site> {
+fn s3(rest: &str) -> Option<Location> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let letter = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     let parts: Vec<&str> = prefix.split('/').filter(|part| !part.is_empty()).collect();
@@ -112,13 +112,13 @@ fn s3(rest: &str) -> Option<Site> {
     if bucket.len() < 3 || !bucket.chars().all(letter) || parts.iter().any(odd) {
         return None;
     }
-    Some(Site::S3 { bucket: bucket.to_owned(), prefix: parts.join("/") })
+    Some(Location::S3 { bucket: bucket.to_owned(), prefix: parts.join("/") })
 }
 
 /// A remote as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    pub site: Site,
+    pub location: Location,
     pub mode: Mode,
     /// Address of the service, where it is not the one of Amazon.
     pub endpoint: Option<String>,
@@ -130,8 +130,8 @@ pub struct Config {
 impl Config {
     /// A remote at this place, with what is usual for the rest.
     #[must_use]
-    pub fn at(site: Site) -> Self {
-        Self { site, mode: Mode::default(), endpoint: None, region: None, required: false }
+    pub fn at(location: Location) -> Self {
+        Self { location, mode: Mode::default(), endpoint: None, region: None, required: false }
     }
 }
 
@@ -141,8 +141,9 @@ mod tests {
 
     #[test]
     fn a_folder_is_counted_from_the_workspace() {
-        let folder = |text: &str| Site::parse(text, Path::new("/team/space")).map_err(|e| e.reason);
-        let at = |path: &str| Ok(Site::Folder(PathBuf::from(path)));
+        let folder =
+            |text: &str| Location::parse(text, Path::new("/team/space")).map_err(|e| e.reason);
+        let at = |path: &str| Ok(Location::Folder(PathBuf::from(path)));
         assert_eq!(folder("shared"), at("/team/space/shared"));
         assert_eq!(folder("../a/./b/../c"), at("/team/a/c"));
         assert_eq!(folder("file:///x/../y"), at("/y"));

@@ -11,8 +11,6 @@ use crate::store::StoreError;
 pub enum RemoteError {
     #[error("remote {url}: {reason}")]
     Config { url: String, reason: String },
-    #[error("remote {url} is configured, but this preflow was built without remotes")]
-    NotBuilt { url: String },
     #[error("remote {url} does not answer: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("remote {url} refuses: {reason}")]
@@ -51,7 +49,7 @@ impl RemoteError {
     /// The command line or a file is to blame, not a machine.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config { .. } | Self::NotBuilt { .. } | Self::ReadOnly { .. })
+        matches!(self, Self::Config { .. } | Self::ReadOnly { .. })
     }
 
     /// What to do about it.
@@ -62,7 +60,6 @@ impl RemoteError {
                 "`remote:` in preflow.yaml, PREFLOW_REMOTE or --remote say where it is; \
                  --remote none works without",
             ),
-            Self::NotBuilt { .. } => Some("build it with `--features remote`, or --remote none"),
             Self::Unreachable { .. } => Some(
                 "is the address right and the service up? `preflow doctor` asks it; --remote none \
                  works without; what came so far is kept",

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use super::client::{Inner, REQUESTS, Read, Remote};
 use super::error::RemoteError;
-use super::place::{Inner, REQUESTS, Read, Remote};
-use super::record::{LONGEST, Record};
-use super::{Expected, Fetched, Progress};
+use super::record::{EntryRecord, LONGEST};
+use super::{Expected, Fetched, TransferProgress};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
 use crate::store::arrive::{Arrival, ArrivalLock};
@@ -47,12 +47,12 @@ impl Remote {
         store: &Arc<Store>,
         fingerprint: &Fingerprint,
         expected: &Expected,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
         let inner = &self.0;
         let key = inner.entry_key(fingerprint);
         let Some(bytes) = inner.get(&key, LONGEST).await? else { return Ok(None) };
-        let record = Record::read(&bytes, fingerprint)
+        let record = EntryRecord::read(&bytes, fingerprint)
             .map_err(|reason| RemoteError::Record { fingerprint: *fingerprint, reason })?;
         drop(bytes);
         expected.check(&record.entry, fingerprint)?;
@@ -73,8 +73,8 @@ impl Remote {
     async fn bring_all(
         &self,
         store: &Arc<Store>,
-        record: Record,
-        progress: &Arc<Progress>,
+        record: EntryRecord,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Option<(Entry, Fetched)>, RemoteError> {
         let record = Arc::new(record);
         let known = Arc::clone(&record);
@@ -121,7 +121,7 @@ impl Remote {
         digest: Digest,
         size: u64,
         folder: &Path,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Option<(Digest, PathBuf, u64)>, RemoteError> {
         let _lock = locked(store, digest.hex()).await?;
         let to = folder.join(digest.hex());
@@ -178,7 +178,7 @@ impl Remote {
         mut part: Part,
         digest: Digest,
         size: u64,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Option<Part>, RemoteError> {
         let inner = &self.0;
         let key = inner.file_key(&digest);
@@ -307,7 +307,7 @@ fn link_known(store: &Store, known: &Path, digest: &Digest, to: &Path) -> bool {
 }
 
 /// Files that the store does not hold, with their sizes; enough space for them is there.
-fn missing(store: &Store, record: &Record) -> Result<BTreeMap<Digest, u64>, RemoteError> {
+fn missing(store: &Store, record: &EntryRecord) -> Result<BTreeMap<Digest, u64>, RemoteError> {
     let mut missing = BTreeMap::new();
     let mut want = |digest: Digest, size: u64| -> Result<(), StoreError> {
         let alone = EntryOutput { digest, bytes: size, tree: None };

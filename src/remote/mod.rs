@@ -4,7 +4,7 @@
 //! | key below the remote's prefix | holds |
 //! |---|---|
 //! | `files-v1/aa/<sha256>` | one file; those of a tree one by one, so that trees share them |
-//! | `entries-v1/aa/<fingerprint>.json` | one [`record::Record`] each, written after its files |
+//! | `entries-v1/aa/<fingerprint>.json` | one record each ([`record`]), written after its files |
 //!
 //! Nothing there is trusted: a file counts when its bytes hash to its name, a record when its
 //! identity hashes to its own. Equal keys mean equal files, so a request may be repeated blindly.
@@ -14,29 +14,19 @@ pub mod error;
 mod expected;
 pub mod record;
 
-#[cfg(not(feature = "remote"))]
-mod absent;
-#[cfg(feature = "remote")]
+mod client;
 mod fetch;
-#[cfg(feature = "remote")]
-mod place;
-#[cfg(feature = "remote")]
+mod http;
 mod send;
 #[cfg(test)]
-#[cfg(feature = "remote")]
 mod tests;
-#[cfg(feature = "remote")]
-mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(not(feature = "remote"))]
-pub use absent::Remote;
-pub use config::{Config, Mode, Site};
+pub use client::Remote;
+pub use config::{Config, Location, Mode};
 pub use error::RemoteError;
 pub use expected::Expected;
-#[cfg(feature = "remote")]
-pub use place::Remote;
 
 /// What a fetch moved; nothing where the store held everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,13 +46,13 @@ pub struct Sent {
 
 /// Counters that transfers move and whoever shows progress reads; shared by several transfers.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct TransferProgress {
     bytes: AtomicU64,
     total: AtomicU64,
     files: AtomicU64,
 }
 
-impl Progress {
+impl TransferProgress {
     /// Bytes moved so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -81,17 +71,14 @@ impl Progress {
         self.files.load(Ordering::Relaxed)
     }
 
-    #[cfg(feature = "remote")]
     fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    #[cfg(feature = "remote")]
     fn expect(&self, bytes: u64) {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    #[cfg(feature = "remote")]
     fn file_done(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }

@@ -19,7 +19,7 @@ pub const LONGEST: u64 = 128 << 20;
 /// An entry as it lies at a remote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct EntryRecord {
     pub format: u32,
     pub entry: Entry,
     /// What the stage read that no stage made and that a store keeps, such as votes.
@@ -39,7 +39,7 @@ struct Head {
     format: u32,
 }
 
-impl Record {
+impl EntryRecord {
     /// Reads a record and checks all that can be checked without its files.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Record {
         serde_json::from_slice::<Head>(bytes).is_ok_and(|head| head.format > RECORD_FORMAT)
     }
 
-    /// The bytes that [`Record::read`] reads.
+    /// The bytes that [`EntryRecord::read`] reads.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         summed::to_bytes(self)

@@ -13,11 +13,11 @@ use object_store::{MultipartUpload, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
+use super::client::{Inner, REQUESTS, Remote, payload};
 use super::error::RemoteError;
 use super::fetch::blocking;
-use super::place::{Inner, REQUESTS, Remote, payload};
-use super::record::{KeptInput, LONGEST, RECORD_FORMAT, Record};
-use super::{Progress, Sent};
+use super::record::{EntryRecord, KeptInput, LONGEST, RECORD_FORMAT};
+use super::{Sent, TransferProgress};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
 use crate::store::{Entry, Store};
@@ -55,7 +55,7 @@ impl Remote {
         &self,
         store: &Arc<Store>,
         fingerprint: &Fingerprint,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Sent, RemoteError> {
         self.send_as(store, fingerprint, false, progress).await
     }
@@ -69,7 +69,7 @@ impl Remote {
         store: &Arc<Store>,
         fingerprint: &Fingerprint,
         again: bool,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Sent, RemoteError> {
         self.0.denied_if_read_only()?;
         let wanted = *fingerprint;
@@ -123,11 +123,11 @@ impl Remote {
             Err(RemoteError::OtherBytes { .. }) => None,
             other => other?,
         };
-        if bytes.as_ref().is_some_and(|bytes| Record::is_newer(bytes)) {
+        if bytes.as_ref().is_some_and(|bytes| EntryRecord::is_newer(bytes)) {
             let reason = "a newer preflow wrote it".to_owned();
             return Err(RemoteError::Record { fingerprint: *fingerprint, reason });
         }
-        Ok(bytes.and_then(|b| Record::read(&b, fingerprint).ok()).map(|record| record.entry))
+        Ok(bytes.and_then(|b| EntryRecord::read(&b, fingerprint).ok()).map(|record| record.entry))
     }
 
     /// Sends one file, if it is not there.
@@ -136,7 +136,7 @@ impl Remote {
         store: &Arc<Store>,
         file: Outgoing,
         again: bool,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<Moved, RemoteError> {
         let inner = &self.0;
         let there = inner.is_there(&file.digest);
@@ -173,7 +173,7 @@ impl Remote {
         &self,
         store: &Arc<Store>,
         file: &Outgoing,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<(), RemoteError> {
         let inner = &self.0;
         let key = inner.file_key(&file.digest);
@@ -197,7 +197,7 @@ impl Remote {
         store: &Arc<Store>,
         file: &Outgoing,
         upload: &mut dyn MultipartUpload,
-        progress: &Arc<Progress>,
+        progress: &Arc<TransferProgress>,
     ) -> Result<(), RemoteError> {
         let size = PART.max(file.size.div_ceil(PARTS));
         let mut parts = JoinSet::new();
@@ -268,7 +268,7 @@ fn gather(
     inner: &Inner,
     store: &Store,
     fingerprint: &Fingerprint,
-) -> Result<(Record, Vec<Outgoing>), RemoteError> {
+) -> Result<(EntryRecord, Vec<Outgoing>), RemoteError> {
     let absent = RemoteError::NotInStore { fingerprint: *fingerprint };
     let Some(entry) = store.entry(fingerprint)? else {
         store.unqueue_upload(fingerprint)?;
@@ -292,7 +292,7 @@ fn gather(
         add(input.digest, input.size, store.object_path(&input.digest), input.digest);
     }
     files.retain(|_, file| file.size > 0);
-    Ok((Record { format: RECORD_FORMAT, entry, inputs }, files.into_values().collect()))
+    Ok((EntryRecord { format: RECORD_FORMAT, entry, inputs }, files.into_values().collect()))
 }
 
 /// Objects that the entry's stage read and that no entry made.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
-use super::config::{Config, Mode, Site};
-use super::record::{KeptInput, RECORD_FORMAT, Record};
-use super::{Expected, Progress, Remote};
+use super::config::{Config, Location, Mode};
+use super::record::{EntryRecord, KeptInput, RECORD_FORMAT};
+use super::{Expected, Remote, TransferProgress};
 use crate::identity::{Digest, Fingerprint, Identity, InputIdentity};
 use crate::store::digest::{TreeFile, tree_digest};
 use crate::store::entry::ENTRY_FORMAT;
@@ -29,12 +29,12 @@ fn identity(inputs: &[(&str, &[u8])]) -> Identity {
     }
 }
 
-fn record(outputs: BTreeMap<String, EntryOutput>) -> (Record, Fingerprint) {
+fn record(outputs: BTreeMap<String, EntryOutput>) -> (EntryRecord, Fingerprint) {
     let identity = identity(&[("i", b"votes")]);
     let fingerprint = identity.fingerprint();
     let made = Provenance::default();
     let entry = Entry { format: ENTRY_FORMAT, fingerprint, outputs, identity, made };
-    (Record { format: RECORD_FORMAT, entry, inputs: Vec::new() }, fingerprint)
+    (EntryRecord { format: RECORD_FORMAT, entry, inputs: Vec::new() }, fingerprint)
 }
 
 fn tree(paths: &[&str]) -> EntryOutput {
@@ -50,7 +50,7 @@ fn tree(paths: &[&str]) -> EntryOutput {
 fn paths_of_a_tree_stay_inside_it() {
     let read = |paths: &[&str]| {
         let (record, fingerprint) = record(BTreeMap::from([("o".to_owned(), tree(paths))]));
-        Record::read(&record.to_bytes(), &fingerprint)
+        EntryRecord::read(&record.to_bytes(), &fingerprint)
     };
     assert!(read(&["a", "b/c", "b/d e", "ünï.json", "..a", "a..b/..c"]).is_ok());
     for bad in ["../a", "a/../../b", "/a", "", "a//b", "a/", "./a", "a/.", "..", "a\0b", "a\nb"] {
@@ -65,7 +65,7 @@ fn paths_of_a_tree_stay_inside_it() {
 #[test]
 fn sizes_that_cannot_be_are_refused() {
     let (mut whole, fingerprint) = record(BTreeMap::from([("o".to_owned(), tree(&["a", "b"]))]));
-    let read = |record: &Record| Record::read(&record.to_bytes(), &fingerprint);
+    let read = |record: &EntryRecord| EntryRecord::read(&record.to_bytes(), &fingerprint);
     whole.inputs = vec![KeptInput { digest: Digest::of(b"votes"), size: 5 }];
     assert_eq!(read(&whole).as_ref(), Ok(&whole));
     whole.inputs[0].size = 0;
@@ -79,17 +79,17 @@ fn sizes_that_cannot_be_are_refused() {
     output.tree.as_mut().unwrap()[1].size = u64::MAX;
     assert!(read(&whole).expect_err("sum").contains("not what its digest says"));
     let other = identity(&[]).fingerprint();
-    assert!(Record::read(&record(BTreeMap::new()).0.to_bytes(), &other).is_err());
-    assert!(Record::read(b"{ half", &fingerprint).is_err());
-    assert!(Record::read(b"[]", &fingerprint).is_err());
-    let newer = Record::read(br#"{"format": 2, "what": "ever"}"#, &fingerprint);
+    assert!(EntryRecord::read(&record(BTreeMap::new()).0.to_bytes(), &other).is_err());
+    assert!(EntryRecord::read(b"{ half", &fingerprint).is_err());
+    assert!(EntryRecord::read(b"[]", &fingerprint).is_err());
+    let newer = EntryRecord::read(br#"{"format": 2, "what": "ever"}"#, &fingerprint);
     assert_eq!(newer.expect_err("newer"), "its format 2 is newer than 1");
 }
 
 #[test]
 fn places_are_read_as_people_write_them() {
     let base = Path::new("/team/space");
-    let parse = |text: &str| Site::parse(text, base).map(|site| site.to_string());
+    let parse = |text: &str| Location::parse(text, base).map(|location| location.to_string());
     assert_eq!(parse("s3://bucket").as_deref(), Ok("s3://bucket"));
     assert_eq!(parse("s3://bucket/a//b/").as_deref(), Ok("s3://bucket/a/b"));
     assert_eq!(parse("file:///mnt/x").as_deref(), Ok("/mnt/x"));
@@ -135,11 +135,11 @@ fn votes_go_with_an_entry_and_what_other_stages_made_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let (one, fingerprint) = store_with_votes(&dir.path().join("one"));
     let two = Arc::new(Store::open(&dir.path().join("two")).unwrap());
-    let site = Site::Folder(dir.path().join("remote"));
+    let location = Location::Folder(dir.path().join("remote"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(TransferProgress::default());
     runtime.unwrap().block_on(async {
-        let remote = Remote::open(Config::at(site.clone())).unwrap();
+        let remote = Remote::open(Config::at(location.clone())).unwrap();
         // As tasks: a transfer can be handed to whatever runs it.
         let sent = {
             let (remote, one, progress) = (remote.clone(), Arc::clone(&one), Arc::clone(&progress));
@@ -157,7 +157,7 @@ fn votes_go_with_an_entry_and_what_other_stages_made_does_not() {
         assert_eq!(Some(entry), one.entry(&fingerprint).unwrap());
         let nobody = Digest::of(b"nobody").hex().parse().unwrap();
         assert!(remote.fetch(&two, &nobody, &expected(), &progress).await.unwrap().is_none());
-        let denied = Config { mode: Mode::ReadOnly, ..Config::at(site) };
+        let denied = Config { mode: Mode::ReadOnly, ..Config::at(location) };
         let denied = Remote::open(denied).unwrap().send(&one, &fingerprint, &progress).await;
         assert!(denied.unwrap_err().is_usage());
     });

@@ -2,19 +2,21 @@
 
 use super::words;
 use crate::columns::RowDifference;
-use crate::compare::{ArrayDifference, Difference, Which};
+use crate::compare::{ArrayDifference, FirstDifference, Which};
 
 /// A difference in one line.
 #[must_use]
-pub fn sentence(difference: &Difference) -> String {
+pub fn sentence(difference: &FirstDifference) -> String {
     match difference {
-        Difference::Kind { before, now } => format!("{before} → {now}"),
-        Difference::File { file, only_in: Which::Before } => format!("no file `{file}` any longer"),
-        Difference::File { file, only_in: Which::Now } => format!("file `{file}` is new"),
-        Difference::Inside { file, first } => format!("{file}: {}", sentence(first)),
-        Difference::Table { first } => row(first),
-        Difference::Arrays { first } => array(first),
-        Difference::Bytes { offset, before, now, same } => {
+        FirstDifference::Kind { before, now } => format!("{before} → {now}"),
+        FirstDifference::File { file, only_in: Which::Before } => {
+            format!("no file `{file}` any longer")
+        }
+        FirstDifference::File { file, only_in: Which::Now } => format!("file `{file}` is new"),
+        FirstDifference::Inside { file, first } => format!("{file}: {}", sentence(first)),
+        FirstDifference::Table { first } => row(first),
+        FirstDifference::Arrays { first } => array(first),
+        FirstDifference::Bytes { offset, before, now, same } => {
             let same = same.map_or_else(String::new, |what| format!("the same {what}, but "));
             let sizes = match before == now {
                 true => format!("of {before}"),
@@ -84,7 +86,8 @@ mod tests {
         };
         let gone = ArrayDifference { now: None, values: None, ..first.clone() };
         let file = "model.safetensors".to_owned();
-        let inside = Difference::Inside { file, first: Box::new(Difference::Arrays { first }) };
+        let inside =
+            FirstDifference::Inside { file, first: Box::new(FirstDifference::Arrays { first }) };
         assert_eq!(
             sentence(&inside),
             "model.safetensors: array `wte` F32 [64, 8]: 12 of 512 values differ by up to \
@@ -98,7 +101,7 @@ mod tests {
             now: format!("{} bad {}", "x".repeat(90), "y".repeat(90)),
         };
         assert_eq!(row(&value), "row 3, column `text`: …xxxxx good yyyy… → …xxxxx bad yyyy…");
-        let bytes = |before, now, same| Difference::Bytes { offset: 7, before, now, same };
+        let bytes = |before, now, same| FirstDifference::Bytes { offset: 7, before, now, same };
         assert_eq!(sentence(&bytes(9, 9, None)), "other bytes from byte 7 of 9");
         assert_eq!(
             sentence(&bytes(9, 7, Some("rows"))),

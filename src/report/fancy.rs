@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::OutputStyle;
 use super::line::{Bar, RunLines};
-use super::live::Watched;
+use super::live::LiveMetrics;
 use super::terminal::{has_colour, safe};
 use crate::run::{Reporter, RunEvent};
 
@@ -21,7 +21,7 @@ pub struct Fancy {
 
 impl Fancy {
     #[must_use]
-    pub fn new(look: OutputStyle, watched: Watched) -> Self {
+    pub fn new(look: OutputStyle, watched: LiveMetrics) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let lines = RunLines::new(look, watched);
         Self { lines, quiet: look.quiet, bars, running: BTreeMap::new() }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::live::{Live, Watched};
+use super::live::{Live, LiveMetrics};
 use super::table::{GLUE, hang};
 use super::{OutputStyle, Style, failure, totals, words};
 use crate::graph::{Unmet, gate};
@@ -69,7 +69,7 @@ pub enum Bar {
 
 /// What an event tells: a line, what it means for bars, both or nothing.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct EventText {
     pub line: Option<Line>,
     pub bars: Vec<Bar>,
 }
@@ -85,17 +85,17 @@ pub struct RunLines {
     busy: BTreeMap<String, Instant>,
     /// When progress of a stage was told last.
     heard: BTreeMap<String, Instant>,
-    watched: Watched,
+    watched: LiveMetrics,
     live: Live,
 }
 
-impl From<Line> for Told {
+impl From<Line> for EventText {
     fn from(line: Line) -> Self {
         Self { line: Some(line), bars: Vec::new() }
     }
 }
 
-impl From<Bar> for Told {
+impl From<Bar> for EventText {
     fn from(bar: Bar) -> Self {
         Self { line: None, bars: vec![bar] }
     }
@@ -119,14 +119,14 @@ impl Line {
     }
 
     /// It, and the end of a stage's bar.
-    fn ending(self, stage: &str) -> Told {
-        Told { line: Some(self), bars: vec![Bar::End { name: stage.to_owned() }] }
+    fn ending(self, stage: &str) -> EventText {
+        EventText { line: Some(self), bars: vec![Bar::End { name: stage.to_owned() }] }
     }
 }
 
 impl RunLines {
     #[must_use]
-    pub fn new(look: OutputStyle, watched: Watched) -> Self {
+    pub fn new(look: OutputStyle, watched: LiveMetrics) -> Self {
         let (busy, heard) = (BTreeMap::new(), BTreeMap::new());
         let live = Live::new(watched.clone());
         Self { look, width: 0, pipeline: String::new(), busy, heard, watched, live }
@@ -150,13 +150,13 @@ impl RunLines {
     }
 
     /// What an event tells.
-    pub fn hear(&mut self, event: &RunEvent) -> Told {
+    pub fn hear(&mut self, event: &RunEvent) -> EventText {
         use RunEvent as E;
         match event {
             E::RunStarted { stages, pipeline, .. } => {
                 self.width = stages.iter().map(|s| s.chars().count()).max().unwrap_or(0);
                 self.pipeline.clone_from(pipeline);
-                Told::default()
+                EventText::default()
             }
             E::StageReused { stage, .. } => self.detail("=", stage, "reused"),
             E::StageBlocked { stage, by } => self.detail("-", stage, &format!("blocked by {by}")),
@@ -204,22 +204,22 @@ impl RunLines {
             E::Interrupted { .. } => Line::alone("ending running stages now").into(),
             E::RunEnded { totals, seconds, exit } => {
                 let line = Some(self.last(totals, *seconds, *exit).loud());
-                Told { line, bars: vec![Bar::EndAll] }
+                EventText { line, bars: vec![Bar::EndAll] }
             }
         }
     }
 
     /// A line for those who asked for all of them.
-    fn detail(&self, mark: &'static str, stage: &str, text: &str) -> Told {
+    fn detail(&self, mark: &'static str, stage: &str, text: &str) -> EventText {
         if !self.look.verbose {
-            return Told::default();
+            return EventText::default();
         }
         Line::of(mark, Style::Dim, stage, self.look.paint(Style::Dim, text)).into()
     }
 
-    fn busy(&mut self, stage: &str) -> Told {
+    fn busy(&mut self, stage: &str) -> EventText {
         match self.busy.insert(stage.to_owned(), Instant::now()) {
-            Some(_) => Told::default(),
+            Some(_) => EventText::default(),
             None => {
                 let text = "another run is making it; waiting for that";
                 Line::of("◌", Style::Warning, stage, text).into()
@@ -227,7 +227,7 @@ impl RunLines {
         }
     }
 
-    fn started(&mut self, stage: &str, reason: &Reason, attempt: u32) -> Told {
+    fn started(&mut self, stage: &str, reason: &Reason, attempt: u32) -> EventText {
         self.live.start(stage);
         let cause = words::cause(reason);
         let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
@@ -236,10 +236,10 @@ impl RunLines {
         let verbose = self.look.verbose;
         let says = if verbose { String::new() } else { clean(&cause) };
         let bar = Bar::Begin { name: stage.to_owned(), says };
-        Told { line: Some(line.on_bar(!verbose)), bars: vec![bar] }
+        EventText { line: Some(line.on_bar(!verbose)), bars: vec![bar] }
     }
 
-    fn progress(&mut self, stage: &str, done: u64, total: u64, unit: &str) -> Told {
+    fn progress(&mut self, stage: &str, done: u64, total: u64, unit: &str) -> EventText {
         self.live.progress(stage, done, total);
         let (live, is_bytes) = (self.live.text(stage), unit == "bytes");
         let says = Some(clean(&live)).filter(|says| !says.is_empty());
@@ -257,12 +257,12 @@ impl RunLines {
             text.push_str(&format!("   {live}"));
         }
         let line = Line::of(" ", Style::Dim, stage, self.look.paint(Style::Dim, &text));
-        Told { line: Some(line.on_bar(true)), bars: vec![bar] }
+        EventText { line: Some(line.on_bar(true)), bars: vec![bar] }
     }
 
-    fn note(&self, stage: &str, level: &str, text: &str) -> Told {
+    fn note(&self, stage: &str, level: &str, text: &str) -> EventText {
         let (mark, style) = match level {
-            DETAIL if !self.look.verbose => return Told::default(),
+            DETAIL if !self.look.verbose => return EventText::default(),
             "warn" => ("!", Style::Warning),
             _ => ("·", Style::Dim),
         };
@@ -291,7 +291,7 @@ impl RunLines {
         Line::of("✓", Style::Good, stage, text)
     }
 
-    fn sending(&mut self, entries: usize, done: u64, total: u64) -> Told {
+    fn sending(&mut self, entries: usize, done: u64, total: u64) -> EventText {
         let name = || SENDING.to_owned();
         self.live.progress(SENDING, done, total);
         let says = Some(clean(&self.live.text(SENDING))).filter(|says| !says.is_empty());
@@ -305,7 +305,7 @@ impl RunLines {
             let text = self.look.paint(Style::Dim, &text);
             Line::of("↑", Style::Dim, "remote", text).on_bar(true)
         });
-        Told { line, bars }
+        EventText { line, bars }
     }
 
     /// It is a while since something of this name was told.
@@ -348,7 +348,7 @@ impl RunLines {
     }
 }
 
-fn trouble(stage: Option<&str>, message: &str, help: Option<&str>, lasting: bool) -> Told {
+fn trouble(stage: Option<&str>, message: &str, help: Option<&str>, lasting: bool) -> EventText {
     let on = if lasting { "; the run goes on without it" } else { "" };
     let help = help.map(|h| format!("\n   = help: {h}")).unwrap_or_default();
     let text = format!("{}{on}{help}", clean(message));

@@ -17,12 +17,12 @@ const SHOWN: usize = 2;
 const TOO_EARLY: (f64, f64) = (0.02, 2.0);
 
 /// Names of figures by stage, the most telling first.
-pub type Watched = BTreeMap<String, Vec<String>>;
+pub type LiveMetrics = BTreeMap<String, Vec<String>>;
 
 /// What is known of the stages that run.
 #[derive(Debug, Default)]
 pub struct Live {
-    watched: Watched,
+    watched: LiveMetrics,
     stages: BTreeMap<String, Seen>,
 }
 
@@ -43,7 +43,7 @@ struct Seen {
 
 impl Live {
     #[must_use]
-    pub fn new(watched: Watched) -> Self {
+    pub fn new(watched: LiveMetrics) -> Self {
         Self { watched, stages: BTreeMap::new() }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{Write as _, stdout};
 
 use super::line::RunLines;
-use super::live::Watched;
+use super::live::LiveMetrics;
 use super::{OutputStyle, line};
 use crate::run::{Reporter, RunEvent};
 
@@ -16,7 +16,7 @@ pub struct Plain {
 
 impl Plain {
     #[must_use]
-    pub fn new(look: OutputStyle, watched: Watched) -> Self {
+    pub fn new(look: OutputStyle, watched: LiveMetrics) -> Self {
         Self { lines: RunLines::new(look, watched), quiet: look.quiet }
     }
 }

@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::identity::{Change, MemberChange};
-use crate::plan::Reason;
+use crate::plan::{Reason, StageChange};
 use crate::text::figure;
+use crate::votes::{ChangedVotes, VoteChange};
 
 /// Why a stage runs, in a few words.
 #[must_use]
 pub fn reason(reason: &Reason) -> String {
     match reason {
         Reason::NeverRun => "never run".into(),
-        Reason::Changed { changes } => changes.iter().map(change).collect::<Vec<_>>().join(", "),
+        Reason::Changed { changes } => {
+            changes.iter().map(stage_change).collect::<Vec<_>>().join(", ")
+        }
         Reason::Collected => "its entry was removed".into(),
         Reason::ObjectMissing { port } => format!("object of `{port}` missing"),
         Reason::ObjectDamaged { port } => format!("object of `{port}` damaged"),
@@ -29,6 +32,15 @@ pub fn cause(cause: &Reason) -> String {
     match cause {
         Reason::NeverRun => "first run".into(),
         other => reason(other),
+    }
+}
+
+/// One difference between what a stage was and what it would be.
+#[must_use]
+pub fn stage_change(change: &StageChange) -> String {
+    match change {
+        StageChange::Votes(changed) => votes(changed),
+        StageChange::Identity(change) => self::change(change),
     }
 }
 
@@ -52,26 +64,28 @@ pub fn change(change: &Change) -> String {
         }
         Change::Input { port, old: None, .. } => format!("input {port} is new"),
         Change::Input { port, .. } => format!("input {port} is gone"),
-        Change::Votes { port, added, revised, removed, used } => {
-            let counted =
-                |sign: &str, n: usize, what: &str| (n > 0).then(|| format!("{sign}{n} {what}"));
-            let noun = if *added == 1 { "vote" } else { "votes" };
-            let parts = [
-                counted("+", *added, noun),
-                counted("", *revised, "revised"),
-                counted("", *removed, "taken back"),
-            ];
-            let parts: Vec<String> = parts.into_iter().flatten().collect();
-            let said = match parts.is_empty() {
-                true => format!("{port}: other sides or texts"),
-                false => parts.join(", "),
-            };
-            match used {
-                Some((old, new)) => format!("{said} (used pairs {old} → {new})"),
-                None => said,
-            }
-        }
         Change::Output { port, .. } => format!("output {port} changed"),
+    }
+}
+
+/// Votes that differ: `+3 votes, 1 revised (used pairs 4 → 6)`.
+#[must_use]
+pub fn votes(changed: &ChangedVotes) -> String {
+    let VoteChange { added, revised, removed } = changed.counts;
+    let counted = [
+        ("+", added, if added == 1 { "vote" } else { "votes" }),
+        ("", revised, "revised"),
+        ("", removed, "taken back"),
+    ];
+    let counted = counted.iter().filter(|(_, n, _)| *n > 0);
+    let parts: Vec<String> = counted.map(|(sign, n, what)| format!("{sign}{n} {what}")).collect();
+    let said = match parts.is_empty() {
+        true => format!("{}: other sides or texts", changed.port),
+        false => parts.join(", "),
+    };
+    match changed.used {
+        Some((old, new)) => format!("{said} (used pairs {old} → {new})"),
+        None => said,
     }
 }
 
@@ -180,13 +194,14 @@ mod tests {
                 new: Some(json!(3e-6)),
             },
             Change::Input {
-                port: "model".into(),
+                port: "model".to_owned().into(),
                 old: Some("a".into()),
                 new: Some("b".into()),
                 members: Vec::new(),
             },
             Change::Kind { old: "sft@1".into(), new: "sft@2".into() },
         ];
+        let changes = changes.into_iter().map(StageChange::Identity).collect();
         assert_eq!(
             reason(&Reason::Changed { changes }),
             "train.lr 1e-5 → 3e-6, input model changed, sft@1 → sft@2"

@@ -187,10 +187,14 @@ async fn changed_object(readings: Vec<Watch>, store: &Arc<Store>) -> Option<Watc
 }
 
 /// The sources that a stage reads, by name.
-pub(super) type Watched = Vec<(String, SourceFiles)>;
+pub(super) type WatchedSources = Vec<(String, SourceFiles)>;
 
-/// See [`Watched`].
-pub(super) fn watched(graph: &Graph, sources: &[Option<SourceDigest>], stage: usize) -> Watched {
+/// See [`WatchedSources`].
+pub(super) fn watched(
+    graph: &Graph,
+    sources: &[Option<SourceDigest>],
+    stage: usize,
+) -> WatchedSources {
     let from = graph.stages[stage].inputs.iter().flat_map(|i| &i.from);
     let sources = from.filter_map(|producer| match producer {
         Producer::Source(source) => {
@@ -203,7 +207,7 @@ pub(super) fn watched(graph: &Graph, sources: &[Option<SourceDigest>], stage: us
 
 /// A source whose bytes are no longer what was hashed: what was made from it counts for nothing.
 /// Reads what looks changed.
-pub(super) fn input_changed(watched: &Watched, store: &Store) -> Option<Outcome> {
+pub(super) fn input_changed(watched: &WatchedSources, store: &Store) -> Option<Outcome> {
     let changed = watched.iter().find_map(|(name, files)| {
         let path = files.looks_changed().then(|| files.changed_since(store)).flatten()?;
         Some((name, path.display().to_string()))

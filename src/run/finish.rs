@@ -7,7 +7,7 @@ use super::event::{RunEvent, Totals};
 use super::runner::Runner;
 use super::{RunError, Summary};
 use crate::graph::Unmet;
-use crate::schedule::{Counts, State};
+use crate::schedule::{Counts, StageState};
 use crate::store::heads::Heads;
 use crate::store::views::View;
 
@@ -104,7 +104,7 @@ impl Runner<'_> {
 
     fn waiting(&self) -> Vec<String> {
         let stages = self.inputs.graph.stages.iter().enumerate();
-        let waiting = stages.filter(|(i, _)| *self.scheduler.state(*i) == State::Waiting);
+        let waiting = stages.filter(|(i, _)| *self.scheduler.state(*i) == StageState::Waiting);
         waiting.map(|(_, stage)| stage.name.clone()).collect()
     }
 

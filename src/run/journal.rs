@@ -20,13 +20,13 @@ const STEPS: u64 = 200;
 
 /// One line: seconds since the run began, and the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct JournalLine {
     pub t: f64,
     #[serde(flatten)]
     pub event: RunEvent,
 }
 
-/// A [`Line`] that is written.
+/// A [`JournalLine`] that is written.
 #[derive(Serialize)]
 struct LineOf<'a> {
     t: f64,
@@ -105,7 +105,7 @@ impl Drop for Journal {
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
+pub fn read(path: &Path) -> std::io::Result<Vec<JournalLine>> {
     let file = BufReader::new(files::open_own(path).map_err(|e| files::named(path, &e))?);
     Ok(file
         .lines()
@@ -118,7 +118,7 @@ pub fn read(path: &Path) -> std::io::Result<Vec<Line>> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn ends(path: &Path) -> std::io::Result<(Option<Line>, Option<Line>)> {
+pub fn ends(path: &Path) -> std::io::Result<(Option<JournalLine>, Option<JournalLine>)> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = files::open_own(path).map_err(|e| files::named(path, &e))?;
     let mut first = Vec::new();
@@ -127,7 +127,7 @@ pub fn ends(path: &Path) -> std::io::Result<(Option<Line>, Option<Line>)> {
     file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
-    let parse = |line: &[u8]| serde_json::from_slice::<Line>(line).ok();
+    let parse = |line: &[u8]| serde_json::from_slice::<JournalLine>(line).ok();
     let last = tail.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
     Ok((parse(&first), parse(last)))
 }

@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 pub use event::{Reporter, RunEvent, Totals};
-pub use people::{Answer, People};
+pub use people::{ChangedSources, People};
 
-use crate::exec::git::Trouble;
+use crate::exec::git::GitFailure;
 use crate::exec::{Executor, Outcome, Stop};
 use crate::graph::Graph;
 use crate::identity::Fingerprint;
@@ -40,7 +40,7 @@ use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};
 
 /// How to run; none of it changes results.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct RunOptions {
     /// Id of the run, sortable by time.
     pub id: String,
     /// RFC 3339.
@@ -68,16 +68,16 @@ pub struct HostInfo {
     /// Top of the workspace.
     pub root: PathBuf,
     /// Commit of the workspace and model of the processor.
-    known: Arc<OnceLock<Known>>,
+    known: Arc<OnceLock<HostFacts>>,
 }
 
 /// What was found out about them.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct HostFacts {
     commit: String,
     cpu: String,
     /// Why git does not tell the commit.
-    trouble: Option<Trouble>,
+    trouble: Option<GitFailure>,
 }
 
 impl HostInfo {
@@ -94,18 +94,18 @@ impl HostInfo {
     }
 
     /// Why no commit is on record, where there should be one.
-    fn trouble(&self) -> Option<Trouble> {
+    fn trouble(&self) -> Option<GitFailure> {
         self.known().trouble
     }
 
-    fn known(&self) -> Known {
+    fn known(&self) -> HostFacts {
         let look = || {
             let commit = crate::exec::git::commit(&self.root);
             let dirty = if commit.dirty { "+" } else { "" };
             let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
             let model = text.lines().find_map(|l| l.strip_prefix("model name"));
             let model = model.and_then(|l| l.split_once(':')).map_or("", |(_, name)| name.trim());
-            Known {
+            HostFacts {
                 commit: format!("{}{dirty}", commit.id),
                 cpu: model.to_owned(),
                 trouble: commit.trouble,
@@ -179,11 +179,11 @@ enum Message {
     /// Time to look again whether another process is done.
     LookAgain(usize),
     /// People gave their word, or nobody waits for it any longer.
-    Answered(usize, Answer),
+    Answered(usize, ChangedSources),
     /// Bytes of a stage's entry that came from the remote so far, and all.
     Fetching(usize, u64, u64),
     /// The remote's answer about a stage.
-    Found(usize, Box<(Fingerprint, remote::Found)>),
+    Found(usize, Box<(Fingerprint, remote::FetchResult)>),
     /// Entries are on their way to the remote.
     Sending,
     Uploaded(Fingerprint, Result<Sent, RemoteError>),
@@ -197,7 +197,7 @@ enum Message {
 /// must be made.
 pub async fn run(
     inputs: Inputs<'_>,
-    options: &Options,
+    options: &RunOptions,
     reporter: &mut dyn Reporter,
     mut interrupts: mpsc::UnboundedReceiver<()>,
 ) -> Result<Summary, RunError> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::committer::Published;
 use super::event::RunEvent;
 use super::runner::Runner;
-use super::{Known, Message, RunError, task};
+use super::{HostFacts, Message, RunError, task};
 use crate::exec::{Outcome, log};
 use crate::graph::GraphStage;
 use crate::identity::Fingerprint;
@@ -33,7 +33,7 @@ impl Runner<'_> {
         match outcome {
             Outcome::Done { summary, worker, backend, device } => {
                 let accepted = self.scheduler.acceptances(stage);
-                let Known { commit, cpu, .. } = self.options.host.known();
+                let HostFacts { commit, cpu, .. } = self.options.host.known();
                 let Some(attempt) = self.attempts.get_mut(&stage) else { return };
                 attempt.figures.clone_from(&summary);
                 let made = Provenance {

@@ -15,7 +15,7 @@ use crate::store::SourceDigest;
 use crate::votes;
 
 /// Sources that people changed, by index; `None`: nobody waits any longer.
-pub type Answer = Option<Vec<(usize, SourceDigest)>>;
+pub type ChangedSources = Option<Vec<(usize, SourceDigest)>>;
 
 /// Asks people while a run goes on.
 pub trait People {
@@ -26,7 +26,7 @@ pub trait People {
         stage: usize,
         inputs: BTreeMap<String, Vec<InputSpec>>,
         leave: watch::Receiver<bool>,
-    ) -> Pin<Box<dyn Future<Output = Answer>>>;
+    ) -> Pin<Box<dyn Future<Output = ChangedSources>>>;
 }
 
 impl Runner<'_> {
@@ -44,7 +44,7 @@ impl Runner<'_> {
         });
     }
 
-    pub(super) fn people_answered(&mut self, stage: usize, answer: Answer) {
+    pub(super) fn people_answered(&mut self, stage: usize, answer: ChangedSources) {
         let Some(changed) = answer else { return self.scheduler.waits_for_people(stage, false) };
         for (source, digest) in changed {
             self.inputs.sources[source] = Some(digest);

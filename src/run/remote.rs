@@ -13,7 +13,7 @@ use super::runner::Runner;
 use super::sync::{RemoteSync, Upload};
 use crate::exec::{Outcome, Stop};
 use crate::identity::{Fingerprint, Identity};
-use crate::remote::{Expected, Fetched, Progress, Remote, RemoteError, Sent};
+use crate::remote::{Expected, Fetched, Remote, RemoteError, Sent, TransferProgress};
 use crate::store::{Entry, Store};
 
 /// How often transfers tell how far they are.
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(250);
 const ENTRIES: usize = 4;
 
 /// What a fetch came to; `None`: it is not there.
-pub(super) type Found = Result<Option<(Entry, Fetched)>, RemoteError>;
+pub(super) type FetchResult = Result<Option<(Entry, Fetched)>, RemoteError>;
 
 impl Runner<'_> {
     /// The remote, opened when first needed: a run with nothing to do never looks for it.
@@ -50,7 +50,7 @@ impl Runner<'_> {
         let expected = Expected::new(ports, locked);
         let mut stop = self.channels.stop.subscribe();
         tokio::task::spawn_local(async move {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(TransferProgress::default());
             let fetch = remote.fetch(&store, &fingerprint, &expected, &progress);
             tokio::pin!(fetch);
             let mut ticks = tokio::time::interval(TICK);
@@ -77,7 +77,11 @@ impl Runner<'_> {
     }
 
     /// The remote's answer: use it, or make the stage after all.
-    pub(super) fn fetch_ended(&mut self, stage: usize, (wanted, found): (Fingerprint, Found)) {
+    pub(super) fn fetch_ended(
+        &mut self,
+        stage: usize,
+        (wanted, found): (Fingerprint, FetchResult),
+    ) {
         match found {
             Ok(Some((entry, fetched))) => {
                 self.condition.written = true;
@@ -253,7 +257,7 @@ async fn serve(
     store: Arc<Store>,
     mut queue: mpsc::UnboundedReceiver<Upload>,
     sender: mpsc::UnboundedSender<Message>,
-    progress: Arc<Progress>,
+    progress: Arc<TransferProgress>,
 ) {
     let mut under_way = tokio::task::JoinSet::new();
     let mut ticks = tokio::time::interval(TICK);

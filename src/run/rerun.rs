@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::attempt::{input_changed, input_specs, watched};
-use super::{Options, RunError, task};
+use super::{RunError, RunOptions, task};
 use crate::exec::{Outcome, Task};
 use crate::graph::{Graph, Producer};
 use crate::plan::{Plan, Verdict};
@@ -74,7 +74,7 @@ impl RerunSource<'_> {
     ///
     /// # Panics
     /// The stage is not up to date.
-    pub fn begin(&self, options: &Options) -> Result<(Rerun, Task), RunError> {
+    pub fn begin(&self, options: &RunOptions) -> Result<(Rerun, Task), RunError> {
         let node = &self.graph.stages[self.stage];
         let entry = self.entry(self.stage).expect("invariant: the caller has looked");
         options.pools.check(&node.name, &node.execution)?;
@@ -114,7 +114,7 @@ impl RerunSource<'_> {
     }
 
     /// What the stage would get of an empty machine.
-    fn share(&self, options: &Options) -> Share {
+    fn share(&self, options: &RunOptions) -> Share {
         let node = &self.graph.stages[self.stage];
         let threads = options.pools.threads_for(&node.execution, node.kind_threads);
         let share = options.pools.clone().take(threads, &node.execution);

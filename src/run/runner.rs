@@ -15,7 +15,7 @@ use super::committer::Committer;
 use super::event::{Reporter, RunEvent};
 use super::journal::Journal;
 use super::sync::RemoteSync;
-use super::{Inputs, Message, Options, RunError};
+use super::{Inputs, Message, RunError, RunOptions};
 use crate::exec::{Outcome, Stop};
 use crate::graph::gate;
 use crate::identity::{Digest, Fingerprint};
@@ -70,7 +70,7 @@ pub(super) struct Leftovers {
 
 pub struct Runner<'a> {
     pub(super) inputs: Inputs<'a>,
-    pub(super) options: &'a Options,
+    pub(super) options: &'a RunOptions,
     pub(super) reporter: &'a mut dyn Reporter,
     pub(super) channels: Channels,
     pub(super) journal: Journal,
@@ -84,12 +84,12 @@ pub struct Runner<'a> {
     pub(super) sync: RemoteSync,
     pub(super) begun: Instant,
     pub(super) interrupts: u32,
-    pub(super) condition: Condition,
+    pub(super) condition: DiskCondition,
 }
 
 /// What the disk turned out to be.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Condition {
+pub(super) struct DiskCondition {
     /// It failed, or the store could not be trusted.
     pub(super) failed: bool,
     /// Something was written to it.
@@ -99,7 +99,7 @@ pub(super) struct Condition {
 impl<'a> Runner<'a> {
     pub fn new(
         mut inputs: Inputs<'a>,
-        options: &'a Options,
+        options: &'a RunOptions,
         reporter: &'a mut dyn Reporter,
         channels: Channels,
     ) -> Self {
@@ -134,7 +134,7 @@ impl<'a> Runner<'a> {
             sync: RemoteSync::new(inputs.remote.clone()),
             begun: Instant::now(),
             interrupts: 0,
-            condition: Condition::default(),
+            condition: DiskCondition::default(),
             inputs,
         }
     }

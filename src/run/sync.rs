@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::identity::Fingerprint;
-use crate::remote::{Config, Mode, Progress, Remote, Sent};
+use crate::remote::{Config, Mode, Remote, Sent, TransferProgress};
 
 /// An entry to be sent; `again`: over what lies there.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct RemoteSync {
     pub(super) damaged: BTreeSet<Fingerprint>,
     /// Entries on their way up.
     pub(super) sending: BTreeSet<Fingerprint>,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<TransferProgress>,
     pub(super) sent: Sent,
     /// Entries that are up.
     pub(super) entries: usize,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::Options;
+use super::RunOptions;
 use crate::exec::{Program, Task};
 use crate::graph::GraphStage;
 use crate::protocol::{InputSpec, PROTOCOL, TaskSpec};
@@ -32,7 +32,7 @@ pub fn build(
     inputs: BTreeMap<String, Vec<InputSpec>>,
     share: &Share,
     Folders { logs, answers }: Folders,
-    options: &Options,
+    options: &RunOptions,
 ) -> Result<Task, StoreError> {
     let outputs = output_paths(stage, slot);
     slot.begin_attempt(outputs.values(), stage.program.is_none())?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use insta::assert_snapshot;
 use tokio::sync::mpsc;
 
-use super::{Inputs, Options, Pools, Reporter, RunEvent, run};
+use super::{Inputs, Pools, Reporter, RunEvent, RunOptions, run};
 use crate::catalog::Catalog;
 use crate::exec::Outcome;
 use crate::exec::scripted::{Act, Scripted};
@@ -43,7 +43,7 @@ impl super::People for Crowd {
         _: usize,
         inputs: BTreeMap<String, Vec<crate::protocol::InputSpec>>,
         mut leave: tokio::sync::watch::Receiver<bool>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = super::Answer>>> {
+    ) -> std::pin::Pin<Box<dyn Future<Output = super::ChangedSources>>> {
         assert!(Path::new(&inputs["i"][0].paths[0]).exists(), "what the stage reads is there");
         let left = self.answers.get();
         self.answers.set(left.saturating_sub(1));
@@ -168,7 +168,7 @@ impl World {
         let sources = sources.collect();
         let selection = Selection::new(&graph, &[], &[], &force).expect("known stages");
         let selection = selection.accepting(&graph, &self.accepted).expect("known stages");
-        let options = Options {
+        let options = RunOptions {
             id: format!("run-{}", self.runs),
             at: "2026-01-01T00:00:00Z".into(),
             keep_going: self.keep_going,

@@ -18,16 +18,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::graph::{Graph, Unmet, gate};
 use crate::identity::{Digest, Fingerprint};
 use crate::lock::Lock;
-use crate::plan::{Gates, Known, Reason, Selection, Verdict, digests};
+use crate::plan::{Gates, KnownOutputs, Reason, Selection, Verdict, digests};
 use crate::store::EntryOutput;
 pub use plan::plan;
 use pools::{Pools, Share};
-pub use state::{Action, Counts, Miss, Notice, Rules, State};
+pub use state::{Action, Counts, Miss, Notice, Rules, StageState};
 
 /// All that is known of one stage.
 #[derive(Debug)]
 struct StageRecord {
-    state: State,
+    state: StageState,
     upstream: Vec<usize>,
     downstream: Vec<usize>,
     /// What it is, once that is settled.
@@ -67,7 +67,7 @@ impl<'a> Scheduler<'a> {
     pub fn new(graph: &'a Graph, selection: Selection, rules: Rules, locked: Option<Lock>) -> Self {
         let mut stages: Vec<StageRecord> = (0..graph.stages.len())
             .map(|stage| StageRecord {
-                state: State::Unwanted,
+                state: StageState::Unwanted,
                 upstream: graph.upstream(stage),
                 downstream: Vec::new(),
                 fingerprint: None,
@@ -100,7 +100,8 @@ impl<'a> Scheduler<'a> {
         };
         for stage in wanted {
             let is_first = scheduler.stages[stage].upstream.is_empty();
-            scheduler.transition(stage, if is_first { State::Ready } else { State::Pending });
+            scheduler
+                .transition(stage, if is_first { StageState::Ready } else { StageState::Pending });
         }
         scheduler
     }
@@ -128,29 +129,29 @@ impl<'a> Scheduler<'a> {
             Some((stage, self.free.take(threads, &node.execution)?))
         })?;
         self.stages[stage].share = share.clone();
-        match self.transition(stage, State::Running) {
-            State::Queued(miss) => Some(Action::Start(stage, miss, share)),
+        match self.transition(stage, StageState::Running) {
+            StageState::Queued(miss) => Some(Action::Start(stage, miss, share)),
             _ => unreachable!("invariant: only queued stages are in the queue"),
         }
     }
 
     /// The only place where a state changes.
-    fn transition(&mut self, stage: usize, next: State) -> State {
+    fn transition(&mut self, stage: usize, next: StageState) -> StageState {
         let record = &mut self.stages[stage];
         let old = std::mem::replace(&mut record.state, next);
         let now = &record.state;
         self.active = self.active + usize::from(now.is_active()) - usize::from(old.is_active());
-        let sealed = |state: &State| usize::from(matches!(state, State::Sealed));
+        let sealed = |state: &StageState| usize::from(matches!(state, StageState::Sealed));
         self.sealed = self.sealed + sealed(now) - sealed(&old);
         match now {
-            State::Ready => self.ready.insert(stage),
+            StageState::Ready => self.ready.insert(stage),
             _ => self.ready.remove(&stage),
         };
         match now {
-            State::Queued(_) => self.queued.insert(stage),
+            StageState::Queued(_) => self.queued.insert(stage),
             _ => self.queued.remove(&stage),
         };
-        if *now != State::Running {
+        if *now != StageState::Running {
             self.free.give_back(std::mem::take(&mut record.share));
         }
         old
@@ -182,10 +183,10 @@ impl<'a> Scheduler<'a> {
                 self.reused(stage, entry.fingerprint, &entry.outputs, &entry.made.summary);
             }
             (Verdict::Wait(_) | Verdict::Barred(_), _) => {
-                self.transition(stage, State::Pending);
+                self.transition(stage, StageState::Pending);
             }
             (Verdict::Miss(..), Some(gate)) => {
-                self.transition(stage, State::Blocked);
+                self.transition(stage, StageState::Blocked);
                 self.tell(Notice::Blocked { stage, by: gate });
                 self.block_downstream(stage);
             }
@@ -195,10 +196,10 @@ impl<'a> Scheduler<'a> {
             (Verdict::Miss(identity, reason), None) => {
                 let miss = Miss { identity: identity.clone(), reason: reason.clone() };
                 if self.rules.asks_remote && *reason != Reason::Forced && !self.halted {
-                    self.transition(stage, State::Asking(miss.clone()));
+                    self.transition(stage, StageState::Asking(miss.clone()));
                     self.actions.push_back(Action::Ask(stage, miss));
                 } else {
-                    self.transition(stage, State::Queued(miss));
+                    self.transition(stage, StageState::Queued(miss));
                 }
             }
         }
@@ -213,7 +214,7 @@ impl<'a> Scheduler<'a> {
         figures: &gate::Figures,
     ) {
         self.tell(Notice::Reused { stage, fingerprint });
-        self.settle(stage, State::Reused, fingerprint, outputs, figures);
+        self.settle(stage, StageState::Reused, fingerprint, outputs, figures);
     }
 
     /// The remote had it.
@@ -224,13 +225,13 @@ impl<'a> Scheduler<'a> {
         outputs: &BTreeMap<String, EntryOutput>,
         figures: &gate::Figures,
     ) {
-        self.settle(stage, State::Fetched, fingerprint, outputs, figures);
+        self.settle(stage, StageState::Fetched, fingerprint, outputs, figures);
     }
 
     fn settle(
         &mut self,
         stage: usize,
-        state: State,
+        state: StageState,
         fingerprint: Fingerprint,
         outputs: &BTreeMap<String, EntryOutput>,
         figures: &gate::Figures,
@@ -245,33 +246,34 @@ impl<'a> Scheduler<'a> {
 
     /// The remote does not have it, or nobody could ask: it is made here.
     pub fn not_found(&mut self, stage: usize) {
-        if let State::Asking(miss) = self.transition(stage, State::Pending) {
-            self.resume(stage, State::Queued(miss));
+        if let StageState::Asking(miss) = self.transition(stage, StageState::Pending) {
+            self.resume(stage, StageState::Queued(miss));
         }
     }
 
     /// Another process makes it: whoever asks for it says when to look again.
     pub fn busy(&mut self, stage: usize) {
-        self.transition(stage, State::Busy);
+        self.transition(stage, StageState::Busy);
     }
 
     /// It is to be judged once more.
     pub fn look_again(&mut self, stage: usize) {
-        self.resume(stage, State::Ready);
+        self.resume(stage, StageState::Ready);
     }
 
     /// Goes on with a stage, unless what it reads is being made again meanwhile, or cannot be.
-    fn resume(&mut self, stage: usize, next: State) {
+    fn resume(&mut self, stage: usize, next: StageState) {
         if self.is_complete(stage) {
             self.transition(stage, next);
             return;
         }
-        self.transition(stage, State::Pending);
-        let is_over =
-            |state: &State| matches!(state, State::Failed | State::Waiting | State::Blocked);
+        self.transition(stage, StageState::Pending);
+        let is_over = |state: &StageState| {
+            matches!(state, StageState::Failed | StageState::Waiting | StageState::Blocked)
+        };
         let mut upstream = self.stages[stage].upstream.iter();
         if let Some(&by) = upstream.find(|up| is_over(&self.stages[**up].state)) {
-            self.transition(stage, State::Blocked);
+            self.transition(stage, StageState::Blocked);
             self.tell(Notice::Blocked { stage, by });
             self.block_downstream(stage);
         }
@@ -297,7 +299,7 @@ impl<'a> Scheduler<'a> {
         // Before anything downstream is judged.
         self.gates.pass(self.graph, stage, figures);
         self.stages[stage].outputs = Some(outputs.clone());
-        self.transition(stage, State::Sealed);
+        self.transition(stage, StageState::Sealed);
         self.unlock(stage);
         true
     }
@@ -305,28 +307,28 @@ impl<'a> Scheduler<'a> {
     /// Its entry is on the disk.
     pub fn published(&mut self, stage: usize, fingerprint: Fingerprint) {
         self.stages[stage].fingerprint = Some(fingerprint);
-        self.transition(stage, State::Done);
+        self.transition(stage, StageState::Done);
         self.tell_gate(stage);
     }
 
     /// It came to no good end, and is not tried again.
     pub fn failed(&mut self, stage: usize) {
-        self.transition(stage, State::Failed);
+        self.transition(stage, StageState::Failed);
         self.halted |= !self.rules.keep_going;
         self.block_downstream(stage);
     }
 
     /// It was stopped.
     pub fn cancelled(&mut self, stage: usize) {
-        self.transition(stage, State::Pending);
+        self.transition(stage, StageState::Pending);
     }
 
     /// It lacks what people must give. `asked`: somebody was asked, and will answer.
     pub fn waits_for_people(&mut self, stage: usize, asked: bool) {
         if asked {
-            self.transition(stage, State::AskingPeople);
+            self.transition(stage, StageState::AskingPeople);
         } else {
-            self.transition(stage, State::Waiting);
+            self.transition(stage, StageState::Waiting);
             self.block_downstream(stage);
         }
     }
@@ -334,27 +336,30 @@ impl<'a> Scheduler<'a> {
     /// Inputs of a stage turned out damaged: their producers are judged again, and after them
     /// whatever reads from them and did not begin yet.
     pub fn inputs_damaged(&mut self, stage: usize, producers: &[usize]) {
-        self.transition(stage, State::Pending);
+        self.transition(stage, StageState::Pending);
         for &producer in producers {
             // Another reader may have said so already: then it is being made again, or was.
             if !self.has_entry(producer) {
                 continue;
             }
             self.stages[producer].outputs = None;
-            self.resume(producer, State::Ready);
+            self.resume(producer, StageState::Ready);
             for next in self.stages[producer].downstream.clone() {
-                if matches!(self.stages[next].state, State::Ready | State::Queued(_)) {
-                    self.transition(next, State::Pending);
+                if matches!(self.stages[next].state, StageState::Ready | StageState::Queued(_)) {
+                    self.transition(next, StageState::Pending);
                 }
             }
         }
-        self.resume(stage, State::Ready);
+        self.resume(stage, StageState::Ready);
     }
 
     /// What a stage made lies in the store.
     #[must_use]
     pub fn has_entry(&self, stage: usize) -> bool {
-        matches!(self.stages[stage].state, State::Reused | State::Fetched | State::Done)
+        matches!(
+            self.stages[stage].state,
+            StageState::Reused | StageState::Fetched | StageState::Done
+        )
     }
 
     /// Nothing more is started.
@@ -380,7 +385,7 @@ impl<'a> Scheduler<'a> {
     }
 
     #[must_use]
-    pub fn state(&self, stage: usize) -> &State {
+    pub fn state(&self, stage: usize) -> &StageState {
         &self.stages[stage].state
     }
 
@@ -424,13 +429,13 @@ impl<'a> Scheduler<'a> {
         let mut counts = Counts::default();
         for record in &self.stages {
             match record.state {
-                State::Unwanted => {}
-                State::Reused => counts.reused += 1,
-                State::Fetched => counts.fetched += 1,
-                State::Done => counts.done += 1,
-                State::Failed => counts.failed += 1,
-                State::Waiting => counts.waiting += 1,
-                State::Blocked => counts.blocked += 1,
+                StageState::Unwanted => {}
+                StageState::Reused => counts.reused += 1,
+                StageState::Fetched => counts.fetched += 1,
+                StageState::Done => counts.done += 1,
+                StageState::Failed => counts.failed += 1,
+                StageState::Waiting => counts.waiting += 1,
+                StageState::Blocked => counts.blocked += 1,
                 _ => counts.skipped += 1,
             }
         }
@@ -465,8 +470,8 @@ impl<'a> Scheduler<'a> {
     /// Downstream stages whose every upstream is known become ready to be judged.
     fn unlock(&mut self, stage: usize) {
         for next in self.stages[stage].downstream.clone() {
-            if self.stages[next].state == State::Pending && self.is_complete(next) {
-                self.transition(next, State::Ready);
+            if self.stages[next].state == StageState::Pending && self.is_complete(next) {
+                self.transition(next, StageState::Ready);
             }
         }
     }
@@ -475,8 +480,8 @@ impl<'a> Scheduler<'a> {
     fn block_downstream(&mut self, stage: usize) {
         let mut todo = self.stages[stage].downstream.clone();
         while let Some(next) = todo.pop() {
-            if self.stages[next].state == State::Pending {
-                self.transition(next, State::Blocked);
+            if self.stages[next].state == StageState::Pending {
+                self.transition(next, StageState::Blocked);
                 self.tell(Notice::Blocked { stage: next, by: stage });
                 todo.extend(&self.stages[next].downstream);
             }
@@ -484,7 +489,7 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-impl Known for Scheduler<'_> {
+impl KnownOutputs for Scheduler<'_> {
     fn is_known(&self, stage: usize) -> bool {
         self.stages[stage].outputs.is_some()
     }

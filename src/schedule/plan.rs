@@ -1,8 +1,8 @@
 //! A plan: the scheduler stepped as far as verdicts go, with nothing started.
 
 use super::pools::Pools;
-use super::{Action, Rules, Scheduler, State};
-use crate::plan::{Judge, Known as _, Plan, Selection, Verdict};
+use super::{Action, Rules, Scheduler, StageState};
+use crate::plan::{Judge, KnownOutputs as _, Plan, Selection, Verdict};
 use crate::store::StoreError;
 
 /// Verdicts on every wanted stage, as far as they can be known before anything runs.
@@ -25,7 +25,7 @@ pub fn plan(judge: &Judge, selection: &Selection) -> Result<Plan, StoreError> {
     // What was not judged waits; behind a closed gate it would not even run.
     let mut behind: Vec<Option<usize>> = vec![None; verdicts.len()];
     for stage in 0..verdicts.len() {
-        if *scheduler.state(stage) == State::Unwanted {
+        if *scheduler.state(stage) == StageState::Unwanted {
             continue;
         }
         let upstream = graph.upstream(stage);

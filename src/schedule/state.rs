@@ -14,7 +14,7 @@ pub struct Miss {
 
 /// Where a stage stands.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub enum StageState {
     /// Nobody wants it.
     Unwanted,
     /// Something upstream is not settled.
@@ -43,7 +43,7 @@ pub enum State {
     Blocked,
 }
 
-impl State {
+impl StageState {
     /// Something is under way that will be told of.
     #[must_use]
     pub fn is_active(&self) -> bool {

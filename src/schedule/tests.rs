@@ -122,17 +122,20 @@ fn figures(luck: u8) -> gate::Figures {
 fn check(scheduler: &Scheduler, machine: &Pools) {
     let states = || scheduler.stages.iter().map(|record| &record.state);
     assert_eq!(scheduler.active, states().filter(|s| s.is_active()).count());
-    assert_eq!(scheduler.sealed, states().filter(|s| **s == State::Sealed).count());
+    assert_eq!(scheduler.sealed, states().filter(|s| **s == StageState::Sealed).count());
     for (stage, record) in scheduler.stages.iter().enumerate() {
-        assert_eq!(scheduler.ready.contains(&stage), record.state == State::Ready);
-        assert_eq!(scheduler.queued.contains(&stage), matches!(record.state, State::Queued(_)));
+        assert_eq!(scheduler.ready.contains(&stage), record.state == StageState::Ready);
+        assert_eq!(
+            scheduler.queued.contains(&stage),
+            matches!(record.state, StageState::Queued(_))
+        );
         let holds = record.share != Share::default();
-        assert!(!holds || record.state == State::Running, "only what runs holds a share");
-        if matches!(record.state, State::Ready | State::Queued(_)) {
+        assert!(!holds || record.state == StageState::Running, "only what runs holds a share");
+        if matches!(record.state, StageState::Ready | StageState::Queued(_)) {
             let is_known = |up: &usize| scheduler.is_known(*up);
             assert!(record.upstream.iter().all(is_known), "its inputs are not known");
         }
-        if matches!(record.state, State::Queued(_)) {
+        if matches!(record.state, StageState::Queued(_)) {
             let closed = record.upstream.iter().find(|up| scheduler.gates.is_closed(**up));
             assert_eq!(closed, None, "it began behind a closed gate");
         }
@@ -189,7 +192,7 @@ fn play(shape: &Shape, luck: &Luck) -> Vec<usize> {
                         _ => Verdict::Miss(identity(stage), Reason::NeverRun),
                     };
                     scheduler.judged(stage, &verdict);
-                    assert_ne!(*scheduler.state(stage), State::Ready, "it is judged");
+                    assert_ne!(*scheduler.state(stage), StageState::Ready, "it is judged");
                 }
                 Action::Start(stage, ..) => {
                     assert!(!scheduler.is_halted() && wanted.contains(&stage));
@@ -222,7 +225,7 @@ fn play(shape: &Shape, luck: &Luck) -> Vec<usize> {
 fn is_cancelled(scheduler: &Scheduler, stage: usize) -> bool {
     let record = &scheduler.stages[stage];
     let is_complete = record.upstream.iter().all(|up| scheduler.is_known(*up));
-    record.state == State::Pending && is_complete
+    record.state == StageState::Pending && is_complete
 }
 
 /// Something that can happen to a stage that is under way.
@@ -230,26 +233,26 @@ fn happens(scheduler: &mut Scheduler, stage: usize, chance: u8) {
     let fingerprint = identity(stage).fingerprint();
     let (summary, made) = (figures(chance / 16), outputs(stage));
     match (scheduler.state(stage).clone(), chance % 8) {
-        (State::Asking(_), 0..3) => scheduler.fetched(stage, fingerprint, &made, &summary),
-        (State::Asking(_), 3) => scheduler.failed(stage),
-        (State::Asking(_), _) => scheduler.not_found(stage),
-        (State::Busy, _) => scheduler.look_again(stage),
-        (State::Running, 0) => scheduler.failed(stage),
-        (State::Running, 1) => scheduler.busy(stage),
-        (State::Running, 2) => scheduler.waits_for_people(stage, chance > 127),
-        (State::Running, 3) if scheduler.is_halted() => scheduler.cancelled(stage),
-        (State::Running, 4) => {
+        (StageState::Asking(_), 0..3) => scheduler.fetched(stage, fingerprint, &made, &summary),
+        (StageState::Asking(_), 3) => scheduler.failed(stage),
+        (StageState::Asking(_), _) => scheduler.not_found(stage),
+        (StageState::Busy, _) => scheduler.look_again(stage),
+        (StageState::Running, 0) => scheduler.failed(stage),
+        (StageState::Running, 1) => scheduler.busy(stage),
+        (StageState::Running, 2) => scheduler.waits_for_people(stage, chance > 127),
+        (StageState::Running, 3) if scheduler.is_halted() => scheduler.cancelled(stage),
+        (StageState::Running, 4) => {
             let producers = scheduler.graph.upstream(stage);
             match producers.is_empty() {
                 true => scheduler.reused(stage, fingerprint, &made, &summary),
                 false => scheduler.inputs_damaged(stage, &producers[..1]),
             }
         }
-        (State::Running, _) => assert!(scheduler.sealed(stage, &made, &summary)),
-        (State::Sealed, 0) => scheduler.failed(stage),
-        (State::Sealed, _) => scheduler.published(stage, fingerprint),
-        (State::AskingPeople, 0..4) => scheduler.waits_for_people(stage, false),
-        (State::AskingPeople, _) => scheduler.look_again(stage),
+        (StageState::Running, _) => assert!(scheduler.sealed(stage, &made, &summary)),
+        (StageState::Sealed, 0) => scheduler.failed(stage),
+        (StageState::Sealed, _) => scheduler.published(stage, fingerprint),
+        (StageState::AskingPeople, 0..4) => scheduler.waits_for_people(stage, false),
+        (StageState::AskingPeople, _) => scheduler.look_again(stage),
         (other, _) => unreachable!("{other:?} is not under way"),
     }
 }

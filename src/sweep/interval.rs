@@ -25,7 +25,7 @@ pub fn half(n: usize, spread: f64, comparisons: usize) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::table::Cell;
+    use crate::sweep::table::SettingMean;
 
     /// From `scipy.stats.t.ppf(1 - (1 - 0.95 ** (1 / m)) / 2, n - 1)`.
     #[test]
@@ -46,7 +46,7 @@ mod tests {
             assert!((found / expected - 1.0).abs() < 1e-6, "{n} {comparisons}: {found} {expected}");
         }
         // `scipy.stats.t.interval(0.95, 2, mean, stdev / sqrt(3))` of 2.0, 2.4, 2.1.
-        let found = Cell::of(&[2.0, 2.4, 2.1]).half.expect("enough");
+        let found = SettingMean::of(&[2.0, 2.4, 2.1]).half.expect("enough");
         assert!((found - 0.517_114_501).abs() < 1e-6, "{found}");
         assert_eq!((half(2, 0.5, 1), half(1, 0.0, 1)), (None, None));
     }

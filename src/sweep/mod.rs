@@ -15,12 +15,12 @@ use serde::Serialize;
 
 pub use merge::{Merged, merge};
 pub use read::read;
-pub use table::{Cell, Effect, Row, Table, table};
+pub use table::{Effect, ResultTable, Row, SettingMean, table};
 pub use trials::{Trial, label};
-pub use verdict::Verdict;
+pub use verdict::BestSetting;
 
 use crate::diagnostic::Span;
-use crate::pipeline::{Key, Node, Word};
+use crate::pipeline::{Key, Node, Spanned};
 
 /// What a sweep file says. Which trials it makes, see [`Sweep::trials`].
 #[derive(Debug, Clone)]
@@ -42,12 +42,12 @@ pub struct Sweep {
     /// Combinations left out: a trial that agrees with all values of one of these.
     pub exclude: Vec<Values>,
     /// Template with `{param}`; absent: made from the params.
-    pub label: Option<Word>,
+    pub label: Option<Spanned>,
     /// Params whose trials are averaged: seeds.
-    pub over: Vec<Word>,
+    pub over: Vec<Spanned>,
     /// Values of the trials that others are compared with.
     pub baseline: Option<Values>,
-    pub metric: Option<Metric>,
+    pub metric: Option<Objective>,
     /// Of `preflow-sweep`.
     pub span: Span,
 }
@@ -93,9 +93,9 @@ pub struct Halving {
 
 /// What trials are compared by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metric {
+pub struct Objective {
     /// `STAGE/FIGURE`, or the figure alone where only one stage reports it.
-    pub name: Word,
+    pub name: Spanned,
     pub goal: Goal,
 }
 

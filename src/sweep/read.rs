@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use super::{Axis, Goal, Halving, Metric, Random, Space, Sweep, Values};
+use super::{Axis, Goal, Halving, Objective, Random, Space, Sweep, Values};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::pipeline::{Document, Key, Node, NodeValue, Word, unknown_key};
+use crate::pipeline::{Document, Key, Node, NodeValue, Spanned, unknown_key};
 
 const KEYS: [&str; 14] = [
     "preflow-sweep",
@@ -118,10 +118,10 @@ impl<'a> File<'a> {
         }
     }
 
-    fn word(&mut self, name: &str) -> Option<Word> {
+    fn word(&mut self, name: &str) -> Option<Spanned> {
         let node = self.get(name)?;
         match node.as_str() {
-            Some(text) => Some(Word { text: text.to_owned(), span: node.span.clone() }),
+            Some(text) => Some(Spanned { text: text.to_owned(), span: node.span.clone() }),
             None => {
                 self.wrong(format!("`{name}` must be text"), node);
                 None
@@ -129,7 +129,7 @@ impl<'a> File<'a> {
         }
     }
 
-    fn words(&mut self, name: &str) -> Vec<Word> {
+    fn words(&mut self, name: &str) -> Vec<Spanned> {
         let Some(node) = self.get(name) else { return Vec::new() };
         let items = match &node.value {
             NodeValue::List(items) => items.as_slice(),
@@ -138,7 +138,9 @@ impl<'a> File<'a> {
         let mut words = Vec::with_capacity(items.len());
         for item in items {
             match item.as_str() {
-                Some(text) => words.push(Word { text: text.to_owned(), span: item.span.clone() }),
+                Some(text) => {
+                    words.push(Spanned { text: text.to_owned(), span: item.span.clone() })
+                }
                 None => self.wrong(format!("`{name}` lists names of params"), item),
             }
         }
@@ -212,18 +214,18 @@ impl<'a> File<'a> {
         items.iter().filter_map(|i| self.values(i, &format!("an item of `{name}`"))).collect()
     }
 
-    fn metric(&mut self) -> Option<Metric> {
+    fn metric(&mut self) -> Option<Objective> {
         let node = self.get("metric")?;
         if let Some(text) = node.as_str() {
-            let name = Word { text: text.to_owned(), span: node.span.clone() };
-            return Some(Metric { name, goal: Goal::Maximize });
+            let name = Spanned { text: text.to_owned(), span: node.span.clone() };
+            return Some(Objective { name, goal: Goal::Maximize });
         }
         let entries = self.map(node, "`metric`");
         let (mut name, mut goal) = (None, Goal::Maximize);
         for (key, value) in entries {
             match (key.name.as_str(), value.as_str()) {
                 ("name", Some(text)) => {
-                    name = Some(Word { text: text.to_owned(), span: value.span.clone() });
+                    name = Some(Spanned { text: text.to_owned(), span: value.span.clone() });
                 }
                 ("goal", Some("maximize")) => goal = Goal::Maximize,
                 ("goal", Some("minimize")) => goal = Goal::Minimize,
@@ -241,7 +243,7 @@ impl<'a> File<'a> {
             let problem = Diagnostic::new("the metric has no name", Some(node.span.clone()));
             self.problems.push(problem.help("metric: { name: STAGE/FIGURE, goal: maximize }"));
         }
-        name.map(|name| Metric { name, goal })
+        name.map(|name| Objective { name, goal })
     }
 
     fn random(&mut self) -> Option<Random> {

@@ -11,7 +11,7 @@ use super::{Goal, Sweep, Trial};
 
 /// Results by setting, in the order of the trials.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Table {
+pub struct ResultTable {
     /// Params that tell rows apart.
     pub params: Vec<String>,
     /// Params that are averaged.
@@ -26,17 +26,17 @@ pub struct Row {
     /// As `params` of the table; empty where the trial leaves a param alone.
     pub values: Vec<String>,
     pub trials: usize,
-    pub metric: Cell,
+    pub metric: SettingMean,
     /// Against the baseline, trial by trial where both have the same seed. Its interval is
     /// corrected for all the settings that are compared.
-    pub against_baseline: Option<Cell>,
+    pub against_baseline: Option<SettingMean>,
     pub is_baseline: bool,
     pub is_best: bool,
 }
 
 /// A mean over some trials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Cell {
+pub struct SettingMean {
     /// Trials that have a figure.
     pub n: usize,
     pub mean: Option<f64>,
@@ -53,12 +53,12 @@ pub struct Cell {
 pub struct Effect {
     pub param: String,
     pub value: String,
-    pub metric: Cell,
+    pub metric: SettingMean,
     /// Mean minus the mean over all trials.
     pub effect: Option<f64>,
 }
 
-impl Cell {
+impl SettingMean {
     /// Mean, spread and range of some figures.
     #[must_use]
     pub fn of(figures: &[f64]) -> Self {
@@ -83,7 +83,7 @@ impl Cell {
 
 /// Puts the figures of trials into a table; `figures` goes with `trials`.
 #[must_use]
-pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> Table {
+pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> ResultTable {
     let over: Vec<&str> = sweep.over.iter().map(|w| w.text.as_str()).collect();
     let all: Vec<&str> = sweep.params().into_iter().filter(|p| !over.contains(p)).collect();
     // A param that never changes tells no rows apart.
@@ -123,9 +123,9 @@ pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> Table 
             Row {
                 values: values.clone(),
                 trials: group.len(),
-                metric: Cell::of(&known(group)),
+                metric: SettingMean::of(&known(group)),
                 against_baseline: (!is_baseline && !differences.is_empty())
-                    .then(|| Cell::of(&differences)),
+                    .then(|| SettingMean::of(&differences)),
                 is_baseline,
                 is_best: false,
             }
@@ -136,7 +136,7 @@ pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> Table 
     }
     let effects = params.iter().flat_map(|p| effects(p, trials, figures)).collect();
     let words = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect();
-    let mut table = Table { params: words(params), over: words(over), rows, effects };
+    let mut table = ResultTable { params: words(params), over: words(over), rows, effects };
     let comparisons = table.settings().saturating_sub(1);
     for cell in table.rows.iter_mut().filter_map(|row| row.against_baseline.as_mut()) {
         cell.half = cell.spread.and_then(|spread| half(cell.n, spread, comparisons));
@@ -174,9 +174,9 @@ fn effects(param: &str, trials: &[Trial], figures: &[Option<f64>]) -> Vec<Effect
         groups.entry(value).or_default().extend(figure);
     }
     let all: Vec<f64> = groups.values().flatten().copied().collect();
-    let overall = Cell::of(&all).mean;
+    let overall = SettingMean::of(&all).mean;
     let one = |value: String| {
-        let metric = Cell::of(&groups[&value]);
+        let metric = SettingMean::of(&groups[&value]);
         let effect = metric.mean.zip(overall).map(|(mean, overall)| mean - overall);
         Effect { param: param.to_owned(), value, metric, effect }
     };

@@ -1,13 +1,13 @@
 //! What may be said of the best setting of a sweep. Does not know where figures come from.
 
 use super::interval::LEAST;
-use super::table::{Cell, Table};
+use super::table::{ResultTable, SettingMean};
 use serde::Serialize;
 
 /// What may be said of the best setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
-pub enum Verdict {
+pub enum BestSetting {
     /// Too few trials of a setting.
     Few {
         n: usize,
@@ -23,22 +23,22 @@ pub enum Verdict {
     },
 }
 
-impl Table {
+impl ResultTable {
     /// What may be said of the best setting; `None` where there is none.
     #[must_use]
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn verdict(&self) -> Option<BestSetting> {
         let best = self.rows.iter().find(|row| row.is_best)?;
         let against = best.against_baseline.unwrap_or_default();
         Some(match against {
-            _ if best.is_baseline => Verdict::IsBaseline,
-            _ if best.metric.n < LEAST => Verdict::Few { n: best.metric.n },
-            Cell { mean: Some(mean), half: Some(half), .. } => {
-                Verdict::Compared { mean, half, settings: self.settings() }
+            _ if best.is_baseline => BestSetting::IsBaseline,
+            _ if best.metric.n < LEAST => BestSetting::Few { n: best.metric.n },
+            SettingMean { mean: Some(mean), half: Some(half), .. } => {
+                BestSetting::Compared { mean, half, settings: self.settings() }
             }
-            Cell { n: 0, .. } if !self.rows.iter().any(|row| row.is_baseline) => {
-                Verdict::NoBaseline
+            SettingMean { n: 0, .. } if !self.rows.iter().any(|row| row.is_baseline) => {
+                BestSetting::NoBaseline
             }
-            Cell { n, .. } => Verdict::Few { n },
+            SettingMean { n, .. } => BestSetting::Few { n },
         })
     }
 
@@ -57,13 +57,13 @@ impl Table {
     #[must_use]
     pub fn words(&self, number: fn(f64) -> String) -> Option<String> {
         Some(match self.verdict()? {
-            Verdict::Few { n } => format!(
+            BestSetting::Few { n } => format!(
                 "{}: cannot be told from chance; three or more of each setting give an interval.",
                 self.repeats(n)
             ),
-            Verdict::IsBaseline => "It is the baseline.".to_owned(),
-            Verdict::NoBaseline => "There is no baseline to compare it with.".to_owned(),
-            Verdict::Compared { mean, half, settings } => {
+            BestSetting::IsBaseline => "It is the baseline.".to_owned(),
+            BestSetting::NoBaseline => "There is no baseline to compare it with.".to_owned(),
+            BestSetting::Compared { mean, half, settings } => {
                 let sign = if mean < 0.0 { "−" } else { "+" };
                 let (apart, half_shown) = (number(mean.abs()), number(half));
                 let judged = match mean.abs() > half {

@@ -2,6 +2,7 @@
 //! Knows nothing of pages, stages or statistics.
 
 mod effective;
+mod explain;
 mod folder;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use effective::{Ballot, Effective, Judged, VoteChange};
+pub use explain::{ChangedVotes, VotesRead, explain, read_kept};
 pub use folder::{Folder, Ledger, Problem, VotesError, composed, is_annotator, is_plain};
 
 /// Port type of a source that is a folder of votes.

@@ -178,3 +178,15 @@ fn names_are_of_any_alphabet_and_have_one_spelling() {
     assert_eq!(folder.votes.keys().collect::<Vec<_>>(), ["josé"]);
     assert_eq!(folder.latest("josé").keys().map(|k| k.0).collect::<Vec<_>>(), ["p", "q"]);
 }
+
+#[test]
+fn changed_votes_are_kept_as_they_always_were() {
+    let counts = VoteChange { added: 40, revised: 1, removed: 0 };
+    let changed = ChangedVotes::new("votes", counts, Some((4, 6)));
+    let text =
+        r#"{"change":"votes","port":"votes","added":40,"revised":1,"removed":0,"used":[4,6]}"#;
+    assert_eq!(serde_json::to_string(&changed).expect("JSON"), text);
+    assert_eq!(serde_json::from_str::<ChangedVotes>(text).expect("JSON"), changed);
+    let other = r#"{"change":"input","port":"votes","added":1,"revised":1,"removed":0}"#;
+    assert!(serde_json::from_str::<ChangedVotes>(other).is_err());
+}

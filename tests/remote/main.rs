@@ -5,21 +5,11 @@
 //! the same tests run against another server: `make remote-check`.
 #![expect(clippy::disallowed_methods, reason = "tests own their folders and processes")]
 
-#[cfg(not(feature = "remote"))]
-mod absent;
-#[cfg(feature = "remote")]
 mod config;
-#[cfg(feature = "remote")]
 mod faults;
-#[cfg(feature = "remote")]
 mod hostile;
-#[cfg(feature = "remote")]
 mod kills;
-#[cfg(feature = "remote")]
 mod proxy;
-#[cfg(feature = "remote")]
 mod server;
-#[cfg(feature = "remote")]
 mod share;
-#[cfg(feature = "remote")]
 mod team;

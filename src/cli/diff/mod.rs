@@ -5,7 +5,7 @@ mod print;
 use clap::Args;
 
 use super::{Exit, Global};
-use crate::project::diff::{Side, compare};
+use crate::project::diff::{PipelineState, compare};
 use crate::project::{Failure, locate};
 use crate::report::OutputStyle;
 
@@ -35,10 +35,10 @@ pub fn diff(args: &DiffArgs, global: &Global, look: OutputStyle) -> Result<Exit,
         },
     };
     let choices = global.choices();
-    let a = Side::named(&args.a, &file, &choices)?;
+    let a = PipelineState::named(&args.a, &file, &choices)?;
     let b = match &args.b {
-        Some(word) => Side::named(word, &file, &choices)?,
-        None => Side::named(&file.to_string_lossy(), &file, &choices)?,
+        Some(word) => PipelineState::named(word, &file, &choices)?,
+        None => PipelineState::named(&file.to_string_lossy(), &file, &choices)?,
     };
     let difference = compare(&a, &b);
     if global.json {

@@ -1,16 +1,17 @@
 //! A difference as a person reads it in a terminal.
 
 use crate::identity::Change;
-use crate::project::diff::{DataChange, Difference, FigureChange, ParamChange};
+use crate::project::diff::{DataChange, FigureChange, ParamChange, PipelineDiff};
 use crate::report::table::{Table, hang};
 use crate::report::{OutputStyle, Style, words};
 use crate::text::{self, clean};
+use crate::votes::ChangedVotes;
 
 /// Figures shown a stage, unless more are asked for.
 const FIGURES: usize = 8;
 
 /// All of it, section by section; empty ones are left out.
-pub fn text(all: &Difference, look: OutputStyle) -> String {
+pub fn text(all: &PipelineDiff, look: OutputStyle) -> String {
     let side = |text: &str| hang(&clean(text), 4, look);
     let heads = format!(" A  {}\n B  {}\n", side(&all.a), side(&all.b));
     let mut out = heads.clone();
@@ -30,16 +31,10 @@ pub fn text(all: &Difference, look: OutputStyle) -> String {
     let stages = stages.into_iter().filter(|(_, names)| !names.is_empty());
     section("stages", stages.map(|(side, names)| (side.to_owned(), names.join(", "))).collect());
     section("params", all.params.iter().map(param).collect());
-    let votes = all.votes.iter().map(|(stage, v)| {
-        let change = Change::Votes {
-            port: "votes".to_owned(),
-            added: v.added,
-            revised: v.revised,
-            removed: v.removed,
-            used: None,
-        };
-        (stage.clone(), words::change(&change))
-    });
+    let votes = all
+        .votes
+        .iter()
+        .map(|(stage, v)| (stage.clone(), words::votes(&ChangedVotes::new("votes", *v, None))));
     section("votes", votes.collect());
     section("data", all.data.iter().map(data).collect());
     section("code", all.code.iter().map(named).collect());
@@ -87,7 +82,7 @@ fn data(change: &DataChange) -> (String, String) {
     (format!("{}.{}", change.stage, change.port), text)
 }
 
-fn figures(all: &Difference, look: OutputStyle) -> Vec<(String, String)> {
+fn figures(all: &PipelineDiff, look: OutputStyle) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     let mut stages: Vec<&str> = all.figures.iter().map(|f| f.stage.as_str()).collect();
     stages.dedup();

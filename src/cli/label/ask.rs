@@ -16,7 +16,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
 
-use super::screen::{Emphasis, View, frame, words};
+use super::screen::{Emphasis, ScreenView, frame, words};
 use super::serve::{open_session, refused};
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain};
@@ -335,7 +335,7 @@ impl<'a> Asking<'a> {
         let (width, height) = size()?;
         let assignment = self.session.assignment();
         let progress = self.session.progress(&self.annotator, Timestamp::now());
-        let view = View {
+        let view = ScreenView {
             question: &assignment.people.question,
             progress: progress.map_or(String::new(), |p| {
                 format!("{} of {} votes, {} by you", p.votes, p.goal, p.mine)

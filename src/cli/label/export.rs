@@ -25,14 +25,14 @@ pub struct ExportArgs {
     pub words: Vec<String>,
     /// What to write
     #[arg(long, value_name = "FORM", default_value = "trl")]
-    pub format: Format,
+    pub format: ExportFormat,
     /// Where to [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum ExportFormat {
     /// JSON lines with `prompt`, `chosen`, `rejected`
     Trl,
     /// The same as lists of messages
@@ -59,11 +59,11 @@ pub fn export(args: &ExportArgs, global: &Global, look: OutputStyle) -> Result<E
     let _lease = loaded.store.shared_lease();
     let path = labels(&loaded, name)?;
     let shape = match args.format {
-        Format::Parquet => None,
-        Format::Trl => Some(Shape::Trl),
-        Format::TrlConversational => Some(Shape::TrlConversational),
-        Format::Csv => Some(Shape::Csv),
-        Format::Jsonl => Some(Shape::JsonLines),
+        ExportFormat::Parquet => None,
+        ExportFormat::Trl => Some(Shape::Trl),
+        ExportFormat::TrlConversational => Some(Shape::TrlConversational),
+        ExportFormat::Csv => Some(Shape::Csv),
+        ExportFormat::Jsonl => Some(Shape::JsonLines),
     };
     let bytes = match shape {
         None => {
@@ -85,7 +85,7 @@ pub fn export(args: &ExportArgs, global: &Global, look: OutputStyle) -> Result<E
             let out = std::path::absolute(out).unwrap_or_else(|_| out.clone());
             write_atomic(&out, &bytes).map_err(StoreError::from)?;
         }
-        None if args.format == Format::Parquet => {
+        None if args.format == ExportFormat::Parquet => {
             return Err(Failure::usage("Parquet is not for the terminal").help("--out FILE"));
         }
         // For programs as it is; for a terminal nothing in it may drive it.

@@ -32,7 +32,7 @@ pub struct ImportArgs {
     pub annotator: Option<String>,
     /// How the files are made up [default: by their columns]
     #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
-    pub format: Format,
+    pub format: ImportFormat,
     /// Columns with other than the usual names, such as `prompt=text,a=left,b=right,choice=best`;
     /// also `chosen`, `rejected`, `annotator`
     #[arg(long, value_name = "WHAT=COLUMN", value_delimiter = ',')]
@@ -50,7 +50,7 @@ pub struct ImportArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum ImportFormat {
     Auto,
     Jsonl,
     Csv,
@@ -63,7 +63,7 @@ pub enum Format {
     Arena,
 }
 
-impl Format {
+impl ImportFormat {
     fn form(self) -> Option<Form> {
         match self {
             Self::Auto => None,

@@ -26,7 +26,7 @@ pub type ScreenRow = Vec<(Emphasis, String)>;
 
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
-pub struct View<'a> {
+pub struct ScreenView<'a> {
     pub question: &'a str,
     pub progress: String,
     pub item: Option<&'a Item>,
@@ -74,7 +74,7 @@ pub fn words(pick: Pick) -> &'static str {
 /// The rows of a screen, exactly `height` of them, none wider than `width`; and how far the middle
 /// can be scrolled.
 #[must_use]
-pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<ScreenRow>, usize) {
+pub fn frame(view: &ScreenView<'_>, width: usize, height: usize) -> (Vec<ScreenRow>, usize) {
     let width = width.max(10);
     let mut rows = vec![head(view, width), vec![(Emphasis::Dim, "─".repeat(width))]];
     let body = body(view, width);
@@ -109,7 +109,7 @@ pub fn frame(view: &View<'_>, width: usize, height: usize) -> (Vec<ScreenRow>, u
     (rows, furthest)
 }
 
-fn head(view: &View<'_>, width: usize) -> ScreenRow {
+fn head(view: &ScreenView<'_>, width: usize) -> ScreenRow {
     ends(&plain(view.question), Emphasis::Strong, &view.progress, width)
 }
 
@@ -126,7 +126,7 @@ fn ends(left: &str, look: Emphasis, right: &str, width: usize) -> ScreenRow {
     vec![(look, left), (Emphasis::Plain, " ".repeat(gap)), (Emphasis::Dim, right)]
 }
 
-fn body(view: &View<'_>, width: usize) -> Vec<ScreenRow> {
+fn body(view: &ScreenView<'_>, width: usize) -> Vec<ScreenRow> {
     if view.keys {
         let rows = KEYS.iter().flat_map(|(key, does)| {
             if width < WIDE {
@@ -278,7 +278,7 @@ mod tests {
                 for (diff, keys, note) in
                     [(false, false, None), (true, false, Some(long.as_str())), (false, true, None)]
                 {
-                    let view = View {
+                    let view = ScreenView {
                         question: &long,
                         progress: "1 of 9".into(),
                         item: Some(&item),
@@ -287,7 +287,7 @@ mod tests {
                         note,
                         status: hostile,
                         scroll: 3,
-                        ..View::default()
+                        ..ScreenView::default()
                     };
                     let (rows, _) = frame(&view, width, height);
                     assert_eq!(rows.len(), height);
@@ -303,14 +303,14 @@ mod tests {
     #[test]
     fn side_by_side_where_there_is_room_and_below_each_other_elsewhere() {
         let item = item("the red cat", "the blue cat");
-        let view = View {
+        let view = ScreenView {
             question: "Which?",
             progress: "3 of 9 votes".into(),
             item: Some(&item),
             was: Some(Pick::RightMuch),
             diff: true,
             status: "saved",
-            ..View::default()
+            ..ScreenView::default()
         };
         let (rows, furthest) = frame(&view, 80, 12);
         assert_eq!(furthest, 0);
@@ -332,7 +332,7 @@ mod tests {
         let numbers: String = (0..100).map(|i| format!("line {i}\n")).collect();
         let item = item(&numbers, "short");
         let mut seen = String::new();
-        let mut view = View { item: Some(&item), ..View::default() };
+        let mut view = ScreenView { item: Some(&item), ..ScreenView::default() };
         let furthest = frame(&view, 40, 12).1;
         for scroll in 0..=furthest {
             view.scroll = scroll;

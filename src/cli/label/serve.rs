@@ -14,7 +14,7 @@ use crate::catalog::units::Unit;
 use crate::cli::run::listen;
 use crate::cli::{Exit, Global, complain, print};
 use crate::http::ServeError;
-use crate::label::{self, Assignment, LabelSession, Links, Options, SessionError};
+use crate::label::{self, Assignment, LabelSession, Links, ServeOptions, SessionError};
 use crate::project::{Failure, Project};
 use crate::report::table::{Cell, Table};
 use crate::report::{OutputStyle, Style};
@@ -100,12 +100,12 @@ impl Page {
     }
 
     /// The same for the server. `folder`: where its key lies.
-    pub(super) fn options(&self, folder: PathBuf) -> Result<Options, Failure> {
+    pub(super) fn options(&self, folder: PathBuf) -> Result<ServeOptions, Failure> {
         let annotators = match self.share.as_slice() {
             [] => vec![super::annotator(self.annotator.as_deref())?],
             names => names.iter().map(|n| super::annotator(Some(n))).collect::<Result<_, _>>()?,
         };
-        Ok(Options {
+        Ok(ServeOptions {
             listen: self.listen,
             port: self.port.unwrap_or(USUAL_PORT),
             fallback: self.port.is_none(),

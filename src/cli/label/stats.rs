@@ -4,7 +4,7 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::agreement::Estimate;
+use crate::agreement::Interval;
 use crate::cli::{Exit, Global, complain, print};
 use crate::label::{
     self, AnnotatorReport, Assignment, LabelSession, Outlook, OverallReport, QualityReport,
@@ -69,14 +69,14 @@ pub(super) fn outlook(assignment: &Assignment, ready: &Readiness) -> Option<Outl
     Some(Outlook { votes: ready.votes, goal: ready.need, room, disagree })
 }
 
-fn percent(estimate: Option<Estimate>) -> String {
+fn percent(estimate: Option<Interval>) -> String {
     estimate.map_or("–".to_owned(), |e| {
         let [value, low, high] = [e.value, e.low, e.high].map(|x| 100.0 * x);
         format!("{value:.0} % ({low:.0}–{high:.0})")
     })
 }
 
-fn number(estimate: Option<Estimate>) -> String {
+fn number(estimate: Option<Interval>) -> String {
     estimate.map_or("–".to_owned(), |e| {
         let [value, low, high] = [e.value, e.low, e.high].map(two_places);
         format!("{value} ({low} to {high})")

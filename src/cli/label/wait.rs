@@ -17,7 +17,7 @@ use crate::label::{self, Assignment, FolderSnapshot, Links};
 use crate::project::{Failure, Project, labelling};
 use crate::protocol::InputSpec;
 use crate::report::{OutputStyle, Style};
-use crate::run::{Answer, People};
+use crate::run::{ChangedSources, People};
 use crate::votes::{self, Effective, Folder};
 
 /// How often the folder of votes is looked at: people and `git pull` write to it.
@@ -79,7 +79,7 @@ impl People for Asking<'_> {
         stage: usize,
         inputs: BTreeMap<String, Vec<InputSpec>>,
         mut leave: watch::Receiver<bool>,
-    ) -> Pin<Box<dyn Future<Output = Answer>>> {
+    ) -> Pin<Box<dyn Future<Output = ChangedSources>>> {
         let opened = self.open(stage, &inputs);
         let (assignment, source) = match opened {
             Ok(opened) => opened,

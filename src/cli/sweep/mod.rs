@@ -19,9 +19,9 @@ use crate::report::OutputStyle;
 #[derive(Debug, Subcommand)]
 pub enum SweepVerb {
     /// Price a sweep on the graph that its trials share; nothing runs
-    Plan(plan::PlanArgs),
+    Plan(plan::SweepPlanArgs),
     /// Bring every trial up to date; each stage that trials share runs once
-    Run(run::RunArgs),
+    Run(run::SweepRunArgs),
     /// Show what came out: mean, spread and the effect of each param; also while it runs
     Show(show::ShowArgs),
 }

@@ -12,7 +12,7 @@ use crate::report::{OutputStyle, Style, line};
 use crate::text;
 
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub struct SweepPlanArgs {
     #[command(flatten)]
     pub sweep: SweepArgs,
 }
@@ -31,7 +31,7 @@ struct Row {
 ///
 /// # Errors
 /// The sweep, its pipeline, its sources or the store are wrong.
-pub fn plan(args: &PlanArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
+pub fn plan(args: &SweepPlanArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let session = super::open(&args.sweep, global)?;
     let status = session.status(&global.choices(), false)?;
     let selection = Selection::new(&status.project.graph, &[], &[], &[])?;

@@ -10,7 +10,7 @@ use crate::project::Failure;
 use crate::report::{OutputStyle, line};
 
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct SweepRunArgs {
     #[command(flatten)]
     pub sweep: SweepArgs,
     /// Go on behind this stage's gate though it is not met, in every trial
@@ -27,7 +27,7 @@ pub struct RunArgs {
 ///
 /// # Errors
 /// Nothing could be started.
-pub fn run(args: &RunArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
+pub fn run(args: &SweepRunArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let session = super::open(&args.sweep, global)?;
     let mut status = session.status(&global.choices(), false)?;
     session.check_metric(&status)?;

@@ -10,7 +10,7 @@ use crate::cli::metrics::field;
 use crate::cli::{Exit, Global, print};
 use crate::project::{Failure, sweep::SweepStatus};
 use crate::report::{OutputStyle, Style, table};
-use crate::sweep::{self, Cell, Sweep, Table};
+use crate::sweep::{self, ResultTable, SettingMean, Sweep};
 use crate::text;
 
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct ShowArgs {
     pub sweep: SweepArgs,
     /// How to print it
     #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
+    pub format: TableFormat,
     /// Write a page instead: one HTML file with the table, what each param does, and what is bought
     /// with KL
     #[arg(long, value_name = "OUT", num_args = 0..=1, conflicts_with = "format")]
@@ -32,7 +32,7 @@ pub struct ShowArgs {
 
 /// How a table is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum TableFormat {
     Table,
     Markdown,
     Csv,
@@ -49,13 +49,13 @@ pub fn show(args: &ShowArgs, global: &Global, look: OutputStyle) -> Result<Exit,
     if let Some(output) = &args.html {
         return page::write(output, args.open, &session, &status);
     }
-    let format = if global.json { Format::Json } else { args.format };
+    let format = if global.json { TableFormat::Json } else { args.format };
     let table = sweep::table(&session.sweep, &status.trials, &status.figures);
     Ok(print(&match format {
-        Format::Table => terminal(&session.sweep, &status, look) + "\n",
-        Format::Markdown => markdown(&session.sweep, &table),
-        Format::Csv => csv(&session.sweep, &status),
-        Format::Json => as_json(&session.sweep, &status, &table) + "\n",
+        TableFormat::Table => terminal(&session.sweep, &status, look) + "\n",
+        TableFormat::Markdown => markdown(&session.sweep, &table),
+        TableFormat::Csv => csv(&session.sweep, &status),
+        TableFormat::Json => as_json(&session.sweep, &status, &table) + "\n",
     }))
 }
 
@@ -87,7 +87,7 @@ pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: OutputStyle) -> Strin
 }
 
 /// Head and rows as words.
-fn rows(sweep: &Sweep, table: &Table) -> Vec<Vec<String>> {
+fn rows(sweep: &Sweep, table: &ResultTable) -> Vec<Vec<String>> {
     let metric = sweep.metric.as_ref().map_or("metric", |m| m.name.text.as_str());
     let compared = table.rows.iter().any(|r| r.against_baseline.is_some());
     let mut head: Vec<String> = table.params.clone();
@@ -118,7 +118,7 @@ fn rows(sweep: &Sweep, table: &Table) -> Vec<Vec<String>> {
     all
 }
 
-fn effects(table: &Table) -> Vec<Vec<String>> {
+fn effects(table: &ResultTable) -> Vec<Vec<String>> {
     let head = ["param", "value", "n", "mean", "spread", "range", "effect"];
     let mut all = vec![head.map(str::to_owned).to_vec()];
     for effect in &table.effects {
@@ -132,7 +132,7 @@ fn effects(table: &Table) -> Vec<Vec<String>> {
 }
 
 /// Mean, spread, range.
-fn cells(cell: &Cell) -> [String; 3] {
+fn cells(cell: &SettingMean) -> [String; 3] {
     let mean = cell.mean.map_or_else(|| "–".to_owned(), figure);
     let range = match (cell.low, cell.high) {
         (Some(low), Some(high)) if cell.n > 1 => {
@@ -144,11 +144,11 @@ fn cells(cell: &Cell) -> [String; 3] {
 }
 
 /// Half of the 95 % interval.
-fn around(cell: &Cell) -> String {
+fn around(cell: &SettingMean) -> String {
     cell.half.map_or_else(|| "–".to_owned(), |half| format!("± {}", figure(half)))
 }
 
-fn difference(cell: &Cell) -> String {
+fn difference(cell: &SettingMean) -> String {
     let mean = cell.mean.map_or_else(String::new, signed);
     cell.half.map_or(mean.clone(), |half| format!("{mean} ± {}", figure(half)))
 }
@@ -178,7 +178,7 @@ fn screen(rows: &[Vec<String>], keys: usize, look: OutputStyle) -> String {
     screen.text(look).trim_end().to_owned()
 }
 
-fn markdown(sweep: &Sweep, table: &Table) -> String {
+fn markdown(sweep: &Sweep, table: &ResultTable) -> String {
     let escape = |text: &String| text.replace('|', "\\|");
     let one = |rows: &[Vec<String>]| -> String {
         let line = |row: &Vec<String>| {
@@ -215,7 +215,7 @@ fn csv(sweep: &Sweep, status: &SweepStatus) -> String {
     out
 }
 
-fn as_json(sweep: &Sweep, status: &SweepStatus, table: &Table) -> String {
+fn as_json(sweep: &Sweep, status: &SweepStatus, table: &ResultTable) -> String {
     let trials = status.trials.iter().enumerate().map(|(i, trial)| {
         let values: serde_json::Map<String, serde_json::Value> = sweep
             .params()

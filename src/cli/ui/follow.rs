@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use super::history;
 use crate::files;
-use crate::html::{ReportData, StageProgress, StageState};
+use crate::html::{ReportData, StageProgress, StageStatus};
 use crate::report::live::left;
 use crate::run::RunEvent;
-use crate::run::journal::Line;
+use crate::run::journal::JournalLine;
 
 /// Points of one curve that are kept; beyond that, every other one goes.
 const MOST_POINTS: usize = 4000;
@@ -24,7 +24,7 @@ type Curves = BTreeMap<String, Vec<(f64, f64)>>;
 pub struct Follower {
     path: PathBuf,
     offset: u64,
-    states: BTreeMap<String, StageState>,
+    states: BTreeMap<String, StageStatus>,
     curves: BTreeMap<String, Curves>,
     /// First and last word on progress: seconds of the run, units done; and all units.
     progress: BTreeMap<String, [(f64, u64, u64); 2]>,
@@ -53,7 +53,7 @@ impl Follower {
         }
         self.offset += end as u64;
         for line in bytes[..end].split(|b| *b == b'\n') {
-            if let Ok(line) = serde_json::from_slice::<Line>(line) {
+            if let Ok(line) = serde_json::from_slice::<JournalLine>(line) {
                 self.hear(line.t, line.event);
             }
         }
@@ -81,21 +81,21 @@ impl Follower {
                 // A further attempt tells its figures anew.
                 self.curves.remove(&stage);
                 self.progress.remove(&stage);
-                (stage, StageState::Running)
+                (stage, StageStatus::Running)
             }
-            RunEvent::StageDone { stage, .. } => (stage, StageState::Done),
+            RunEvent::StageDone { stage, .. } => (stage, StageStatus::Done),
             RunEvent::StageReused { stage, .. } | RunEvent::StageFetched { stage, .. } => {
-                (stage, StageState::Reused)
+                (stage, StageStatus::Reused)
             }
             RunEvent::StageFailed { stage, retrying: false, outcome, .. } => {
                 let told = (outcome.headline(), history::detail(&outcome));
                 self.details.insert(stage.clone(), told);
-                (stage, StageState::Failed)
+                (stage, StageStatus::Failed)
             }
-            RunEvent::StageWaiting { stage, .. } => (stage, StageState::Waiting),
+            RunEvent::StageWaiting { stage, .. } => (stage, StageStatus::Waiting),
             _ => return,
         };
-        let ended = [StageState::Done, StageState::Failed, StageState::Waiting];
+        let ended = [StageStatus::Done, StageStatus::Failed, StageStatus::Waiting];
         self.ended += usize::from(ended.contains(&state));
         self.states.insert(stage, state);
     }
@@ -103,10 +103,10 @@ impl Follower {
     /// Puts it into what is made: `alive` says whether the run still goes on.
     pub fn apply(&self, data: &mut ReportData, alive: bool) {
         for stage in &mut data.stages {
-            let made = stage.state == StageState::Done;
+            let made = stage.state == StageStatus::Done;
             match self.states.get(&stage.name) {
-                Some(StageState::Running) if alive => {
-                    stage.state = StageState::Running;
+                Some(StageStatus::Running) if alive => {
+                    stage.state = StageStatus::Running;
                     stage.trouble = None;
                     stage.seconds = None;
                     stage.curves = self.curves.get(&stage.name).cloned().unwrap_or_default();
@@ -119,7 +119,7 @@ impl Follower {
                             .then(|| StageProgress { share: done as f64 / total as f64, left })
                     });
                 }
-                Some(state @ (StageState::Failed | StageState::Waiting)) if !made => {
+                Some(state @ (StageStatus::Failed | StageStatus::Waiting)) if !made => {
                     stage.state = *state;
                     if let Some((text, detail)) = self.details.get(&stage.name) {
                         let trouble = stage.trouble.get_or_insert_default();
@@ -181,17 +181,17 @@ mod tests {
             (data.stages[0].state, data.stages[0].curves.clone(), data.stages[1].state)
         };
         let curves = Curves::from([("loss".to_owned(), vec![(3.0, 0.5)])]);
-        assert_eq!(shown(&follower, true), (StageState::Running, curves, StageState::NotRun));
+        assert_eq!(shown(&follower, true), (StageStatus::Running, curves, StageStatus::NotRun));
         let mut data = ReportData { stages: vec![stage("a")], ..ReportData::default() };
         follower.apply(&mut data, true);
         assert_eq!(data.stages[0].progress, Some(StageProgress { share: 0.4, left: Some(30.0) }));
         // A run that was killed says nothing of its end.
-        assert_eq!(shown(&follower, false).0, StageState::NotRun);
+        assert_eq!(shown(&follower, false).0, StageStatus::NotRun);
         let failed = "{\"t\":3,\"event\":\"stage_failed\",\"stage\":\"a\",\"outcome\":{\"outcome\":\"cancelled\"},\
                       \"retrying\":false,\"log\":\"\",\"task\":\"\",\"storage\":false}\n";
         std::fs::write(&path, format!("{begun}{failed}")).unwrap();
         assert!(follower.read());
-        assert_eq!(shown(&follower, false).0, StageState::Failed);
+        assert_eq!(shown(&follower, false).0, StageStatus::Failed);
     }
 
     #[test]

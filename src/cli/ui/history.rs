@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::exec::Outcome;
 use crate::graph::gate;
-use crate::html::StageState;
+use crate::html::StageStatus;
 use crate::html::run::{RunPage, StageOfRun};
 use crate::project::history;
 use crate::protocol::DETAIL;
@@ -47,8 +47,8 @@ fn stages(events: impl Iterator<Item = RunEvent>, over: bool) -> Vec<StageOfRun>
         name.clone_into(&mut stage.name);
         hear(stage, event);
     }
-    for stage in all.values_mut().filter(|s| over && s.state == StageState::Running) {
-        (stage.state, stage.why) = (StageState::NotRun, "interrupted".into());
+    for stage in all.values_mut().filter(|s| over && s.state == StageStatus::Running) {
+        (stage.state, stage.why) = (StageStatus::NotRun, "interrupted".into());
     }
     let never = |name: &String| StageOfRun { name: name.clone(), ..StageOfRun::default() };
     order.iter().map(|name| all.remove(name).unwrap_or_else(|| never(name))).collect()
@@ -71,25 +71,25 @@ fn stage_of(event: &RunEvent) -> Option<&str> {
 
 fn hear(stage: &mut StageOfRun, event: RunEvent) {
     match event {
-        RunEvent::StageReused { .. } => stage.state = StageState::Reused,
+        RunEvent::StageReused { .. } => stage.state = StageStatus::Reused,
         RunEvent::StageFetched { .. } => {
-            (stage.state, stage.why) = (StageState::Reused, "from the remote".into());
+            (stage.state, stage.why) = (StageStatus::Reused, "from the remote".into());
         }
         RunEvent::StageStarted { reason, .. } => {
-            (stage.state, stage.why) = (StageState::Running, words::cause(&reason));
+            (stage.state, stage.why) = (StageStatus::Running, words::cause(&reason));
         }
         RunEvent::StageDone { seconds, summary, .. } => {
-            (stage.state, stage.seconds) = (StageState::Done, Some(seconds));
+            (stage.state, stage.seconds) = (StageStatus::Done, Some(seconds));
             let finite = summary.into_iter().filter_map(|(name, x)| Some((name, x?)));
             stage.figures = finite.collect();
             (stage.error, stage.detail) = (String::new(), String::new());
         }
         RunEvent::StageFailed { outcome, .. } => {
-            (stage.state, stage.error) = (StageState::Failed, outcome.headline());
+            (stage.state, stage.error) = (StageStatus::Failed, outcome.headline());
             stage.detail = detail(&outcome);
         }
         RunEvent::StageWaiting { reason, .. } => {
-            (stage.state, stage.why) = (StageState::Waiting, reason);
+            (stage.state, stage.why) = (StageStatus::Waiting, reason);
         }
         RunEvent::StageBlocked { by, .. } => stage.why = format!("blocked by {by}"),
         RunEvent::GateUnmet { unmet, accepted, .. } => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::html::markup;
-use crate::sweep::{Goal, Row, Table};
+use crate::sweep::{Goal, ResultTable, Row};
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +17,7 @@ pub struct SweepReport {
     pub metric: Option<(String, Goal)>,
     /// Params that are averaged.
     pub over: Vec<String>,
-    pub table: Table,
+    pub table: ResultTable,
     pub trials: Vec<SweepTrial>,
     /// What is wrong with the metric, if anything.
     pub warning: Option<String>,
@@ -46,7 +46,7 @@ pub fn goal(data: &SweepReport) -> Goal {
 }
 
 /// `kl_coef 0.2, lr 0.001`.
-pub fn setting(table: &Table, row: &Row) -> String {
+pub fn setting(table: &ResultTable, row: &Row) -> String {
     let pairs = table.params.iter().zip(&row.values).filter(|(_, v)| !v.is_empty());
     let all: Vec<String> = pairs.map(|(param, value)| format!("{param} {value}")).collect();
     if all.is_empty() { "as the file says".to_owned() } else { all.join(", ") }

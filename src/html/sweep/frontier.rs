@@ -7,7 +7,7 @@ use super::super::chart::{self, Chart, Series};
 use super::super::markup;
 use super::super::metrics::KL;
 use super::data::{SweepReport, goal, metric_name, setting, short};
-use crate::sweep::{Cell, Row};
+use crate::sweep::{Row, SettingMean};
 use crate::text;
 
 /// A setting by what it costs and what it brings.
@@ -49,7 +49,9 @@ pub(super) fn places<'a>(data: &'a SweepReport, kl: &str) -> Vec<SettingPoint<'a
         let trials = data.trials.iter().filter(|t| t.values == row.values);
         let both: Vec<(f64, f64)> =
             trials.filter_map(|t| Some((*t.figures.get(kl)?, t.metric?))).collect();
-        let of = |one: fn(&(f64, f64)) -> f64| Cell::of(&both.iter().map(one).collect::<Vec<_>>());
+        let of = |one: fn(&(f64, f64)) -> f64| {
+            SettingMean::of(&both.iter().map(one).collect::<Vec<_>>())
+        };
         if let (Some(kl), Some(metric)) = (of(|p| p.0).mean, of(|p| p.1).mean) {
             found.push(SettingPoint { row, kl, metric, ahead: false });
         }

@@ -8,7 +8,7 @@ use super::frontier::frontier;
 use crate::html::chart::{self, Chart, Series};
 use crate::html::markup;
 use crate::html::page::page;
-use crate::sweep::{Cell, Effect, Row, Table};
+use crate::sweep::{Effect, ResultTable, Row, SettingMean};
 use crate::text;
 
 /// The whole page.
@@ -63,7 +63,7 @@ fn result(data: &SweepReport) -> Markup {
     }
 }
 
-fn line(table: &Table, row: &Row, compared: bool, several: bool) -> Markup {
+fn line(table: &ResultTable, row: &Row, compared: bool, several: bool) -> Markup {
     html! {
         tr {
             th scope="row" {
@@ -98,7 +98,7 @@ fn line(table: &Table, row: &Row, compared: bool, several: bool) -> Markup {
 }
 
 /// Spread and range.
-fn spread(cell: &Cell) -> Markup {
+fn spread(cell: &SettingMean) -> Markup {
     html! {
         td { @if let Some(spread) = cell.spread { (text::number(spread)) } }
         td.range {
@@ -182,7 +182,7 @@ fn effects(data: &SweepReport) -> Markup {
     }
 }
 
-fn values_of<'a>(table: &'a Table, param: &'a str) -> impl Iterator<Item = &'a Effect> {
+fn values_of<'a>(table: &'a ResultTable, param: &'a str) -> impl Iterator<Item = &'a Effect> {
     table.effects.iter().filter(move |e| e.param == param)
 }
 
@@ -289,8 +289,8 @@ mod tests {
 
     const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\" onload='x' </style></title>";
 
-    fn cell(figures: &[f64]) -> Cell {
-        Cell::of(figures)
+    fn cell(figures: &[f64]) -> SettingMean {
+        SettingMean::of(figures)
     }
 
     /// Three settings, two seeds each; made up.
@@ -301,7 +301,7 @@ mod tests {
             ("0.8", [1.0, 1.2], [6.0, 7.0]),
         ];
         let (params, over) = (vec!["kl_coef".into()], vec!["seed".into()]);
-        let mut table = Table { params, over, ..Table::default() };
+        let mut table = ResultTable { params, over, ..ResultTable::default() };
         let mut trials = Vec::new();
         for (value, metric, kl) in figures {
             let values = vec![value.to_owned()];
@@ -388,7 +388,7 @@ mod tests {
             row.trials = 3;
             let half = |x: f64| Some(x).filter(|_| !row.is_baseline);
             row.against_baseline =
-                half(0.3).map(|half| Cell { half: Some(half), ..cell(&[shift; 3]) });
+                half(0.3).map(|half| SettingMean { half: Some(half), ..cell(&[shift; 3]) });
         }
         let page = render(&data);
         for part in [
@@ -427,10 +427,10 @@ mod tests {
         let mut data = example();
         data.warning = Some("no stage reports it".into());
         for row in &mut data.table.rows {
-            row.metric = Cell::default();
+            row.metric = SettingMean::default();
             (row.against_baseline, row.is_best) = (None, false);
         }
-        data.table.effects.iter_mut().for_each(|e| e.metric = Cell::default());
+        data.table.effects.iter_mut().for_each(|e| e.metric = SettingMean::default());
         data.trials.iter_mut().for_each(|t| t.metric = None);
         let page = render(&data);
         assert!(

@@ -9,11 +9,11 @@ use super::rows::FileRow;
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;
-pub type Preferences = Result<Vec<Given>, String>;
+pub type Preferences = Result<Vec<PreferenceRow>, String>;
 
 /// What a row says; its choice is not in the opinion yet.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct PreferenceRow {
     pub opinion: Opinion,
     pub heard: Heard,
     /// Better means much better.
@@ -57,7 +57,7 @@ pub fn guess(rows: &[FileRow]) -> Form {
 
 /// A value and the name of its field.
 #[derive(Clone, Copy)]
-pub struct Cell<'a> {
+pub struct RowValue<'a> {
     pub name: &'a str,
     pub value: &'a Value,
 }
@@ -68,16 +68,16 @@ pub fn field<'a>(
     named: Option<&'a String>,
     usual: &[&'a str],
     what: &str,
-) -> Result<Cell<'a>, String> {
+) -> Result<RowValue<'a>, String> {
     let names = named.map_or_else(|| usual.to_vec(), |name| vec![name.as_str()]);
-    let found = names.iter().find_map(|name| Some(Cell { name, value: fields.get(*name)? }));
+    let found = names.iter().find_map(|name| Some(RowValue { name, value: fields.get(*name)? }));
     found.filter(|cell| !cell.value.is_null()).ok_or_else(|| {
         let have: Vec<&str> = fields.keys().map(String::as_str).collect();
         format!("no {what} (`{}`); it has {}", names.join(" or "), have.join(", "))
     })
 }
 
-impl Cell<'_> {
+impl RowValue<'_> {
     /// A text, also where it is a list of turns.
     pub fn text(self) -> Result<String, String> {
         match self.answer()? {
@@ -202,7 +202,7 @@ pub fn columns(fields: &Fields, names: &Names) -> Preferences {
         ms: 0,
     };
     let strong = strength(fields)?.is_some_and(|s| s >= STRONG);
-    Ok(vec![Given { opinion, heard, strong }])
+    Ok(vec![PreferenceRow { opinion, heard, strong }])
 }
 
 /// From here on `strength`, of labels that were exported, says much better.
@@ -275,8 +275,8 @@ fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) ->
 }
 
 /// The first answer was preferred; nobody knows on which side it was.
-fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>) -> Given {
-    Given {
+fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>) -> PreferenceRow {
+    PreferenceRow {
         opinion: Opinion {
             prompt,
             answers: [chosen, rejected],
@@ -324,5 +324,5 @@ pub fn arena(fields: &Fields, names: &Names) -> Preferences {
         at,
         ms: 0,
     };
-    Ok(vec![Given { opinion, heard, strong: false }])
+    Ok(vec![PreferenceRow { opinion, heard, strong: false }])
 }

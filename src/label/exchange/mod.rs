@@ -18,7 +18,7 @@ mod write;
 pub use error::ExchangeError;
 pub use messages::{form_of, plain};
 pub use opinions::{BadRow, Form, Names, Opinion, Opinions, Wanted};
-pub use quotes::Watched;
+pub use quotes::QuoteWatch;
 pub use read::read;
 pub use record::{Recorded, record};
 pub use rows::read as rows;

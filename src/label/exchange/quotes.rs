@@ -9,7 +9,7 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Where in a cell the last byte stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FilePlace {
     /// Before the first byte of a cell.
     Start,
     Plain,
@@ -19,10 +19,10 @@ enum Place {
 }
 
 /// Bytes of a table as text, handed on as they are until something is wrong with them.
-pub struct Watched<R> {
+pub struct QuoteWatch<R> {
     inner: R,
     delimiter: u8,
-    place: Place,
+    place: FilePlace,
     /// Bytes so far.
     at: usize,
     line: u64,
@@ -36,13 +36,13 @@ pub struct Watched<R> {
     wrong: Option<String>,
 }
 
-impl<R: Read> Watched<R> {
+impl<R: Read> QuoteWatch<R> {
     /// Watches `inner`, whose columns are separated by `delimiter`.
     pub fn new(inner: R, delimiter: u8) -> Self {
         Self {
             inner,
             delimiter,
-            place: Place::Start,
+            place: FilePlace::Start,
             at: 0,
             line: 1,
             opened: 0,
@@ -62,24 +62,24 @@ impl<R: Read> Watched<R> {
         let returned = std::mem::take(&mut self.after_return);
         let ends_row = matches!(byte, b'\r' | b'\n');
         let place = match self.place {
-            Place::Quoted if byte == b'"' => Place::Quote,
-            Place::Quoted => Place::Quoted,
-            Place::Quote if byte == b'"' => Place::Quoted,
-            _ if byte == self.delimiter || ends_row => Place::Start,
-            Place::Quote => {
+            FilePlace::Quoted if byte == b'"' => FilePlace::Quote,
+            FilePlace::Quoted => FilePlace::Quoted,
+            FilePlace::Quote if byte == b'"' => FilePlace::Quoted,
+            _ if byte == self.delimiter || ends_row => FilePlace::Start,
+            FilePlace::Quote => {
                 return Err(format!(
                     "line {}: text follows the quote that ends a cell: a cell that begins with a \
                      quote ends with one, and a quote within is written twice (`\"\"`)",
                     self.line
                 ));
             }
-            Place::Start if byte == b'"' => {
+            FilePlace::Start if byte == b'"' => {
                 self.opened = self.line;
-                Place::Quoted
+                FilePlace::Quoted
             }
-            _ => Place::Plain,
+            _ => FilePlace::Plain,
         };
-        if place == Place::Start {
+        if place == FilePlace::Start {
             self.feeds |= byte == b'\n';
             self.returns |= returned && byte != b'\n';
             self.after_return = byte == b'\r';
@@ -99,7 +99,7 @@ impl<R: Read> Watched<R> {
     }
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for QuoteWatch<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let failed = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
         if let Some(wrong) = &self.wrong {
@@ -107,7 +107,7 @@ impl<R: Read> Read for Watched<R> {
         }
         let n = self.inner.read(buffer)?;
         let mut result = buffer[..n].iter().try_for_each(|byte| self.take(*byte));
-        if n == 0 && self.place == Place::Quoted && !buffer.is_empty() {
+        if n == 0 && self.place == FilePlace::Quoted && !buffer.is_empty() {
             result = Err(format!("line {}: a quote opens a cell and none ends it", self.opened));
         }
         match result {
@@ -127,7 +127,7 @@ mod tests {
 
     fn read(text: &str) -> Result<(), String> {
         let mut out = String::new();
-        let mut watched = Watched::new(text.as_bytes(), b',');
+        let mut watched = QuoteWatch::new(text.as_bytes(), b',');
         match watched.read_to_string(&mut out) {
             Ok(_) => {
                 assert_eq!(out, text);

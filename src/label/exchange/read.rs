@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::error::ExchangeError;
-use super::forms::{Given, Heard};
+use super::forms::{Heard, PreferenceRow};
 use super::opinions::{BadRow, Form, Opinion, Opinions, Wanted};
 use super::{forms, rows, tools};
 use crate::votes::Choice;
@@ -75,7 +75,7 @@ fn counted_from(heard: &[Heard]) -> Result<i64, BTreeSet<i64>> {
     if clear && numbers.iter().all(|n| [1, 2].contains(n)) { Ok(1) } else { Err(numbers) }
 }
 
-fn settled(Given { mut opinion, heard, strong }: Given, first: i64) -> Opinion {
+fn settled(PreferenceRow { mut opinion, heard, strong }: PreferenceRow, first: i64) -> Opinion {
     let choice = match heard {
         Heard::Said(choice) => choice,
         Heard::Number(n) if n == first => Choice::A,

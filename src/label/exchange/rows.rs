@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::ExchangeError;
 use super::opinions::BadRow;
-use super::quotes::Watched;
+use super::quotes::QuoteWatch;
 use super::sniff::{Encoding, delimiter, no_file, sniff};
 use crate::columns::{each_batch, is_parquet};
 
@@ -87,7 +87,7 @@ fn objects(
 fn csv_rows(bytes: &[u8], refuse: Refuse) -> Result<Vec<FileRow>, String> {
     let between = delimiter(bytes).unwrap_or(b',');
     let mut reader =
-        csv::ReaderBuilder::new().delimiter(between).from_reader(Watched::new(bytes, between));
+        csv::ReaderBuilder::new().delimiter(between).from_reader(QuoteWatch::new(bytes, between));
     let header = reader.headers().map_err(|e| e.to_string())?.clone();
     let names: Vec<&str> = header.iter().collect();
     if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::forms::{Cell, Given, Heard, PROMPT, Preferences, answer_names, choice, field};
+use super::forms::{
+    Heard, PROMPT, PreferenceRow, Preferences, RowValue, answer_names, choice, field,
+};
 use super::messages::form_of;
 use super::opinions::{Names, Opinion};
 use crate::votes::Choice;
@@ -50,7 +52,7 @@ pub fn argilla(record: &Fields, names: &Names) -> Preferences {
                 at: None,
                 ms: 0,
             };
-            opinions.push(Given { opinion, heard, strong: false });
+            opinions.push(PreferenceRow { opinion, heard, strong: false });
         }
     }
     Ok(opinions)
@@ -119,7 +121,7 @@ fn responded(
         return Ok(Heard::Said(by_size(first, second)));
     }
     match asked().next() {
-        Some((name, value @ Value::String(_))) => Cell { name, value }.choice([a, b], names),
+        Some((name, value @ Value::String(_))) => RowValue { name, value }.choice([a, b], names),
         Some((name, value)) => {
             let form = form_of(value);
             Err(format!("`{name}` is {form}: it neither names, ranks nor rates the two answers"))
@@ -173,7 +175,7 @@ pub fn label_studio(task: &Fields, names: &Names) -> Preferences {
             return Err("an annotation that selects neither side".to_owned());
         };
         let [a, b] = &compared.names;
-        let heard = Cell { name: "result", value }.choice([a, b], names)?;
+        let heard = RowValue { name: "result", value }.choice([a, b], names)?;
         if heard.is_none() {
             continue;
         }
@@ -190,7 +192,7 @@ pub fn label_studio(task: &Fields, names: &Names) -> Preferences {
             at: at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.to_string()),
             ms,
         };
-        opinions.push(Given { opinion, heard, strong: false });
+        opinions.push(PreferenceRow { opinion, heard, strong: false });
     }
     Ok(opinions)
 }

@@ -20,7 +20,7 @@ use crate::label::folder_snapshot::FolderSnapshot;
 use crate::label::leases::{Lease, LeaseFile};
 use crate::label::quality::{QualityReport, quality};
 use crate::label::question::{Item, LabelProgress, Past, Submission};
-use crate::label::queue::{self, Key, Queue, State};
+use crate::label::queue::{self, Question, QuestionState, Queue};
 use crate::label::vote_index::VoteIndex;
 use crate::text::{Shown, mark_changes};
 use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
@@ -139,7 +139,7 @@ impl LabelSession {
         check_name(annotator)?;
         let mut state = self.state();
         self.refresh(&mut state, now)?;
-        let before: Vec<Key> =
+        let before: Vec<Question> =
             state.queue.held().filter(|(who, _)| *who == annotator).map(|(_, key)| key).collect();
         let keys = state.queue.next(annotator, count, millis(now));
         let new = keys.iter().filter(|key| !before.contains(key));
@@ -160,7 +160,7 @@ impl LabelSession {
     pub fn item(&self, annotator: &str, pair: &str, repeat: bool) -> Result<Item, SessionError> {
         let key = self.key(pair, repeat)?;
         let text = self.text(key.item);
-        let left = self.state().votes.shown_left(annotator, Key { repeat: false, ..key });
+        let left = self.state().votes.shown_left(annotator, Question { repeat: false, ..key });
         let left = left.unwrap_or_else(|| queue::side(annotator, pair));
         let left = if repeat { left.other() } else { left };
         let (one, other) = match left {
@@ -206,7 +206,7 @@ impl LabelSession {
             return Err(SessionError::OtherPairs);
         }
         let key = self.known(&state, &vote.pair, vote.repeat)?;
-        let first = Key { repeat: false, ..key };
+        let first = Question { repeat: false, ..key };
         if vote.repeat && state.votes.latest(annotator, first).is_none() {
             return Err(SessionError::BadSubmission("this pair was never asked before"));
         }
@@ -222,7 +222,8 @@ impl LabelSession {
             repeat: vote.repeat,
         };
         self.keep(&mut state, annotator, key, &line)?;
-        let said = if line.choice == Choice::Skip { State::Skipped } else { State::Voted };
+        let said =
+            if line.choice == Choice::Skip { QuestionState::Skipped } else { QuestionState::Voted };
         state.queue.record(annotator, key, said, None);
         Ok(line)
     }
@@ -266,7 +267,7 @@ impl LabelSession {
             ..old
         };
         self.keep(&mut state, annotator, key, &line)?;
-        state.queue.record(annotator, key, State::Retracted, Some(millis(now)));
+        state.queue.record(annotator, key, QuestionState::Retracted, Some(millis(now)));
         if let Some(file) = &mut state.leases {
             // The vote is taken back whether or not this note can be kept.
             let _ = file.append(&[self.lease(annotator, key, now)]);
@@ -342,16 +343,21 @@ impl LabelSession {
         pairs.get(i).unwrap_or_else(|| &self.extra[i - pairs.len()])
     }
 
-    fn key(&self, pair: &str, repeat: bool) -> Result<Key, SessionError> {
+    fn key(&self, pair: &str, repeat: bool) -> Result<Question, SessionError> {
         self.known(&self.state(), pair, repeat)
     }
 
-    fn known(&self, state: &SessionState, pair: &str, repeat: bool) -> Result<Key, SessionError> {
+    fn known(
+        &self,
+        state: &SessionState,
+        pair: &str,
+        repeat: bool,
+    ) -> Result<Question, SessionError> {
         let item = state.votes.index().get(pair).ok_or(SessionError::UnknownPair)?;
-        Ok(Key { item, repeat })
+        Ok(Question { item, repeat })
     }
 
-    fn lease(&self, annotator: &str, key: Key, now: Timestamp) -> Lease {
+    fn lease(&self, annotator: &str, key: Question, now: Timestamp) -> Lease {
         Lease {
             annotator: annotator.to_owned(),
             pair: self.text(key.item).pair.clone(),
@@ -365,7 +371,7 @@ impl LabelSession {
         &self,
         state: &mut SessionState,
         annotator: &str,
-        key: Key,
+        key: Question,
         line: &Vote,
     ) -> Result<(), SessionError> {
         let text = Some(self.text(key.item)).filter(|_| !state.votes.has_text(key.item));
@@ -395,7 +401,7 @@ impl LabelSession {
         let snapshot = FolderSnapshot::of(&self.assignment.votes)?;
         let folder = Folder::read(&self.assignment.votes)?;
         let now = millis(now);
-        let on_screens: Vec<(String, Key)> =
+        let on_screens: Vec<(String, Question)> =
             state.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
         state.queue = Queue::new(&self.assignment, self.gold.clone());
         for (annotator, key, standing) in state.votes.reload(&folder) {
@@ -422,16 +428,16 @@ impl LabelSession {
         let mut kept: Vec<Lease> = Vec::new();
         for lease in newest(LeaseFile::read(path).into_iter().filter(recent), &state.votes) {
             if let Some(item) = state.votes.index().get(&lease.pair) {
-                let key = Key { item, repeat: lease.repeat };
+                let key = Question { item, repeat: lease.repeat };
                 state.queue.restore(&lease.annotator, key, now);
                 kept.push(lease);
             }
         }
-        let live: std::collections::HashSet<(String, Key)> =
+        let live: std::collections::HashSet<(String, Question)> =
             state.queue.held().map(|(who, key)| (who.to_owned(), key)).collect();
         kept.retain(|lease| {
             let item = state.votes.index().get(&lease.pair).expect("invariant: looked up above");
-            live.contains(&(lease.annotator.clone(), Key { item, repeat: lease.repeat }))
+            live.contains(&(lease.annotator.clone(), Question { item, repeat: lease.repeat }))
         });
         let wrong = |source| SessionError::Cache { path: path.to_owned(), source };
         state.leases = Some(LeaseFile::create(path, &kept).map_err(wrong)?);
@@ -447,7 +453,7 @@ fn newest(leases: impl Iterator<Item = Lease>, votes: &VoteIndex) -> Vec<Lease> 
     leases.reverse();
     leases.retain(|lease| {
         let Some(item) = votes.index().get(&lease.pair) else { return false };
-        let key = Key { item, repeat: lease.repeat };
+        let key = Question { item, repeat: lease.repeat };
         if votes.latest(&lease.annotator, key).is_some_and(|v| v.choice != Choice::Retracted) {
             return false;
         }

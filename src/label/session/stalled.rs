@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{LabelSession, check_name};
 use crate::label::SessionError;
 use crate::label::outlook::Outlook;
-use crate::label::queue::State;
+use crate::label::queue::QuestionState;
 use crate::votes::{Choice, Vote};
 
 impl LabelSession {
@@ -60,7 +60,7 @@ impl LabelSession {
                 ..skip
             };
             self.keep(&mut state, annotator, *key, &line)?;
-            state.queue.record(annotator, *key, State::Retracted, None);
+            state.queue.record(annotator, *key, QuestionState::Retracted, None);
         }
         Ok(keys.len())
     }

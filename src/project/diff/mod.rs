@@ -9,18 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::columns::each_batch;
-use crate::identity::{Change, Digest, Identity, InputIdentity};
+use crate::identity::{Change, Digest, Identity};
 use crate::store::CachedEntry;
 use crate::votes::{Effective, VoteChange};
 use rows::RowChange;
-pub use side::{Known, Side};
+pub use side::{PipelineState, StageFacts};
 
 /// Answers to the same prompt shown a stage.
 const SAMPLES: usize = 3;
 
 /// Everything that differs.
 #[derive(Debug, Default, Serialize)]
-pub struct Difference {
+pub struct PipelineDiff {
     pub a: String,
     pub b: String,
     pub only_in_a: Vec<String>,
@@ -73,15 +73,15 @@ pub struct SamplePair {
 
 /// Compares two sides stage by stage.
 #[must_use]
-pub fn compare(a: &Side, b: &Side) -> Difference {
-    let names = |side: &Side| side.stages.keys().cloned().collect::<BTreeSet<String>>();
+pub fn compare(a: &PipelineState, b: &PipelineState) -> PipelineDiff {
+    let names = |side: &PipelineState| side.stages.keys().cloned().collect::<BTreeSet<String>>();
     let (in_a, in_b) = (names(a), names(b));
-    let mut all = Difference {
+    let mut all = PipelineDiff {
         a: a.label.clone(),
         b: b.label.clone(),
         only_in_a: in_a.difference(&in_b).cloned().collect(),
         only_in_b: in_b.difference(&in_a).cloned().collect(),
-        ..Difference::default()
+        ..PipelineDiff::default()
     };
     for name in in_a.intersection(&in_b) {
         let (old, new) = (&a.stages[name], &b.stages[name]);
@@ -107,8 +107,8 @@ pub fn compare(a: &Side, b: &Side) -> Difference {
 }
 
 /// Params alone, where inputs are not known.
-fn param_changes(old: &Known, new: &Known) -> Vec<Change> {
-    let bare = |known: &Known| Identity {
+fn param_changes(old: &StageFacts, new: &StageFacts) -> Vec<Change> {
+    let bare = |known: &StageFacts| Identity {
         kind: String::new(),
         version: 0,
         params: known.params.clone(),
@@ -120,17 +120,25 @@ fn param_changes(old: &Known, new: &Known) -> Vec<Change> {
 }
 
 fn sort_in(
-    all: &mut Difference,
+    all: &mut PipelineDiff,
     stage: &str,
     change: Change,
-    (a, old): (&Side, &Known),
-    (b, new): (&Side, &Known),
+    (a, old): (&PipelineState, &StageFacts),
+    (b, new): (&PipelineState, &StageFacts),
 ) {
     match change {
         Change::Kind { old, new } => all.code.push((stage.to_owned(), old, new)),
         Change::Input { ref port, old: Some(_), new: Some(_), .. } => {
-            let digest = |known: &Known| input(known.identity.as_ref()?, port);
-            let (Some(before), Some(now)) = (digest(old), digest(new)) else { return };
+            let digest = |known: &StageFacts| known.identity.as_ref()?.input(port);
+            let (Some(before), Some(now)) = (digest(old), digest(new)) else {
+                // The same artifacts, in another order.
+                all.data.push(DataChange {
+                    stage: stage.to_owned(),
+                    port: port.to_string(),
+                    rows: None,
+                });
+                return;
+            };
             if let Some(change) = votes(a, &before, b, &now) {
                 all.votes.push((stage.to_owned(), change));
             } else if !(a.files.contains_key(&before) || b.files.contains_key(&now))
@@ -140,7 +148,7 @@ fn sort_in(
             } else {
                 let rows = a.files.get(&before).zip(b.files.get(&now));
                 let rows = rows.and_then(|(before, now)| rows::compare(before, now));
-                let (stage, port) = (stage.to_owned(), port.clone());
+                let (stage, port) = (stage.to_owned(), port.to_string());
                 all.data.push(DataChange { stage, port, rows });
             }
         }
@@ -148,20 +156,18 @@ fn sort_in(
     }
 }
 
-fn input(identity: &Identity, port: &str) -> Option<Digest> {
-    match identity.inputs.get(port)? {
-        InputIdentity::One(digest) => Some(*digest),
-        InputIdentity::Many(_) => None,
-    }
-}
-
 /// Some stage of the side made it.
-fn is_made(side: &Side, digest: &Digest) -> bool {
+fn is_made(side: &PipelineState, digest: &Digest) -> bool {
     let entries = side.stages.values().filter_map(|known| known.entry.as_ref());
     entries.flat_map(|e| e.outputs.values()).any(|output| output.digest == *digest)
 }
 
-fn votes(a: &Side, before: &Digest, b: &Side, now: &Digest) -> Option<VoteChange> {
+fn votes(
+    a: &PipelineState,
+    before: &Digest,
+    b: &PipelineState,
+    now: &Digest,
+) -> Option<VoteChange> {
     let before = Effective::parse(&a.content(before)?).ok()?;
     let now = Effective::parse(&b.content(now)?).ok()?;
     Some(now.change_from(&before))
@@ -205,11 +211,11 @@ fn environment(all: &mut Vec<(String, String, String)>, old: &CachedEntry, new: 
 fn samples(
     all: &mut Vec<SamplePair>,
     stage: &str,
-    a: (&Side, &CachedEntry),
-    b: (&Side, &CachedEntry),
+    a: (&PipelineState, &CachedEntry),
+    b: (&PipelineState, &CachedEntry),
 ) {
     type Asked = (String, String);
-    let read = |(side, entry): (&Side, &CachedEntry)| -> Vec<(Asked, f64, String)> {
+    let read = |(side, entry): (&PipelineState, &CachedEntry)| -> Vec<(Asked, f64, String)> {
         let mut rows = Vec::new();
         for output in entry.outputs.values() {
             let path = side.store.object_path(&output.digest);

@@ -15,11 +15,11 @@ use crate::run::journal;
 use crate::store::{CachedEntry, SourceDigest, Store};
 
 /// A state of a pipeline.
-pub struct Side {
+pub struct PipelineState {
     /// How a person would name it.
     pub label: String,
     /// By the name of the stage.
-    pub stages: BTreeMap<String, Known>,
+    pub stages: BTreeMap<String, StageFacts>,
     pub store: Arc<Store>,
     /// Files of sources, by their digest; a run does not know them.
     pub files: HashMap<Digest, PathBuf>,
@@ -31,7 +31,7 @@ pub struct Side {
 
 /// What is known of a stage.
 #[derive(Default)]
-pub struct Known {
+pub struct StageFacts {
     /// `None`: something upstream must run first.
     pub identity: Option<Identity>,
     /// Params as the file gives them, where the identity is not known.
@@ -39,7 +39,7 @@ pub struct Known {
     pub entry: Option<CachedEntry>,
 }
 
-impl Side {
+impl PipelineState {
     /// What a word names: a pipeline file, a run (its id, the start of one, or `last`), a commit.
     ///
     /// # Errors
@@ -97,12 +97,12 @@ impl Side {
                 Some(Verdict::Hit(entry)) => {
                     let whole = project.store.entry(&entry.fingerprint).ok().flatten();
                     let identity = whole.map(|whole| whole.identity);
-                    Known { identity, params, entry: Some(*entry.clone()) }
+                    StageFacts { identity, params, entry: Some(*entry.clone()) }
                 }
                 Some(Verdict::Miss(identity, _)) => {
-                    Known { identity: Some(identity.clone()), params, entry: None }
+                    StageFacts { identity: Some(identity.clone()), params, entry: None }
                 }
-                _ => Known { params, ..Known::default() },
+                _ => StageFacts { params, ..StageFacts::default() },
             };
             (node.name.clone(), known)
         });
@@ -156,7 +156,7 @@ impl Side {
             if let Ok(Some(entry)) = store.entry(&fingerprint) {
                 let identity = Some(entry.identity.clone());
                 let params = entry.identity.params.clone();
-                stages.insert(stage, Known { identity, params, entry: Some(entry.into()) });
+                stages.insert(stage, StageFacts { identity, params, entry: Some(entry.into()) });
             }
         }
         let (files, contents) = (HashMap::new(), HashMap::new());

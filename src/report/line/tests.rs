@@ -72,7 +72,7 @@ fn events() -> Vec<RunEvent> {
 /// All lines, loud ones behind a `!`, those that bars tell behind a `-`.
 fn lines(look: OutputStyle) -> String {
     let names = vec!["train/loss".to_owned()];
-    let mut lines = RunLines::new(look, Watched::from([("sft".to_owned(), names)]));
+    let mut lines = RunLines::new(look, LiveMetrics::from([("sft".to_owned(), names)]));
     let mut all = String::new();
     for event in events() {
         let Some(line) = lines.hear(&event).line else { continue };
@@ -186,7 +186,7 @@ fn in_colour_and_narrow_all_are_told() {
 
 #[test]
 fn bars_begin_count_and_end() {
-    let mut lines = RunLines::new(OutputStyle::default(), Watched::new());
+    let mut lines = RunLines::new(OutputStyle::default(), LiveMetrics::new());
     let bars: Vec<Bar> = events().iter().flat_map(|event| lines.hear(event).bars).collect();
     let short: Vec<String> = bars
         .iter()

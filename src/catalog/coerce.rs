@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 use crate::pipeline::{Key, Node, NodeValue};
 
 /// What fitting gathers beside the value.
-pub struct Fit {
+pub struct Coercion {
     pub problems: Vec<Diagnostic>,
     /// JSON pointer → place, for what the validator finds later.
     pub spans: HashMap<String, Span>,
@@ -22,7 +22,7 @@ pub struct Fit {
     pointer: String,
 }
 
-impl Fit {
+impl Coercion {
     pub fn new(all_fields: String) -> Self {
         Self {
             problems: Vec::new(),
@@ -75,8 +75,8 @@ fn found(node: &Node) -> String {
 }
 
 /// Fits the entries of a map. `owner` and `at` are for what is unknown or missing.
-pub fn fit_object(
-    fit: &mut Fit,
+pub fn coerce_object(
+    coercion: &mut Coercion,
     schema: &Value,
     fields: &[(&Key, &Node)],
     owner: &str,
@@ -93,12 +93,13 @@ pub fn fit_object(
         if property.is_none() && closed {
             let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
             meant.extend(near);
-            fit.problems.push(unknown_field(key, near, owner, &fit.all_fields));
+            coercion.problems.push(unknown_field(key, near, owner, &coercion.all_fields));
             continue;
         }
         let any = Value::Bool(true);
-        let fitted =
-            fit.under(&key.name, &node.span, |fit| fit_value(fit, property.unwrap_or(&any), node));
+        let fitted = coercion.under(&key.name, &node.span, |coercion| {
+            coerce_value(coercion, property.unwrap_or(&any), node)
+        });
         out.extend(fitted.map(|value| (key.name.clone(), value)));
     }
     let required = schema.get("required").and_then(Value::as_array);
@@ -109,15 +110,16 @@ pub fn fit_object(
         }
         if let Some(default) = property.get("default") {
             let node = node_of(default, at);
-            let fitted = fit.under(name, at, |fit| fit_value(fit, property, &node));
+            let fitted =
+                coercion.under(name, at, |coercion| coerce_value(coercion, property, &node));
             out.extend(fitted.map(|value| (name.clone(), value)));
         } else if required(name) && !meant.contains(&name.as_str()) {
             let problem = format!("{owner} needs `{name}`");
             let doc = property.get("description").and_then(Value::as_str);
             let problem = Diagnostic::new(problem, Some(at.clone()));
-            fit.problems.push(match doc.and_then(|d| d.lines().next()) {
+            coercion.problems.push(match doc.and_then(|d| d.lines().next()) {
                 Some(doc) => problem.help(format!("{name}: {doc}")),
-                None => problem.help(fit.all_fields.clone()),
+                None => problem.help(coercion.all_fields.clone()),
             });
         }
     }
@@ -135,30 +137,30 @@ fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -
 }
 
 /// Fits one value; `None` after a problem was noted.
-fn fit_value(fit: &mut Fit, schema: &Value, node: &Node) -> Option<Value> {
+fn coerce_value(coercion: &mut Coercion, schema: &Value, node: &Node) -> Option<Value> {
     for (keyword, one) in [("oneOf", true), ("anyOf", false)] {
         if let Some(options) = schema.get(keyword).and_then(Value::as_array) {
-            return fit_choice(fit, options, one, node);
+            return coerce_choice(coercion, options, one, node);
         }
     }
     if let Some([only]) = schema.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
-        return fit_value(fit, only, node);
+        return coerce_value(coercion, only, node);
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return fit_enum(fit, words, node);
+        return coerce_enum(coercion, words, node);
     }
     if let Some(word) = schema.get("const") {
-        return fit_enum(fit, std::slice::from_ref(word), node);
+        return coerce_enum(coercion, std::slice::from_ref(word), node);
     }
     match schema.get("type") {
-        Some(Value::String(name)) => fit_type(fit, schema, name, node),
+        Some(Value::String(name)) => coerce_type(coercion, schema, name, node),
         Some(Value::Array(names)) => {
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
             let name = names
                 .iter()
                 .find(|n| type_fits(n, node))
                 .or(names.iter().find(|n| **n != "null"))?;
-            fit_type(fit, schema, name, node)
+            coerce_type(coercion, schema, name, node)
         }
         _ => Some(plain(node)),
     }
@@ -178,22 +180,22 @@ fn type_fits(name: &str, node: &Node) -> bool {
     }
 }
 
-fn fit_type(fit: &mut Fit, schema: &Value, name: &str, node: &Node) -> Option<Value> {
+fn coerce_type(coercion: &mut Coercion, schema: &Value, name: &str, node: &Node) -> Option<Value> {
     match (name, &node.value) {
         ("null", NodeValue::Null) => Some(Value::Null),
         ("boolean", NodeValue::Bool(b)) => Some(Value::Bool(*b)),
         ("boolean", NodeValue::String(s)) if ["yes", "no", "on", "off"].contains(&s.as_str()) => {
-            fit.mismatch("true or false", node);
-            let last = fit.problems.pop()?;
-            fit.problems.push(last.help("in YAML 1.2 only `true` and `false` are"));
+            coercion.mismatch("true or false", node);
+            let last = coercion.problems.pop()?;
+            coercion.problems.push(last.help("in YAML 1.2 only `true` and `false` are"));
             None
         }
-        ("boolean", _) => mismatch(fit, "true or false", node),
+        ("boolean", _) => mismatch(coercion, "true or false", node),
         ("string", NodeValue::String(s)) => {
             if let Some(source) = schema.get("x-source").filter(|_| !s.is_empty()) {
                 let word = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or_default();
-                fit.files.push(ParamFile {
-                    pointer: fit.pointer.clone(),
+                coercion.files.push(ParamFile {
+                    pointer: coercion.pointer.clone(),
                     port: word("port").to_owned(),
                     port_type: word("type").to_owned(),
                     path: s.clone(),
@@ -203,40 +205,48 @@ fn fit_type(fit: &mut Fit, schema: &Value, name: &str, node: &Node) -> Option<Va
             Some(Value::String(s.clone()))
         }
         ("string", NodeValue::Int(_) | NodeValue::Float(_) | NodeValue::Bool(_)) => {
-            fit.mismatch("text", node);
-            let last = fit.problems.pop()?;
-            fit.problems.push(last.help("put it in quotes if it is text"));
+            coercion.mismatch("text", node);
+            let last = coercion.problems.pop()?;
+            coercion.problems.push(last.help("put it in quotes if it is text"));
             None
         }
-        ("string", _) => mismatch(fit, "text", node),
-        ("integer" | "number", _) => fit_number(fit, schema, name == "integer", node),
+        ("string", _) => mismatch(coercion, "text", node),
+        ("integer" | "number", _) => coerce_number(coercion, schema, name == "integer", node),
         ("array", NodeValue::List(items)) => {
             let any = Value::Bool(true);
             let item = schema.get("items").filter(|s| !s.is_array()).unwrap_or(&any);
             let fitted: Vec<Option<Value>> = items
                 .iter()
                 .enumerate()
-                .map(|(i, n)| fit.under(&i.to_string(), &n.span, |fit| fit_value(fit, item, n)))
+                .map(|(i, n)| {
+                    coercion
+                        .under(&i.to_string(), &n.span, |coercion| coerce_value(coercion, item, n))
+                })
                 .collect();
             fitted.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
         }
-        ("array", _) => mismatch(fit, "a list", node),
+        ("array", _) => mismatch(coercion, "a list", node),
         ("object", NodeValue::Map(entries)) => {
             let fields: Vec<(&Key, &Node)> = entries.iter().map(|(k, n)| (k, n)).collect();
-            let owner = format!("`{}`", fit.field());
-            Some(Value::Object(fit_object(fit, schema, &fields, &owner, &node.span)))
+            let owner = format!("`{}`", coercion.field());
+            Some(Value::Object(coerce_object(coercion, schema, &fields, &owner, &node.span)))
         }
-        ("object", _) => mismatch(fit, "a map", node),
-        _ => mismatch(fit, "nothing", node),
+        ("object", _) => mismatch(coercion, "a map", node),
+        _ => mismatch(coercion, "nothing", node),
     }
 }
 
-fn mismatch(fit: &mut Fit, wanted: &str, node: &Node) -> Option<Value> {
-    fit.mismatch(wanted, node);
+fn mismatch(coercion: &mut Coercion, wanted: &str, node: &Node) -> Option<Value> {
+    coercion.mismatch(wanted, node);
     None
 }
 
-fn fit_number(fit: &mut Fit, schema: &Value, whole: bool, node: &Node) -> Option<Value> {
+fn coerce_number(
+    coercion: &mut Coercion,
+    schema: &Value,
+    whole: bool,
+    node: &Node,
+) -> Option<Value> {
     let wanted = if whole { "a whole number" } else { "a number" };
     let unit = schema.get("x-unit").and_then(Value::as_str).and_then(Unit::named);
     let number = match &node.value {
@@ -246,24 +256,24 @@ fn fit_number(fit: &mut Fit, schema: &Value, whole: bool, node: &Node) -> Option
             return number
                 .map(Value::Number)
                 .ok()
-                .or_else(|| mismatch(fit, "a 64-bit number", node));
+                .or_else(|| mismatch(coercion, "a 64-bit number", node));
         }
         NodeValue::Int(i) => *i as f64,
         NodeValue::Float(f) => *f,
         NodeValue::String(text) => match (unit, units::split(text)) {
             (Some(unit), Some(_)) => match unit.parse(text) {
                 Ok(number) => number,
-                Err(error) => return misfit(fit, &error, unit.fitting(), node),
+                Err(error) => return misfit(coercion, &error, unit.fitting(), node),
             },
             (None, Some((_, suffix))) => {
                 let error = UnitError::Misfit(suffix.to_owned());
-                return misfit(fit, &error, "it takes a plain number", node);
+                return misfit(coercion, &error, "it takes a plain number", node);
             }
-            (_, None) => return mismatch(fit, wanted, node),
+            (_, None) => return mismatch(coercion, wanted, node),
         },
-        _ => return mismatch(fit, wanted, node),
+        _ => return mismatch(coercion, wanted, node),
     };
-    canonical(number, whole).or_else(|| mismatch(fit, wanted, node))
+    canonical(number, whole).or_else(|| mismatch(coercion, wanted, node))
 }
 
 /// `1` and `1.0` are one value in a number field; `2.0` is whole, `2.5` is not.
@@ -276,13 +286,13 @@ fn canonical(number: f64, whole: bool) -> Option<Value> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then(|| Value::from(number as i64))
 }
 
-fn misfit(fit: &mut Fit, error: &UnitError, fitting: &str, node: &Node) -> Option<Value> {
-    let message = format!("`{}`: {error}", fit.field());
-    fit.problem(message, fitting.to_owned(), node);
+fn misfit(coercion: &mut Coercion, error: &UnitError, fitting: &str, node: &Node) -> Option<Value> {
+    let message = format!("`{}`: {error}", coercion.field());
+    coercion.problem(message, fitting.to_owned(), node);
     None
 }
 
-fn fit_enum(fit: &mut Fit, words: &[Value], node: &Node) -> Option<Value> {
+fn coerce_enum(coercion: &mut Coercion, words: &[Value], node: &Node) -> Option<Value> {
     let value = plain(node);
     if words.contains(&value) {
         return Some(value);
@@ -292,8 +302,8 @@ fn fit_enum(fit: &mut Fit, words: &[Value], node: &Node) -> Option<Value> {
     let label =
         label.map_or_else(|| format!("found {}", found(node)), |n| format!("did you mean `{n}`?"));
     let list: Vec<String> = words.iter().map(word).collect();
-    let message = format!("`{}` must be {}", fit.field(), one_of(&list));
-    fit.problem(message, label, node);
+    let message = format!("`{}` must be {}", coercion.field(), one_of(&list));
+    coercion.problem(message, label, node);
     None
 }
 
@@ -311,7 +321,12 @@ fn one_of(list: &[String]) -> String {
 
 /// Alternatives: words, externally tagged branches (of a `oneOf`), "or nothing", or else the first
 /// that fits.
-fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Option<Value> {
+fn coerce_choice(
+    coercion: &mut Coercion,
+    options: &[Value],
+    one: bool,
+    node: &Node,
+) -> Option<Value> {
     let is_null = |s: &Value| s.get("type").is_some_and(|t| t == "null");
     if node.value == NodeValue::Null && options.iter().any(is_null) {
         return Some(Value::Null);
@@ -319,24 +334,24 @@ fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Optio
     let options: Vec<&Value> = options.iter().filter(|s| !is_null(s)).collect();
     let tagged = one && options.iter().any(|o| tag(o).is_some());
     if tagged && options.iter().all(|o| tag(o).is_some() || !words(o).is_empty()) {
-        return fit_tagged(fit, &options, node);
+        return coerce_tagged(coercion, &options, node);
     }
     if let [only] = options[..] {
-        return fit_value(fit, only, node);
+        return coerce_value(coercion, only, node);
     }
     if options.iter().all(|o| !words(o).is_empty()) {
         let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
-        return fit_enum(fit, &all, node);
+        return coerce_enum(coercion, &all, node);
     }
     let mut shaped = None;
     for option in &options {
-        let mut attempt = Fit::new(fit.all_fields.clone());
-        attempt.pointer.clone_from(&fit.pointer);
-        if let Some(value) = fit_value(&mut attempt, option, node)
+        let mut attempt = Coercion::new(coercion.all_fields.clone());
+        attempt.pointer.clone_from(&coercion.pointer);
+        if let Some(value) = coerce_value(&mut attempt, option, node)
             && attempt.problems.is_empty()
         {
-            fit.spans.extend(attempt.spans);
-            fit.files.extend(attempt.files);
+            coercion.spans.extend(attempt.spans);
+            coercion.files.extend(attempt.files);
             return Some(value);
         }
         let fits = option.get("type").and_then(Value::as_str).is_some_and(|t| type_fits(t, node));
@@ -345,10 +360,10 @@ fn fit_choice(fit: &mut Fit, options: &[Value], one: bool, node: &Node) -> Optio
         }
     }
     match shaped {
-        Some(problems) => fit.problems.extend(problems),
+        Some(problems) => coercion.problems.extend(problems),
         None => {
             let names: Vec<String> = options.iter().map(|o| type_words(o)).collect();
-            fit.mismatch(&one_of(&names), node);
+            coercion.mismatch(&one_of(&names), node);
         }
     }
     None
@@ -385,7 +400,7 @@ fn words(schema: &Value) -> Vec<Value> {
     }
 }
 
-fn fit_tagged(fit: &mut Fit, options: &[&Value], node: &Node) -> Option<Value> {
+fn coerce_tagged(coercion: &mut Coercion, options: &[&Value], node: &Node) -> Option<Value> {
     let plain_words: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
     let tags: Vec<&str> = options.iter().filter_map(|o| tag(o)).map(|(t, _)| t).collect();
     let value = plain(node);
@@ -394,36 +409,41 @@ fn fit_tagged(fit: &mut Fit, options: &[&Value], node: &Node) -> Option<Value> {
     }
     let names: Vec<String> =
         plain_words.iter().map(word).chain(tags.iter().map(|t| (*t).to_owned())).collect();
-    let wanted = |fit: &Fit| format!("`{}` must be {}", fit.field(), one_of(&names));
+    let wanted = |coercion: &Coercion| format!("`{}` must be {}", coercion.field(), one_of(&names));
     match &node.value {
         NodeValue::Map(entries) if entries.len() == 1 => {
             let (key, inner) = &entries[0];
             let branch = options.iter().filter_map(|o| tag(o)).find(|(t, _)| *t == key.name);
             let Some((_, schema)) = branch else {
-                let problem = Diagnostic::new(wanted(fit), Some(key.span.clone()));
+                let problem = Diagnostic::new(wanted(coercion), Some(key.span.clone()));
                 let near = did_you_mean(&key.name, names.iter().map(String::as_str));
                 let label = near.map_or("unknown".to_owned(), |n| format!("did you mean `{n}`?"));
-                fit.problems.push(problem.label(label));
+                coercion.problems.push(problem.label(label));
                 return None;
             };
             let empty = Node::new(NodeValue::Map(Vec::new()), key.span.clone());
             let inner = if inner.value == NodeValue::Null { &empty } else { inner };
-            let fitted = fit.under(&key.name, &inner.span, |fit| fit_value(fit, schema, inner))?;
+            let fitted = coercion
+                .under(&key.name, &inner.span, |coercion| coerce_value(coercion, schema, inner))?;
             Some(Value::Object(Map::from_iter([(key.name.clone(), fitted)])))
         }
         NodeValue::String(text) if tags.contains(&text.as_str()) => {
-            let message = format!("`{}: {text}` lacks its settings", fit.field());
-            fit.problem(message, format!("write `{text}: {{ … }}`"), node);
+            let message = format!("`{}: {text}` lacks its settings", coercion.field());
+            coercion.problem(message, format!("write `{text}: {{ … }}`"), node);
             None
         }
         NodeValue::Map(entries) => {
-            let message = wanted(fit);
-            fit.problem(message, format!("exactly one of them, found {}", entries.len()), node);
+            let message = wanted(coercion);
+            coercion.problem(
+                message,
+                format!("exactly one of them, found {}", entries.len()),
+                node,
+            );
             None
         }
         _ => {
-            let message = wanted(fit);
-            fit.problem(message, format!("found {}", found(node)), node);
+            let message = wanted(coercion);
+            coercion.problem(message, format!("found {}", found(node)), node);
             None
         }
     }

@@ -20,9 +20,9 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 
-use super::config::{Config, Mode, Site};
+use super::config::{Config, Location, Mode};
 use super::error::RemoteError;
-use super::wire::{self, Connector};
+use super::http::{self, Connector};
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
 
@@ -62,10 +62,12 @@ impl Remote {
     /// # Errors
     /// The configuration cannot be right, or the environment holds no credentials.
     pub fn open(config: Config) -> Result<Self, RemoteError> {
-        let url = config.site.to_string();
-        let (store, base) = match &config.site {
-            Site::S3 { bucket, prefix } => (s3(&config, &url, bucket)?, Key::from(prefix.as_str())),
-            Site::Folder(path) => {
+        let url = config.location.to_string();
+        let (store, base) = match &config.location {
+            Location::S3 { bucket, prefix } => {
+                (s3(&config, &url, bucket)?, Key::from(prefix.as_str()))
+            }
+            Location::Folder(path) => {
                 let base = Key::from_absolute_path(path)
                     .map_err(|e| RemoteError::Config { url: url.clone(), reason: e.to_string() })?;
                 let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new().with_fsync(true));
@@ -192,7 +194,7 @@ impl Inner {
 
     /// In a folder anything may lie under a key: a named pipe would be waited for.
     fn refuse_special(&self, key: &Key) -> Result<(), RemoteError> {
-        let Site::Folder(folder) = &self.config.site else { return Ok(()) };
+        let Location::Folder(folder) = &self.config.location else { return Ok(()) };
         let parts = key.prefix_match(&self.base).into_iter().flatten();
         let path = parts.fold(folder.clone(), |path, part| path.join(part.as_ref()));
         match std::fs::metadata(&path) {
@@ -213,8 +215,8 @@ impl Inner {
     /// Ok where an error only says that nothing lies under a key.
     fn absent(&self, error: Error) -> Result<(), RemoteError> {
         let gone = matches!(error, Error::NotFound { .. }) && code(&error) != "NoSuchBucket";
-        match &self.config.site {
-            Site::Folder(path) if gone && !path.is_dir() && !self.is_new(path) => {
+        match &self.config.location {
+            Location::Folder(path) if gone && !path.is_dir() && !self.is_new(path) => {
                 Err(self.explain(&error))
             }
             _ if gone => Ok(()),
@@ -244,9 +246,9 @@ impl Inner {
             |what: &str| if code.is_empty() { what.to_owned() } else { format!("{what} ({code})") };
         match error {
             Error::NotFound { .. } => {
-                let what = match &self.config.site {
-                    Site::S3 { .. } => named("no such bucket"),
-                    Site::Folder(_) => "no such folder".to_owned(),
+                let what = match &self.config.location {
+                    Location::S3 { .. } => named("no such bucket"),
+                    Location::Folder(_) => "no such folder".to_owned(),
                 };
                 return RemoteError::NoPlace { url, reason: what };
             }
@@ -337,7 +339,7 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
     }
     let endpoint = config.endpoint.clone().or_else(|| said("AWS_ENDPOINT_URL_S3"));
     let endpoint = endpoint.or_else(|| said("AWS_ENDPOINT_URL")).or_else(|| said("AWS_ENDPOINT"));
-    let loopback = endpoint.as_deref().is_some_and(wire::is_loopback);
+    let loopback = endpoint.as_deref().is_some_and(http::is_loopback);
     let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
     let allowed = said("AWS_ALLOW_HTTP").is_some_and(|v| v == "true" || v == "1");
     if plain && !loopback && !allowed {
@@ -345,7 +347,7 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
             bad("its endpoint has no encryption; AWS_ALLOW_HTTP=true allows it".to_owned()),
         );
     }
-    let patience = wire::patience().ok_or_else(|| {
+    let patience = http::patience().ok_or_else(|| {
         bad("PREFLOW_REMOTE_TIMEOUT is a number of seconds, 0.1 at least".to_owned())
     })?;
     let retry = RetryConfig {

@@ -10,7 +10,7 @@ use crate::pipeline::{Key, Node, NodeValue, Stage, check_name};
 use crate::protocol::Execution;
 
 /// A stage while it is put together, in file order.
-pub struct Draft<'a> {
+pub struct StageDecl<'a> {
     pub stage: &'a Stage,
     /// `None` when the kind is unknown.
     pub kind: Option<&'a Kind>,
@@ -32,11 +32,15 @@ pub struct Connection<'a> {
 }
 
 /// Reads the fields of one stage. What is wrong goes to `problems`; the rest is still there.
-pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnostics) -> Draft<'a> {
+pub fn draft<'a>(
+    stage: &'a Stage,
+    catalog: &'a Catalog,
+    problems: &mut Diagnostics,
+) -> StageDecl<'a> {
     let before = problems.len();
     let Some(kind) = catalog.kind(&stage.kind.text) else {
         problems.push(unknown_kind(stage, catalog));
-        return Draft {
+        return StageDecl {
             stage,
             kind: None,
             connections: Vec::new(),
@@ -103,7 +107,7 @@ pub fn draft<'a>(stage: &'a Stage, catalog: &'a Catalog, problems: &mut Diagnost
     let gate = stage.gate.as_ref().map(|node| gate::read(node, &owner, problems));
     let gate = gate.unwrap_or_default();
     let sound = problems.len() == before;
-    Draft { stage, kind: Some(kind), connections, params, outputs, execution, gate, sound }
+    StageDecl { stage, kind: Some(kind), connections, params, outputs, execution, gate, sound }
 }
 
 fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
