@@ -76,6 +76,27 @@ fn diff_tells_params_rows_and_figures_between_commits_and_runs() {
     assert!(said.err.contains("`HEAD~9` is no file, no run and no commit"), "{}", said.err);
 }
 
+/// A port that takes many: which of them differs, and that their order does.
+#[test]
+fn diff_tells_which_of_many_inputs_differs() {
+    let space = Space::chain();
+    let pipeline = "preflow: 1\nname: p\nsources:\n  x: { path: x.txt, as: file }\n  y: { path: y.txt, \
+                    as: file }\nstages:\n  a:\n    kind: command\n    inputs: { i: [x, y] }\n    \
+                    outputs: { o: file }\n    command: 'cat $IN_i > $OUT_o'\n";
+    space.write("x.txt", "one\n");
+    space.write("y.txt", "two\n");
+    space.write("p.yaml", pipeline);
+    space.ran(&["run", "p.yaml"]);
+    space.write("y.txt", "two\nthree\n");
+    let said = space.preflow(&["diff", "last", "p.yaml"]);
+    assert!(said.out.contains("data\n   a.i: y  "), "{}{}", said.out, said.err);
+    assert!(!said.out.contains("a.i: x"), "{}", said.out);
+    space.write("y.txt", "two\n");
+    space.write("p.yaml", &pipeline.replace("[x, y]", "[y, x]"));
+    let said = space.preflow(&["diff", "last", "p.yaml"]);
+    assert!(said.out.contains("data\n   a.i  "), "{}{}", said.out, said.err);
+}
+
 #[test]
 fn why_against_goes_back_to_the_root_of_the_difference() {
     let space = space();
