@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use preflow::label::exchange::Watched;
+use preflow::label::exchange::QuoteWatch;
 
 use super::form::{Form, MARK, Wanted, files_of};
 use super::json::{Fail, read_lines, read_list};
@@ -182,8 +182,8 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
 pub fn open_delimited(
     path: &Path,
     delimiter: u8,
-) -> Result<(csv::Reader<Watched<fs_err::File>>, Vec<String>)> {
-    let file = Watched::new(fs_err::File::open(path)?, delimiter);
+) -> Result<(csv::Reader<QuoteWatch<fs_err::File>>, Vec<String>)> {
+    let file = QuoteWatch::new(fs_err::File::open(path)?, delimiter);
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
     match reader.headers() {
         Ok(names) => {

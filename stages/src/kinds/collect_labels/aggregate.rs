@@ -1,12 +1,12 @@
 //! From several votes on a pair to one label, or to one a vote.
 //! Knows nothing of texts, tables or files.
 
-use preflow::agreement::{ADJUDICATOR, Ratings, Scale, Smoothing, dawid_skene};
+use preflow::agreement::{ADJUDICATOR, MeasurementScale, Ratings, Smoothing, dawid_skene};
 use preflow::votes::{Ballot, Choice, Judged};
 
 use preflow::label::Aggregate;
 
-/// Neither answer, on [`Scale::Answer`].
+/// Neither answer, on [`MeasurementScale::Answer`].
 const NEITHER: usize = 1;
 
 /// What becomes a label.
@@ -29,7 +29,10 @@ pub struct Decided {
 /// Labels of the judged pairs, in their order.
 pub fn decide(used: &[&Judged], aggregate: Aggregate) -> Vec<Decided> {
     let reliable = (aggregate == Aggregate::DawidSkene).then(|| {
-        dawid_skene(&Ratings::of(used.iter().copied(), Scale::Answer), Smoothing::default())
+        dawid_skene(
+            &Ratings::of(used.iter().copied(), MeasurementScale::Answer),
+            Smoothing::default(),
+        )
     });
     let mut decided = Vec::new();
     for (item, judged) in used.iter().enumerate() {
@@ -54,7 +57,7 @@ struct Pair<'a> {
 }
 
 fn class(choice: Choice) -> usize {
-    Scale::Answer.category(choice).expect("invariant: ballots are opinions")
+    MeasurementScale::Answer.category(choice).expect("invariant: ballots are opinions")
 }
 
 fn score(ballot: &Ballot) -> f64 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use anyhow::Result;
-use preflow::agreement::{Estimate, wilson};
+use preflow::agreement::{Interval, wilson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -276,13 +276,13 @@ fn verdict(reply: &str) -> Option<Said> {
 
 /// Of the verdicts for one of the answers, those for the one that was shown first. A judge that
 /// always says the same of a pair is at one half.
-fn position_bias(heard: &[Heard]) -> Option<Estimate> {
+fn position_bias(heard: &[Heard]) -> Option<Interval> {
     let decided = heard.iter().flatten().flatten().filter(|s| **s != Said::Tie);
     let (first, n) = decided.fold((0, 0), |(f, n), s| (f + u64::from(*s == Said::First), n + 1));
     wilson(first, n)
 }
 
-fn figures(heard: &[Heard], labels: &[Label], bias: Option<Estimate>) -> Summary {
+fn figures(heard: &[Heard], labels: &[Label], bias: Option<Interval>) -> Summary {
     let count = |c: &str| labels.iter().filter(|l| l.choice == c).count() as f64;
     let torn = |h: &&Heard| match h {
         [Some(x), Some(y)] => (*x == Said::Tie) != (*y == Said::Tie) || (x == y && *x != Said::Tie),

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use preflow::agreement::{
-    self, ADJUDICATOR, Metric, Ratings, Readiness, Scale, accuracy_ceiling, alpha_estimate, percent,
+    self, ADJUDICATOR, Distance, MeasurementScale, Ratings, Readiness, accuracy_ceiling,
+    alpha_estimate, percent,
 };
 use preflow::label::{PeopleSettings, ReadyWhen, Reuse, read_gold};
 use preflow::votes::{Choice, Effective, Judged, pair_id};
@@ -179,7 +180,7 @@ impl Material {
             let ballots = self.effective.pairs.get(pair).map_or(&[][..], |j| &j.ballots);
             let own = ballots.iter().filter(|b| !b.repeat && b.annotator != ADJUDICATOR);
             for ballot in own {
-                let class = |choice| Scale::Answer.category(choice);
+                let class = |choice| MeasurementScale::Answer.category(choice);
                 right += f64::from(u8::from(class(ballot.choice) == class(*truth)));
                 n += 1.0;
             }
@@ -204,8 +205,8 @@ fn waiting(readiness: &Readiness, unused: usize, reuse: Reuse) -> Waiting {
 }
 
 fn figures(used: &[&Judged], labels: &[Label]) -> Summary {
-    let answers = Ratings::of(used.iter().copied(), Scale::Answer);
-    let strengths = Ratings::of(used.iter().copied(), Scale::Strength);
+    let answers = Ratings::of(used.iter().copied(), MeasurementScale::Answer);
+    let strengths = Ratings::of(used.iter().copied(), MeasurementScale::Strength);
     let count = |f: &dyn Fn(&Label) -> bool| labels.iter().filter(|l| f(l)).count() as f64;
     let (a, b) = (count(&|l| l.choice == "a"), count(&|l| l.choice == "b"));
     let people: BTreeSet<&str> =
@@ -221,7 +222,7 @@ fn figures(used: &[&Judged], labels: &[Label]) -> Summary {
         ("labels/shared_pairs".into(), answers.shared() as f64),
         ("labels/simulated".into(), 0.0),
     ]);
-    if let Some(alpha) = alpha_estimate(&strengths, Metric::Ordinal, RESAMPLES, 1) {
+    if let Some(alpha) = alpha_estimate(&strengths, Distance::Ordinal, RESAMPLES, 1) {
         summary.insert("labels/alpha".into(), alpha.value);
         summary.insert("labels/alpha_low".into(), alpha.low);
         summary.insert("labels/alpha_high".into(), alpha.high);
