@@ -75,4 +75,6 @@ pub mod html;
 // All together.
 pub mod project;
 
+pub mod ui;
+
 pub mod cli;

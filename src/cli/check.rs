@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, complain, load, print, render};
+use super::{Global, complain, load, print};
 use crate::diagnostic::Diagnostic;
 
 /// Problems of a file that programs are told of.
@@ -65,7 +65,10 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
 /// Tells people what is wrong with a file, or says it for programs.
 fn told(file: &str, problems: &[Diagnostic], global: &Global) -> serde_json::Value {
     if !global.json {
-        complain(&render::diagnostics(problems, crate::report::terminal::has_colour()));
+        complain(&crate::report::diagnostics::diagnostics(
+            problems,
+            crate::report::terminal::has_colour(),
+        ));
         return serde_json::Value::Null;
     }
     let listed: Vec<_> = problems.iter().take(LISTED).map(as_json).collect();

@@ -21,7 +21,6 @@ pub mod plan;
 mod pull;
 mod push;
 mod remote;
-pub mod render;
 pub mod report;
 mod rerun;
 pub mod run;
@@ -267,7 +266,7 @@ pub fn run(cli: &Cli) -> Exit {
         }
     };
     result.unwrap_or_else(|failure| {
-        complain(&render::failure(&failure, look));
+        complain(&failure.text(look));
         Exit::from(&failure)
     })
 }
@@ -289,7 +288,7 @@ pub fn complain(text: &str) {
 
 /// Tells what is wrong with a file: exit code 2.
 pub fn refuse(problems: &[Diagnostic]) -> Exit {
-    complain(&render::diagnostics(problems, has_colour()));
+    complain(&crate::report::diagnostics::diagnostics(problems, has_colour()));
     Exit::Usage
 }
 

@@ -19,7 +19,7 @@ use crate::text::clean;
 pub fn perform(task: Task, look: OutputStyle) -> Result<Outcome, Failure> {
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
-    let runtime = super::run::runtime()?;
+    let runtime = crate::project::execution::runtime()?;
     let (events, mut heard) = mpsc::unbounded_channel();
     let (stop, stopped) = watch::channel(Stop::Go);
     let outcome = runtime.block_on(async {

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Exit, complain};
 use crate::project::Failure;
-use crate::remote::{Remote, RemoteError, TransferProgress};
+use crate::remote::{RemoteError, TransferProgress};
 use crate::report::terminal::{has_colour, safe};
 use crate::report::{OutputStyle, Style, line};
 use crate::text::clean;
@@ -79,7 +79,7 @@ impl Show {
         progress: &Arc<TransferProgress>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<T>, Failure> {
-        let runtime = super::run::runtime()?;
+        let runtime = crate::project::execution::runtime()?;
         let done = runtime.block_on(async {
             let mut interrupts = super::run::listen();
             let mut ticks = tokio::time::interval(TICK);
@@ -105,13 +105,4 @@ pub fn interrupted(verb: &str, look: OutputStyle) -> Exit {
     let mark = look.paint(Style::Warning, "interrupted:");
     complain(&format!("{mark} what was moved is kept; `preflow {verb}` goes on from there\n"));
     Exit::Interrupted
-}
-
-/// Waits for an answer of the remote, as `doctor` does.
-///
-/// # Errors
-/// It does not answer, or refuses.
-pub fn ask(remote: &Remote) -> Result<(), Failure> {
-    let runtime = super::run::runtime()?;
-    Ok(runtime.block_on(remote.ask())?)
 }

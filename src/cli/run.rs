@@ -14,7 +14,7 @@ use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
 use crate::plan::Selection;
 use crate::project::{
-    self, Failure, Project, execution, execution::Resources, limits, locate, lock, validate,
+    self, Failure, Project, execution, execution::Resources, locate, lock, validate,
 };
 use crate::report::OutputStyle;
 use crate::report::fancy::Fancy;
@@ -165,7 +165,7 @@ pub fn execute(
     };
     // A store that cannot be written has no collector to keep away either.
     let _lease = loaded.store.shared_lease();
-    let runtime = runtime()?;
+    let runtime = execution::runtime()?;
     let summary = runtime.block_on(async {
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
@@ -188,20 +188,6 @@ fn place_of(loaded: &Project) -> String {
         }
     };
     format!("note: results are kept in {place}{why}\n")
-}
-
-/// What drives everything that waits: one thread, so that all state has one owner.
-///
-/// # Errors
-/// The system gives no means for it.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    limits::check()?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
-        Failure::System {
-            message: format!("cannot start: {e}"),
-            help: "see the limits of this user (`ulimit -a`)".into(),
-        }
-    })
 }
 
 /// One message for every Ctrl-C, TERM or hang-up.

@@ -20,6 +20,7 @@ pub mod served;
 mod server;
 mod session;
 mod settings;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod vote_index;

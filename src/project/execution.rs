@@ -103,3 +103,17 @@ pub fn machine_gpus() -> u32 {
         .count();
     u32::try_from(count).unwrap_or(0)
 }
+
+/// What drives everything that waits: one thread, so that all state has one owner.
+///
+/// # Errors
+/// The system gives no means for it.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    limits::check()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        Failure::System {
+            message: format!("cannot start: {e}"),
+            help: "see the limits of this user (`ulimit -a`)".into(),
+        }
+    })
+}

@@ -4,8 +4,11 @@
 use crate::diagnostic::Diagnostic;
 use crate::plan::UnknownStage;
 use crate::remote::RemoteError;
+use crate::report::diagnostics::diagnostics;
+use crate::report::{OutputStyle, Style};
 use crate::run::RunError;
 use crate::store::StoreError;
+use crate::text::clean;
 
 /// What stands in the way.
 #[derive(Debug)]
@@ -32,6 +35,22 @@ impl Failure {
             Self::Usage { message, .. } => Self::Usage { message, help: Some(text.into()) },
             other => other,
         }
+    }
+
+    /// All that is wrong, as a block of lines, each with what helps.
+    #[must_use]
+    pub fn text(&self, look: OutputStyle) -> String {
+        let message = match self {
+            Self::Diagnostics(problems) => return diagnostics(problems, look.colour),
+            Self::Usage { message, .. } | Self::System { message, .. } => message.clone(),
+            Self::Store(error) => error.to_string(),
+            Self::Remote(error) => error.to_string(),
+        };
+        let mut text = format!("{} {}\n", look.paint(Style::Error, "error:"), clean(&message));
+        if let Some(help) = self.remedy() {
+            text.push_str(&format!("  = help: {help}\n"));
+        }
+        text
     }
 
     /// What can be done about it.

@@ -5,7 +5,9 @@
 pub mod conversation;
 mod described;
 pub mod diff;
+pub mod doctor;
 pub mod execution;
+pub mod explain;
 mod failure;
 pub mod history;
 pub mod labelling;
@@ -25,6 +27,7 @@ pub mod rows;
 pub mod snapshot;
 mod sources;
 pub mod sweep;
+pub mod sweep_report;
 pub mod unfinished;
 pub mod validate;
 pub mod workers;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Choices, Failure};
+use super::{Choices, Failure, execution};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline;
 use crate::remote::{Config, Location, Mode, Remote};
@@ -81,4 +81,13 @@ pub fn needed(choices: &Choices, root: &Path, workspace: &Workspace) -> Result<R
             "`remote: { url: s3://BUCKET/PREFIX }` in preflow.yaml, PREFLOW_REMOTE, or --remote",
         )
     })
+}
+
+/// Waits for an answer of the remote.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub fn ask(remote: &Remote) -> Result<(), Failure> {
+    let runtime = execution::runtime()?;
+    Ok(runtime.block_on(remote.ask())?)
 }

@@ -1,6 +1,7 @@
 //! Reporters: show a run while it happens, for people, for CI, for programs.
 //! Decide nothing.
 
+pub mod diagnostics;
 pub mod differences;
 pub mod drawing;
 pub mod fancy;

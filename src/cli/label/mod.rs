@@ -5,7 +5,6 @@ mod ask;
 mod export;
 mod import;
 mod links;
-mod screen;
 mod serve;
 mod stats;
 mod wait;

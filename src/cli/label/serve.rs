@@ -66,7 +66,7 @@ pub fn serve(args: &ServeArgs, global: &Global, look: OutputStyle) -> Result<Exi
     let folder = folder(&loaded)?;
     let options = args.page.options(folder.clone())?;
     let session = Arc::new(open_session(assignment, Some(folder))?);
-    let runtime = crate::cli::run::runtime()?;
+    let runtime = crate::project::execution::runtime()?;
     let ready = |links: &Links| announce(&session, links, &args.page, global, look);
     let ended = runtime.block_on(async {
         let mut interrupts = listen();

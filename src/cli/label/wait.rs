@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::serve::{Page, announce, folder, not_served, open_session};
-use crate::cli::{Global, complain, render};
+use crate::cli::{Global, complain};
 use crate::graph::Producer;
 use crate::label::{self, Assignment, FolderSnapshot, Links};
 use crate::project::{Failure, Project, labelling};
@@ -84,7 +84,7 @@ impl People for Asking<'_> {
         let (assignment, source) = match opened {
             Ok(opened) => opened,
             Err(failure) => {
-                complain(&render::failure(&failure, self.look));
+                complain(&failure.text(self.look));
                 return Box::pin(async { None });
             }
         };
@@ -126,7 +126,7 @@ impl Asking<'_> {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = served {
-                complain(&render::failure(&failure, look));
+                complain(&failure.text(look));
                 complain(
                     "  = the run goes on when there are enough votes, wherever they come from\n",
                 );

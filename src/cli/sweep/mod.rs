@@ -1,7 +1,6 @@
 //! `preflow sweep`: from a sweep file to trials, their graph, and what is known of them.
 //! Decides nothing about stages.
 
-pub mod page;
 mod plan;
 mod run;
 mod show;
@@ -26,7 +25,7 @@ pub enum SweepVerb {
     Show(show::ShowArgs),
 }
 
-/// SweepArgs sweep.
+/// The sweep, and whether it may be large.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
     /// Sweep file

@@ -1,14 +1,16 @@
 //! `preflow sweep show`: the table of a sweep, for people, papers and programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{SweepArgs, page};
+use super::SweepArgs;
 use crate::cli::metrics::field;
-use crate::cli::{Exit, Global, print};
-use crate::project::{Failure, sweep::SweepStatus};
+use crate::cli::{Exit, Global, print, report};
+use crate::html;
+use crate::project::sweep::{SweepSession, SweepStatus};
+use crate::project::{Failure, sweep_report};
 use crate::report::{OutputStyle, Style, table};
 use crate::sweep::{self, ResultTable, SettingMean, Sweep};
 use crate::text;
@@ -47,7 +49,7 @@ pub fn show(args: &ShowArgs, global: &Global, look: OutputStyle) -> Result<Exit,
     let session = super::open(&args.sweep, global)?;
     let status = session.status(&global.choices(), false)?;
     if let Some(output) = &args.html {
-        return page::write(output, args.open, &session, &status);
+        return write_page(output, args.open, &session, &status);
     }
     let format = if global.json { TableFormat::Json } else { args.format };
     let table = sweep::table(&session.sweep, &status.trials, &status.figures);
@@ -84,6 +86,29 @@ pub fn terminal(sweep: &Sweep, status: &SweepStatus, look: OutputStyle) -> Strin
         out += &format!("\n {} {help}", look.paint(Style::Warning, "warning:"));
     }
     out
+}
+
+/// Writes the page of a sweep and prints its path.
+///
+/// # Errors
+/// The place is no place for a page, or cannot be written.
+fn write_page(
+    output: &Path,
+    open: bool,
+    session: &SweepSession,
+    status: &SweepStatus,
+) -> Result<Exit, Failure> {
+    // `--html FILE` with the two the wrong way round must cost nobody their sweep.
+    if output.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+        return Err(Failure::usage(format!("--html {}: that is no page", output.display()))
+            .help("`preflow sweep show FILE --html OUT.html`"));
+    }
+    report::write_page(
+        output,
+        "sweep report",
+        &html::sweep::render(&sweep_report::gather(session, status)),
+        open,
+    )
 }
 
 /// Head and rows as words.

@@ -1,37 +1,15 @@
-//! `preflow sweep show --html`: the page of a sweep.
+//! What is known of a sweep, for its page.
+//! Draws nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use crate::cli::{Exit, report};
-use crate::html::sweep::{SweepReport, SweepTrial, render};
+use super::report::command;
+use super::sweep::{SweepSession, SweepStatus};
+use crate::html::sweep::{SweepReport, SweepTrial};
 use crate::plan::Verdict;
-use crate::project::report::command;
-use crate::project::{
-    Failure,
-    sweep::{SweepSession, SweepStatus},
-};
 use crate::sweep;
 
-/// Writes the page and prints its path.
-///
-/// # Errors
-/// The place is no place for a page, or cannot be written.
-pub fn write(
-    output: &Path,
-    open: bool,
-    session: &SweepSession,
-    status: &SweepStatus,
-) -> Result<Exit, Failure> {
-    // `--html FILE` with the two the wrong way round must cost nobody their sweep.
-    if output.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-        return Err(Failure::usage(format!("--html {}: that is no page", output.display()))
-            .help("`preflow sweep show FILE --html OUT.html`"));
-    }
-    report::write_page(output, "sweep report", &render(&gather(session, status)), open)
-}
-
-/// What is known of a sweep, for a page.
+/// Its trials, their figures and the table over them.
 #[must_use]
 pub fn gather(session: &SweepSession, status: &SweepStatus) -> SweepReport {
     let sweep = &session.sweep;

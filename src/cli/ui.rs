@@ -1,10 +1,5 @@
 //! `preflow ui`: a pipeline live in the browser, until Ctrl-C. Nothing can be changed there.
 
-mod follow;
-mod history;
-mod serve;
-mod watch;
-
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +12,7 @@ use super::{Exit, Global, print};
 use crate::http::{self, ServeError};
 use crate::project::{self, Failure, locate};
 use crate::report::{OutputStyle, Style};
+use crate::ui;
 
 const USUAL_PORT: u16 = 8766;
 
@@ -47,9 +43,9 @@ pub fn ui(args: &UiArgs, global: &Global, look: OutputStyle) -> Result<Exit, Fai
     }
     let loaded = project::load(&file, &global.choices())?;
     let title = loaded.graph.name.clone();
-    let mut watcher = watch::Watcher::new(file, args.sweep.clone(), global.clone(), loaded.store);
+    let mut watcher = ui::Watcher::new(file, args.sweep.clone(), global.choices(), loaded.store);
     watcher.reload()?;
-    let runtime = crate::cli::run::runtime()?;
+    let runtime = crate::project::execution::runtime()?;
     let ended = runtime.block_on(async {
         let mut interrupts = listen();
         let stop = async move {
@@ -59,7 +55,7 @@ pub fn ui(args: &UiArgs, global: &Global, look: OutputStyle) -> Result<Exit, Fai
         let port = args.port.unwrap_or(USUAL_PORT);
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let listener = http::listen(here, port, args.port.is_none());
-        serve::serve(listener.await?, watcher, title, ready, stop).await
+        ui::serve(listener.await?, watcher, title, ready, stop).await
     });
     runtime.shutdown_timeout(Duration::from_millis(300));
     ended.map_err(|e: ServeError| {

@@ -6,9 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::project::Failure;
-use crate::report::{OutputStyle, Style};
-use crate::text::{self, clean};
+use crate::text;
 
 /// Longer than this and a line is shown in part.
 const WIDTH: usize = 140;
@@ -80,22 +78,6 @@ fn window(span: &Span) -> (Range<usize>, Range<usize>) {
     let end = text.floor_char_boundary(end.min(start + COVERED)).min(line_end);
     let last = text.floor_char_boundary(line_end.min(first + AROUND));
     (first..last, start - first..end - first)
-}
-
-/// Why a verb could not do its work, with the remedy.
-#[must_use]
-pub fn failure(failure: &Failure, look: OutputStyle) -> String {
-    let message = match failure {
-        Failure::Diagnostics(problems) => return diagnostics(problems, look.colour),
-        Failure::Usage { message, .. } | Failure::System { message, .. } => message.clone(),
-        Failure::Store(error) => error.to_string(),
-        Failure::Remote(error) => error.to_string(),
-    };
-    let mut text = format!("{} {}\n", look.paint(Style::Error, "error:"), clean(&message));
-    if let Some(help) = failure.remedy() {
-        text.push_str(&format!("  = help: {help}\n"));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::follow::Follower;
-use crate::cli::{Global, render, sweep};
 use crate::graph::{GraphStage, Producer};
 use crate::html::ReportData;
 use crate::html::live::{LiveData, RunRow};
@@ -14,7 +13,7 @@ use crate::label::FolderSnapshot;
 use crate::plan::Selection;
 use crate::project::history::{self, Run, RunState};
 use crate::project::report;
-use crate::project::{self, Failure, Project};
+use crate::project::{self, Choices, Failure, Project, sweep, sweep_report};
 use crate::report::{OutputStyle, totals};
 use crate::run::journal;
 use crate::store::Store;
@@ -28,7 +27,7 @@ const LOOKED_AT: usize = 50;
 pub struct Watcher {
     file: PathBuf,
     sweep: Option<PathBuf>,
-    global: Global,
+    choices: Choices,
     store: Arc<Store>,
     /// What is made, as of `stamp`.
     base: (ReportData, Option<SweepReport>),
@@ -55,12 +54,12 @@ struct Stamp {
 
 impl Watcher {
     #[must_use]
-    pub fn new(file: PathBuf, sweep: Option<PathBuf>, global: Global, store: Arc<Store>) -> Self {
+    pub fn new(file: PathBuf, sweep: Option<PathBuf>, choices: Choices, store: Arc<Store>) -> Self {
         let base = (ReportData::default(), None);
         Self {
             file,
             sweep,
-            global,
+            choices,
             store,
             base,
             stamp: Stamp::default(),
@@ -81,16 +80,15 @@ impl Watcher {
     /// # Errors
     /// The pipeline or the sweep is wrong, or the store cannot be read.
     pub fn reload(&mut self) -> Result<(), Failure> {
-        let loaded = project::load(&self.file, &self.global.choices())?;
+        let loaded = project::load(&self.file, &self.choices)?;
         let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
         let (data, _) = report::gather(&loaded, &plan, &self.file);
         let sweep = match &self.sweep {
             None => None,
             Some(file) => {
-                let which = sweep::SweepArgs { file: file.clone(), yes: true };
-                let session = sweep::open(&which, &self.global)?;
-                let status = session.status(&self.global.choices(), false)?;
-                Some(sweep::page::gather(&session, &status))
+                let session = sweep::open(file, &self.choices, |_| Ok(()))?;
+                let status = session.status(&self.choices, false)?;
+                Some(sweep_report::gather(&session, &status))
             }
         };
         self.base = (data, sweep);
@@ -133,7 +131,7 @@ impl Watcher {
         self.stamp = stamp;
         if stale {
             let failed = self.reload().err();
-            self.problem = failed.map(|failure| render::failure(&failure, OutputStyle::default()));
+            self.problem = failed.map(|failure| failure.text(OutputStyle::default()));
         }
         let problem = self.problem.clone();
         let (mut report, sweep) = self.base.clone();
