@@ -12,6 +12,8 @@ pub mod diagnostic;
 
 pub mod files;
 
+pub mod logging;
+
 pub mod pipeline;
 
 pub mod workspace;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tracing::trace;
 
 use crate::graph::{Graph, Producer, Unmet, gate};
 use crate::identity::{
@@ -58,6 +59,19 @@ pub enum Verdict {
     Wait(Vec<usize>),
     /// It would run, but the gate of this stage, upstream of it, is not met.
     Barred(usize),
+}
+
+impl Verdict {
+    /// One word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Miss(..) => "miss",
+            Self::Wait(_) => "wait",
+            Self::Barred(_) => "barred",
+        }
+    }
 }
 
 /// Digests of a stage's outputs, by port.
@@ -227,6 +241,7 @@ impl Judge<'_> {
             return Ok(Verdict::Miss(identity, Reason::Forced));
         }
         let fingerprint = identity.fingerprint();
+        trace!(stage = %self.graph.stages[stage].name, %fingerprint, "looked for");
         let reason = match self.store.cached_entry(&fingerprint) {
             Ok(Some(entry)) if let Some(message) = self.foreign_ports(stage, &entry.outputs) => {
                 Reason::EntryUnreadable { message }

@@ -43,9 +43,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
+use crate::logging::{self, LoggingProgram};
 use crate::pipeline::{self, Pipeline};
-use crate::project::{Choices, limits};
-use crate::report::terminal::{has_colour, safe};
+use crate::project::{Choices, Failure, limits};
+use crate::report::terminal::{above_bars, has_colour, safe};
 use crate::report::{OutputStyle, Style, is_output_lost, note_output};
 use exit::Exit;
 
@@ -87,7 +88,7 @@ pub struct Global {
     /// Say less
     #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; may be repeated
+    /// Say more and log: -v what happens, -vv why, -vvv every step
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -229,6 +230,17 @@ pub fn main() -> Exit {
 #[must_use]
 pub fn run(cli: &Cli) -> Exit {
     let global = &cli.global;
+    // The reaper is started by a run, and has nothing to tell.
+    let is_reaper = matches!(cli.verb, Verb::Reaper { .. });
+    if !is_reaper
+        && let Err(error) =
+            logging::start(LoggingProgram::Orchestrator, global.verbose, || LogLines)
+    {
+        complain(
+            &Failure::usage(error.to_string()).help(error.help()).text(OutputStyle::default()),
+        );
+        return Exit::Usage;
+    }
     let (quiet, verbose) = (global.quiet, global.verbose > 0);
     let look = OutputStyle { colour: has_colour(), quiet, verbose, width: width() };
     let result = match &cli.verb {
@@ -283,7 +295,21 @@ pub fn print(text: &str) -> Exit {
 /// Writes to stderr; when that is gone too, nobody is left to tell.
 pub fn complain(text: &str) {
     let text = safe(text, has_colour());
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let _ = above_bars(|| std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// Lines of the log: on standard error, as everything else that is no result.
+struct LogLines;
+
+impl std::io::Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        complain(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Tells what is wrong with a file: exit code 2.

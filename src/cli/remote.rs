@@ -5,12 +5,12 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Exit, complain};
 use crate::project::Failure;
 use crate::remote::{RemoteError, TransferProgress};
-use crate::report::terminal::{has_colour, safe};
+use crate::report::terminal::{BarsShown, has_colour, safe};
 use crate::report::{OutputStyle, Style, line};
 use crate::text::clean;
 
@@ -22,6 +22,7 @@ pub struct Show {
     look: OutputStyle,
     json: bool,
     bar: Option<ProgressBar>,
+    _shown: Option<BarsShown>,
 }
 
 impl Show {
@@ -29,16 +30,19 @@ impl Show {
     pub fn new(look: OutputStyle, json: bool, what: &'static str) -> Self {
         let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
         let bar = (terminal && !look.quiet && !json).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let target = ProgressDrawTarget::stderr();
+            let bars = MultiProgress::with_draw_target(target);
+            let bar = bars.add(ProgressBar::new(0));
             let style = ProgressStyle::with_template(
                 " {prefix} {bar:24} {binary_bytes}/{binary_total_bytes}  {msg}  \
                  {binary_bytes_per_sec}  {eta}",
             );
             bar.set_style(style.expect("invariant: the template is ours").progress_chars("━━─"));
             bar.set_prefix(what);
-            bar
+            (bar, BarsShown::begin(&bars))
         });
-        Self { look, json, bar }
+        let (bar, shown) = bar.unzip();
+        Self { look, json, bar, _shown: shown }
     }
 
     /// One thing is done.
@@ -57,10 +61,7 @@ impl Show {
         if let Some(help) = error.help() {
             text.push_str(&format!("  = help: {help}\n"));
         }
-        match &self.bar {
-            Some(bar) => bar.suspend(|| complain(&text)),
-            None => complain(&text),
-        }
+        complain(&text);
     }
 
     fn tick(&self, progress: &TransferProgress) {

@@ -54,6 +54,15 @@ pub enum Program {
     Direct(Vec<String>),
 }
 
+impl Program {
+    /// What is started.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let (Self::Worker(command) | Self::Direct(command)) = self;
+        command.first().map_or("", String::as_str)
+    }
+}
+
 /// Every way a task ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]

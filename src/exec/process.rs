@@ -14,6 +14,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use tracing::debug;
+
 use super::inputs::InputError;
 use super::orphans::MARK;
 use super::programs::found;
@@ -91,6 +93,7 @@ async fn perform(
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let Some(group) = pid else { return Outcome::Cancelled };
     reaper.born(group);
+    debug!(pid = group.as_raw_nonzero().get(), program = task.program.name(), "process started");
     // The worker leaves when this pipe closes: it is held until the child is gone.
     let lifeline = child.stdin.take();
     let stdout = child.stdout.take();
@@ -110,6 +113,7 @@ async fn perform(
     let _ = kill_process_group(group, Signal::KILL);
     orphans::end(&mark, group, |child| child != group && reaper.knows(child)).await;
     reaper.gone(group);
+    debug!(status = ?ended, "process ended");
     conclude(&task, ended, listener)
 }
 
@@ -208,6 +212,7 @@ fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
 }
 
 /// How a process came to its end.
+#[derive(Debug)]
 enum Ended {
     Exit(io::Result<ExitStatus>),
     TimedOut(Duration),

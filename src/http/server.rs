@@ -3,8 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -12,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::{Instrument as _, info, info_span};
 
 use super::ServeError;
 use super::connections::{Connections, WatchedService};
@@ -27,7 +31,22 @@ const FALLBACKS: u16 = 20;
 
 /// The same pages below a path too: that is where cookies of theirs are sent.
 pub fn below(path: &str, router: &axum::Router) -> axum::Router {
+    let router = router.clone().layer(from_fn(logged));
     router.clone().nest(&format!("{path}/"), router.clone())
+}
+
+/// Answers a request and logs it. Its route is told without what may be a secret: the path of the
+/// cookie before it, and what stands for `{token}`.
+async fn logged(request: Request, next: Next) -> Response {
+    let parts = request.uri().path().matches('/').count();
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+    let from = route.rmatch_indices('/').nth(parts.saturating_sub(1)).map_or(0, |(at, _)| at);
+    let span = info_span!("request", method = %request.method(), route = &route[from..]);
+    let begun = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let (status, ms) = (response.status().as_u16(), begun.elapsed().as_millis());
+    span.in_scope(|| info!(status, ms, "answered"));
+    response
 }
 
 /// Serves a router until `stop`, with the limits above.

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
@@ -19,6 +19,7 @@ use object_store::{
     RetryConfig,
 };
 use tokio::sync::Semaphore;
+use tracing::{Span, debug, info, info_span};
 
 use super::config::{Config, Location, Mode};
 use super::error::RemoteError;
@@ -159,10 +160,11 @@ impl Inner {
         most: u64,
     ) -> Result<Option<Read>, RemoteError> {
         self.refuse_special(key)?;
+        let call = Call::begin("GET", key);
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let answer = match self.store.get_opts(key, options).await {
             Ok(answer) => answer,
-            Err(e) => return self.absent(e).map(|()| None),
+            Err(e) => return call.ended(self.absent(e).map(|()| None), 0),
         };
         let size = answer.meta.size;
         let mut stream = answer.into_stream();
@@ -180,16 +182,19 @@ impl Inner {
                 Err(e) => break Some(self.explain(&e)),
             }
         };
-        Ok(Some(Read { bytes: bytes.freeze(), size, cut }))
+        let moved = bytes.len() as u64;
+        call.ended(Ok(Some(Read { bytes: bytes.freeze(), size, cut })), moved)
     }
 
     /// Size of what lies under a key. `None`: nothing. The caller holds a permit.
     pub(super) async fn size(&self, key: &Key) -> Result<Option<u64>, RemoteError> {
         self.refuse_special(key)?;
-        match self.store.head(key).await {
+        let call = Call::begin("HEAD", key);
+        let size = match self.store.head(key).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(e) => self.absent(e).map(|()| None),
-        }
+        };
+        call.ended(size, 0)
     }
 
     /// In a folder anything may lie under a key: a named pipe would be waited for.
@@ -208,8 +213,9 @@ impl Inner {
 
     /// Writes a whole. The caller holds a permit.
     pub(super) async fn put(&self, key: &Key, bytes: Bytes) -> Result<(), RemoteError> {
+        let (call, moved) = (Call::begin("PUT", key), bytes.len() as u64);
         let put = self.store.put(key, payload(bytes)).await;
-        put.map(|_| ()).map_err(|e| self.explain(&e))
+        call.ended(put.map(|_| ()).map_err(|e| self.explain(&e)), moved)
     }
 
     /// Ok where an error only says that nothing lies under a key.
@@ -295,6 +301,28 @@ impl Inner {
             return RemoteError::Config { url, reason };
         }
         RemoteError::Unreachable { url, reason: last }
+    }
+}
+
+/// One request, for the log.
+struct Call {
+    span: Span,
+    begun: Instant,
+}
+
+impl Call {
+    fn begin(verb: &'static str, key: &Key) -> Self {
+        Self { span: info_span!("remote", verb, %key), begun: Instant::now() }
+    }
+
+    /// Hands on how it ended. `bytes`: moved by it.
+    fn ended<T>(self, result: Result<T, RemoteError>, bytes: u64) -> Result<T, RemoteError> {
+        let ms = self.begun.elapsed().as_millis();
+        self.span.in_scope(|| match &result {
+            Ok(_) => debug!(bytes, ms, "answered"),
+            Err(error) => info!(%error, ms, "failed"),
+        });
+        result
     }
 }
 

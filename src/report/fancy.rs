@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::OutputStyle;
 use super::line::{Bar, RunLines};
 use super::live::LiveMetrics;
-use super::terminal::{has_colour, safe};
+use super::terminal::{BarsShown, has_colour, safe};
 use crate::run::{Reporter, RunEvent};
 
 /// Bars on standard error, lines above them.
@@ -17,6 +17,7 @@ pub struct Fancy {
     quiet: bool,
     bars: MultiProgress,
     running: BTreeMap<String, ProgressBar>,
+    _shown: BarsShown,
 }
 
 impl Fancy {
@@ -24,7 +25,8 @@ impl Fancy {
     pub fn new(look: OutputStyle, watched: LiveMetrics) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let lines = RunLines::new(look, watched);
-        Self { lines, quiet: look.quiet, bars, running: BTreeMap::new() }
+        let shown = BarsShown::begin(&bars);
+        Self { lines, quiet: look.quiet, bars, running: BTreeMap::new(), _shown: shown }
     }
 
     fn show(&mut self, bar: Bar) {

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+
+use indicatif::MultiProgress;
 
 use crate::text::{hides, marked, picture};
 
@@ -56,6 +58,40 @@ pub fn has_colour() -> bool {
         let able = std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         wanted && able && std::io::stderr().is_terminal()
     })
+}
+
+/// Bars that are on standard error now.
+static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Bars on standard error, until this is dropped: what is written beside them comes above them.
+#[derive(Debug)]
+pub struct BarsShown(());
+
+impl BarsShown {
+    #[must_use]
+    pub fn begin(bars: &MultiProgress) -> Self {
+        if let Ok(mut shown) = BARS.lock() {
+            *shown = Some(bars.clone());
+        }
+        Self(())
+    }
+}
+
+impl Drop for BarsShown {
+    fn drop(&mut self) {
+        if let Ok(mut shown) = BARS.lock() {
+            *shown = None;
+        }
+    }
+}
+
+/// Writes to standard error, above the bars that stand there.
+pub fn above_bars<T>(write: impl FnOnce() -> T) -> T {
+    // Where bars are being drawn or written above right now, waiting could be for ever.
+    match BARS.try_lock().as_deref() {
+        Ok(Some(bars)) => bars.suspend(write),
+        _ => write(),
+    }
 }
 
 /// Whatever hides has no place in a terminal, but for tabs.

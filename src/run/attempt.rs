@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tracing::{Instrument as _, info, info_span};
+
 use super::runner::{Attempt, Channels, Runner};
 use super::{Message, RunEvent, task};
 use crate::exec::{Outcome, Running, Task};
@@ -47,6 +49,7 @@ impl Runner<'_> {
             reason: attempt.reason.clone(),
         };
         self.tell(event);
+        let number = attempt.number;
         self.attempts.insert(stage, attempt);
         let task = match task {
             Ok(task) => task,
@@ -59,7 +62,9 @@ impl Runner<'_> {
         let verified = Rc::clone(&self.verified);
         let watched = watched(self.inputs.graph, &self.inputs.sources, stage);
         let running = self.start_task(task);
-        tokio::task::spawn_local(async move {
+        let stage_span = info_span!("stage", name = %node.name, fingerprint = %slot.fingerprint());
+        let span = info_span!(parent: &stage_span, "attempt", number);
+        let work = async move {
             let slot = Box::new(slot);
             if !checks.is_empty() {
                 let at = Arc::clone(&store);
@@ -73,7 +78,9 @@ impl Runner<'_> {
                 // Only now: who starts meanwhile reads for itself.
                 verified.borrow_mut().extend(digests);
             }
+            info!("started");
             let mut outcome = running.await;
+            info!(outcome = %outcome.headline(), "ended");
             let is_done = matches!(outcome, Outcome::Done { .. });
             if is_done && watched.iter().any(|(_, files)| files.looks_changed()) {
                 let store = Arc::clone(&store);
@@ -89,7 +96,8 @@ impl Runner<'_> {
                 return;
             }
             let _ = sender.send(Message::Ended(stage, slot, outcome));
-        });
+        };
+        tokio::task::spawn_local(work.instrument(span));
     }
 
     /// Paths of the inputs, the objects among them whose bytes nobody has read in this run, and how

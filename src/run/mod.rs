@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
+use tracing::{Instrument as _, info_span};
 
 pub use event::{Reporter, RunEvent, Totals};
 pub use people::{ChangedSources, People};
@@ -209,6 +210,7 @@ pub async fn run(
     let (stop, _) = watch::channel(Stop::Go);
     let local = LocalSet::new();
     let for_interrupts = sender.clone();
+    let span = info_span!("run", id = %options.id, pipeline = %inputs.graph.name);
     local.spawn_local(async move {
         while interrupts.recv().await.is_some() {
             let _ = for_interrupts.send(Message::Interrupt);
@@ -231,6 +233,7 @@ pub async fn run(
             }
             runner.finish()
         })
+        .instrument(span)
         .await
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tracing::{debug, trace};
 
 use super::committer::Committer;
 use super::event::{Reporter, RunEvent};
@@ -159,6 +160,7 @@ impl<'a> Runner<'a> {
     /// Does all that can be done without waiting. False: the run is over.
     pub fn advance(&mut self) -> Result<bool, RunError> {
         while let Some(action) = self.scheduler.next_action() {
+            trace!(?action, "the scheduler asks");
             match action {
                 Action::Judge(stage) => self.judge(stage)?,
                 Action::Ask(stage, miss) => self.ask_remote(stage, &miss.identity),
@@ -213,6 +215,7 @@ impl<'a> Runner<'a> {
                 judge.judge(stage, &self.scheduler, forced)?
             }
         };
+        debug!(stage = %self.name(stage), verdict = verdict.word(), "judged");
         self.scheduler.judged(stage, &verdict);
         Ok(())
     }

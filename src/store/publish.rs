@@ -6,8 +6,11 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use fs_err as fs;
+
+use tracing::debug;
 
 use super::digest::Signature;
 use super::entry::ENTRY_FORMAT;
@@ -23,6 +26,7 @@ impl Store {
     ///
     /// The outputs stay readable at their scratch paths until [`Store::discard`].
     pub fn publish(&self, group: Vec<Sealed>) -> Vec<Result<(Entry, Scratch), StoreError>> {
+        let begun = Instant::now();
         if let Err(e) = self.sync() {
             return fail_all(group.len(), &e);
         }
@@ -31,7 +35,10 @@ impl Store {
         if let Err(e) = self.sync() {
             return fail_all(staged.len(), &e);
         }
-        staged.into_iter().map(|staged| staged.and_then(|s| self.rename_in(s))).collect()
+        let published: Vec<_> =
+            staged.into_iter().map(|staged| staged.and_then(|s| self.rename_in(s))).collect();
+        debug!(entries = published.len(), ms = begun.elapsed().as_millis(), "published");
+        published
     }
 
     /// Makes everything published so far durable.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use tracing::debug;
+
 use super::digest::{hash_file, tree_digest, walk};
 use super::object::{hash_tree, make_writable};
 use super::reading::Reading;
@@ -82,7 +84,10 @@ impl Store {
             Some(lock) => lock,
             None => match lock_file(&path)? {
                 Some(file) => file,
-                None => return Ok(Lookup::Busy),
+                None => {
+                    debug!(%fingerprint, "another process makes it");
+                    return Ok(Lookup::Busy);
+                }
             },
         };
         if !ignore_hit

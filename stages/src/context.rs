@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use tch::Device;
 
 pub use crate::advice::{Advised, advise};
+use tracing::debug;
+
 use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
 use crate::exit::{EXIT_TERMINATED, leave};
 use crate::resume::{Checkpoints, Metrics, Named};
@@ -241,7 +243,9 @@ impl Context {
     pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &Named) -> Result<()> {
         let asked = self.asked_to_end.as_ref().is_some_and(|a| a.load(Ordering::Relaxed));
         if asked || self.checkpoints.due() {
+            let begun = Instant::now();
             let written = self.checkpoints.write(state, &self.metrics, tensors);
+            debug!(ms = begun.elapsed().as_millis(), "checkpoint written");
             if let Err(e) = written.and_then(|()| self.tell_checkpoint()) {
                 self.warn(format!("no checkpoint could be written: {e:#}"))?;
             }
@@ -284,6 +288,7 @@ impl Context {
     /// # Errors
     /// When the event cannot be sent.
     pub fn complete(&mut self, port: &str, rows: Option<u64>) -> Result<()> {
+        debug!(port, rows, "output complete");
         self.emit(&Event::Output { port: port.into(), rows })
     }
 

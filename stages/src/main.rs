@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use preflow::logging::{self, LoggingProgram};
 use preflow_stages::context::Events;
 use preflow_stages::{catalog, worker};
 
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             }
         },
         ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_briefly(),
-        ["run", task] => match take_stdout() {
+        ["run", task] => match logged().and_then(|()| take_stdout()) {
             Ok(events) => {
                 worker::watch_lifeline();
                 worker::keep_freed_memory();
@@ -52,6 +53,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Logs what the environment asks for on standard error, which is the log file of the attempt.
+fn logged() -> Result<()> {
+    logging::start(LoggingProgram::Worker, 0, std::io::stderr)
+        .map_err(|error| anyhow!("{error}: {}", error.help()))
 }
 
 /// Starts this program again with threads that spin for some microseconds and then sleep. Spinning

@@ -6,10 +6,12 @@ use std::io::Read as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use preflow::protocol::{Event, PROTOCOL, TaskSpec, ValidateDoc, ValidateSpec};
 use sha2::{Digest as _, Sha256};
+use tracing::{info, info_span};
 
 use crate::catalog::catalog_json;
 use crate::context::{Advised, Context, Events, Waiting, parse_device};
@@ -107,7 +109,12 @@ fn perform(task_file: &Path, events: &Events) -> Result<Summary> {
     let params = task.params.clone();
     let outputs = task.outputs.clone();
     let mut cx = Context::new(task, events.clone())?;
+    let span = info_span!("task", kind = kind.name, version = kind.version).entered();
+    info!(threads = tch::get_num_threads(), "begins");
+    let begun = Instant::now();
     let summary = kind.run(params, &mut cx)?;
+    info!(seconds = begun.elapsed().as_secs_f64(), "made");
+    drop(span);
     for (port, path) in outputs {
         if !Path::new(&path).exists() {
             bail!("output `{port}` was not written by kind `{}`", kind.name);

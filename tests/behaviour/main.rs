@@ -14,6 +14,7 @@ mod interrupt;
 mod left_behind;
 mod limits;
 mod lock;
+mod logging;
 mod narrow;
 mod open;
 mod repository;

@@ -86,6 +86,7 @@ impl Space {
         let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env_remove("PREFLOW_REMOTE").env_remove("PREFLOW_REMOTE_MODE");
+        command.env_remove("PREFLOW_LOG").env_remove("PREFLOW_LOG_FORMAT");
         command.env_remove("PREFLOW_CACHE").env("NO_COLOR", "1").env("TZ", "UTC");
         // The user's own files are none of a test's business.
         command.env("XDG_STATE_HOME", self.dir.path().join(".state")).env("PREFLOW_TRUST", "1");

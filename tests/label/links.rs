@@ -159,3 +159,32 @@ fn a_key_or_screens_that_a_repository_carries_are_not_used() {
     let key = std::fs::metadata(workspace.private("key")).expect("there");
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
 }
+
+/// Requests can be logged; what lets somebody in is in no line.
+#[test]
+fn a_log_of_requests_holds_no_link_and_no_session() {
+    let workspace = Workspace::new(&numbered(5), "", 0);
+    let script = "PREFLOW_LOG=http=info exec \"$0\" \"$@\" 2> log.txt";
+    let words = ["--port", "0", "--annotator", "ann"];
+    let server = Server::start_under(&workspace, &["sh", "-c", script], &words);
+    let link = server.link("ann");
+    let client = Client::enter(&link, "ann");
+    // The pages lie below the path of the cookie too.
+    let entered = ureq::get(&link).call().expect("an answer");
+    let cookie = entered.headers().get("set-cookie").expect("a cookie").to_str().expect("text");
+    let place = cookie.split("Path=").nth(1).expect("a path").split(';').next().expect("a path");
+    assert!(place.starts_with("/at/"), "{place}");
+    let below = format!("{place}api/progress");
+    assert_eq!(client.get(&below).0, 200);
+    assert_eq!(server.interrupt().0, Some(0));
+    let log = std::fs::read_to_string(workspace.path("log.txt")).expect("a log");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("request{")).collect();
+    assert!(lines.iter().any(|l| l.contains("route=\"/in/{token}\"")), "{log}");
+    assert!(lines.iter().any(|l| l.contains("route=\"/api/progress\"")), "{log}");
+    assert!(lines.iter().all(|l| l.contains("status=") && l.contains(" ms=")), "{log}");
+    let token = link.rsplit('/').next().expect("a token");
+    let (name, session) = client.cookie.split_once('=').expect("a session");
+    for secret in [token, session, name, place] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+}

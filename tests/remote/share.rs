@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::team::{Member, Said, files_below, on_s3};
+use crate::team::{Member, SECRET, Said, files_below, on_s3};
 
 /// Pushes as one, pulls as another: the same files, and nothing runs again.
 fn round_trip(one: &Member, big: u64) {
@@ -231,4 +231,20 @@ fn a_sweep_is_shared_whole_though_its_rounds_follow_from_what_came() {
     assert_eq!((code, pulled["stages"].as_array().map(Vec::len)), (Some(0), Some(7)), "{pulled}");
     two.does(&["sweep", "run", "s.yaml", "--remote", "none"]);
     assert!(!two.path("ran.txt").exists(), "nothing runs");
+}
+
+/// What is asked of a remote can be logged, without what lets us in.
+#[test]
+fn a_log_of_requests_holds_no_secret() {
+    let one = on_s3(10);
+    let output = one.command(&["push", "p.yaml"]).env("PREFLOW_LOG", "remote=debug").output();
+    let said = Said::of(&output.expect("starts"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    for verb in ["GET", "PUT"] {
+        assert!(said.err.contains(&format!("remote{{verb=\"{verb}\" key=")), "{}", said.err);
+    }
+    assert!(said.err.contains("answered bytes="), "{}", said.err);
+    for secret in [SECRET, "AKIDTEST", "Signature", "Credential"] {
+        assert!(!said.err.contains(secret), "{}", said.err);
+    }
 }
