@@ -133,6 +133,17 @@ pub fn output(name: &str, port_type: &str, extension: &str, doc: &str) -> Output
     }
 }
 
+/// Checks that a number lies in a range.
+///
+/// # Errors
+/// Names the param.
+pub fn check_range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    if !(low..=high).contains(&value) {
+        bail!("`{name}` must lie between {low} and {high}, not {value}");
+    }
+    Ok(())
+}
+
 fn describe<S: Stage>() -> KindDoc {
     let settings = SchemaSettings::draft07().with(|s| {
         s.inline_subschemas = true;

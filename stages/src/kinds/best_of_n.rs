@@ -7,14 +7,13 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ppo::on_policy_inputs;
-use super::rewards::{Candidate, Judge, Mix, Prompts, Rewards};
-use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
-use crate::kind::{Stage, Summary, output};
+use crate::kind::{Stage, Summary, check_range, output};
 use crate::model::Policy;
+use crate::on_policy::{self, Candidate, Judge, Mix, Rewards};
 use crate::preflight::Preflight;
+use crate::prompts::{Prompts, encode_prompts};
 use crate::sampling::{Sampler, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
 
@@ -71,7 +70,7 @@ impl Stage for BestOfN {
     const FIGURES: &'static [&'static str] = &["objective/kl_bound", "reward/*"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses")
+        on_policy::inputs("scores responses")
     }
 
     fn outputs() -> Vec<OutputDoc> {
@@ -87,7 +86,7 @@ impl Stage for BestOfN {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
+        check_range("temperature", self.temperature, 1e-6, 100.0)?;
         if self.n == 0 || self.samples == 0 {
             bail!("n and samples must be 1 or more");
         }

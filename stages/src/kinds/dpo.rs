@@ -9,17 +9,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::compute::{Computation, check_memory};
-use super::preferences::{Preference, both_sides, check_labels, preferences};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
 use crate::context::{Context, advise};
-use crate::data::{Example, Room, Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast};
+use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
+use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast, to_f64};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
 use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
+    preferences, rate,
+};
 
 /// Pairs that are looked at together outside training.
 const LOOK: usize = 64;
@@ -160,8 +161,8 @@ impl Stage for Dpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("beta", self.beta, 1e-9, 1e6)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
+        check_range("beta", self.beta, 1e-9, 1e6)?;
+        check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());

@@ -4,6 +4,11 @@
 //! Every policy answers with the same noise, so differences are paired prompt by prompt. Shares
 //! come with Wilson intervals over answers, everything else with a bootstrap over prompts.
 
+mod curves;
+mod measures;
+mod panel;
+mod people;
+mod text;
 mod told;
 
 use std::collections::BTreeMap;
@@ -14,21 +19,19 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate_curves::{Curves, weights};
-use super::evaluate_measures::{
-    Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of,
-};
-use super::evaluate_panel::{Distance, Draw, Panel};
-use super::evaluate_people::{check_people, people_figures};
-use super::evaluate_text::Trained;
-use super::train::{same_tokenizer, within};
 use crate::context::{Context, advise};
 use crate::data::{Rule, RuleBook, Table};
-use crate::kind::{Stage, Summary, input, many, optional, output};
+use crate::kind::{Stage, Summary, check_range, input, many, optional, output};
 use crate::model::{Policy, Scorer};
 use crate::preflight::Preflight;
+use crate::prompts::same_tokenizer;
 use crate::sampling::Sampler;
 use crate::stats::best_of_kl;
+use curves::{Curves, weights};
+use measures::{Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of};
+use panel::{Distance, Draw, Panel};
+use people::{check_people, people_figures};
+use text::Trained;
 
 /// The bucket that holds every prompt.
 const ALL: &str = "all";
@@ -219,7 +222,7 @@ impl Stage for Evaluate {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 0.0, 100.0)?;
+        check_range("temperature", self.temperature, 0.0, 100.0)?;
         let prompts = cx.table("prompts")?;
         let buckets = self.buckets(&prompts)?;
         let train = self.train(cx, &buckets)?;

@@ -11,19 +11,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::Stepped;
-use super::rewards::{Judge, Mix, Prompts};
-use super::rollout::Rollout;
-use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
-use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::model::{Gradient, Packed, Policy, Scorer};
+use crate::kind::{Stage, Summary, check_range};
+use crate::model::{Gradient, Packed, Policy, Scorer, to_f32};
+use crate::on_policy::{self, Course, Judge, Mix, OnPolicy, Rollout, StepLoss, Stepped};
 use crate::preflight::Preflight;
+use crate::prompts::Prompts;
 use crate::rl::{KlEstimator, gae, value_loss, whiten};
 use crate::stats::std;
+use crate::training::Trainer;
 
 /// Params of `ppo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -85,15 +82,15 @@ impl Stage for Ppo {
     const NAME: &'static str = "ppo";
     const VERSION: u32 = 3;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses; also how the critic starts")
+        on_policy::inputs("scores responses; also how the critic starts")
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -121,8 +118,8 @@ impl Stage for Ppo {
 impl Ppo {
     fn check_params(&self) -> Result<()> {
         self.on_policy.check()?;
-        within("gamma", self.gamma, 0.0, 1.0)?;
-        within("lam", self.lam, 0.0, 1.0)
+        check_range("gamma", self.gamma, 0.0, 1.0)?;
+        check_range("lam", self.lam, 0.0, 1.0)
     }
 
     /// The loop.
@@ -257,27 +254,4 @@ impl Ppo {
         trainer.step(critic.0.trainable(), total.flat, self.critic_lr * factor)?;
         Ok(())
     }
-}
-
-/// Ports of kinds that improve a policy on its own responses.
-pub fn on_policy_inputs(reward: &str) -> Vec<InputDoc> {
-    let prompts = &["dataset/prompt", "dataset/prompt_completion"];
-    vec![
-        input("policy", &["model/policy"], "the policy to start from and to stay near"),
-        optional("reward", &["model/reward"], reward),
-        input("prompts", prompts, "what the policy answers; rules and commands see all columns"),
-        InputDoc {
-            optional: true,
-            ..many("files", &["*"], "what rewards.command reads, as $IN_name")
-        },
-    ]
-}
-
-/// Output ports of kinds that improve a policy on its own responses.
-pub fn on_policy_outputs() -> Vec<OutputDoc> {
-    vec![
-        output("model", "model/policy", "", "the improved policy"),
-        output("metrics", "dataset/metrics", "parquet", "reward, KL and health by update"),
-        output("samples", "dataset/samples", "parquet", "answers to a few prompts by update"),
-    ]
 }

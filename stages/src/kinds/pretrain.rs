@@ -12,15 +12,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
 use crate::context::{Context, advise};
 use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, optional, output};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::config::Positions;
 use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Trainer, check_memory, mean_nll, memory_now, rate,
+    report_peak,
+};
 
 /// Params of `pretrain`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -355,7 +357,7 @@ impl ModelShape {
         if config.context < 8 {
             bail!("model.context must be 8 or more, not {}", config.context);
         }
-        within("model.norm_eps", self.norm_eps, 0.0, 1.0)?;
+        check_range("model.norm_eps", self.norm_eps, 0.0, 1.0)?;
         Ok(config)
     }
 }

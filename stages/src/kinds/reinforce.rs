@@ -12,21 +12,17 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::preferences::{check_labels, preferences};
-use super::rewards::{Candidate, Judge, Prompts};
-use super::rollout::Rollout;
-use super::train::within;
 use crate::context::{Context, advise};
-use crate::data::{Example, Examples, Room, Table, Vocabulary};
-use crate::kind::{Stage, Summary, optional};
+use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
+use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
+use crate::on_policy::{self, Candidate, Course, Judge, OnPolicy, Rollout, StepLoss};
 use crate::preflight::Preflight;
+use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
 use crate::sampling::Response;
 use crate::stats::mean;
+use crate::training::preferences;
 
 /// Params of `reinforce`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -85,20 +81,20 @@ impl Stage for Reinforce {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         let verdicts = &["dataset/labels", "dataset/prompt_completion"];
         let doc = "learn from these instead: chosen +1, rejected −1, or a column `verdict`";
-        let mut ports = on_policy_inputs("scores responses");
+        let mut ports = on_policy::inputs("scores responses");
         ports.iter_mut().filter(|p| p.name == "prompts").for_each(|p| p.optional = true);
         ports.push(optional("verdicts", verdicts, doc));
         ports
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -178,7 +174,7 @@ impl Reinforce {
         prompts: &Prompts,
         given: Option<&[Response]>,
     ) -> Result<Summary> {
-        within("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
+        check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
         self.on_policy.check_group(self.group, 1)?;
         self.check_baseline(given.is_none())?;
         let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;

@@ -9,15 +9,13 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::rewards::{Judge, Prompts};
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
+use crate::on_policy::{self, Course, Judge, OnPolicy, StepLoss};
 use crate::preflight::Preflight;
+use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
 
 /// Params of `rloo`.
@@ -42,15 +40,15 @@ impl Stage for Rloo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses")
+        on_policy::inputs("scores responses")
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {

@@ -6,12 +6,12 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::Column;
-use crate::kind::{Stage, Summary, input, output};
+use crate::kind::{Stage, Summary, check_range, input, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
+use crate::prompts::encode_prompts;
 use crate::sampling::{Sampler, generate};
 
 /// Params of `sample`.
@@ -66,13 +66,13 @@ impl Stage for Sample {
     }
 
     fn check(&self, look: &mut Preflight) {
-        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
+        look.tell("top_p", check_range("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("model", self.max_tokens.into());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 0.0, 100.0)?;
-        within("top_p", self.top_p, 1e-6, 1.0)?;
+        check_range("temperature", self.temperature, 0.0, 100.0)?;
+        check_range("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("model")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;

@@ -7,12 +7,12 @@ use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
-use crate::kind::{Stage, Summary, input, optional, output};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
+use crate::prompts::{encode_prompts, same_tokenizer};
 use crate::rng::Stream;
 use crate::sampling::{Sampler, generate};
 
@@ -83,13 +83,13 @@ impl Stage for SamplePairs {
     }
 
     fn check(&self, look: &mut Preflight) {
-        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
+        look.tell("top_p", check_range("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("policy", self.max_tokens.into());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
-        within("top_p", self.top_p, 1e-6, 1.0)?;
+        check_range("temperature", self.temperature, 1e-6, 100.0)?;
+        check_range("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("policy")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;

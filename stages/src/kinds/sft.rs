@@ -12,14 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate};
 use crate::context::{Context, advise};
 use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Trainer, check_memory, mean_nll, memory_now, rate,
+    report_peak,
+};
 
 /// Params of `sft`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]

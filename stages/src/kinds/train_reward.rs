@@ -4,24 +4,25 @@
 //! The model is a copy of the base with its output layer replaced by one number, read at the last
 //! token of the answer. The loss is that of Bradley and Terry; ties enter it as asked.
 
+mod fit;
+mod params;
+mod report;
 mod split;
 
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 
-use super::compute::check_memory;
-use super::preferences::check_labels;
-use super::reward_fit::{
-    Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides,
-};
-use super::reward_params::{Ties, TrainReward};
-use super::reward_report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use crate::context::Context;
-use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
+use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, Scorer, forecast};
 use crate::preflight::Preflight;
 use crate::stats::{correlation, mean, std};
+use crate::training::check_memory;
+use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
+use params::Ties;
+pub use params::TrainReward;
+use report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use split::{Split, pairs, references};
 
 /// Shares of the labels at which the learning curve is measured, besides all of them.

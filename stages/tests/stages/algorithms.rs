@@ -8,11 +8,12 @@ use preflow_stages::data::{Example, Vocabulary};
 use preflow_stages::kinds::dpo::Dpo;
 use preflow_stages::kinds::grpo::Grpo;
 use preflow_stages::kinds::ppo::Ppo;
-use preflow_stages::kinds::preferences::Preference;
 use preflow_stages::kinds::reinforce::Reinforce;
-use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
 use preflow_stages::kinds::rloo::Rloo;
 use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk, Window};
+use preflow_stages::on_policy::{Candidate, Judge};
+use preflow_stages::prompts::Prompts;
+use preflow_stages::training::Preference;
 use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
 

@@ -1,12 +1,12 @@
 //! What saves time or memory changes nothing that is learned.
 
 use preflow_stages::data::{Row, Vocabulary};
-use preflow_stages::kinds::compute::mean_nll;
 use preflow_stages::model::config::Biases;
 use preflow_stages::model::{
     Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, Scorer, Target, Trunk,
 };
 use preflow_stages::sampling::{Sampler, generate};
+use preflow_stages::training::mean_nll;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -1,14 +1,14 @@
 //! What must hold of models, sampling and PPO, whatever the numbers.
 
 use preflow_stages::data::{EOS, Example, PAD};
-use preflow_stages::kinds::compute::Computation;
-use preflow_stages::kinds::on_policy::{OnPolicy, StepLoss};
 use preflow_stages::kinds::ppo::Ppo;
-use preflow_stages::kinds::rollout::Rollout;
 use preflow_stages::model::{Cache, Packed, Params, Policy, Scorer, Window};
+use preflow_stages::on_policy::Rollout;
+use preflow_stages::on_policy::{OnPolicy, StepLoss};
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
 use preflow_stages::sampling::{Response, Sampler, generate, pick};
+use preflow_stages::training::Computation;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::harness::*;

@@ -10,8 +10,7 @@ use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::context::{Context, advise};
 use crate::data::{LeftOut, Room, Table};
-use crate::kind::Summary;
-use crate::kinds::train::within;
+use crate::kind::{Summary, check_range};
 use crate::model::{Packed, Scorer};
 use crate::stats::mean;
 use preflow::label::ReadyWhen;
@@ -40,7 +39,7 @@ impl ByModel {
     /// # Errors
     /// When no model is connected, or there are too few pairs.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
-        within("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
+        check_range("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
         if cx.inputs("reward").is_empty() {
             let help = "connect it: `reward: STAGE`";
             return Err(advise("input `reward` is not connected: labeler `model` is one", help));

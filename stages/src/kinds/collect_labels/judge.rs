@@ -14,8 +14,7 @@ use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::context::{Context, advise};
 use crate::data::Table;
-use crate::kind::Summary;
-use crate::kinds::train::within;
+use crate::kind::{Summary, check_range};
 use preflow::label::ReadyWhen;
 
 /// How often an answer that names no verdict is asked for again.
@@ -112,7 +111,7 @@ impl Judge {
     /// # Errors
     /// When the endpoint cannot be used, or the judge is not understood.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
-        within("labeler.judge.timeout", self.timeout, 0.001, 86_400.0)?;
+        check_range("labeler.judge.timeout", self.timeout, 0.001, 86_400.0)?;
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;
         let chat = Chat::new(&self.endpoint(), cx.answers())?;

@@ -9,8 +9,7 @@ use super::enough;
 use super::rows::{Label, Labeler, table};
 use crate::context::{Context, advise};
 use crate::data::{Answer, Rule, RuleBook, Table};
-use crate::kind::Summary;
-use crate::kinds::train::within;
+use crate::kind::{Summary, check_range};
 use crate::preflight::Preflight;
 use crate::rng::{Stream, hash};
 use crate::stats::mean;
@@ -60,8 +59,8 @@ impl Simulated {
     /// # Errors
     /// When the rules cannot be read or there are too few pairs.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen, seed: u64) -> Result<Summary> {
-        within("labeler.simulated.flip", self.flip, 0.0, 0.5)?;
-        within("labeler.simulated.temperature", self.temperature, 0.0, 1e6)?;
+        check_range("labeler.simulated.flip", self.flip, 0.0, 0.5)?;
+        check_range("labeler.simulated.temperature", self.temperature, 0.0, 1e6)?;
         let mut rules = self.book()?;
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::TrainReward;
+use super::fit::Pair;
+use super::params::Ties;
+use super::params::TrainReward;
 use crate::context::{Context, advise};
 use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
-use crate::kinds::preferences::{Preference, preferences};
-use crate::kinds::reward_fit::Pair;
-use crate::kinds::reward_params::Ties;
+use crate::training::{Preference, preferences};
 
 /// What is learned from, and what it is measured on.
 pub(super) struct Split {

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::reward_fit::Pair;
+use super::fit::Pair;
 use crate::data::{Column, Table};
 use crate::stats::{Estimate, mean, wilson};
 

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::no_grad;
 
-use super::train::{same_tokenizer, to_f64};
 use crate::context::{Context, advise};
-use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Table, Vocabulary};
-use crate::model::{Packed, Scorer};
+use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Vocabulary};
+use crate::model::{Packed, Scorer, to_f64};
 use crate::preflight::Preflight;
+use crate::prompts::{Prompts, same_tokenizer};
 
 /// Responses that a reward model scores at once.
 const BATCH: usize = 64;
@@ -72,29 +72,6 @@ impl Rewards {
             return Err(advise("nothing says what a response is worth", help));
         }
         Ok(())
-    }
-}
-
-/// Prompts that policies answer: their rows, and their tokens.
-#[derive(Debug)]
-pub struct Prompts {
-    pub table: Table,
-    /// By row of the table.
-    pub tokens: Vec<Vec<i64>>,
-}
-
-impl Prompts {
-    /// The text of a prompt.
-    ///
-    /// # Errors
-    /// When the table has no prompts.
-    pub fn text(&self, row: usize) -> Result<&str> {
-        match self.table.require("prompt")? {
-            Column::Text(texts) => {
-                Ok(texts.get(row).and_then(Option::as_deref).unwrap_or_default())
-            }
-            other => bail!("column `prompt` holds {}, not text", other.describe(row)),
-        }
     }
 }
 

@@ -5,16 +5,15 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::preferences::{Preference, both_sides};
-use super::reward_params::{AdamWDefaults, Ties, TrainReward};
-use super::train::{Optimizer, Order, Trainer, rate, to_f64};
+use super::params::{AdamWDefaults, Ties, TrainReward};
 use crate::context::Context;
 use crate::data::Example;
-use crate::model::{Gradient, Packed, Policy, Scorer};
+use crate::model::{Gradient, Packed, Policy, Scorer, to_f64};
 use crate::optim::AdamW;
 use crate::resume::Named;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::stats::mean;
+use crate::training::{Optimizer, Order, Preference, Trainer, both_sides, rate};
 
 /// One comparison, and what is known of it besides.
 #[derive(Clone)]

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::OnPolicy;
-use super::rewards::Prompts;
 use super::rollout::Rollout;
+use super::settings::OnPolicy;
 use crate::context::{Context, advise};
 use crate::data::{Column, Table, Vocabulary};
+use crate::prompts::Prompts;
 use crate::rl::RatioSums;
 use crate::stats::{correlation, mean, quantile, std};
 

@@ -1,7 +1,7 @@
 //! Curves over the distance from the reference: best-of-n by the reward model, and Gao's laws of
 //! over-optimisation. Knows nothing of how answers are drawn.
 
-use super::evaluate_measures::{Answers, Figure, Judged, bare};
+use super::measures::{Answers, Figure, Judged, bare};
 use crate::stats::{Estimate, Law, best_of_kl, best_of_weights, bootstrap, mean};
 
 /// Sizes of the curve: 1, 2, 4, … up to `n`, and `n` itself.

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::evaluate_measures::Figure;
-use super::preferences::{Chosen, choices};
+use super::measures::Figure;
 use crate::context::{Context, advise};
-use crate::data::Table;
+use crate::data::{Chosen, Table, choices};
 use crate::stats::{Estimate, wilson};
 
 /// `win_rate_people` of each policy that `people` names, in `bucket`: the share of labels in which

@@ -4,9 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::compute::Computation;
-use super::train::{Defaults, Optimizer};
 use crate::optim::Schedule;
+use crate::training::{Computation, Defaults, Optimizer};
 
 /// What a tie does to the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -5,19 +5,20 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::{Sample, Samples, Stepped, alarms, figures};
-use super::rewards::{Judge, Prompts};
+use super::report::{Sample, Samples, Stepped, alarms, figures};
+use super::rewards::Judge;
 use super::rollout::Rollout;
-use super::train::{Order, Trainer};
+use super::settings::{OnPolicy, StepLoss};
 use crate::context::{Context, advise};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::Summary;
 use crate::model::Policy;
+use crate::prompts::Prompts;
 use crate::resume::Named;
 use crate::rl::AdaptiveKl;
 use crate::sampling::Response;
 use crate::stats::mean;
+use crate::training::{Order, Trainer};
 
 /// Most held-out prompts that are answered at one look.
 const HELD_OUT: usize = 128;

@@ -1,8 +1,6 @@
 //! What all kinds that improve a policy on its own responses share: params, drawing, the clipped
 //! loss. Knows nothing of how advantages come about or of what the loop keeps.
 
-mod check;
-
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,20 +8,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::compute::{Computation, check_memory};
-use super::rewards::{Candidate, Judge, Mix, Prompts, Rewards};
+use super::rewards::{Candidate, Judge, Mix, Rewards};
 use super::rollout::Rollout;
-use super::train::{Defaults, Optimizer, encode_prompts, to_f32};
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::Summary;
-use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast};
+use crate::model::{
+    BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast, to_f32,
+};
 use crate::optim::Schedule;
+use crate::prompts::{Prompts, encode_prompts};
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
 use crate::rng::Stream;
 use crate::sampling::{Response, Sampler, generate};
 use crate::stats::mean;
-pub use check::FIGURES;
+use crate::training::{Computation, Defaults, Optimizer, check_memory};
 
 /// Params that all kinds share which improve a policy on its own responses.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -113,10 +112,10 @@ pub struct OnPolicy {
 #[serde(deny_unknown_fields, default)]
 pub struct EosPenalty {
     /// replace: the penalty is the score; subtract: it is added to the score; keep: nothing.
-    mode: EosMode,
+    pub(super) mode: EosMode,
     /// The penalty, a negative number.
     #[schemars(range(min = -1e6, max = 0.0))]
-    penalty: f64,
+    pub(super) penalty: f64,
 }
 
 impl Default for EosPenalty {

@@ -3,12 +3,12 @@
 
 use anyhow::Result;
 
-use super::evaluate_measures::{Judged, score};
-use super::evaluate_text::Trained;
-use super::train::encode_prompts;
+use super::measures::{Judged, score};
+use super::text::Trained;
 use crate::context::Context;
 use crate::data::{Answer, Example, RuleBook, Table, Vocabulary};
 use crate::model::{Policy, Scorer};
+use crate::prompts::encode_prompts;
 use crate::sampling::{Sampler, generate};
 
 /// Everyone who judges answers, and what they need for it.

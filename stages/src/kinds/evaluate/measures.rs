@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::evaluate_text::{distinct_ngrams, self_overlap};
+use super::text::{distinct_ngrams, self_overlap};
 use crate::data::{Column, Example, Examples, Room, Table, Vocabulary};
 use crate::model::{Packed, Policy, Scorer};
 use crate::stats::{Estimate, bootstrap, correlation, mean, quantile, wilson};
