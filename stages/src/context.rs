@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
-pub use crate::advice::{Advised, advise};
+pub use crate::advice::{Advised, error_with_help};
 use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
 use crate::exit::{EXIT_TERMINATED, leave};
-use crate::resume::{Checkpoints, Metrics, Named};
+use crate::resume::{Checkpoints, Metrics, StateDict};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
 pub const TIME: &str = "time/";
@@ -218,7 +218,7 @@ impl Context {
     ///
     /// # Errors
     /// When the event cannot be sent. A damaged checkpoint is none: the one before it is taken.
-    pub fn resume<S: DeserializeOwned>(&mut self, tensors: &Named) -> Result<Option<S>> {
+    pub fn resume<S: DeserializeOwned>(&mut self, tensors: &StateDict) -> Result<Option<S>> {
         let asked = Arc::new(AtomicBool::new(false));
         // From here on a SIGTERM waits for the next boundary of the loop.
         signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone())?;
@@ -238,7 +238,7 @@ impl Context {
     ///
     /// # Errors
     /// When the event cannot be sent. A checkpoint that cannot be written is a warning only.
-    pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &Named) -> Result<()> {
+    pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &StateDict) -> Result<()> {
         let asked = self.asked_to_end.as_ref().is_some_and(|a| a.load(Ordering::Relaxed));
         if asked || self.checkpoints.due() {
             let written = self.checkpoints.write(state, &self.metrics, tensors);

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Column, Table, Vocabulary};
 use crate::model::Policy;
 
@@ -41,7 +41,7 @@ pub fn encode_prompts(
     prompts: &[&str],
     room: usize,
 ) -> Result<Vec<Vec<i64>>> {
-    let context = policy.0.config.context as usize;
+    let context = policy.trunk.config.context as usize;
     if room + 4 > context {
         bail!("max_tokens {room} leaves no room for a prompt in a context of {context} tokens");
     }
@@ -68,7 +68,7 @@ pub fn encode_prompts(
 pub fn same_tokenizer(a: (&str, &Vocabulary), b: (&str, &Vocabulary)) -> Result<()> {
     if a.1.bytes() != b.1.bytes() {
         let message = format!("the tokenizers of `{}` and `{}` differ", a.0, b.0);
-        return Err(advise(message, "train both from one tokenizer stage"));
+        return Err(error_with_help(message, "train both from one tokenizer stage"));
     }
     Ok(())
 }

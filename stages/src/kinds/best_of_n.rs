@@ -11,10 +11,10 @@ use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, output};
 use crate::model::Policy;
-use crate::on_policy::{self, Candidate, Judge, Mix, Rewards};
+use crate::on_policy::{self, Candidate, RewardSources, Rewards, Scorer};
 use crate::preflight::Preflight;
 use crate::prompts::{Prompts, encode_prompts};
-use crate::sampling::{Sampler, generate};
+use crate::sampling::{SamplingConfig, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
 
 /// Params of `best_of_n`.
@@ -98,8 +98,8 @@ impl Stage for BestOfN {
         let texts = table.texts("prompt")?;
         let tokens = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;
         let prompts = Prompts { table, tokens };
-        let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
-        let kept = self.draw(cx, &policy, &vocabulary, &mut judge, &prompts)?;
+        let mut scorer = RewardSources::open(cx, &self.rewards, &vocabulary)?;
+        let kept = self.draw(cx, &policy, &vocabulary, &mut scorer, &prompts)?;
         self.write(cx, &prompts, &kept)
     }
 }
@@ -110,11 +110,11 @@ impl BestOfN {
         cx: &mut Context,
         policy: &Policy,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
     ) -> Result<Vec<Kept>> {
         let (n, samples) = (self.n as usize, self.samples as usize);
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: 0,
             top_p: 1.0,
@@ -133,7 +133,7 @@ impl BestOfN {
                 places.iter().map(|row| prompts.tokens[*row].clone()).collect();
             let keys: Vec<u64> =
                 places.iter().enumerate().map(|(i, row)| (row * each + i % each) as u64).collect();
-            let responses = generate(policy, &tokens, &keys, &sampler);
+            let responses = generate(policy, &tokens, &keys, &sampling);
             let finished: Vec<bool> = responses.iter().map(|r| r.finished).collect();
             let examples: Vec<Example> = tokens
                 .into_iter()
@@ -143,7 +143,7 @@ impl BestOfN {
             let candidates: Vec<Candidate> = (0..places.len())
                 .map(|i| Candidate { row: places[i], example: &examples[i], finished: finished[i] })
                 .collect();
-            let scores = judge.scores(prompts, &candidates)?;
+            let scores = scorer.scores(prompts, &candidates)?;
             for (i, group) in scores.chunks(n).enumerate() {
                 // The first of equals.
                 let best = (0..group.len()).rev().max_by(|a, b| group[*a].total_cmp(&group[*b]));

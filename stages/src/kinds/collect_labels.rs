@@ -16,7 +16,7 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::Table;
 use crate::kind::{Stage, Summary, optional, output};
 use crate::preflight::Preflight;
@@ -45,7 +45,7 @@ enum Labeler {
     /// A reward model, connected at port `reward`.
     Model(by_model::ByModel),
     /// A language model behind an OpenAI-compatible endpoint.
-    Judge(judge::Judge),
+    Judge(judge::LlmJudge),
 }
 
 impl Stage for CollectLabels {
@@ -132,7 +132,10 @@ fn pairs(cx: &Context) -> Result<Table> {
 fn connected(pairs: bool) -> Result<()> {
     if !pairs {
         let help = "connect it: `pairs: STAGE`; only `people` with `reuse: all` does without";
-        return Err(advise("input `pairs` is not connected: there is nothing to compare", help));
+        return Err(error_with_help(
+            "input `pairs` is not connected: there is nothing to compare",
+            help,
+        ));
     }
     Ok(())
 }
@@ -145,7 +148,7 @@ fn enough(pairs: &Table, ready: &ReadyWhen) -> Result<()> {
             ready.votes,
             pairs.rows()
         );
-        return Err(advise(message, "sample more pairs, or ask for fewer votes"));
+        return Err(error_with_help(message, "sample more pairs, or ask for fewer votes"));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast, to_f64};
@@ -19,7 +19,7 @@ use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
-    preferences, rate,
+    learning_rate, preferences,
 };
 
 /// Pairs that are looked at together outside training.
@@ -166,8 +166,8 @@ impl Stage for Dpo {
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());
-        policy.0.compute = self.compute.resolve(cx)?;
-        policy.0.adapt(&self.lora, self.seed);
+        policy.trunk.compute = self.compute.resolve(cx)?;
+        policy.trunk.adapt(&self.lora, self.seed);
         let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;
         self.check_memory(cx, &policy, &train)?;
         let summary = self.optimize(cx, &policy, &train, &held_out)?;
@@ -186,7 +186,7 @@ impl Dpo {
         vocabulary: &Vocabulary,
         policy: &Policy,
     ) -> Result<(Vec<Pair>, Vec<Pair>)> {
-        let context = policy.0.config.context as usize;
+        let context = policy.trunk.config.context as usize;
         let labels = cx.table("labels")?;
         let prompts = labels.texts("prompt")?;
         let all = preferences(cx, vocabulary, Room::new(context), &labels)?;
@@ -213,7 +213,10 @@ impl Dpo {
         held_out.retain(|p| !p.tie);
         if train.is_empty() {
             let message = format!("of {} labels none is left to learn from", labels.rows());
-            return Err(advise(message, "collect labels that are no ties, on more prompts"));
+            return Err(error_with_help(
+                message,
+                "collect labels that are no ties, on more prompts",
+            ));
         }
         if held_out.is_empty() {
             cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
@@ -233,7 +236,7 @@ impl Dpo {
             predicted: rows * most(|e| e.completion.len()),
             packed: false,
         };
-        let trunk = &policy.0;
+        let trunk = &policy.trunk;
         let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
         need.weights += 4 * trunk.trainable().numel() as u64;
         check_memory(cx, need)
@@ -249,7 +252,7 @@ impl Dpo {
                 return out;
             }
             let sides = chunk.iter().map(|p| (&p.chosen, &p.rejected));
-            let packed = both_sides(sides, reference.0.params.flat.device());
+            let packed = both_sides(sides, reference.trunk.params.flat.device());
             let sums = no_grad(|| {
                 to_f64(&self.row_sums(&reference.predict(&packed, 1.0, false).log_probs, &packed))
             });
@@ -302,22 +305,22 @@ impl Dpo {
         train: &[Pair],
         held_out: &[Pair],
     ) -> Result<Summary> {
-        let params = policy.0.trainable();
+        let params = policy.trunk.trainable();
         let mut trainer = Trainer::new(params, &self.optimizer);
         let batch = self.batch.max(1) as usize;
         let an_epoch = train.len().div_ceil(batch) as u64;
         let total = an_epoch * u64::from(self.epochs);
         let mut order = Order::new(self.seed, "shuffle", train.len());
         let best = params.flat.copy();
-        let mut named = trainer.named("policy", params);
-        named.push(("best".into(), best.shallow_clone()));
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let mut state_dict = trainer.state_dict("policy", params);
+        state_dict.push(("best".into(), best.shallow_clone()));
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows: Vec<&Pair> =
                 order.batch(step, batch).into_iter().map(|i| &train[i]).collect();
             let (gradient, look) = self.gradient(policy, &rows);
-            let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
+            let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient, lr)?;
             since.1 += rows.len();
             if (step + 1) % 10 == 0 || step + 1 == total {
@@ -346,7 +349,7 @@ impl Dpo {
             }
             cx.progress(step + 1, total, "steps")?;
             state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+            cx.checkpoint(&state, &state_dict)?;
         }
         if self.keep_best && state.best_loss.is_some() {
             no_grad(|| params.flat.shallow_clone().copy_(&best));
@@ -358,7 +361,7 @@ impl Dpo {
     fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
         let mut look = Look::default();
         let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
-            let packed = both_sides(sides(part), policy.0.params.flat.device());
+            let packed = both_sides(sides(part), policy.trunk.params.flat.device());
             policy.backward(&packed, 1.0, false, |p| {
                 let both = self.log_ratios(&p.log_probs, &packed, part);
                 let loss = self.loss(&both, part) / rows.len() as f64;
@@ -377,7 +380,7 @@ impl Dpo {
         for part in pairs.chunks(LOOK) {
             let part: Vec<&Pair> = part.iter().collect();
             no_grad(|| {
-                let packed = both_sides(sides(&part), policy.0.params.flat.device());
+                let packed = both_sides(sides(&part), policy.trunk.params.flat.device());
                 let log_probs = policy.predict(&packed, 1.0, false).log_probs;
                 let ratios = self.log_ratios(&log_probs, &packed, &part);
                 look.loss += self.loss(&ratios, &part).double_value(&[]) / pairs.len() as f64;

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, Course, Judge, OnPolicy, Rollout, StepLoss};
+use crate::on_policy::{self, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss};
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
@@ -78,8 +78,8 @@ impl Stage for Grpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-            self.optimize(cx, policy, vocabulary, judge, prompts)
+        self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
+            self.optimize(cx, policy, vocabulary, scorer, prompts)
         })
     }
 }
@@ -94,33 +94,38 @@ impl Grpo {
         cx: &mut Context,
         policy: &Policy,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let (rollout, flat_groups) = self.groups(&mut course, judge)?;
+        let mut trainer =
+            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
+        while let Some(update) = trainer.next(vocabulary, scorer)? {
+            let (rollout, flat_groups) = self.groups(&mut trainer, scorer)?;
             let advantages: Vec<f64> = self
                 .rewards(&rollout)
                 .chunks(self.group as usize)
                 .flat_map(|group| grpo_advantages(group, self.scale_by_std))
                 .collect();
             let advantages = rollout.spread(&advantages);
-            let kl = (course.kl.beta != 0.0).then_some((course.kl.beta, self.kl_estimator));
+            let kl = (trainer.kl.beta != 0.0).then_some((trainer.kl.beta, self.kl_estimator));
             let what = StepLoss { advantages: &advantages, sequence: false, kl };
-            let stepped = course.learn(update, &rollout, what)?;
+            let stepped = trainer.learn(update, &rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
-            course.close(cx, judge, &rollout, &stepped, &zero)?;
+            trainer.close(cx, scorer, &rollout, &stepped, &zero)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx, vocabulary, scorer)
     }
 
     /// Responses in groups, and the share of groups without spread among all that were drawn.
-    fn groups(&self, course: &mut Course, judge: &mut dyn Judge) -> Result<(Rollout, f64)> {
+    fn groups(
+        &self,
+        trainer: &mut PolicyTrainer,
+        scorer: &mut dyn Scorer,
+    ) -> Result<(Rollout, f64)> {
         let size = self.group as usize;
         let wanted = self.on_policy.batch as usize;
-        let mut rollout = course.rollout(judge, self.group, 0)?;
+        let mut rollout = trainer.rollout(scorer, self.group, 0)?;
         let flat = |r: &Rollout| -> Vec<bool> {
             self.rewards(r).chunks(size).map(|g| g.iter().all(|x| *x == g[0])).collect()
         };
@@ -138,7 +143,7 @@ impl Grpo {
                 if rollout.rows.len() >= wanted {
                     break;
                 }
-                let more = course.rollout(judge, self.group, attempt)?;
+                let more = trainer.rollout(scorer, self.group, attempt)?;
                 let flags = flat(&more);
                 count(&flags);
                 rollout = rollout.join(with_spread(&more, &flags, size));

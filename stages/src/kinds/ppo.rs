@@ -14,8 +14,10 @@ use tch::no_grad;
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::{Stage, Summary, check_range};
-use crate::model::{Gradient, Packed, Policy, Scorer, to_f32};
-use crate::on_policy::{self, Course, Judge, Mix, OnPolicy, Rollout, StepLoss, Stepped};
+use crate::model::{Gradient, Packed, Policy, ValueModel, to_f32};
+use crate::on_policy::{
+    self, OnPolicy, PolicyTrainer, RewardSources, Rollout, Scorer, StepLoss, Stepped,
+};
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::{KlEstimator, gae, value_loss, whiten};
@@ -104,14 +106,14 @@ impl Stage for Ppo {
         let vocabulary = cx.vocabulary(&folder)?;
         let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
         let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
-        let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-        let mut critic = match judge.model() {
-            Some(reward) => reward.duplicate(),
-            None => Scorer::from_policy_at_zero(&policy),
+        let mut scorer = RewardSources::open(cx, &self.on_policy.rewards, &vocabulary)?;
+        let mut critic = match scorer.model() {
+            Some(reward) => ValueModel::from_reward(reward),
+            None => ValueModel::at_zero(&policy),
         };
-        critic.0.compute = policy.0.compute;
-        self.on_policy.check_memory(cx, &policy, Some(&critic), judge.weights(), &prompts)?;
-        self.optimize(cx, &policy, &critic, &vocabulary, &mut judge, &prompts)
+        critic.trunk.compute = policy.trunk.compute;
+        self.on_policy.check_memory(cx, &policy, Some(&critic), scorer.weights(), &prompts)?;
+        self.optimize(cx, &policy, &critic, &vocabulary, &mut scorer, &prompts)
     }
 }
 
@@ -130,26 +132,26 @@ impl Ppo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        critic: &Scorer,
+        critic: &ValueModel,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
     ) -> Result<Summary> {
-        let mut critic_trainer = Trainer::new(critic.0.trainable(), &self.on_policy.optimizer);
-        let more = critic_trainer.named("critic", critic.0.trainable());
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, more)?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let rollout = course.rollout(judge, 1, 0)?;
-            let targets = self.targets(critic, &rollout, course.kl.beta);
+        let mut critic_trainer = Trainer::new(critic.trunk.trainable(), &self.on_policy.optimizer);
+        let more = critic_trainer.state_dict("critic", critic.trunk.trainable());
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, more)?;
+        while let Some(update) = trainer.next(vocabulary, scorer)? {
+            let rollout = trainer.rollout(scorer, 1, 0)?;
+            let targets = self.targets(critic, &rollout, trainer.kl.beta);
             let mut stepped = Stepped::default();
-            let factor = course.factor(update);
+            let factor = trainer.factor(update);
             self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
                 let mut moved = 0.0;
                 if update >= u64::from(self.critic_warmup) {
                     let what =
                         StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
                     let lr = self.on_policy.lr * factor;
-                    moved = course.step(&rollout, chosen, what, lr, &mut stepped)?;
+                    moved = trainer.step(&rollout, chosen, what, lr, &mut stepped)?;
                 }
                 self.critic_step(
                     critic,
@@ -169,23 +171,23 @@ impl Ppo {
                 .map(|(r, v)| r - f64::from(*v))
                 .collect();
             let explained = 1.0 - (std(&residual) / std(&targets.returns).max(1e-8)).powi(2);
-            course.close(
+            trainer.close(
                 cx,
-                judge,
+                scorer,
                 &rollout,
                 &stepped,
                 &[("val/explained_variance", explained)],
             )?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx, vocabulary, scorer)
     }
 
     /// Values, rewards of the tokens, GAE row by row, and whitening over the whole rollout.
-    pub fn targets(&self, critic: &Scorer, rollout: &Rollout, beta: f64) -> Targets {
+    pub fn targets(&self, critic: &ValueModel, rollout: &Rollout, beta: f64) -> Targets {
         let mut values = Vec::new();
         no_grad(|| {
             for rows in rollout.rows.chunks(self.on_policy.minibatch as usize) {
-                let device = critic.0.params.flat.device();
+                let device = critic.trunk.params.flat.device();
                 let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
                 values.extend(to_f32(&critic.values(&packed)));
             }
@@ -193,8 +195,10 @@ impl Ppo {
         let spans: Vec<(usize, usize)> = rollout.offsets.windows(2).map(|w| (w[0], w[1])).collect();
         let mut rewards: Vec<f64> = Vec::new();
         for ((a, b), score) in spans.iter().zip(&rollout.scores) {
-            let kl: Vec<f64> =
-                rollout.k1[*a..*b].iter().map(|l| self.kl_estimator.of_number(*l)).collect();
+            let kl: Vec<f64> = rollout.kl_per_token[*a..*b]
+                .iter()
+                .map(|l| self.kl_estimator.of_number(*l))
+                .collect();
             rewards.extend(crate::rl::token_rewards(&kl, *score, beta));
         }
         if self.whiten_rewards {
@@ -217,7 +221,7 @@ impl Ppo {
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
     fn critic_step(
         &self,
-        critic: &Scorer,
+        critic: &ValueModel,
         trainer: &mut Trainer,
         rollout: &Rollout,
         targets: &Targets,
@@ -235,7 +239,7 @@ impl Ppo {
         let returns: Vec<f32> = targets.returns.iter().map(|x| *x as f32).collect();
         let parts = chosen.chunks(size).map(|part| {
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
-            let device = critic.0.params.flat.device();
+            let device = critic.trunk.params.flat.device();
             let packed = Packed::new(&rows, device);
             let (old, goal) = (
                 rollout.gather(&targets.values, part, device),
@@ -251,7 +255,7 @@ impl Ppo {
         let total = Gradient::total(parts).expect("invariant: a minibatch has a response");
         stepped.value_clip[1] += tokens as f64;
         stepped.value_loss.push(total.loss.double_value(&[]) / self.vf_coef.max(1e-12));
-        trainer.step(critic.0.trainable(), total.flat, self.critic_lr * factor)?;
+        trainer.step(critic.trunk.trainable(), total.flat, self.critic_lr * factor)?;
         Ok(())
     }
 }

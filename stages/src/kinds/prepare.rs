@@ -11,7 +11,7 @@ use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{
     BadRow, BadRows, Column, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
     read_table,
@@ -176,7 +176,10 @@ impl Stage for Prepare {
         read += bad.len();
         if read == 0 {
             let help = "check the path, and that the file is not empty";
-            return Err(advise(format!("the source is empty: {}", input.paths.join(", ")), help));
+            return Err(error_with_help(
+                format!("the source is empty: {}", input.paths.join(", ")),
+                help,
+            ));
         }
         cx.warn_if(name_bad_rows(&bad, files.len() > 1))?;
         cx.warn_if(name_unreadable(&table))?;
@@ -211,7 +214,7 @@ impl Prepare {
         for name in self.target.columns() {
             let column = table.require(name).map_err(|e| {
                 let help = format!("name it under `columns: {{ {name}: … }}`");
-                advise(format!("{}: {e}", path.display()), help)
+                error_with_help(format!("{}: {e}", path.display()), help)
             })?;
             let mut texts = Vec::with_capacity(column.len());
             for (i, good) in good.iter_mut().enumerate() {

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::config::Positions;
@@ -20,8 +20,8 @@ use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
 use crate::training::{
-    Computation, Defaults, Optimizer, Order, Trainer, check_memory, mean_nll, memory_now, rate,
-    report_peak,
+    Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
+    memory_now, report_peak,
 };
 
 /// Params of `pretrain`.
@@ -181,19 +181,19 @@ impl Stage for Pretrain {
         let compute = self.train.compute.resolve(cx)?;
         check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
         let before = memory_now();
-        let mut policy = Policy(Trunk::init(config, false, self.seed).to(cx.device()));
-        policy.0.compute = compute;
+        let mut policy = Policy { trunk: Trunk::init(config, false, self.seed).to(cx.device()) };
+        policy.trunk.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
-            policy.0.params.numel(),
+            policy.trunk.params.numel(),
             train.count(),
             held_out.count()
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
-        report_peak(cx, self.steps(&policy.0.config), before)?;
+        report_peak(cx, self.steps(&policy.trunk.config), before)?;
         let eval_loss = mean_loss(&policy, &held_out, 64)?;
         cx.metric(
-            self.steps(&policy.0.config),
+            self.steps(&policy.trunk.config),
             &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
         )?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -203,7 +203,7 @@ impl Stage for Pretrain {
             ("train/loss".into(), train_loss),
             ("eval/loss".into(), eval_loss),
             ("eval/perplexity".into(), eval_loss.exp()),
-            ("model/parameters".into(), policy.0.params.numel() as f64),
+            ("model/parameters".into(), policy.trunk.params.numel() as f64),
         ]))
     }
 }
@@ -237,7 +237,7 @@ impl Pretrain {
                 "the text has only {} tokens to train on, less than one row of {context}",
                 train.tokens()
             );
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         if held_out.count() == 0 {
             cx.warn(
@@ -271,22 +271,29 @@ impl Pretrain {
     /// The loop. Returns the mean loss of the last tenth of the steps.
     fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &TokenRows) -> Result<f64> {
         let settings = &self.train;
-        let params = policy.0.trainable();
+        let params = policy.trunk.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
-        let (batch, steps) = (self.batch_rows(&policy.0.config), self.steps(&policy.0.config));
+        let (batch, steps) =
+            (self.batch_rows(&policy.trunk.config), self.steps(&policy.trunk.config));
         let report_every = (steps / 50).max(1);
         let mut order = Order::new(self.seed, "shuffle", rows.count());
-        let named = trainer.named("model", params);
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let state_dict = trainer.state_dict("model", params);
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = Instant::now();
         for step in state.step..steps {
-            let lr =
-                rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
+            let lr = learning_rate(
+                settings.lr,
+                settings.schedule,
+                step,
+                steps,
+                settings.warmup,
+                settings.min_lr,
+            );
             let places = step * batch as u64..(step + 1) * batch as u64;
             let chosen: Vec<Vec<i64>> =
                 places.map(|i| rows.row(order.at(i))).collect::<Result<_>>()?;
             let chosen: Vec<&[i64]> = chosen.iter().map(Vec::as_slice).collect();
-            let tokens = batch * policy.0.config.context as usize;
+            let tokens = batch * policy.trunk.config.context as usize;
             let micro = chosen.chunks(settings.compute.rows(batch));
             let packed = micro.map(|rows| Packed::dense(rows, params.flat.device()));
             let gradient = mean_nll(policy, packed, tokens);
@@ -314,7 +321,7 @@ impl Pretrain {
             }
             cx.progress(step + 1, steps, "steps")?;
             state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+            cx.checkpoint(&state, &state_dict)?;
         }
         Ok(crate::stats::mean(&state.last_losses))
     }
@@ -369,7 +376,7 @@ fn mean_loss(policy: &Policy, rows: &TokenRows, batch: usize) -> Result<f64> {
         let end = (start + batch).min(rows.count());
         let chunk: Vec<Vec<i64>> = (start..end).map(|i| rows.row(i)).collect::<Result<_>>()?;
         let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
-        let packed = Packed::dense(&chunk, policy.0.params.flat.device());
+        let packed = Packed::dense(&chunk, policy.trunk.params.flat.device());
         let loss = no_grad(|| -packed.log_probs(policy, 1.0).mean(Kind::Float));
         sum += loss.double_value(&[]) * chunk.len() as f64;
     }

@@ -12,11 +12,11 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
 use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
-use crate::on_policy::{self, Candidate, Course, Judge, OnPolicy, Rollout, StepLoss};
+use crate::on_policy::{self, Candidate, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss};
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
@@ -117,8 +117,8 @@ impl Stage for Reinforce {
         let fresh = cx.inputs("verdicts").is_empty();
         self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
         if fresh {
-            return self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-                self.optimize(cx, policy, vocabulary, judge, prompts, None)
+            return self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
+                self.optimize(cx, policy, vocabulary, scorer, prompts, None)
             });
         }
         self.on_policy.check()?;
@@ -128,8 +128,8 @@ impl Stage for Reinforce {
         let given = self.given(cx, &vocabulary, &policy)?;
         self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
         let known = given.verdicts.clone();
-        let mut judge = Known { rows: by_tokens(&given), verdicts: known };
-        self.optimize(cx, &policy, &vocabulary, &mut judge, &given.prompts, Some(&given.responses))
+        let mut scorer = Known { rows: by_tokens(&given), verdicts: known };
+        self.optimize(cx, &policy, &vocabulary, &mut scorer, &given.prompts, Some(&given.responses))
     }
 }
 
@@ -138,15 +138,15 @@ impl Reinforce {
     fn check_ports(&self, fresh: bool, prompts: bool) -> Result<()> {
         if fresh && !prompts {
             let help = "connect prompts to draw responses to, or verdicts on earlier ones";
-            return Err(advise("there is nothing to learn from", help));
+            return Err(error_with_help("there is nothing to learn from", help));
         }
         if !fresh && prompts {
             let help = "leave one of the two ports open";
-            return Err(advise("both prompts and verdicts are connected", help));
+            return Err(error_with_help("both prompts and verdicts are connected", help));
         }
         if !fresh && self.on_policy.eval_fraction > 0.0 {
             let help = "set eval_fraction: 0, and let a stage of kind evaluate look at the result";
-            return Err(advise(
+            return Err(error_with_help(
                 "verdicts say nothing about fresh responses to held-out prompts",
                 help,
             ));
@@ -170,19 +170,20 @@ impl Reinforce {
         cx: &mut Context,
         policy: &Policy,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
         given: Option<&[Response]>,
     ) -> Result<Summary> {
         check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
         self.on_policy.check_group(self.group, 1)?;
         self.check_baseline(given.is_none())?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
+        let mut trainer =
+            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
+        while let Some(update) = trainer.next(vocabulary, scorer)? {
             let rollout = match given {
-                None => course.rollout(judge, self.group, 0)?,
+                None => trainer.rollout(scorer, self.group, 0)?,
                 Some(responses) => {
-                    let mut rollout = course.rollout_of(judge, responses)?;
+                    let mut rollout = trainer.rollout_of(scorer, responses)?;
                     // They were drawn from the policy as it started, and judged as they are.
                     rollout.old.clone_from(&rollout.reference);
                     rollout.scores.clone_from(&rollout.raw_scores);
@@ -190,13 +191,14 @@ impl Reinforce {
                     rollout
                 }
             };
-            let advantages = self.advantages(&rollout, course.kl.beta, &mut course.state.baseline);
+            let advantages =
+                self.advantages(&rollout, trainer.kl.beta, &mut trainer.state.baseline);
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = course.learn(update, &rollout, what)?;
-            let baseline = [("reward/baseline", course.state.baseline.unwrap_or(0.0))];
-            course.close(cx, judge, &rollout, &stepped, &baseline)?;
+            let stepped = trainer.learn(update, &rollout, what)?;
+            let baseline = [("reward/baseline", trainer.state.baseline.unwrap_or(0.0))];
+            trainer.close(cx, scorer, &rollout, &stepped, &baseline)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx, vocabulary, scorer)
     }
 
     fn advantages(&self, rollout: &Rollout, beta: f64, moving: &mut Option<f64>) -> Vec<f64> {
@@ -223,7 +225,7 @@ impl Reinforce {
     /// The responses and verdicts of port `verdicts`.
     fn given(&self, cx: &mut Context, vocabulary: &Vocabulary, policy: &Policy) -> Result<Given> {
         let table = cx.table("verdicts")?;
-        let context = policy.0.config.context as usize;
+        let context = policy.trunk.config.context as usize;
         // Room for the response itself, and for the fresh ones that are shown.
         let room = Room { context, free: self.on_policy.max_tokens as usize };
         let (mut rows, mut examples, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
@@ -252,7 +254,7 @@ impl Reinforce {
         }
         if rows.is_empty() {
             let help = "collect labels that are no ties, or verdicts of +1 and −1";
-            return Err(advise("there is no verdict to learn from", help));
+            return Err(error_with_help("there is no verdict to learn from", help));
         }
         let tokens = examples.iter().map(|e| e.prompt.clone());
         let responses = examples.iter().map(|e| Response {
@@ -264,13 +266,13 @@ impl Reinforce {
     }
 }
 
-/// A judge that knows the responses of its list, and of others nothing.
+/// A scorer that knows the responses of its list, and of others nothing.
 struct Known {
     rows: BTreeMap<(usize, Vec<i64>), usize>,
     verdicts: Vec<f64>,
 }
 
-impl Judge for Known {
+impl Scorer for Known {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         let known = |r: &Candidate| {
             let place = self.rows.get(&(r.row, r.example.completion.clone()));
@@ -289,7 +291,7 @@ fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
     let Some(column) = table.column("verdict") else {
         let message = "the rows have neither `chosen` nor a column `verdict` of +1 and −1";
         let help = "a stage of kind `prepare` renames columns: `columns: { verdict: label }`";
-        return Err(advise(message, help));
+        return Err(error_with_help(message, help));
     };
     let sign = |good: bool| if good { 1.0 } else { -1.0 };
     let verdict = |row: usize| {

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, Course, Judge, OnPolicy, StepLoss};
+use crate::on_policy::{self, OnPolicy, PolicyTrainer, Scorer, StepLoss};
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
@@ -57,8 +57,8 @@ impl Stage for Rloo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-            self.optimize(cx, policy, vocabulary, judge, prompts)
+        self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
+            self.optimize(cx, policy, vocabulary, scorer, prompts)
         })
     }
 }
@@ -73,20 +73,21 @@ impl Rloo {
         cx: &mut Context,
         policy: &Policy,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let rollout = course.rollout(judge, self.group, 0)?;
-            let rewards = rollout.less_kl(&rollout.scores, course.kl.beta);
+        let mut trainer =
+            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
+        while let Some(update) = trainer.next(vocabulary, scorer)? {
+            let rollout = trainer.rollout(scorer, self.group, 0)?;
+            let rewards = rollout.less_kl(&rollout.scores, trainer.kl.beta);
             let advantages: Vec<f64> =
                 rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = course.learn(update, &rollout, what)?;
-            course.close(cx, judge, &rollout, &stepped, &[])?;
+            let stepped = trainer.learn(update, &rollout, what)?;
+            trainer.close(cx, scorer, &rollout, &stepped, &[])?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx, vocabulary, scorer)
     }
 }

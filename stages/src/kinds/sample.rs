@@ -12,7 +12,7 @@ use crate::kind::{Stage, Summary, check_range, input, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
 use crate::prompts::encode_prompts;
-use crate::sampling::{Sampler, generate};
+use crate::sampling::{SamplingConfig, generate};
 
 /// Params of `sample`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -84,7 +84,7 @@ impl Stage for Sample {
         let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; n]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: self.top_k as usize,
             top_p: self.top_p,
@@ -92,7 +92,7 @@ impl Stage for Sample {
             seed: self.seed,
             step: 0,
         };
-        let responses = generate(&policy, &rows, &keys, &sampler);
+        let responses = generate(&policy, &rows, &keys, &sampling);
         let mut answers = Vec::with_capacity(rows.len());
         for response in &responses {
             answers.push(vocabulary.decode(&response.tokens)?.trim().to_owned());

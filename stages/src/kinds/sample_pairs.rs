@@ -14,7 +14,7 @@ use crate::model::Policy;
 use crate::preflight::Preflight;
 use crate::prompts::{encode_prompts, same_tokenizer};
 use crate::rng::Stream;
-use crate::sampling::{Sampler, generate};
+use crate::sampling::{SamplingConfig, generate};
 
 /// Params of `sample_pairs`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -138,7 +138,7 @@ impl SamplePairs {
         step: u64,
         only: Option<&[usize]>,
     ) -> Result<Vec<Drawn>> {
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: self.top_k as usize,
             top_p: self.top_p,
@@ -150,7 +150,7 @@ impl SamplePairs {
         let places = only.unwrap_or(&all);
         let rows: Vec<Vec<i64>> = places.iter().map(|i| prompts[*i].clone()).collect();
         let keys: Vec<u64> = places.iter().map(|i| *i as u64).collect();
-        let answers = generate(policy, &rows, &keys, &sampler);
+        let answers = generate(policy, &rows, &keys, &sampling);
         let text = |r: crate::sampling::Response| {
             let text = vocabulary.decode(&r.tokens)?.trim().to_owned();
             Ok(Drawn { text, finished: r.finished, tokens: r.tokens.len() })

@@ -15,7 +15,7 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use crate::context::Context;
 use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Policy, Scorer, forecast};
+use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::Preflight;
 use crate::stats::{correlation, mean, std};
 use crate::training::check_memory;
@@ -93,9 +93,9 @@ impl Stage for TrainReward {
     fn run(mut self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("base")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
-        policy.0.compute = self.compute.resolve(cx)?;
+        policy.trunk.compute = self.compute.resolve(cx)?;
         let vocabulary = cx.vocabulary(&folder)?;
-        let context = policy.0.config.context as usize;
+        let context = policy.trunk.config.context as usize;
         let mut split = self.split(cx, &vocabulary, context)?;
         if self.ties == Ties::Model && !split.train.iter().any(Pair::is_tie) {
             // A threshold that no tie holds in place is no model of ties.
@@ -136,7 +136,7 @@ impl TrainReward {
         let time = sides.map(|e| e.prompt.len() + e.completion.len()).max().unwrap_or(0) as u64;
         // One number is read of each answer, no logits.
         let shape = BatchShape { rows, time, predicted: 0, packed: false };
-        let trunk = &policy.0;
+        let trunk = &policy.trunk;
         let mut need = forecast(&trunk.config, &trunk.compute, 0, shape);
         // The base beside the model, the best weights, and the members that are done.
         need.weights += 4 * (1 + u64::from(self.members)) * trunk.params.numel() as u64;
@@ -233,7 +233,7 @@ impl TrainReward {
     /// Centres and scales the members. Figures of the rewards they give, before scaling.
     fn finish(
         &self,
-        models: &mut [Scorer],
+        models: &mut [RewardModel],
         split: &Split,
         references: Option<&Examples>,
         members: &[&Fitted],
@@ -285,7 +285,7 @@ impl TrainReward {
         &self,
         cx: &mut Context,
         vocabulary: &Vocabulary,
-        models: &[Scorer],
+        models: &[RewardModel],
         members: &[&Fitted],
         split: &Split,
     ) -> Result<()> {
@@ -313,7 +313,7 @@ impl TrainReward {
                 ("finished_a", Column::bools(pool.bools("finished_a", true)?)),
                 ("finished_b", Column::bools(pool.bools("finished_b", true)?)),
             ])?;
-            let context = models[0].0.config.context as usize;
+            let context = models[0].trunk.config.context as usize;
             let pairs = pairs(cx, vocabulary, context, &as_labels)?;
             let text = |p: &Pair| {
                 let row = p.labelled.row;

@@ -102,7 +102,7 @@ impl Trunk {
         let [q, k, v] = c.qkv_widths();
         let up = if c.gated { vec![Target::Gate, Target::Up] } else { vec![Target::Up] };
         let (mut specs, mut sites) = (Vec::new(), BTreeMap::new());
-        for (i, block) in self.layout.blocks.iter().enumerate() {
+        for (i, block) in self.index.blocks.iter().enumerate() {
             let up: Vec<_> = up.iter().map(|t| (*t, c.intermediate)).collect();
             for (place, parts) in [
                 (block.qkv.weight, vec![(Target::Q, q), (Target::K, k), (Target::V, v)]),

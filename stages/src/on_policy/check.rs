@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 
 use super::settings::OnPolicy;
-use crate::advice::advise;
+use crate::advice::error_with_help;
 use crate::kind::check_range;
 use crate::preflight::Preflight;
 
@@ -44,7 +44,7 @@ impl OnPolicy {
         }
         if self.keep_best && self.eval_fraction == 0.0 {
             let help = "for example eval_fraction: 10%";
-            return Err(advise("keep_best needs held-out prompts to be best on", help));
+            return Err(error_with_help("keep_best needs held-out prompts to be best on", help));
         }
         Ok(())
     }

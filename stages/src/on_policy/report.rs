@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::Rollout;
 use super::settings::OnPolicy;
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Column, Table, Vocabulary};
 use crate::prompts::Prompts;
 use crate::rl::RatioSums;
@@ -219,7 +219,7 @@ pub fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<
     if let Some((name, value)) = figures.iter().find(|(_, v)| !v.is_finite()) {
         let message = format!("`{name}` is {value} after update {}", update + 1);
         let help = "the last checkpoint is kept; try a smaller lr or a larger kl_coef";
-        return Err(advise(message, help));
+        return Err(error_with_help(message, help));
     }
     if !(update + 1).is_multiple_of(10) {
         return Ok(());

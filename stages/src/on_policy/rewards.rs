@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::no_grad;
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Vocabulary};
-use crate::model::{Packed, Scorer, to_f64};
+use crate::model::{Packed, RewardModel, to_f64};
 use crate::preflight::Preflight;
 use crate::prompts::{Prompts, same_tokenizer};
 
@@ -69,7 +69,7 @@ impl Rewards {
     fn check_sources(&self, connected: bool) -> Result<()> {
         if !connected && self.rules.is_empty() && self.command.is_empty() {
             let help = "connect a reward model, or give rewards.rules or rewards.command";
-            return Err(advise("nothing says what a response is worth", help));
+            return Err(error_with_help("nothing says what a response is worth", help));
         }
         Ok(())
     }
@@ -84,8 +84,8 @@ pub struct Candidate<'a> {
     pub finished: bool,
 }
 
-/// Gives scores.
-pub trait Judge {
+/// What says how good responses are: a reward model, rules, a command, or all of them.
+pub trait Scorer {
     /// The score of each response, in order.
     ///
     /// # Errors
@@ -98,11 +98,11 @@ pub trait Judge {
     }
 }
 
-/// All sources with their weights.
-pub struct Mix<'a> {
+/// Every source of rewards that the params and ports name; the score is their weighted sum.
+pub struct RewardSources<'a> {
     settings: &'a Rewards,
     vocabulary: &'a Vocabulary,
-    model: Option<Scorer>,
+    model: Option<RewardModel>,
     /// The model's own tokenizer when it differs.
     other: Option<Vocabulary>,
     rules: RuleBook,
@@ -110,7 +110,7 @@ pub struct Mix<'a> {
     files: Vec<(String, String)>,
 }
 
-impl<'a> Mix<'a> {
+impl<'a> RewardSources<'a> {
     /// Opens what the settings and ports name.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl<'a> Mix<'a> {
                 }
                 other = Some(own);
             }
-            model = Some(Scorer::open(&folder)?.to(cx.device()));
+            model = Some(RewardModel::open(&folder)?.to(cx.device()));
         }
         let (mut files, mut warnings) = (Vec::new(), Vec::new());
         for input in cx.inputs("files") {
@@ -151,18 +151,18 @@ impl<'a> Mix<'a> {
     }
 
     /// The reward model, if it reads the policy's tokens: how a critic starts.
-    pub fn model(&self) -> Option<&Scorer> {
+    pub fn model(&self) -> Option<&RewardModel> {
         self.model.as_ref().filter(|_| self.other.is_none())
     }
 
     /// Number of weights of the reward model.
     pub fn weights(&self) -> i64 {
-        self.model.as_ref().map_or(0, |m| m.0.params.numel())
+        self.model.as_ref().map_or(0, |m| m.trunk.params.numel())
     }
 
     fn model_scores(
         &self,
-        model: &Scorer,
+        model: &RewardModel,
         prompts: &Prompts,
         responses: &[Candidate],
         texts: &[String],
@@ -175,7 +175,7 @@ impl<'a> Mix<'a> {
         for (response, text) in responses.iter().zip(texts) {
             triples.push((prompts.text(response.row)?, text.as_str(), response.finished));
         }
-        let context = model.0.config.context as usize;
+        let context = model.trunk.config.context as usize;
         let examples = Examples::new(other, Room::new(context), triples)?;
         if examples.rows.len() != responses.len() {
             let help = "use a reward model with a longer context, or smaller max_tokens";
@@ -183,7 +183,7 @@ impl<'a> Mix<'a> {
                 "{} responses are empty or too long for the reward model's context of {context}",
                 examples.left.skipped
             );
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         Ok(score_rows(model, &examples.rows.iter().collect::<Vec<_>>()))
     }
@@ -223,7 +223,7 @@ impl<'a> Mix<'a> {
     }
 }
 
-impl Judge for Mix<'_> {
+impl Scorer for RewardSources<'_> {
     fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         let mut total = vec![0.0; responses.len()];
         let mut add = |scores: Vec<f64>, weight: f64| {
@@ -245,7 +245,10 @@ impl Judge for Mix<'_> {
             let scores = self.model_scores(model, prompts, responses, &texts)?;
             if scores.iter().any(|s| !s.is_finite()) {
                 let help = "look at the metrics of the stage that trained it";
-                return Err(advise("the reward model gives a score that is no number", help));
+                return Err(error_with_help(
+                    "the reward model gives a score that is no number",
+                    help,
+                ));
             }
             add(scores, self.settings.model);
         }
@@ -264,12 +267,12 @@ impl Judge for Mix<'_> {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.model.as_ref().map_or(0, |m| m.0.params.fingerprint())
+        self.model.as_ref().map_or(0, |m| m.trunk.params.fingerprint())
     }
 }
 
-fn score_rows(model: &Scorer, rows: &[&Example]) -> Vec<f64> {
-    let device = model.0.params.flat.device();
+fn score_rows(model: &RewardModel, rows: &[&Example]) -> Vec<f64> {
+    let device = model.trunk.params.flat.device();
     let score =
         |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
     rows.chunks(BATCH).flat_map(score).collect()

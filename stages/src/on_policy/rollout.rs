@@ -23,7 +23,7 @@ pub struct Rollout {
     pub old: Vec<f32>,
     pub reference: Vec<f32>,
     /// `old − reference`, one a token.
-    pub k1: Vec<f64>,
+    pub kl_per_token: Vec<f64>,
     /// Mean over tokens, nats.
     pub entropy: f64,
     /// Seconds of drawing and of scoring.
@@ -33,7 +33,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// KL of the policy to the reference, nats a response: the mean of the summed k1, or of
+    /// KL of the policy to the reference, nats a response: the mean of the sums over tokens, or of
     /// `r·ln r − r + 1` with the ratio r of the response where the reference drew it.
     pub fn kl(&self) -> f64 {
         let weighted = |l: f64| {
@@ -44,9 +44,9 @@ impl Rollout {
         mean(&rows.map(|l| if self.off_policy { weighted(l) } else { l }).collect::<Vec<_>>())
     }
 
-    /// Summed k1 of each response, nats.
+    /// KL of each response, the sum over its tokens, nats.
     pub fn row_kl(&self) -> Vec<f64> {
-        self.offsets.windows(2).map(|w| self.k1[w[0]..w[1]].iter().sum()).collect()
+        self.offsets.windows(2).map(|w| self.kl_per_token[w[0]..w[1]].iter().sum()).collect()
     }
 
     /// One number a response, less β times its KL.
@@ -98,7 +98,7 @@ impl Rollout {
             scores: rows(&self.scores, chosen),
             old: tokens(&self.old, &self.offsets, chosen),
             reference: tokens(&self.reference, &self.offsets, chosen),
-            k1: tokens(&self.k1, &self.offsets, chosen),
+            kl_per_token: tokens(&self.kl_per_token, &self.offsets, chosen),
             offsets,
             ..*self
         }
@@ -117,7 +117,7 @@ impl Rollout {
         self.scores.extend(other.scores);
         self.old.extend(other.old);
         self.reference.extend(other.reference);
-        self.k1.extend(other.k1);
+        self.kl_per_token.extend(other.kl_per_token);
         self.offsets.extend(other.offsets[1..].iter().map(|o| o + end));
         self.seconds = [0, 1].map(|i| self.seconds[i] + other.seconds[i]);
         self

@@ -8,19 +8,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::rewards::{Candidate, Judge, Mix, Rewards};
+use super::rewards::{Candidate, RewardSources, Rewards, Scorer};
 use super::rollout::Rollout;
 use crate::context::Context;
 use crate::data::{Example, Vocabulary};
 use crate::kind::Summary;
 use crate::model::{
-    BatchShape, Gradient, Lora, Packed, Policy, Predicted, Scorer, forecast, to_f32,
+    BatchShape, Gradient, Lora, Packed, Policy, Predicted, ValueModel, forecast, to_f32,
 };
 use crate::optim::Schedule;
 use crate::prompts::{Prompts, encode_prompts};
 use crate::rl::{Aggregation, Clip, EosMode, KlEstimator, RatioSums, policy_loss};
 use crate::rng::Stream;
-use crate::sampling::{Response, Sampler, generate};
+use crate::sampling::{Response, SamplingConfig, generate};
 use crate::stats::mean;
 use crate::training::{Computation, Defaults, Optimizer, check_memory};
 
@@ -199,8 +199,8 @@ impl OnPolicy {
     ) -> Result<Policy> {
         let mut policy = Policy::open(folder)?.to(cx.device());
         policy.draw_only_known(vocabulary);
-        policy.0.compute = self.compute.resolve(cx)?;
-        policy.0.adapt(&self.lora, self.seed);
+        policy.trunk.compute = self.compute.resolve(cx)?;
+        policy.trunk.adapt(&self.lora, self.seed);
         Ok(policy)
     }
 
@@ -213,7 +213,7 @@ impl OnPolicy {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        critic: Option<&Scorer>,
+        critic: Option<&ValueModel>,
         frozen: i64,
         prompts: &Prompts,
     ) -> Result<()> {
@@ -222,14 +222,14 @@ impl OnPolicy {
         let answer = u64::from(self.max_tokens);
         let shape =
             BatchShape { rows, time: longest + answer, predicted: rows * answer, packed: false };
-        let trunk = &policy.0;
+        let trunk = &policy.trunk;
         let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
         // With adapters the reference is the policy's own frozen weights.
         let reference = if self.lora.rank > 0 { 0 } else { trunk.params.numel() };
         let best = if self.keep_best { trunk.trainable().numel() } else { 0 };
         need.weights += 4 * (reference + best + frozen) as u64;
         if let Some(critic) = critic {
-            let own = forecast(&critic.0.config, &critic.0.compute, 0, shape);
+            let own = forecast(&critic.trunk.config, &critic.trunk.compute, 0, shape);
             need.weights += own.weights;
             need.moments += own.moments;
             need.gradient = need.gradient.max(own.gradient);
@@ -249,7 +249,7 @@ impl OnPolicy {
             &mut Context,
             &Policy,
             &Vocabulary,
-            &mut dyn Judge,
+            &mut dyn Scorer,
             &Prompts,
         ) -> Result<Summary>,
     ) -> Result<Summary> {
@@ -258,9 +258,9 @@ impl OnPolicy {
         let vocabulary = cx.vocabulary(&folder)?;
         let policy = self.open(cx, &folder, &vocabulary)?;
         let prompts = self.prompts(cx, &vocabulary, &policy)?;
-        let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
-        self.check_memory(cx, &policy, None, judge.weights(), &prompts)?;
-        optimize(cx, &policy, &vocabulary, &mut judge, &prompts)
+        let mut scorer = RewardSources::open(cx, &self.rewards, &vocabulary)?;
+        self.check_memory(cx, &policy, None, scorer.weights(), &prompts)?;
+        optimize(cx, &policy, &vocabulary, &mut scorer, &prompts)
     }
 
     /// The prompts of port `prompts`, as rows and tokens.
@@ -280,8 +280,8 @@ impl OnPolicy {
     }
 
     /// How responses are drawn at an update.
-    pub fn sampler(&self, step: u64) -> Sampler {
-        Sampler {
+    pub fn sampling_config(&self, step: u64) -> SamplingConfig {
+        SamplingConfig {
             temperature: self.temperature,
             top_k: 0,
             top_p: 1.0,
@@ -294,12 +294,12 @@ impl OnPolicy {
     /// Draws a response to the prompt of each row of `rows`, and finds out all about it.
     ///
     /// # Errors
-    /// When the judge fails.
+    /// When the scorer fails.
     pub fn rollout(
         &self,
         policy: &Policy,
         reference: &Policy,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
         rows: Vec<usize>,
         step: u64,
@@ -307,9 +307,9 @@ impl OnPolicy {
         let start = Instant::now();
         let tokens: Vec<Vec<i64>> = rows.iter().map(|i| prompts.tokens[*i].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
-        let responses = generate(policy, &tokens, &keys, &self.sampler(step));
+        let responses = generate(policy, &tokens, &keys, &self.sampling_config(step));
         let drawn = start.elapsed().as_secs_f64();
-        let mut rollout = self.look(policy, reference, judge, prompts, rows, responses)?;
+        let mut rollout = self.look(policy, reference, scorer, prompts, rows, responses)?;
         rollout.seconds = [drawn, start.elapsed().as_secs_f64() - drawn];
         Ok(rollout)
     }
@@ -317,12 +317,12 @@ impl OnPolicy {
     /// Scores and log-probabilities of responses to the prompts of `rows`.
     ///
     /// # Errors
-    /// When the judge fails.
+    /// When the scorer fails.
     pub fn look(
         &self,
         policy: &Policy,
         reference: &Policy,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
         rows: Vec<usize>,
         responses: Vec<Response>,
@@ -339,10 +339,10 @@ impl OnPolicy {
             .zip(&finished)
             .map(|((row, example), finished)| Candidate { row: *row, example, finished: *finished })
             .collect();
-        let raw_scores = judge.scores(prompts, &candidates)?;
+        let raw_scores = scorer.scores(prompts, &candidates)?;
         let (mut old, mut ours, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
         let mut offsets = vec![0];
-        let device = policy.0.params.flat.device();
+        let device = policy.trunk.params.flat.device();
         no_grad(|| {
             for chunk in examples.chunks(self.minibatch as usize) {
                 let packed = Packed::new(&chunk.iter().collect::<Vec<_>>(), device);
@@ -364,7 +364,11 @@ impl OnPolicy {
         });
         Ok(Rollout {
             scores: penalised.collect(),
-            k1: old.iter().zip(&ours).map(|(p, r): (&f32, &f32)| f64::from(p - r)).collect(),
+            kl_per_token: old
+                .iter()
+                .zip(&ours)
+                .map(|(p, r): (&f32, &f32)| f64::from(p - r))
+                .collect(),
             rows: examples,
             prompts: rows,
             finished,
@@ -419,10 +423,10 @@ impl OnPolicy {
         let parts = chosen.chunks(size).zip(lengths.chunks(size)).map(|(part, lengths)| {
             let tokens: usize = lengths.iter().sum();
             let weights = &weights[first_token..first_token + tokens];
-            let weights = Tensor::from_slice(weights).to_device(policy.0.params.flat.device());
+            let weights = Tensor::from_slice(weights).to_device(policy.trunk.params.flat.device());
             first_token += tokens;
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
-            let packed = Packed::new(&rows, policy.0.params.flat.device());
+            let packed = Packed::new(&rows, policy.trunk.params.flat.device());
             policy.backward(&packed, self.temperature, self.ent_coef != 0.0, |predicted| {
                 let loss = self.loss(predicted, rollout, part, chosen.len(), &weights, what);
                 sums.add(&loss.1);

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use super::report::{Sample, Samples, Stepped, alarms, figures};
-use super::rewards::Judge;
+use super::rewards::Scorer;
 use super::rollout::Rollout;
 use super::settings::{OnPolicy, StepLoss};
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Vocabulary, part_of_prompt};
 use crate::kind::Summary;
 use crate::model::Policy;
 use crate::prompts::Prompts;
-use crate::resume::Named;
+use crate::resume::StateDict;
 use crate::rl::AdaptiveKl;
 use crate::sampling::Response;
 use crate::stats::mean;
@@ -28,7 +28,7 @@ const SHOWN_STEP: u64 = u64::MAX;
 const HELD_OUT_STEP: u64 = u64::MAX - 1;
 
 /// The policy in training, what it is held near, and where the loop stands.
-pub struct Course<'a> {
+pub struct PolicyTrainer<'a> {
     pub settings: &'a OnPolicy,
     pub policy: &'a Policy,
     pub reference: Policy,
@@ -42,7 +42,7 @@ pub struct Course<'a> {
     train: Vec<usize>,
     held_out: Vec<usize>,
     best: Tensor,
-    named: Named,
+    state_dict: StateDict,
     /// Hashes of the reference and of what judges.
     frozen: [u64; 2],
 }
@@ -62,7 +62,7 @@ pub struct State {
     summary: Summary,
 }
 
-impl<'a> Course<'a> {
+impl<'a> PolicyTrainer<'a> {
     /// Starts, or goes on from a checkpoint. `more`: further tensors of the loop's state.
     ///
     /// # Errors
@@ -72,8 +72,8 @@ impl<'a> Course<'a> {
         settings: &'a OnPolicy,
         policy: &'a Policy,
         prompts: &'a Prompts,
-        judge: &dyn Judge,
-        more: Named,
+        scorer: &dyn Scorer,
+        more: StateDict,
     ) -> Result<Self> {
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         for row in 0..prompts.tokens.len() {
@@ -85,24 +85,24 @@ impl<'a> Course<'a> {
                 "{} prompts cannot be split into some to learn from and some to look at",
                 prompts.tokens.len()
             );
-            return Err(advise(message, "give it more prompts, or change eval_fraction"));
+            return Err(error_with_help(message, "give it more prompts, or change eval_fraction"));
         }
         held_out.truncate(HELD_OUT);
         // Before anything moves: the reference is the policy as it was given.
         let reference = policy.reference();
-        let params = policy.0.trainable();
+        let params = policy.trunk.trainable();
         let trainer = Trainer::new(params, &settings.optimizer);
         let best = if settings.keep_best { params.flat.copy() } else { Tensor::from(0.0_f32) };
-        let mut named = trainer.named("policy", params);
-        named.push(("best".into(), best.shallow_clone()));
-        named.extend(more);
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let mut state_dict = trainer.state_dict("policy", params);
+        state_dict.push(("best".into(), best.shallow_clone()));
+        state_dict.extend(more);
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut samples = Samples::new(settings, &train);
         samples.rows = std::mem::take(&mut state.samples);
         let beta = state.beta.unwrap_or(settings.kl_coef);
         let kl = AdaptiveKl { beta, target: settings.kl_target, horizon: settings.kl_horizon };
         let order = Order::new(settings.seed, "prompts", train.len());
-        let frozen = [reference.0.params.fingerprint(), judge.fingerprint()];
+        let frozen = [reference.trunk.params.fingerprint(), scorer.fingerprint()];
         Ok(Self {
             settings,
             policy,
@@ -116,7 +116,7 @@ impl<'a> Course<'a> {
             train,
             held_out,
             best,
-            named,
+            state_dict,
             frozen,
         })
     }
@@ -124,15 +124,19 @@ impl<'a> Course<'a> {
     /// The update to make next, if any; samples and held-out prompts are looked at on the way.
     ///
     /// # Errors
-    /// When the judge fails.
-    pub fn next(&mut self, vocabulary: &Vocabulary, judge: &mut dyn Judge) -> Result<Option<u64>> {
+    /// When the scorer fails.
+    pub fn next(
+        &mut self,
+        vocabulary: &Vocabulary,
+        scorer: &mut dyn Scorer,
+    ) -> Result<Option<u64>> {
         let (update, last) = (self.state.update, u64::from(self.settings.updates));
         if self.samples.wants(update, last) {
             let rows = self.samples.prompts.clone();
             let rollout = self.settings.rollout(
                 self.policy,
                 &self.reference,
-                judge,
+                scorer,
                 self.prompts,
                 rows,
                 SHOWN_STEP,
@@ -146,8 +150,13 @@ impl<'a> Course<'a> {
     /// update apart.
     ///
     /// # Errors
-    /// When the judge fails.
-    pub fn rollout(&mut self, judge: &mut dyn Judge, group: u32, attempt: u64) -> Result<Rollout> {
+    /// When the scorer fails.
+    pub fn rollout(
+        &mut self,
+        scorer: &mut dyn Scorer,
+        group: u32,
+        attempt: u64,
+    ) -> Result<Rollout> {
         let count = u64::from(self.settings.batch / group);
         let places = self.state.prompts..self.state.prompts + count;
         self.state.prompts += count;
@@ -155,20 +164,20 @@ impl<'a> Course<'a> {
             .flat_map(|i| std::iter::repeat_n(self.train[self.order.at(i)], group as usize))
             .collect();
         let step = self.state.update + (attempt << 40);
-        self.settings.rollout(self.policy, &self.reference, judge, self.prompts, rows, step)
+        self.settings.rollout(self.policy, &self.reference, scorer, self.prompts, rows, step)
     }
 
     /// The next responses of a list, which holds one by row of the prompts.
     ///
     /// # Errors
-    /// When the judge fails.
-    pub fn rollout_of(&mut self, judge: &mut dyn Judge, given: &[Response]) -> Result<Rollout> {
+    /// When the scorer fails.
+    pub fn rollout_of(&mut self, scorer: &mut dyn Scorer, given: &[Response]) -> Result<Rollout> {
         let count = u64::from(self.settings.batch);
         let places = self.state.prompts..self.state.prompts + count;
         self.state.prompts += count;
         let rows: Vec<usize> = places.map(|i| self.train[self.order.at(i)]).collect();
         let responses = rows.iter().map(|i| given[*i].clone()).collect();
-        self.settings.look(self.policy, &self.reference, judge, self.prompts, rows, responses)
+        self.settings.look(self.policy, &self.reference, scorer, self.prompts, rows, responses)
     }
 
     /// The learning rate of an update, as a share of the highest.
@@ -191,7 +200,7 @@ impl<'a> Course<'a> {
         stepped: &mut Stepped,
     ) -> Result<f64> {
         let (gradient, sums) = self.settings.policy_gradient(self.policy, rollout, chosen, what);
-        let norm = self.trainer.step(self.policy.0.trainable(), gradient.flat, lr)?;
+        let norm = self.trainer.step(self.policy.trunk.trainable(), gradient.flat, lr)?;
         stepped.add(&sums, gradient.loss.double_value(&[]), norm);
         Ok(sums.approx_kl_k3())
     }
@@ -216,7 +225,7 @@ impl<'a> Course<'a> {
     pub fn close(
         &mut self,
         cx: &mut Context,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         rollout: &Rollout,
         stepped: &Stepped,
         more: &[(&'static str, f64)],
@@ -232,7 +241,7 @@ impl<'a> Course<'a> {
         };
         let looks = (update + 1).is_multiple_of(every) || update + 1 == updates;
         if looks && !self.held_out.is_empty() {
-            all.extend(self.look(judge)?);
+            all.extend(self.look(scorer)?);
         }
         self.state.summary.extend(all.iter().map(|(n, v)| ((*n).to_owned(), *v)));
         let [drawn, scored] = rollout.seconds;
@@ -251,15 +260,15 @@ impl<'a> Course<'a> {
         self.state.update = update + 1;
         self.state.beta = Some(self.kl.beta);
         self.state.samples.clone_from(&self.samples.rows);
-        cx.checkpoint(&self.state, &self.named)
+        cx.checkpoint(&self.state, &self.state_dict)
     }
 
     /// Reward and KL on the held-out prompts, with the same noise every time.
-    fn look(&mut self, judge: &mut dyn Judge) -> Result<[(&'static str, f64); 3]> {
+    fn look(&mut self, scorer: &mut dyn Scorer) -> Result<[(&'static str, f64); 3]> {
         let rollout = self.settings.rollout(
             self.policy,
             &self.reference,
-            judge,
+            scorer,
             self.prompts,
             self.held_out.clone(),
             HELD_OUT_STEP,
@@ -268,7 +277,7 @@ impl<'a> Course<'a> {
         let reward = score - self.settings.kl_coef * kl;
         if self.settings.keep_best && self.state.best.is_none_or(|best| reward > best) {
             self.state.best = Some(reward);
-            no_grad(|| self.best.copy_(&self.policy.0.trainable().flat));
+            no_grad(|| self.best.copy_(&self.policy.trunk.trainable().flat));
         }
         Ok([("eval/scores", score), ("eval/kl", kl), ("eval/rlhf_reward", reward)])
     }
@@ -281,13 +290,13 @@ impl<'a> Course<'a> {
         self,
         cx: &mut Context,
         vocabulary: &Vocabulary,
-        judge: &dyn Judge,
+        scorer: &dyn Scorer,
     ) -> Result<Summary> {
-        if self.frozen != [self.reference.0.params.fingerprint(), judge.fingerprint()] {
+        if self.frozen != [self.reference.trunk.params.fingerprint(), scorer.fingerprint()] {
             bail!("the reference or the reward model moved: this is a defect of preflow");
         }
         if self.settings.keep_best && self.state.best.is_some() {
-            no_grad(|| self.policy.0.trainable().flat.shallow_clone().copy_(&self.best));
+            no_grad(|| self.policy.trunk.trainable().flat.shallow_clone().copy_(&self.best));
         }
         self.policy.save(&cx.output("model")?, vocabulary)?;
         cx.complete("model", None)?;

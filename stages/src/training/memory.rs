@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::model::Forecast;
 
 /// Memory is short when a stage takes this share of what is free.
@@ -26,7 +26,7 @@ pub fn check_memory(cx: &mut Context, need: Forecast) -> Result<()> {
             "moments and gradient are most of it: adapters (lora.rank, where the kind has them) or \
              a smaller model lower them"
         };
-        return Err(advise(text, help));
+        return Err(error_with_help(text, help));
     }
     // Other programs take memory too: little to spare is worth a warning.
     let short = free.is_some_and(|free| need.total() as f64 > SHORT * free as f64);

@@ -11,4 +11,4 @@ pub use compute::{Computation, mean_nll};
 pub use memory::{check_memory, memory_now, report_peak};
 pub use order::Order;
 pub use preferences::{Preference, both_sides, preferences};
-pub use trainer::{Defaults, Optimizer, Trainer, rate};
+pub use trainer::{Defaults, Optimizer, Trainer, learning_rate};

@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::advice::advise;
+use crate::advice::error_with_help;
 use crate::model::Params;
 use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
-use crate::resume::Named;
+use crate::resume::StateDict;
 
 /// What AdamW starts from where a pipeline says nothing. Each kind has its own, and a pipeline that
 /// sets one of the fields keeps the kind's others: hence types and not values.
@@ -83,7 +83,7 @@ impl Trainer {
     }
 
     /// Weights, moments and step count under `prefix`: what a checkpoint must hold.
-    pub fn named(&self, prefix: &str, params: &Params) -> Named {
+    pub fn state_dict(&self, prefix: &str, params: &Params) -> StateDict {
         let AdamW { m, v, steps, .. } = &self.adamw;
         [("weights", &params.flat), ("m", m), ("v", v), ("steps", steps)]
             .map(|(name, t)| (format!("{prefix}.{name}"), t.shallow_clone()))
@@ -99,7 +99,7 @@ impl Trainer {
         if !norm.is_finite() {
             let help = "a smaller learning rate, more warmup, or grad_clip: 1 usually help";
             let message = format!("the gradient is {norm} at step {}", self.adamw.taken() + 1);
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         self.adamw.step(&params.flat, &gradient, lr);
         Ok(norm)
@@ -107,6 +107,13 @@ impl Trainer {
 }
 
 /// The learning rate at `step` of `total`.
-pub fn rate(lr: f64, schedule: Schedule, step: u64, total: u64, warmup: f64, floor: f64) -> f64 {
+pub fn learning_rate(
+    lr: f64,
+    schedule: Schedule,
+    step: u64,
+    total: u64,
+    warmup: f64,
+    floor: f64,
+) -> f64 {
     lr * schedule.factor(step, total, warmup, floor)
 }

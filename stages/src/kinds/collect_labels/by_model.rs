@@ -8,10 +8,10 @@ use tch::no_grad;
 
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{LeftOut, Room, Table};
 use crate::kind::{Summary, check_range};
-use crate::model::{Packed, Scorer};
+use crate::model::{Packed, RewardModel};
 use crate::stats::mean;
 use preflow::label::ReadyWhen;
 
@@ -42,7 +42,10 @@ impl ByModel {
         check_range("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
         if cx.inputs("reward").is_empty() {
             let help = "connect it: `reward: STAGE`";
-            return Err(advise("input `reward` is not connected: labeler `model` is one", help));
+            return Err(error_with_help(
+                "input `reward` is not connected: labeler `model` is one",
+                help,
+            ));
         }
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;
@@ -53,7 +56,7 @@ impl ByModel {
         let labels = self.compare(cx, &pairs)?;
         if labels.is_empty() {
             let help = "use a model with a longer context, or sample shorter answers";
-            return Err(advise("no pair fits the context of the reward model", help));
+            return Err(error_with_help("no pair fits the context of the reward model", help));
         }
         let by = Labeler { simulated: true, name: Some("model") };
         cx.write_table("labels", &table(&pairs, &labels, by)?)?;
@@ -70,12 +73,12 @@ impl ByModel {
 
     fn compare(&self, cx: &mut Context, pairs: &Table) -> Result<Vec<Label>> {
         let folder = cx.path("reward")?.to_owned();
-        let model = Scorer::open(&folder)?.to(cx.device());
+        let model = RewardModel::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let (prompts, a, b) =
             (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
         let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
-        let room = Room::new(model.0.config.context as usize);
+        let room = Room::new(model.trunk.config.context as usize);
         let mut left = LeftOut::default();
         let (mut examples, mut used) = (Vec::new(), Vec::new());
         for i in 0..pairs.rows() {
@@ -91,7 +94,7 @@ impl ByModel {
         cx.warn_if(left.warning(room.context))?;
         let mut rewards = Vec::with_capacity(examples.len());
         for rows in examples.chunks(self.batch.max(1) as usize) {
-            let device = model.0.params.flat.device();
+            let device = model.trunk.params.flat.device();
             let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
             let scores = no_grad(|| model.rewards(&packed));
             rewards.extend((0..rows.len()).map(|i| scores.double_value(&[i as i64])));

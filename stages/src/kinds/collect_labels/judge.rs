@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::chat::{Chat, Endpoint, Message, checked};
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::Table;
 use crate::kind::{Summary, check_range};
 use preflow::label::ReadyWhen;
@@ -25,7 +25,7 @@ const MOST_UNCLEAR: f64 = 0.1;
 /// A language model as judge. No opinion of it is a person's.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct LlmJudge {
     /// Base of an OpenAI-compatible API, for example `https://api.openai.com/v1`.
     endpoint: String,
     /// Name of the model there.
@@ -97,7 +97,7 @@ enum Said {
 /// What came of one pair, asked in both orders; `None`: no verdict could be read.
 type Heard = [Option<Said>; 2];
 
-impl Judge {
+impl LlmJudge {
     /// Refuses an address that cannot be one.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Judge {
                 heard.len()
             );
             let help = "raise labeler.judge.max_tokens if it is cut short, or take another model";
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         Ok(labels)
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enough;
 use super::rows::{Label, Labeler, table};
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Answer, Rule, RuleBook, Table};
 use crate::kind::{Summary, check_range};
 use crate::preflight::Preflight;
@@ -49,7 +49,10 @@ impl Simulated {
     fn book(&self) -> Result<RuleBook> {
         if self.rules.is_empty() {
             let help = "list what makes an answer good under labeler.simulated.rules";
-            return Err(advise("a simulated annotator without rules finds every pair a tie", help));
+            return Err(error_with_help(
+                "a simulated annotator without rules finds every pair a tie",
+                help,
+            ));
         }
         RuleBook::new(&self.rules)
     }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::text::{distinct_ngrams, self_overlap};
 use crate::data::{Column, Example, Examples, Room, Table, Vocabulary};
-use crate::model::{Packed, Policy, Scorer};
+use crate::model::{Packed, Policy, RewardModel};
 use crate::stats::{Estimate, bootstrap, correlation, mean, quantile, wilson};
 
 /// What decides which of two answers wins.
@@ -319,15 +319,17 @@ pub fn score(
     examples: &[Example],
     policy: &Policy,
     reference: Option<&Policy>,
-    reward: Option<&Scorer>,
+    reward: Option<&RewardModel>,
     temperature: f64,
 ) {
     no_grad(|| {
         // Two whole distributions a token are in memory at once.
-        let rows = (2_000_000 / policy.0.config.vocab.max(1)).clamp(4, 64) as usize;
+        let rows = (2_000_000 / policy.trunk.config.vocab.max(1)).clamp(4, 64) as usize;
         for (judged, examples) in judged.chunks_mut(rows).zip(examples.chunks(rows)) {
-            let packed =
-                Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
+            let packed = Packed::new(
+                &examples.iter().collect::<Vec<_>>(),
+                policy.trunk.params.flat.device(),
+            );
             if let Some(reward) = reward {
                 let rewards = reward.rewards(&packed);
                 for (b, j) in judged.iter_mut().enumerate() {
@@ -367,10 +369,11 @@ pub fn completion_losses(
     }
     let (texts, completions) = (prompts.texts("prompt")?, prompts.texts("completion")?);
     let rows = texts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-    let examples = Examples::new(vocabulary, Room::new(policy.0.config.context as usize), rows)?;
+    let examples =
+        Examples::new(vocabulary, Room::new(policy.trunk.config.context as usize), rows)?;
     // A row that does not fit the context has none.
     let mut losses = vec![f64::NAN; texts.len()];
-    let device = policy.0.params.flat.device();
+    let device = policy.trunk.params.flat.device();
     for (rows, sources) in examples.rows.chunks(64).zip(examples.sources.chunks(64)) {
         let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
         let log_probs = no_grad(|| policy.predict(&packed, 1.0, false).log_probs);
@@ -424,7 +427,7 @@ pub fn table_of(figures: &[Figure]) -> Result<Table> {
 mod tests {
     use super::*;
     use crate::model::{ModelConfig, Trunk};
-    use crate::sampling::{Sampler, generate};
+    use crate::sampling::{SamplingConfig, generate};
 
     #[test]
     fn the_kl_of_answers_is_the_mean_of_k1_with_less_noise() {
@@ -441,17 +444,23 @@ mod tests {
                 context: 16,
                 ..ModelConfig::default()
             };
-            let policy = Policy(Trunk::init(config, false, seed));
-            let n = policy.0.params.decaying();
-            let _ = no_grad(|| policy.0.params.flat.narrow(0, 0, n).g_mul_scalar_(12.0));
+            let policy = Policy { trunk: Trunk::init(config, false, seed) };
+            let n = policy.trunk.params.decaying();
+            let _ = no_grad(|| policy.trunk.params.flat.narrow(0, 0, n).g_mul_scalar_(12.0));
             policy
         };
         let (own, other) = (policy(1), policy(2));
         let prompts = vec![vec![1, 3, 7, 4]; 200];
         let keys: Vec<u64> = (0..200).collect();
-        let sampler =
-            Sampler { temperature: 0.8, top_k: 0, top_p: 1.0, max_tokens: 6, seed: 1, step: 0 };
-        let rows: Vec<Example> = generate(&own, &prompts, &keys, &sampler)
+        let sampling = SamplingConfig {
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 6,
+            seed: 1,
+            step: 0,
+        };
+        let rows: Vec<Example> = generate(&own, &prompts, &keys, &sampling)
             .into_iter()
             .map(|r| Example { prompt: prompts[0].clone(), completion: r.tokens })
             .collect();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::measures::Figure;
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Chosen, Table, choices};
 use crate::stats::{Estimate, wilson};
 
@@ -49,11 +49,17 @@ pub fn check_people(
     for (policy, labels) in people {
         if !policies.contains(&policy.as_str()) {
             let help = format!("the policies are {}", policies.join(", "));
-            return Err(advise(format!("`people` names the unknown policy `{policy}`"), help));
+            return Err(error_with_help(
+                format!("`people` names the unknown policy `{policy}`"),
+                help,
+            ));
         }
         if !connected.contains(&labels.as_str()) {
             let help = format!("connected to port `labels`: {}", connected.join(", "));
-            return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
+            return Err(error_with_help(
+                format!("`people` names the unknown labels `{labels}`"),
+                help,
+            ));
         }
     }
     Ok(())

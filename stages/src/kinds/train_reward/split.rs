@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::fit::Pair;
 use super::params::Ties;
 use super::params::TrainReward;
-use crate::context::{Context, advise};
+use crate::context::{Context, error_with_help};
 use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
 use crate::training::{Preference, preferences};
 
@@ -26,7 +26,7 @@ impl TrainReward {
     pub(super) fn check_held_out(&self, given: bool) -> Result<()> {
         if !given && self.eval_fraction == 0.0 {
             let help = "for example eval_fraction: 10%, or connect `eval_labels`";
-            return Err(advise("no label is left to measure accuracy on", help));
+            return Err(error_with_help("no label is left to measure accuracy on", help));
         }
         Ok(())
     }
@@ -43,7 +43,7 @@ impl TrainReward {
         if all.iter().all(Pair::is_tie) {
             let help = "collect more labels, or check what the labeler looks at";
             let message = format!("all {} labels are ties: there is nothing to learn", all.len());
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         if self.ties == Ties::Drop {
             all.retain(|p| !p.is_tie());
@@ -69,7 +69,10 @@ impl TrainReward {
                 train.len(),
                 held_out.len()
             );
-            return Err(advise(message, "collect labels on more prompts, or raise eval_fraction"));
+            return Err(error_with_help(
+                message,
+                "collect labels on more prompts, or raise eval_fraction",
+            ));
         }
         let split = Split { train, held_out, labels, eval };
         self.check_disjoint(&split)?;
@@ -83,7 +86,7 @@ impl TrainReward {
         let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
         let both: Vec<&&str> = seen.intersection(&asked).collect();
         match both.first() {
-            Some(example) if !self.allow_overlap => Err(advise(
+            Some(example) if !self.allow_overlap => Err(error_with_help(
                 format!(
                     "{} of the {} prompts to measure accuracy on are trained on too, among them \
                      {example:?}",
@@ -134,7 +137,7 @@ pub(super) fn pairs(
     cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
     if kept.is_empty() {
         let help = "sample answers at a higher temperature, so that there is something to compare";
-        return Err(advise(format!("all {before} labels compare equal answers"), help));
+        return Err(error_with_help(format!("all {before} labels compare equal answers"), help));
     }
     Ok(kept)
 }
