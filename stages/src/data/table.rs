@@ -10,7 +10,7 @@ use super::Column;
 /// Where forms of data that people bring are described.
 const GUIDE: &str = "see docs/your-data.md";
 
-/// StateDict columns of equal length, in order.
+/// Named columns of equal length, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     columns: Vec<(String, Column)>,

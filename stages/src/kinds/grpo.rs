@@ -10,12 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss};
+use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, improve};
 use crate::preflight::Preflight;
-use crate::prompts::Prompts;
 use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
 
 /// Params of `grpo`.
@@ -78,8 +76,8 @@ impl Stage for Grpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
-            self.optimize(cx, policy, vocabulary, scorer, prompts)
+        improve(cx, &self.on_policy, |cx, policy, environment| {
+            self.optimize(cx, policy, environment)
         })
     }
 }
@@ -93,69 +91,59 @@ impl Grpo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        scorer: &mut dyn Scorer,
-        prompts: &Prompts,
+        environment: Environment,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut trainer =
-            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
-        while let Some(update) = trainer.next(vocabulary, scorer)? {
-            let (rollout, flat_groups) = self.groups(&mut trainer, scorer)?;
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
+            let (rollout, flat_groups) = self.groups(&mut trainer)?;
             let advantages: Vec<f64> = self
                 .rewards(&rollout)
                 .chunks(self.group as usize)
                 .flat_map(|group| grpo_advantages(group, self.scale_by_std))
                 .collect();
             let advantages = rollout.spread(&advantages);
-            let kl = (trainer.kl.beta != 0.0).then_some((trainer.kl.beta, self.kl_estimator));
+            let kl = (trainer.beta() != 0.0).then_some((trainer.beta(), self.kl_estimator));
             let what = StepLoss { advantages: &advantages, sequence: false, kl };
-            let stepped = trainer.learn(update, &rollout, what)?;
+            let stats = trainer.epochs(&rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
-            trainer.close(cx, scorer, &rollout, &stepped, &zero)?;
+            trainer.record(cx, &rollout, &stats, &zero)?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        trainer.finish(cx, vocabulary, scorer)
+        trainer.finish(cx)
     }
 
     /// Responses in groups, and the share of groups without spread among all that were drawn.
-    fn groups(
-        &self,
-        trainer: &mut PolicyTrainer,
-        scorer: &mut dyn Scorer,
-    ) -> Result<(Rollout, f64)> {
-        let size = self.group as usize;
-        let wanted = self.on_policy.batch as usize;
-        let mut rollout = trainer.rollout(scorer, self.group, 0)?;
-        let flat = |r: &Rollout| -> Vec<bool> {
-            self.rewards(r).chunks(size).map(|g| g.iter().all(|x| *x == g[0])).collect()
-        };
-        let (mut without, mut all) = (0, 0);
-        let mut count = |flags: &[bool]| {
-            without += flags.iter().filter(|f| **f).count();
-            all += flags.len();
-        };
-        let flags = flat(&rollout);
-        count(&flags);
-        if self.dynamic_sampling > 0 {
-            let first = rollout.keep(&(0..size).collect::<Vec<_>>());
-            rollout = with_spread(&rollout, &flags, size);
-            for attempt in 1..=u64::from(self.dynamic_sampling) {
-                if rollout.rows.len() >= wanted {
-                    break;
-                }
-                let more = trainer.rollout(scorer, self.group, attempt)?;
-                let flags = flat(&more);
-                count(&flags);
-                rollout = rollout.join(with_spread(&more, &flags, size));
-            }
-            // Nothing to learn from at all: a group that teaches nothing keeps the figures defined.
-            if rollout.rows.is_empty() {
-                rollout = first;
-            }
-            let most = rollout.rows.len().min(wanted);
-            rollout = rollout.keep(&(0..most).collect::<Vec<_>>());
+    fn groups(&self, trainer: &mut PolicyTrainer) -> Result<(Rollout, f64)> {
+        let (size, wanted) = (self.group as usize, self.on_policy.batch as usize);
+        let drawn = trainer.rollout(self.group, 0)?;
+        let mut flat = self.without_spread(&drawn);
+        if self.dynamic_sampling == 0 {
+            return Ok((drawn, share(&flat)));
         }
-        Ok((rollout, without as f64 / all as f64))
+        let mut rollout = with_spread(&drawn, &flat, size);
+        for attempt in 1..=u64::from(self.dynamic_sampling) {
+            if rollout.rows.len() >= wanted {
+                break;
+            }
+            let more = trainer.rollout(self.group, attempt)?;
+            let flat_of_more = self.without_spread(&more);
+            rollout = rollout.join(with_spread(&more, &flat_of_more, size));
+            flat.extend(flat_of_more);
+        }
+        // Nothing to learn from at all: a group that teaches nothing keeps the figures defined.
+        if rollout.rows.is_empty() {
+            rollout = drawn.keep(&(0..size).collect::<Vec<_>>());
+        }
+        let most = rollout.rows.len().min(wanted);
+        Ok((rollout.keep(&(0..most).collect::<Vec<_>>()), share(&flat)))
+    }
+
+    /// Of each group, whether all its responses are worth the same.
+    fn without_spread(&self, rollout: &Rollout) -> Vec<bool> {
+        let rewards = self.rewards(rollout);
+        rewards.chunks(self.group as usize).map(|g| g.iter().all(|x| *x == g[0])).collect()
     }
 
     /// Scores less what long responses lose.
@@ -172,4 +160,9 @@ impl Grpo {
 fn with_spread(rollout: &Rollout, flat: &[bool], size: usize) -> Rollout {
     let rows: Vec<usize> = (0..rollout.rows.len()).filter(|i| !flat[i / size]).collect();
     rollout.keep(&rows)
+}
+
+/// Share of the flags that are set.
+fn share(flags: &[bool]) -> f64 {
+    flags.iter().filter(|f| **f).count() as f64 / flags.len() as f64
 }

@@ -28,7 +28,7 @@ pub struct ImportModel {
 }
 
 /// Tokens that are meant to fill rows, where a folder names none.
-const FILLING: [&str; 6] =
+const PADDING: [&str; 6] =
     ["<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>", "<unk>"];
 
 impl Stage for ImportModel {
@@ -195,7 +195,7 @@ impl ImportModel {
 /// use, else one that no text has, else the first that ends nothing. It is masked in any case.
 fn padding(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
     let free = |id: &i64| !config.ends(*id) && Some(*id) != config.bos;
-    let meant = FILLING.iter().filter_map(|token| vocabulary.id(token)).find(free);
+    let meant = PADDING.iter().filter_map(|token| vocabulary.id(token)).find(free);
     let special = || vocabulary.idle_special().into_iter().find(free);
     let unused =
         || (vocabulary.size() as i64..config.vocab).find(|id| vocabulary.token(*id).is_none());

@@ -16,7 +16,10 @@ use crate::context::{Context, error_with_help};
 use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
 use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
-use crate::on_policy::{self, Candidate, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss};
+use crate::on_policy::{
+    self, Candidate, Environment, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss, check_memory,
+    improve, open_policy,
+};
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
@@ -117,19 +120,18 @@ impl Stage for Reinforce {
         let fresh = cx.inputs("verdicts").is_empty();
         self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
         if fresh {
-            return self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
-                self.optimize(cx, policy, vocabulary, scorer, prompts, None)
+            return improve(cx, &self.on_policy, |cx, policy, environment| {
+                self.optimize(cx, policy, environment, None)
             });
         }
         self.on_policy.check()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
+        let (policy, vocabulary) = open_policy(cx, &self.on_policy)?;
         let given = self.given(cx, &vocabulary, &policy)?;
-        self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
-        let known = given.verdicts.clone();
-        let mut scorer = Known { rows: by_tokens(&given), verdicts: known };
-        self.optimize(cx, &policy, &vocabulary, &mut scorer, &given.prompts, Some(&given.responses))
+        check_memory(cx, &self.on_policy, &policy, None, 0, &given.prompts)?;
+        let mut scorer = Known { rows: by_tokens(&given), verdicts: given.verdicts };
+        let (vocabulary, prompts) = (&vocabulary, &given.prompts);
+        let environment = Environment { vocabulary, prompts, scorer: &mut scorer };
+        self.optimize(cx, &policy, environment, Some(&given.responses))
     }
 }
 
@@ -169,36 +171,28 @@ impl Reinforce {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        scorer: &mut dyn Scorer,
-        prompts: &Prompts,
+        environment: Environment,
         given: Option<&[Response]>,
     ) -> Result<Summary> {
         check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
         self.on_policy.check_group(self.group, 1)?;
         self.check_baseline(given.is_none())?;
-        let mut trainer =
-            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
-        while let Some(update) = trainer.next(vocabulary, scorer)? {
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
             let rollout = match given {
-                None => trainer.rollout(scorer, self.group, 0)?,
-                Some(responses) => {
-                    let mut rollout = trainer.rollout_of(scorer, responses)?;
-                    // They were drawn from the policy as it started, and judged as they are.
-                    rollout.old.clone_from(&rollout.reference);
-                    rollout.scores.clone_from(&rollout.raw_scores);
-                    rollout.off_policy = true;
-                    rollout
-                }
+                None => trainer.rollout(self.group, 0)?,
+                // They were drawn from the policy as it started, and judged as they are.
+                Some(responses) => trainer.rollout_of(responses)?.drawn_by_reference(),
             };
-            let advantages =
-                self.advantages(&rollout, trainer.kl.beta, &mut trainer.state.baseline);
+            let advantages = self.advantages(&rollout, trainer.beta(), &mut trainer.state.baseline);
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = trainer.learn(update, &rollout, what)?;
+            let stats = trainer.epochs(&rollout, what)?;
             let baseline = [("reward/baseline", trainer.state.baseline.unwrap_or(0.0))];
-            trainer.close(cx, scorer, &rollout, &stepped, &baseline)?;
+            trainer.record(cx, &rollout, &stats, &baseline)?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        trainer.finish(cx, vocabulary, scorer)
+        trainer.finish(cx)
     }
 
     fn advantages(&self, rollout: &Rollout, beta: f64, moving: &mut Option<f64>) -> Vec<f64> {

@@ -10,12 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, OnPolicy, PolicyTrainer, Scorer, StepLoss};
+use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, StepLoss, improve};
 use crate::preflight::Preflight;
-use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
 
 /// Params of `rloo`.
@@ -57,8 +55,8 @@ impl Stage for Rloo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, scorer, prompts| {
-            self.optimize(cx, policy, vocabulary, scorer, prompts)
+        improve(cx, &self.on_policy, |cx, policy, environment| {
+            self.optimize(cx, policy, environment)
         })
     }
 }
@@ -72,22 +70,21 @@ impl Rloo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        scorer: &mut dyn Scorer,
-        prompts: &Prompts,
+        environment: Environment,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut trainer =
-            PolicyTrainer::new(cx, &self.on_policy, policy, prompts, scorer, Vec::new())?;
-        while let Some(update) = trainer.next(vocabulary, scorer)? {
-            let rollout = trainer.rollout(scorer, self.group, 0)?;
-            let rewards = rollout.less_kl(&rollout.scores, trainer.kl.beta);
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
+            let rollout = trainer.rollout(self.group, 0)?;
+            let rewards = rollout.less_kl(&rollout.scores, trainer.beta());
             let advantages: Vec<f64> =
                 rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = trainer.learn(update, &rollout, what)?;
-            trainer.close(cx, scorer, &rollout, &stepped, &[])?;
+            let stats = trainer.epochs(&rollout, what)?;
+            trainer.record(cx, &rollout, &stats, &[])?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        trainer.finish(cx, vocabulary, scorer)
+        trainer.finish(cx)
     }
 }

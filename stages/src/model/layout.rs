@@ -34,7 +34,8 @@ pub struct WeightIndex {
     pub positions: Option<usize>,
     pub blocks: Vec<Block>,
     pub norm: Linear,
-    /// The output layer of a policy, which may be the embedding, or the scalar of a reward or value model.
+    /// The output layer of a policy, which may be the embedding, or the one number of a reward or
+    /// value model.
     pub head: Linear,
 }
 

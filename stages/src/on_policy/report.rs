@@ -17,24 +17,34 @@ use crate::stats::{correlation, mean, quantile, std};
 /// Prompts whose answers are kept as the policy moves.
 const SHOWN: usize = 5;
 
-/// Means over the steps of one update.
+/// What the steps of one update report of themselves.
 #[derive(Debug)]
-pub struct Stepped {
+pub struct UpdateStats {
     start: Instant,
-    pub sums: RatioSums,
-    pub policy_loss: Vec<f64>,
-    pub grad_norm: Vec<f64>,
-    pub value_loss: Vec<f64>,
+    ratios: RatioSums,
+    policy_loss: Vec<f64>,
+    grad_norm: Vec<f64>,
+    value_loss: Vec<f64>,
     /// Tokens whose clipped value counts, and all tokens.
-    pub value_clip: [f64; 2],
+    value_clip: [f64; 2],
 }
 
-impl Default for Stepped {
+/// What one step of a critic reports of itself.
+#[derive(Debug)]
+pub struct ValueStep {
+    /// Mean over the tokens of the minibatch.
+    pub loss: f64,
+    /// Tokens whose clipped value counts.
+    pub clipped: f64,
+    pub tokens: f64,
+}
+
+impl Default for UpdateStats {
     /// No step yet; the clock starts.
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            sums: RatioSums::default(),
+            ratios: RatioSums::default(),
             policy_loss: Vec::new(),
             grad_norm: Vec::new(),
             value_loss: Vec::new(),
@@ -43,12 +53,19 @@ impl Default for Stepped {
     }
 }
 
-impl Stepped {
-    /// One step of the policy.
-    pub fn add(&mut self, sums: &RatioSums, loss: f64, grad_norm: f64) {
-        self.sums.add(sums);
+impl UpdateStats {
+    /// Adds one step of the policy; `grad_norm` is that before clipping.
+    pub fn add_policy_step(&mut self, ratios: &RatioSums, loss: f64, grad_norm: f64) {
+        self.ratios.add(ratios);
         self.policy_loss.push(loss);
         self.grad_norm.push(grad_norm);
+    }
+
+    /// Adds one step of the critic.
+    pub fn add_value_step(&mut self, step: ValueStep) {
+        self.value_loss.push(step.loss);
+        self.value_clip[0] += step.clipped;
+        self.value_clip[1] += step.tokens;
     }
 
     /// Seconds since the first step began.
@@ -60,7 +77,7 @@ impl Stepped {
 /// The figures of one update, named as TRL names them where it has them.
 pub fn figures(
     rollout: &Rollout,
-    stepped: &Stepped,
+    stats: &UpdateStats,
     beta: f64,
     lr: f64,
 ) -> Vec<(&'static str, f64)> {
@@ -89,21 +106,21 @@ pub fn figures(
         ("reward/corr_with_length", corr),
         ("beta", beta),
     ];
-    if stepped.sums.terms > 0.0 {
+    if stats.ratios.terms > 0.0 {
         all.extend([
-            ("policy/approxkl", stepped.sums.approx_kl()),
-            ("policy/clipfrac", stepped.sums.clip_fraction()),
-            ("policy/ratio", stepped.sums.ratio_mean()),
-            ("policy/ratio_var", stepped.sums.ratio_variance()),
-            ("policy/loss", mean(&stepped.policy_loss)),
-            ("policy/grad_norm", mean(&stepped.grad_norm)),
+            ("policy/approxkl", stats.ratios.approx_kl()),
+            ("policy/clipfrac", stats.ratios.clip_fraction()),
+            ("policy/ratio", stats.ratios.ratio_mean()),
+            ("policy/ratio_var", stats.ratios.ratio_variance()),
+            ("policy/loss", mean(&stats.policy_loss)),
+            ("policy/grad_norm", mean(&stats.grad_norm)),
             ("policy/lr", lr),
         ]);
     }
-    if stepped.value_clip[1] > 0.0 {
+    if stats.value_clip[1] > 0.0 {
         all.extend([
-            ("val/loss", mean(&stepped.value_loss)),
-            ("val/clipfrac", stepped.value_clip[0] / stepped.value_clip[1]),
+            ("val/loss", mean(&stats.value_loss)),
+            ("val/clipfrac", stats.value_clip[0] / stats.value_clip[1]),
         ]);
     }
     all

@@ -1,52 +1,162 @@
 //! The responses of one update and what is known of them.
 //! Knows nothing of how they are drawn or what is learned from them.
 
+use std::ops::Range;
+use std::time::Instant;
+
 use tch::{Device, Tensor};
 
+use super::rewards::Candidate;
 use crate::data::Example;
+use crate::prompts::Prompts;
+use crate::sampling::Response;
 use crate::stats::mean;
 
-/// One update's responses and what is known of them. Lists of tokens are ragged: see `offsets`.
+/// Responses to prompts, drawn or given, before anything else is known of them.
 #[derive(Debug)]
-pub struct Rollout {
+pub struct Responses {
+    /// Tokens of each prompt and its response.
     pub rows: Vec<Example>,
     /// Row of each response's prompt.
     pub prompts: Vec<usize>,
+    /// Which of them ended by themselves.
     pub finished: Vec<bool>,
-    /// First token of each row in the ragged lists, and their length at the end.
-    pub offsets: Vec<usize>,
-    /// Score of each row before any penalty.
-    pub raw_scores: Vec<f64>,
-    /// The score that counts.
-    pub scores: Vec<f64>,
-    /// Log-probability of each token when drawn, and under the reference.
-    pub old: Vec<f32>,
-    pub reference: Vec<f32>,
-    /// `old − reference`, one a token.
-    pub kl_per_token: Vec<f64>,
-    /// Mean over tokens, nats.
+    /// When drawing began, and when it was done.
+    drawn: [Instant; 2],
+}
+
+impl Responses {
+    /// `responses` to the prompts in rows `rows`; drawing began at `start` and is done.
+    pub fn new(
+        prompts: &Prompts,
+        rows: Vec<usize>,
+        responses: Vec<Response>,
+        start: Instant,
+    ) -> Self {
+        let finished = responses.iter().map(|r| r.finished).collect();
+        let examples = rows
+            .iter()
+            .zip(responses)
+            .map(|(i, r)| Example { prompt: prompts.tokens[*i].clone(), completion: r.tokens });
+        Self { rows: examples.collect(), prompts: rows, finished, drawn: [start, Instant::now()] }
+    }
+
+    /// The responses as a scorer takes them.
+    pub fn candidates(&self) -> Vec<Candidate<'_>> {
+        let each = self.prompts.iter().zip(&self.rows).zip(&self.finished);
+        each.map(|((row, example), finished)| Candidate { row: *row, example, finished: *finished })
+            .collect()
+    }
+}
+
+/// Log-probabilities of all response tokens under one model.
+#[derive(Debug)]
+pub struct LogProbs {
+    /// Ragged: one a token, row after row.
+    pub tokens: Vec<f32>,
+    /// Mean entropy of the distributions that they are taken from, nats; 0 when it is not asked for.
     pub entropy: f64,
-    /// Seconds of drawing and of scoring.
+}
+
+/// Scores of responses, one each.
+#[derive(Debug)]
+pub struct Scores {
+    /// As the scorer gives them.
+    pub raw: Vec<f64>,
+    /// After the penalty for not ending, and clipped.
+    pub counted: Vec<f64>,
+}
+
+/// Responses with their log-probabilities and scores. Lists of tokens are ragged: see `offsets`.
+#[derive(Debug)]
+pub struct Rollout {
+    /// Tokens of each prompt and its response.
+    pub rows: Vec<Example>,
+    /// Row of each response's prompt.
+    pub prompts: Vec<usize>,
+    /// Which of them ended by themselves.
+    pub finished: Vec<bool>,
+    /// First token of each response in the ragged lists, and their length at the end.
+    pub offsets: Vec<usize>,
+    /// Score of each response before any penalty.
+    pub raw_scores: Vec<f64>,
+    /// Score of each response that counts.
+    pub scores: Vec<f64>,
+    /// Log-probability of each token under the policy that drew it.
+    pub old: Vec<f32>,
+    /// Log-probability of each token under the reference.
+    pub reference: Vec<f32>,
+    /// `old − reference`, one a token: an unbiased estimate of the KL to the reference, nats.
+    pub kl_per_token: Vec<f64>,
+    /// Mean entropy of the policy over the tokens, nats.
+    pub entropy: f64,
+    /// Seconds of drawing, and of finding out the rest.
     pub seconds: [f64; 2],
     /// The responses were drawn from the reference, not from the policy.
     pub off_policy: bool,
 }
 
 impl Rollout {
+    /// Responses with what was found out of them.
+    pub fn new(
+        responses: Responses,
+        log_probs: LogProbs,
+        reference: LogProbs,
+        scores: Scores,
+    ) -> Self {
+        let Responses { rows, prompts, finished, drawn: [start, end] } = responses;
+        let mut offsets = vec![0];
+        offsets.extend(rows.iter().scan(0, |end, row| {
+            *end += row.completion.len();
+            Some(*end)
+        }));
+        let both = log_probs.tokens.iter().zip(&reference.tokens);
+        Self {
+            kl_per_token: both.map(|(p, r): (&f32, &f32)| f64::from(p - r)).collect(),
+            rows,
+            prompts,
+            finished,
+            offsets,
+            raw_scores: scores.raw,
+            scores: scores.counted,
+            old: log_probs.tokens,
+            reference: reference.tokens,
+            entropy: log_probs.entropy,
+            seconds: [(end - start).as_secs_f64(), end.elapsed().as_secs_f64()],
+            off_policy: false,
+        }
+    }
+
+    /// The same responses, as drawn from the reference and scored as they are.
+    #[must_use]
+    pub fn drawn_by_reference(mut self) -> Self {
+        self.old.clone_from(&self.reference);
+        self.scores.clone_from(&self.raw_scores);
+        self.off_policy = true;
+        self
+    }
+
+    /// Places of each response's tokens in the ragged lists.
+    pub fn spans(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.offsets.windows(2).map(|w| w[0]..w[1])
+    }
+
     /// KL of the policy to the reference, nats a response: the mean of the sums over tokens, or of
     /// `r·ln r − r + 1` with the ratio r of the response where the reference drew it.
     pub fn kl(&self) -> f64 {
-        let weighted = |l: f64| {
-            let ratio = l.clamp(-20.0, 20.0).exp();
-            ratio * l - ratio + 1.0
-        };
-        let rows = self.row_kl().into_iter();
-        mean(&rows.map(|l| if self.off_policy { weighted(l) } else { l }).collect::<Vec<_>>())
+        let mut rows = self.row_kl();
+        if self.off_policy {
+            for kl in &mut rows {
+                let ratio = kl.clamp(-20.0, 20.0).exp();
+                *kl = ratio * *kl - ratio + 1.0;
+            }
+        }
+        mean(&rows)
     }
 
     /// KL of each response, the sum over its tokens, nats.
     pub fn row_kl(&self) -> Vec<f64> {
-        self.offsets.windows(2).map(|w| self.kl_per_token[w[0]..w[1]].iter().sum()).collect()
+        self.spans().map(|span| self.kl_per_token[span].iter().sum()).collect()
     }
 
     /// One number a response, less β times its KL.
@@ -56,7 +166,7 @@ impl Rollout {
 
     /// Number of tokens of each response.
     pub fn lengths(&self) -> Vec<usize> {
-        self.offsets.windows(2).map(|w| w[1] - w[0]).collect()
+        self.spans().map(|span| span.len()).collect()
     }
 
     /// A list of one number a response as one a token.

@@ -1,55 +1,60 @@
-//! The way of a policy through its updates: what it is held near, which prompts come next, samples,
-//! held-out prompts, checkpoints and outputs. Knows nothing of how advantages come about.
+//! The frame of the loops that improve a policy on its own responses: which prompts come next, steps
+//! of the policy, samples, held-out prompts, checkpoints and outputs.
+//! Knows nothing of how advantages come about.
+
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use super::report::{Sample, Samples, Stepped, alarms, figures};
-use super::rewards::Scorer;
-use super::rollout::Rollout;
-use super::settings::{OnPolicy, StepLoss};
+use super::actor::{Actor, Environment};
+use super::epochs::epochs;
+use super::loss::{StepLoss, policy_gradient};
+use super::report::{Sample, Samples, UpdateStats, alarms, figures};
+use super::rollout::{Responses, Rollout};
+use super::settings::OnPolicy;
 use crate::context::{Context, error_with_help};
-use crate::data::{Vocabulary, part_of_prompt};
+use crate::data::part_of_prompt;
 use crate::kind::Summary;
 use crate::model::Policy;
-use crate::prompts::Prompts;
 use crate::resume::StateDict;
 use crate::rl::AdaptiveKl;
 use crate::sampling::Response;
 use crate::stats::mean;
 use crate::training::{Order, Trainer};
 
-/// Most held-out prompts that are answered at one look.
+/// Most held-out prompts that are answered each time.
 const HELD_OUT: usize = 128;
 
 /// Step number of draws that belong to no update: the samples shown, and the held-out prompts.
 const SHOWN_STEP: u64 = u64::MAX;
 const HELD_OUT_STEP: u64 = u64::MAX - 1;
 
-/// The policy in training, what it is held near, and where the loop stands.
+/// Trains a policy update by update: the policy at work, its optimizer, and where the loop stands.
 pub struct PolicyTrainer<'a> {
-    pub settings: &'a OnPolicy,
-    pub policy: &'a Policy,
-    pub reference: Policy,
-    pub prompts: &'a Prompts,
-    pub trainer: Trainer,
-    pub kl: AdaptiveKl,
+    pub actor: Actor<'a>,
     pub state: State,
+    optimizer: Trainer,
+    kl: AdaptiveKl,
     samples: Samples,
     order: Order,
-    /// Prompts to learn from, and prompts to look at.
+    /// Rows of the prompts that are trained on.
     train: Vec<usize>,
+    /// Rows of the prompts that are only evaluated on.
     held_out: Vec<usize>,
+    /// The weights with the highest held-out reward, `[n]`; a scalar when they are not kept.
     best: Tensor,
+    /// All tensors of the loop, as a checkpoint holds them.
     state_dict: StateDict,
-    /// Hashes of the reference and of what judges.
+    /// Hashes of the reference and of the scorer's weights, which must not move.
     frozen: [u64; 2],
 }
 
-/// Where the loop stands.
+/// Where the loop stands, as a checkpoint holds it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
+    /// Updates made.
     pub update: u64,
     /// Prompts used so far.
     prompts: u64,
@@ -67,12 +72,11 @@ impl<'a> PolicyTrainer<'a> {
     ///
     /// # Errors
     /// When all prompts were held out.
-    pub fn new(
+    pub fn new<'e: 'a>(
         cx: &mut Context,
         settings: &'a OnPolicy,
         policy: &'a Policy,
-        prompts: &'a Prompts,
-        scorer: &dyn Scorer,
+        Environment { vocabulary, prompts, scorer }: Environment<'e>,
         more: StateDict,
     ) -> Result<Self> {
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
@@ -90,10 +94,13 @@ impl<'a> PolicyTrainer<'a> {
         held_out.truncate(HELD_OUT);
         // Before anything moves: the reference is the policy as it was given.
         let reference = policy.reference();
+        let environment = Environment { vocabulary, prompts, scorer };
+        let actor = Actor { settings, policy, reference, environment };
+        let frozen = fingerprints(&actor);
         let params = policy.trunk.trainable();
-        let trainer = Trainer::new(params, &settings.optimizer);
+        let optimizer = Trainer::new(params, &settings.optimizer);
         let best = if settings.keep_best { params.flat.copy() } else { Tensor::from(0.0_f32) };
-        let mut state_dict = trainer.state_dict("policy", params);
+        let mut state_dict = optimizer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         state_dict.extend(more);
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
@@ -102,15 +109,11 @@ impl<'a> PolicyTrainer<'a> {
         let beta = state.beta.unwrap_or(settings.kl_coef);
         let kl = AdaptiveKl { beta, target: settings.kl_target, horizon: settings.kl_horizon };
         let order = Order::new(settings.seed, "prompts", train.len());
-        let frozen = [reference.trunk.params.fingerprint(), scorer.fingerprint()];
         Ok(Self {
-            settings,
-            policy,
-            reference,
-            prompts,
-            trainer,
-            kl,
+            actor,
             state,
+            optimizer,
+            kl,
             samples,
             order,
             train,
@@ -121,69 +124,65 @@ impl<'a> PolicyTrainer<'a> {
         })
     }
 
-    /// The update to make next, if any; samples and held-out prompts are looked at on the way.
+    /// The update to make next, if any; answers to a few prompts are kept when they are due.
     ///
     /// # Errors
     /// When the scorer fails.
-    pub fn next(
-        &mut self,
-        vocabulary: &Vocabulary,
-        scorer: &mut dyn Scorer,
-    ) -> Result<Option<u64>> {
-        let (update, last) = (self.state.update, u64::from(self.settings.updates));
+    pub fn next_update(&mut self) -> Result<Option<u64>> {
+        let (update, last) = (self.state.update, u64::from(self.actor.settings.updates));
         if self.samples.wants(update, last) {
-            let rows = self.samples.prompts.clone();
-            let rollout = self.settings.rollout(
-                self.policy,
-                &self.reference,
-                scorer,
-                self.prompts,
-                rows,
-                SHOWN_STEP,
-            )?;
-            self.samples.keep(update, &rollout, vocabulary, self.prompts)?;
+            let rollout = self.actor.rollout(self.samples.prompts.clone(), SHOWN_STEP)?;
+            let Environment { vocabulary, prompts, .. } = self.actor.environment;
+            self.samples.keep(update, &rollout, vocabulary, prompts)?;
         }
         Ok((update < last).then_some(update))
     }
 
-    /// Responses to the next prompts, `group` to each. `attempt` tells several rollouts of one
+    /// β, the weight of the KL to the reference in this update.
+    pub fn beta(&self) -> f64 {
+        self.kl.beta
+    }
+
+    /// Learning rates of this update as a share of the highest.
+    pub fn schedule_factor(&self) -> f64 {
+        let s = self.actor.settings;
+        s.schedule.factor(self.state.update, u64::from(s.updates), s.warmup, 0.0)
+    }
+
+    /// Draws responses to the next prompts, `group` to each. `attempt` tells several draws of one
     /// update apart.
+    pub fn draw(&mut self, group: u32, attempt: u64) -> Responses {
+        let rows = self.next_rows(self.actor.settings.batch / group);
+        let rows = rows.into_iter().flat_map(|row| std::iter::repeat_n(row, group as usize));
+        self.actor.draw(rows.collect(), self.state.update + (attempt << 40))
+    }
+
+    /// As [`PolicyTrainer::draw`], with log-probabilities and scores.
     ///
     /// # Errors
     /// When the scorer fails.
-    pub fn rollout(
-        &mut self,
-        scorer: &mut dyn Scorer,
-        group: u32,
-        attempt: u64,
-    ) -> Result<Rollout> {
-        let count = u64::from(self.settings.batch / group);
-        let places = self.state.prompts..self.state.prompts + count;
-        self.state.prompts += count;
-        let rows: Vec<usize> = places
-            .flat_map(|i| std::iter::repeat_n(self.train[self.order.at(i)], group as usize))
-            .collect();
-        let step = self.state.update + (attempt << 40);
-        self.settings.rollout(self.policy, &self.reference, scorer, self.prompts, rows, step)
+    pub fn rollout(&mut self, group: u32, attempt: u64) -> Result<Rollout> {
+        let responses = self.draw(group, attempt);
+        self.actor.rollout_of(responses)
     }
 
-    /// The next responses of a list, which holds one by row of the prompts.
+    /// A rollout of the next responses of a list, which holds one by row of the prompts.
     ///
     /// # Errors
     /// When the scorer fails.
-    pub fn rollout_of(&mut self, scorer: &mut dyn Scorer, given: &[Response]) -> Result<Rollout> {
-        let count = u64::from(self.settings.batch);
-        let places = self.state.prompts..self.state.prompts + count;
-        self.state.prompts += count;
-        let rows: Vec<usize> = places.map(|i| self.train[self.order.at(i)]).collect();
-        let responses = rows.iter().map(|i| given[*i].clone()).collect();
-        self.settings.look(self.policy, &self.reference, scorer, self.prompts, rows, responses)
+    pub fn rollout_of(&mut self, given: &[Response]) -> Result<Rollout> {
+        let start = Instant::now();
+        let rows = self.next_rows(self.actor.settings.batch);
+        let responses = rows.iter().map(|row| given[*row].clone()).collect();
+        let prompts = self.actor.environment.prompts;
+        self.actor.rollout_of(Responses::new(prompts, rows, responses, start))
     }
 
-    /// The learning rate of an update, as a share of the highest.
-    pub fn factor(&self, update: u64) -> f64 {
-        let s = self.settings;
-        s.schedule.factor(update, u64::from(s.updates), s.warmup, 0.0)
+    /// Rows of the next `count` prompts to learn from.
+    fn next_rows(&mut self, count: u32) -> Vec<usize> {
+        let places = self.state.prompts..self.state.prompts + u64::from(count);
+        self.state.prompts = places.end;
+        places.map(|i| self.train[self.order.at(i)]).collect()
     }
 
     /// One step of the policy over the responses at `chosen`. Returns how far it is from where it
@@ -196,112 +195,121 @@ impl<'a> PolicyTrainer<'a> {
         rollout: &Rollout,
         chosen: &[usize],
         what: StepLoss,
-        lr: f64,
-        stepped: &mut Stepped,
+        stats: &mut UpdateStats,
     ) -> Result<f64> {
-        let (gradient, sums) = self.settings.policy_gradient(self.policy, rollout, chosen, what);
-        let norm = self.trainer.step(self.policy.trunk.trainable(), gradient.flat, lr)?;
-        stepped.add(&sums, gradient.loss.double_value(&[]), norm);
+        let (settings, policy) = (self.actor.settings, self.actor.policy);
+        let (gradient, sums) = policy_gradient(settings, policy, rollout, chosen, what);
+        let lr = settings.lr * self.schedule_factor();
+        let norm = self.optimizer.step(policy.trunk.trainable(), gradient.flat, lr)?;
+        stats.add_policy_step(&sums, gradient.loss.double_value(&[]), norm);
         Ok(sums.approx_kl_k3())
     }
 
-    /// All steps of the policy over the responses of an update.
+    /// All epochs of the policy over the responses of this update.
     ///
     /// # Errors
     /// When a gradient is not finite.
-    pub fn learn(&mut self, update: u64, rollout: &Rollout, what: StepLoss) -> Result<Stepped> {
-        let lr = self.settings.lr * self.factor(update);
-        let mut stepped = Stepped::default();
-        self.settings.epochs(update, rollout.rows.len(), |chosen| {
-            self.step(rollout, chosen, what, lr, &mut stepped)
+    pub fn epochs(&mut self, rollout: &Rollout, what: StepLoss) -> Result<UpdateStats> {
+        let (settings, update) = (self.actor.settings, self.state.update);
+        let mut stats = UpdateStats::default();
+        epochs(settings, update, rollout.rows.len(), |chosen| {
+            self.step(rollout, chosen, what, &mut stats)
         })?;
-        Ok(stepped)
+        Ok(stats)
     }
 
-    /// Ends an update: figures, alarms, a look at the held-out prompts, a checkpoint.
+    /// Reports an update: figures, alarms and, when it is due, reward and KL on the held-out
+    /// prompts.
     ///
     /// # Errors
     /// When a figure is no number; the last checkpoint is that of the update before.
-    pub fn close(
+    pub fn record(
         &mut self,
         cx: &mut Context,
-        scorer: &mut dyn Scorer,
         rollout: &Rollout,
-        stepped: &Stepped,
+        stats: &UpdateStats,
         more: &[(&'static str, f64)],
     ) -> Result<()> {
-        let (update, updates) = (self.state.update, u64::from(self.settings.updates));
-        let lr = self.settings.lr * self.factor(update);
-        let mut all = figures(rollout, stepped, self.kl.beta, lr);
+        let settings = self.actor.settings;
+        let (update, updates) = (self.state.update, u64::from(settings.updates));
+        let lr = settings.lr * self.schedule_factor();
+        let mut all = figures(rollout, stats, self.kl.beta, lr);
         all.extend_from_slice(more);
         alarms(cx, update, &all)?;
-        let every = match self.settings.eval_every {
+        let every = match settings.eval_every {
             0 => (updates / 5).max(1),
             n => u64::from(n),
         };
-        let looks = (update + 1).is_multiple_of(every) || update + 1 == updates;
-        if looks && !self.held_out.is_empty() {
-            all.extend(self.look(scorer)?);
+        let due = (update + 1).is_multiple_of(every) || update + 1 == updates;
+        if due && !self.held_out.is_empty() {
+            all.extend(self.evaluate()?);
         }
         self.state.summary.extend(all.iter().map(|(n, v)| ((*n).to_owned(), *v)));
         let [drawn, scored] = rollout.seconds;
-        let seconds = drawn + scored + stepped.seconds();
+        let seconds = drawn + scored + stats.seconds();
         all.extend([
             ("time/gen", drawn),
             ("time/score", scored),
-            ("time/train", stepped.seconds()),
+            ("time/train", stats.seconds()),
             ("time/tokens_per_s", rollout.old.len() as f64 / seconds),
         ]);
-        cx.metric(update + 1, &all)?;
-        if self.settings.kl_target > 0.0 {
+        cx.metric(update + 1, &all)
+    }
+
+    /// Reward and KL on the held-out prompts, with the same noise every time; keeps the weights
+    /// when they are the best so far and the best are wanted.
+    fn evaluate(&mut self) -> Result<[(&'static str, f64); 3]> {
+        let rollout = self.actor.rollout(self.held_out.clone(), HELD_OUT_STEP)?;
+        let settings = self.actor.settings;
+        let (score, kl) = (mean(&rollout.scores), rollout.kl());
+        let reward = score - settings.kl_coef * kl;
+        if settings.keep_best && self.state.best.is_none_or(|best| reward > best) {
+            self.state.best = Some(reward);
+            no_grad(|| self.best.copy_(&self.actor.policy.trunk.trainable().flat));
+        }
+        Ok([("eval/scores", score), ("eval/kl", kl), ("eval/rlhf_reward", reward)])
+    }
+
+    /// Moves β towards `kl_target`, when that is set.
+    pub fn adapt_beta(&mut self, rollout: &Rollout) {
+        if self.actor.settings.kl_target > 0.0 {
             self.kl.update(rollout.kl(), rollout.rows.len() as f64);
         }
-        cx.progress(update + 1, updates, "updates")?;
-        self.state.update = update + 1;
+    }
+
+    /// Ends an update: from here on the loop may be interrupted and go on.
+    ///
+    /// # Errors
+    /// When an event cannot be sent.
+    pub fn checkpoint(&mut self, cx: &mut Context) -> Result<()> {
+        self.state.update += 1;
+        cx.progress(self.state.update, u64::from(self.actor.settings.updates), "updates")?;
         self.state.beta = Some(self.kl.beta);
         self.state.samples.clone_from(&self.samples.rows);
         cx.checkpoint(&self.state, &self.state_dict)
-    }
-
-    /// Reward and KL on the held-out prompts, with the same noise every time.
-    fn look(&mut self, scorer: &mut dyn Scorer) -> Result<[(&'static str, f64); 3]> {
-        let rollout = self.settings.rollout(
-            self.policy,
-            &self.reference,
-            scorer,
-            self.prompts,
-            self.held_out.clone(),
-            HELD_OUT_STEP,
-        )?;
-        let (score, kl) = (mean(&rollout.scores), rollout.kl());
-        let reward = score - self.settings.kl_coef * kl;
-        if self.settings.keep_best && self.state.best.is_none_or(|best| reward > best) {
-            self.state.best = Some(reward);
-            no_grad(|| self.best.copy_(&self.policy.trunk.trainable().flat));
-        }
-        Ok([("eval/scores", score), ("eval/kl", kl), ("eval/rlhf_reward", reward)])
     }
 
     /// Writes the outputs, the best weights if they were asked for.
     ///
     /// # Errors
     /// When a file cannot be written, or a model moved that must not.
-    pub fn finish(
-        self,
-        cx: &mut Context,
-        vocabulary: &Vocabulary,
-        scorer: &dyn Scorer,
-    ) -> Result<Summary> {
-        if self.frozen != [self.reference.trunk.params.fingerprint(), scorer.fingerprint()] {
+    pub fn finish(self, cx: &mut Context) -> Result<Summary> {
+        let Actor { settings, policy, environment, .. } = &self.actor;
+        if self.frozen != fingerprints(&self.actor) {
             bail!("the reference or the reward model moved: this is a defect of preflow");
         }
-        if self.settings.keep_best && self.state.best.is_some() {
-            no_grad(|| self.policy.trunk.trainable().flat.shallow_clone().copy_(&self.best));
+        if settings.keep_best && self.state.best.is_some() {
+            no_grad(|| policy.trunk.trainable().flat.shallow_clone().copy_(&self.best));
         }
-        self.policy.save(&cx.output("model")?, vocabulary)?;
+        policy.save(&cx.output("model")?, environment.vocabulary)?;
         cx.complete("model", None)?;
         cx.write_metrics()?;
         cx.write_table("samples", &self.samples.table()?)?;
         Ok(self.state.summary)
     }
+}
+
+/// Hashes of what must not move: the reference, and the scorer's weights.
+fn fingerprints(actor: &Actor) -> [u64; 2] {
+    [actor.reference.trunk.params.fingerprint(), actor.environment.scorer.fingerprint()]
 }

@@ -11,7 +11,7 @@ use preflow_stages::kinds::ppo::Ppo;
 use preflow_stages::kinds::reinforce::Reinforce;
 use preflow_stages::kinds::rloo::Rloo;
 use preflow_stages::model::{Layout, ModelConfig, Policy, Trunk, ValueModel};
-use preflow_stages::on_policy::{Candidate, Scorer};
+use preflow_stages::on_policy::{Candidate, Environment, Scorer};
 use preflow_stages::prompts::Prompts;
 use preflow_stages::training::Preference;
 use serde_json::{Value, json};
@@ -96,6 +96,8 @@ fn train(kind: &str, more: Value) -> Vec<f64> {
     let mut cx = context(&shop, "bandit", kind);
     let policy = bandit();
     let prompts = prompts_of(vec![vec![1]]);
+    let environment =
+        Environment { vocabulary: &vocabulary, prompts: &prompts, scorer: &mut ByToken };
     let params = with(more);
     fn read<T: serde::de::DeserializeOwned>(params: Value) -> T {
         serde_json::from_value(params).expect("params")
@@ -104,19 +106,19 @@ fn train(kind: &str, more: Value) -> Vec<f64> {
         "ppo" => {
             let critic = ValueModel::at_zero(&policy);
             let ppo: Ppo = read(params);
-            ppo.optimize(&mut cx, &policy, &critic, &vocabulary, &mut ByToken, &prompts)
+            ppo.optimize(&mut cx, &policy, &critic, environment)
         }
         "rloo" => {
             let rloo: Rloo = read(params);
-            rloo.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts)
+            rloo.optimize(&mut cx, &policy, environment)
         }
         "grpo" => {
             let grpo: Grpo = read(params);
-            grpo.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts)
+            grpo.optimize(&mut cx, &policy, environment)
         }
         _ => {
             let reinforce: Reinforce = read(params);
-            reinforce.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts, None)
+            reinforce.optimize(&mut cx, &policy, environment, None)
         }
     }
     .expect("trained");
@@ -286,7 +288,8 @@ fn invariant_18_the_policy_and_the_critic_move_and_nothing_else() {
         let prints = || [&policy.trunk, &critic.trunk].map(|t| t.params.fingerprint());
         let (before, judge_before) = (prints(), scorer.fingerprint());
         let mut cx = context(&shop, name, "ppo");
-        let done = ppo.optimize(&mut cx, &policy, &critic, &vocabulary, scorer, &prompts);
+        let environment = Environment { vocabulary: &vocabulary, prompts: &prompts, scorer };
+        let done = ppo.optimize(&mut cx, &policy, &critic, environment);
         let after = prints();
         assert!(before[0] != after[0] && before[1] != after[1]);
         (done, judge_before == scorer.fingerprint())

@@ -1,10 +1,13 @@
 //! What must hold of models, sampling and PPO, whatever the numbers.
 
+use std::time::Instant;
+
 use preflow_stages::data::{EOS, Example, PAD};
-use preflow_stages::kinds::ppo::Ppo;
+use preflow_stages::kinds::ppo::{CriticTrainer, Ppo};
 use preflow_stages::model::{Cache, Layout, Packed, Params, Policy, RewardModel, ValueModel};
-use preflow_stages::on_policy::Rollout;
-use preflow_stages::on_policy::{OnPolicy, StepLoss};
+use preflow_stages::on_policy::{
+    Actor, Environment, OnPolicy, Responses, Rollout, StepLoss, policy_gradient,
+};
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
 use preflow_stages::sampling::{Response, SamplingConfig, generate, pick};
@@ -24,16 +27,13 @@ fn rollout(policy: &Policy, reference: &Policy, reward: RewardModel) -> Rollout 
         finished: r.completion.last() == Some(&EOS),
     });
     let prompts = prompts_of(rows.iter().map(|r| r.prompt.clone()).collect());
-    OnPolicy::default()
-        .look(
-            policy,
-            reference,
-            &mut ByModel(reward),
-            &prompts,
-            (0..12).collect(),
-            responses.collect(),
-        )
-        .expect("scores")
+    let (shop, settings) = (Workshop::new(), OnPolicy::default());
+    let vocabulary = &byte_vocabulary(&shop);
+    let responses =
+        Responses::new(&prompts, (0..12).collect(), responses.collect(), Instant::now());
+    let environment = Environment { vocabulary, prompts: &prompts, scorer: &mut ByModel(reward) };
+    let (settings, reference) = (&settings, reference.duplicate());
+    Actor { settings, policy, reference, environment }.rollout_of(responses).expect("scores")
 }
 
 fn ppo() -> Ppo {
@@ -44,13 +44,15 @@ fn ppo() -> Ppo {
 fn invariant_01_the_first_minibatch_has_ratio_one() {
     let policy = tiny_policy(1);
     let rollout = rollout(&policy, &policy.reference(), tiny_reward(2));
-    let targets = ppo().targets(&ValueModel::from_reward(&tiny_reward(2)), &rollout, 0.05);
+    let (ppo, critic) = (ppo(), ValueModel::from_reward(&tiny_reward(2)));
+    let values = CriticTrainer::new(&ppo, &critic).values(&rollout);
+    let targets = ppo.advantages(&rollout, &ppo.rewards(&rollout, 0.05), values);
     let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
     let all: Vec<usize> = (0..12).collect();
     for micro_batch in [0, 5] {
         let compute = Computation { micro_batch, ..Computation::default() };
         let settings = OnPolicy { compute, ..OnPolicy::default() };
-        let (gradient, sums) = settings.policy_gradient(&policy, &rollout, &all, what);
+        let (gradient, sums) = policy_gradient(&settings, &policy, &rollout, &all, what);
         assert!((sums.ratio_mean() - 1.0).abs() < 1e-6 && (sums.ratio_max - 1.0).abs() < 1e-5);
         assert!(sums.approx_kl() < 1e-10 && sums.clip_fraction() == 0.0);
         assert!(numbers(&gradient.loss)[0].abs() < 1e-5, "{:?}", gradient.loss);
@@ -80,7 +82,7 @@ fn invariant_06_parts_of_a_minibatch_add_up() {
                 let ent_coef = 0.01;
                 let compute = Computation { micro_batch, ..Computation::default() };
                 let settings = OnPolicy { compute, aggregation, ent_coef, ..OnPolicy::default() };
-                let found = settings.policy_gradient(&policy, &rollout, &all, what).0;
+                let found = policy_gradient(&settings, &policy, &rollout, &all, what).0;
                 (numbers(&found.loss)[0], numbers(&found.flat))
             };
             let (loss, whole) = gradient(0);

@@ -199,7 +199,7 @@ impl Chat {
         Ok(reply)
     }
 
-    /// StateDict after what was asked of whom. The key has no part in it.
+    /// Named after what was asked of whom. The key has no part in it.
     fn file(&self, request: &Value) -> PathBuf {
         let asked = json!(["preflow.answer/1", self.url, request]).to_string();
         let digest: String = Sha256::digest(asked).iter().map(|b| format!("{b:02x}")).collect();

@@ -11,7 +11,7 @@ use crate::model::{Policy, RewardModel};
 use crate::prompts::encode_prompts;
 use crate::sampling::{SamplingConfig, generate};
 
-/// Draws answers of policies and measures them: by rules, by a reward model, by what was trained on.
+/// Draws answers of policies and measures them: by rules, by a reward model, by training data.
 pub struct Evaluator {
     /// How answers are drawn; `step` is that of the plan.
     pub sampling: SamplingConfig,
