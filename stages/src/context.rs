@@ -14,7 +14,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
-pub use crate::advice::{Advised, error_with_help};
 use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
 use crate::exit::{EXIT_TERMINATED, leave};
 use crate::resume::{Checkpoints, Metrics, StateDict};
@@ -38,7 +37,7 @@ const COLUMNS: [&str; 9] = [
 /// Least time between two progress lines, seconds.
 const PROGRESS_EVERY: f64 = 0.1;
 
-/// Not a failure: people must act first.
+/// The outcome of a stage that needs people to act first: no failure.
 #[derive(Debug)]
 pub struct Waiting {
     /// One line for a person: what there is, and what is needed.
@@ -85,7 +84,7 @@ pub struct Context {
     events: Events,
     metrics: Metrics,
     last_progress: Option<Instant>,
-    /// How far the loop is, told or not.
+    /// How far the loop is, whether or not it was sent.
     reached: Option<GoesOnAt>,
     checkpoints: Checkpoints,
     /// Set by SIGTERM once a loop offers checkpoints.
@@ -118,7 +117,7 @@ impl Context {
         self.device
     }
 
-    /// The task as it was handed over.
+    /// The task that the worker was started with.
     pub fn task(&self) -> &TaskSpec {
         &self.task
     }
@@ -252,7 +251,7 @@ impl Context {
         Ok(())
     }
 
-    /// Leaves a word beside the checkpoint on how far it is.
+    /// Writes how far the loop is beside the checkpoint, for people.
     fn tell_checkpoint(&self) -> Result<()> {
         let Some(reached) = &self.reached else { return Ok(()) };
         let (path, aside) = (self.scratch().join(CHECKPOINT), self.scratch().join("checkpoint"));
@@ -268,8 +267,7 @@ impl Context {
         Vocabulary::open(&folder.join("tokenizer.json"))
     }
 
-    /// Writes the rows of an output port and announces it. A port that the task does not name is
-    /// left out.
+    /// Writes the rows of an output port and announces it.
     ///
     /// # Errors
     /// When the file cannot be written.

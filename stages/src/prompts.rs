@@ -3,15 +3,16 @@
 
 use anyhow::{Result, bail};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::model::Policy;
 
-/// Prompts that policies answer: their rows, and their tokens.
+/// Prompts that policies answer: the rows of their table, and their tokens.
 #[derive(Debug)]
 pub struct Prompts {
     pub table: Table,
-    /// By row of the table.
+    /// Tokens of each prompt, by row of the table.
     pub tokens: Vec<Vec<i64>>,
 }
 
@@ -61,7 +62,7 @@ pub fn encode_prompts(
     Ok(rows)
 }
 
-/// Refuses two models that read different tokens.
+/// Refuses two models with different tokenizers; each comes with its name.
 ///
 /// # Errors
 /// When the tokenizer files differ in one byte.

@@ -16,7 +16,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::Table;
 use crate::kind::{Stage, Summary, optional, output};
 use crate::preflight::Preflight;
@@ -116,7 +117,7 @@ impl Stage for CollectLabels {
     }
 }
 
-/// How many pairs there are or will be at most, where that is known.
+/// Number of pairs at most, where it is known before the stage runs.
 fn pairs_known(look: &Preflight) -> Option<u64> {
     let drawn =
         || look.of_origin(look.inputs("pairs").first()?, "sample_pairs", "/pairs")?.as_u64();

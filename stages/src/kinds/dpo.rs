@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast, to_f64};
@@ -22,7 +23,7 @@ use crate::training::{
     learning_rate, preferences,
 };
 
-/// Pairs that are looked at together outside training.
+/// Pairs of one forward pass outside training.
 const LOOK: usize = 64;
 
 /// Params of `dpo`.
@@ -68,7 +69,7 @@ pub struct Dpo {
     seed: u64,
 }
 
-/// Where AdamW starts in `dpo`.
+/// Defaults of AdamW in `dpo`.
 #[derive(Debug, Clone)]
 pub struct AdamWDefaults;
 
@@ -106,7 +107,7 @@ impl Default for Dpo {
     }
 }
 
-/// A pair, and what the reference says of it.
+/// A pair, with the log-probabilities of both answers under the reference.
 pub struct Pair {
     pub chosen: Example,
     pub rejected: Example,
@@ -122,7 +123,7 @@ struct State {
     best_loss: Option<f64>,
 }
 
-/// Means over pairs.
+/// Loss and implicit rewards of some pairs.
 #[derive(Debug, Clone, Default)]
 struct Look {
     loss: f64,
@@ -225,7 +226,7 @@ impl Dpo {
         Ok((self.pairs(&reference, train), self.pairs(&reference, held_out)))
     }
 
-    /// Says what a step takes, and refuses what does not fit.
+    /// Tells how much memory a step needs, and refuses one that needs more than is free.
     fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
         let sides = || train.iter().flat_map(|p| [&p.chosen, &p.rejected]);
@@ -242,7 +243,7 @@ impl Dpo {
         check_memory(cx, need)
     }
 
-    /// Adds what the reference says.
+    /// Finds the log-probabilities under the reference of the answers of preferences.
     pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<Pair> {
         let mut out = Vec::with_capacity(preferences.len());
         let mut left = preferences.into_iter();
@@ -264,16 +265,16 @@ impl Dpo {
         }
     }
 
-    /// Log-probability of each row, `[rows]`, of those of its tokens, `[n]`: the sum, or the mean
-    /// for IPO.
+    /// Log-probability of each row, `[rows]`, from those of all tokens, `[n]`: their sum, or their
+    /// mean for IPO.
     fn row_sums(&self, log_probs: &Tensor, packed: &Packed) -> Tensor {
         let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
         let rows = log_probs.split_with_sizes(lengths, 0);
-        let one = |row: &Tensor| match self.loss {
+        let rows = rows.iter().map(|row| match self.loss {
             DpoLoss::Sigmoid => row.sum(Kind::Float),
             DpoLoss::Ipo => row.mean(Kind::Float),
-        };
-        Tensor::stack(&rows.iter().map(one).collect::<Vec<_>>(), 0)
+        });
+        Tensor::stack(&rows.collect::<Vec<_>>(), 0)
     }
 
     /// Log-ratios of the chosen and of the rejected answers to the reference, `[pairs]` each.
@@ -286,7 +287,8 @@ impl Dpo {
         })
     }
 
-    /// Sum of the losses of some pairs, of the log-ratios of their sides.
+    /// Sum of the losses of `pairs`, a scalar, of the log-ratios of chosen and rejected answers,
+    /// `[pairs]` each.
     fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&Pair]) -> Tensor {
         let smoothing: Vec<f32> =
             pairs.iter().map(|p| if p.tie { 0.5 } else { self.label_smoothing as f32 }).collect();
@@ -294,7 +296,8 @@ impl Dpo {
         self.loss.of(&(chosen - rejected), self.beta, &smoothing).sum(Kind::Float)
     }
 
-    /// The loop.
+    /// Trains the policy over all epochs, and reports it. The weights of the best epoch are kept
+    /// when `keep_best`.
     ///
     /// # Errors
     /// When a figure is no number or a checkpoint's event cannot be sent.
@@ -357,7 +360,8 @@ impl Dpo {
         self.summary(policy, train, held_out)
     }
 
-    /// Gradient of the mean loss of some pairs, part by part, and what is known of them.
+    /// Gradient of the mean loss of some pairs, part by part; the loss and the implicit rewards
+    /// beside it.
     fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
         let mut look = Look::default();
         let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
@@ -374,7 +378,7 @@ impl Dpo {
         (total.flat, look)
     }
 
-    /// Loss and margins without gradients.
+    /// Loss and implicit rewards of pairs, without gradients.
     fn look(&self, policy: &Policy, pairs: &[Pair]) -> Look {
         let mut look = Look::default();
         for part in pairs.chunks(LOOK) {
@@ -420,8 +424,9 @@ impl Look {
 
     /// Share of pairs whose chosen answer has the larger implicit reward; equal ones count half.
     fn accuracy(&self) -> f64 {
-        let right = |[c, r]: &[f64; 2]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) };
-        mean(&self.rewards.iter().map(right).collect::<Vec<_>>())
+        let points =
+            self.rewards.iter().map(|[c, r]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) });
+        mean(&points.collect::<Vec<_>>())
     }
 
     /// Implicit rewards and their margin, named as TRL names them.

@@ -5,6 +5,7 @@
 //! come with Wilson intervals over answers, everything else with a bootstrap over prompts.
 
 mod curves;
+mod entrants;
 mod evaluator;
 mod measures;
 mod people;
@@ -19,7 +20,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Rule, RuleBook, Table};
 use crate::kind::{Stage, Summary, check_range, input, many, optional, output};
 use crate::model::{Policy, RewardModel};
@@ -28,6 +30,7 @@ use crate::prompts::same_tokenizer;
 use crate::sampling::SamplingConfig;
 use crate::stats::best_of_kl;
 use curves::{Curves, weights};
+use entrants::Entrants;
 use evaluator::{Distance, Evaluator, SamplingPlan};
 use measures::{Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of};
 use people::{check_people, people_figures};
@@ -130,17 +133,7 @@ impl Default for Evaluate {
     }
 }
 
-/// The policies of one evaluation; roles are places in the list.
-struct Entrants {
-    policies: Vec<(String, PathBuf)>,
-    /// All others are compared with this one.
-    baseline: Option<usize>,
-    reference: usize,
-    /// Draws the answers of best-of-n.
-    drawer: usize,
-}
-
-/// Answers to the prompts, and to those of the training data where it is connected.
+/// Answers of all policies to the prompts, and to those of the training data where it is connected.
 struct Gathered {
     main: Vec<Answers>,
     /// Best-of-n draws, without weights.
@@ -328,28 +321,7 @@ impl Evaluate {
         Ok(Some((table, some)))
     }
 
-    /// Who takes part, and in which part.
-    fn entrants(&self, cx: &Context) -> Result<Entrants> {
-        let inputs = cx.inputs("policies").iter();
-        self.entrants_of(inputs.map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect())
-    }
-
-    fn entrants_of(&self, policies: Vec<(String, PathBuf)>) -> Result<Entrants> {
-        let names: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
-        let find = |what: &str, name: &str| match names.iter().position(|n| *n == name) {
-            None if !name.is_empty() => {
-                bail!("{what} `{name}` is not one of the policies {}", names.join(", "))
-            }
-            found => Ok(found),
-        };
-        let reference = find("reference", &self.reference)?;
-        let baseline = find("baseline", &self.baseline)?.or(reference);
-        let reference = reference.or(baseline).unwrap_or(0);
-        let drawer = find("best_of policy", &self.best_of.policy)?.unwrap_or(reference);
-        Ok(Entrants { policies, baseline, reference, drawer })
-    }
-
-    /// Who judges must be there.
+    /// Checks that what decides who wins is there: rules or a reward model.
     fn check_judge(&self, has_reward: bool) -> Result<()> {
         if !has_reward && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
             let message = "`best_of` and `judge_by: reward` need a reward model";
@@ -498,7 +470,7 @@ impl Evaluate {
     }
 }
 
-/// The best of all the draws, as if it were one more policy.
+/// The best of all best-of-n draws, as the answers of one more policy.
 fn best_of(draws: &Answers, entrants: &Entrants) -> Answers {
     Answers {
         name: format!("{}, best of {}", draws.name, draws.samples),

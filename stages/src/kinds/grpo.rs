@@ -83,7 +83,7 @@ impl Stage for Grpo {
 }
 
 impl Grpo {
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.

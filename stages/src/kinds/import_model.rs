@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Special, Vocabulary, refuse_others, token_ids};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
@@ -27,7 +28,7 @@ pub struct ImportModel {
     pad_token: String,
 }
 
-/// Tokens that are meant to fill rows, where a folder names none.
+/// Names of tokens that are meant for padding, tried in this order when a folder names none.
 const PADDING: [&str; 6] =
     ["<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>", "<unk>"];
 
@@ -82,7 +83,7 @@ impl Stage for ImportModel {
 }
 
 impl ImportModel {
-    /// What can be told of a folder without its weights.
+    /// Reads the config and checks all that a folder says without its weights.
     fn look_at(&self, folder: &Path) -> Result<ModelConfig> {
         refuse_pointers(folder)?;
         check_tokenizer(folder)?;
@@ -191,7 +192,7 @@ impl ImportModel {
     }
 }
 
-/// A token to fill rows with: one made for it, else a special one that the chat template does not
+/// Chooses a padding token: one made for it, else a special one that the chat template does not
 /// use, else one that no text has, else the first that ends nothing. It is masked in any case.
 fn padding(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
     let free = |id: &i64| !config.ends(*id) && Some(*id) != config.bos;

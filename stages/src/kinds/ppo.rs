@@ -1,9 +1,9 @@
 //! `ppo`: proximal policy optimisation with a learned critic (Schulman et al. 2017; Ziegler et al.
 //! 2019). Knows nothing of how the reward came about.
 //!
-//! One update: draw a response to each of a batch of prompts; its log-probabilities under the policy
-//! and the frozen reference; score it; spread the score and the KL over the tokens; the critic's
-//! values; advantages by GAE; several epochs of clipped steps of policy and critic.
+//! One update: draw a response to each of a batch of prompts; its log-probabilities under the
+//! policy and the frozen reference; score it; spread the score and the KL over the tokens; the
+//! critic's values; advantages by GAE; several epochs of clipped steps of policy and critic.
 
 use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
@@ -118,7 +118,7 @@ impl Ppo {
         check_range("lam", self.lam, 0.0, 1.0)
     }
 
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.

@@ -11,7 +11,8 @@ use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{
     BadRow, BadRows, Column, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
     read_table,
@@ -254,7 +255,7 @@ impl Prepare {
         Wanted { columns, plain, named }
     }
 
-    /// The rows of the part asked for, without repetitions if so asked.
+    /// The rows of the part that is asked for, without repetitions when `dedupe`.
     fn choose(&self, table: &Table) -> Result<Table> {
         let keys = table.texts(self.target.columns()[0])?;
         let columns = self.target.columns().iter().map(|c| table.texts(c));
@@ -291,7 +292,7 @@ fn text_of<'a>(column: &'a Column, name: &str, row: usize) -> Result<Cow<'a, str
     }
 }
 
-/// Pairs get the names that votes know them by.
+/// Adds the names by which votes know the pairs.
 fn named(mut table: Table) -> Result<Table> {
     let prompts = table.texts("prompt")?;
     let (one, other) = (table.texts("response_a")?, table.texts("response_b")?);

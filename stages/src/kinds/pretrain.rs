@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::config::Positions;
@@ -122,7 +123,7 @@ struct PretrainLoop {
     compute: Computation,
 }
 
-/// Where AdamW starts in `pretrain`.
+/// Defaults of AdamW in `pretrain`.
 #[derive(Debug, Clone)]
 pub struct AdamWDefaults;
 
@@ -268,7 +269,7 @@ impl Pretrain {
         self.train.tokens.div_ceil(tokens).max(1)
     }
 
-    /// The loop. Returns the mean loss of the last tenth of the steps.
+    /// Trains the policy over all steps. Returns the mean loss over the last tenth of them.
     fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &TokenRows) -> Result<f64> {
         let settings = &self.train;
         let params = policy.trunk.trainable();

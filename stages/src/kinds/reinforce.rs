@@ -12,7 +12,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
 use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
@@ -136,7 +137,8 @@ impl Stage for Reinforce {
 }
 
 impl Reinforce {
-    /// `fresh`: no verdicts are connected.
+    /// Checks that either prompts or verdicts are connected. `fresh`: no verdicts are, so that
+    /// responses are drawn.
     fn check_ports(&self, fresh: bool, prompts: bool) -> Result<()> {
         if fresh && !prompts {
             let help = "connect prompts to draw responses to, or verdicts on earlier ones";
@@ -163,7 +165,8 @@ impl Reinforce {
         Ok(())
     }
 
-    /// The loop. `given`: the responses to learn from, by row of the prompts; absent: fresh ones.
+    /// Trains the policy over all updates and writes the outputs. `given`: responses to learn from,
+    /// by row of the prompts; without them it draws.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.
@@ -196,13 +199,12 @@ impl Reinforce {
     }
 
     fn advantages(&self, rollout: &Rollout, beta: f64, moving: &mut Option<f64>) -> Vec<f64> {
-        let verdict = |score: &f64| match self.as_verdicts {
+        let scores = rollout.scores.iter().map(|score| match self.as_verdicts {
             true if *score > self.verdict_at => 1.0,
             true => -1.0,
             false => *score,
-        };
-        let scores: Vec<f64> = rollout.scores.iter().map(verdict).collect();
-        let rewards = rollout.less_kl(&scores, beta);
+        });
+        let rewards = rollout.less_kl(&scores.collect::<Vec<_>>(), beta);
         let all = mean(&rewards);
         let before = moving.unwrap_or(all);
         *moving = Some(self.baseline_decay * before + (1.0 - self.baseline_decay) * all);
@@ -260,7 +262,7 @@ impl Reinforce {
     }
 }
 
-/// A scorer that knows the responses of its list, and of others nothing.
+/// Scores the responses of a list by their verdicts; any other response is NaN.
 struct Known {
     rows: BTreeMap<(usize, Vec<i64>), usize>,
     verdicts: Vec<f64>,
@@ -268,11 +270,11 @@ struct Known {
 
 impl Scorer for Known {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
-        let known = |r: &Candidate| {
+        let known = responses.iter().map(|r| {
             let place = self.rows.get(&(r.row, r.example.completion.clone()));
             place.map_or(f64::NAN, |i| self.verdicts[*i])
-        };
-        Ok(responses.iter().map(known).collect())
+        });
+        Ok(known.collect())
     }
 }
 
@@ -287,11 +289,10 @@ fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
         let help = "a stage of kind `prepare` renames columns: `columns: { verdict: label }`";
         return Err(error_with_help(message, help));
     };
-    let sign = |good: bool| if good { 1.0 } else { -1.0 };
     let verdict = |row: usize| {
         let number = column.float_at(row).map(|x| x.map(|x| x > 0.0));
         match number.or_else(|_| column.bool_at(row)) {
-            Ok(Some(good)) => Ok(sign(good)),
+            Ok(Some(good)) => Ok(if good { 1.0 } else { -1.0 }),
             Ok(None) => Err(table.bad_cell(row, "verdict", "is missing")),
             Err(found) => {
                 let what = format!("holds {found}, neither a number nor true or false");

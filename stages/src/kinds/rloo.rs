@@ -62,7 +62,7 @@ impl Stage for Rloo {
 }
 
 impl Rloo {
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.

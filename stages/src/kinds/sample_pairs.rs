@@ -59,7 +59,7 @@ impl Default for SamplePairs {
 struct Drawn {
     text: String,
     finished: bool,
-    /// Drawn tokens, for the rate.
+    /// Number of tokens, for the speed of drawing.
     tokens: usize,
 }
 
@@ -125,11 +125,13 @@ impl SamplePairs {
     /// Row of each pair's prompt: all prompts in random order, again and again.
     fn order(&self, prompts: usize) -> Vec<usize> {
         let rounds = (self.pairs as usize).div_ceil(prompts) as u64;
-        let round = |r| Stream::new(self.seed, "order", r, 0).permutation(prompts);
-        (0..rounds).flat_map(round).take(self.pairs as usize).collect()
+        (0..rounds)
+            .flat_map(|round| Stream::new(self.seed, "order", round, 0).permutation(prompts))
+            .take(self.pairs as usize)
+            .collect()
     }
 
-    /// One answer to each prompt, or to those listed in `only`. Draw `step` of the stage.
+    /// Draws one answer to each prompt, or to those at `only`. `step` names the noise.
     fn draw(
         &self,
         policy: &Policy,

@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
@@ -67,7 +68,7 @@ struct SftLoop {
     compute: Computation,
 }
 
-/// Where AdamW starts in `sft`.
+/// Defaults of AdamW in `sft`.
 #[derive(Debug, Clone)]
 pub struct AdamWDefaults;
 
@@ -209,7 +210,7 @@ impl Sft {
         }
     }
 
-    /// The loop. Returns the number of steps.
+    /// Trains the policy over all epochs. Returns the number of steps.
     fn optimize(
         &self,
         cx: &mut Context,
@@ -290,8 +291,7 @@ fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, context: usize) -
 /// Refuses rows that hold conversations beside what they were declared to be: one of the two would
 /// be left out without a word.
 fn refuse_both(rows: &Table, declared: &str) -> Result<()> {
-    let is_there = |name: &&str| rows.column(name).is_some();
-    let both = ["messages", "prompt", "completion"].iter().all(is_there);
+    let both = ["messages", "prompt", "completion"].iter().all(|name| rows.column(name).is_some());
     if both && declared == "dataset/prompt_completion" {
         let help = "give the source `as: messages`, or rename the column: `prepare` with \
                     `columns: { chat: messages }`";

@@ -15,7 +15,8 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{SPECIAL, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
 use crate::preflight::Preflight;

@@ -129,7 +129,7 @@ impl Stage for TrainReward {
 }
 
 impl TrainReward {
-    /// Says what a step takes, and refuses what does not fit.
+    /// Tells how much memory a step needs, and refuses one that needs more than is free.
     fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
         let sides = train.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]);
@@ -168,7 +168,7 @@ impl TrainReward {
         Ok(fits)
     }
 
-    /// Held-out accuracy by the number of labels, under `curve/`.
+    /// Reports the learning curve: held-out accuracy and loss by number of labels, under `curve/`.
     fn learning(
         &self,
         cx: &mut Context,
@@ -196,7 +196,7 @@ impl TrainReward {
         Ok(())
     }
 
-    /// Accuracy, calibration and ceiling of the mean of the members on the held-out pairs.
+    /// Reports accuracy, calibration and ceiling on the held-out pairs, of the mean of the members.
     fn report(
         &self,
         cx: &mut Context,
@@ -230,7 +230,8 @@ impl TrainReward {
         Ok(values.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
     }
 
-    /// Centres and scales the members. Figures of the rewards they give, before scaling.
+    /// Centres and scales the rewards of the members. Returns metrics of the rewards as they were
+    /// before scaling.
     fn finish(
         &self,
         models: &mut [RewardModel],
@@ -280,7 +281,7 @@ impl TrainReward {
         out
     }
 
-    /// Writes where the members disagree.
+    /// Writes output `disagreement`: pairs on which the members disagree.
     fn disagree(
         &self,
         cx: &mut Context,
@@ -295,11 +296,9 @@ impl TrainReward {
                 split.eval.texts("chosen")?,
                 split.eval.texts("rejected")?,
             );
-            let text = |p: &Pair| {
-                let row = p.labelled.row;
-                [prompts[row], chosen[row], rejected[row]]
-            };
-            let texts: Vec<[&str; 3]> = split.held_out.iter().map(text).collect();
+            let rows = split.held_out.iter().map(|p| p.labelled.row);
+            let texts: Vec<[&str; 3]> =
+                rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect();
             let said: Vec<Vec<f64>> = members.iter().map(|m| m.deltas.clone()).collect();
             disagreement(&texts, &said)?
         } else {
@@ -315,11 +314,8 @@ impl TrainReward {
             ])?;
             let context = models[0].trunk.config.context as usize;
             let pairs = pairs(cx, vocabulary, context, &as_labels)?;
-            let text = |p: &Pair| {
-                let row = p.labelled.row;
-                [prompts[row], a[row], b[row]]
-            };
-            let texts: Vec<[&str; 3]> = pairs.iter().map(text).collect();
+            let rows = pairs.iter().map(|p| p.labelled.row);
+            let texts: Vec<[&str; 3]> = rows.map(|row| [prompts[row], a[row], b[row]]).collect();
             let said: Vec<Vec<f64>> = models.iter().map(|m| deltas(m, &pairs)).collect();
             disagreement(&texts, &said)?
         };
@@ -329,6 +325,6 @@ impl TrainReward {
 
 /// Mean over the members of the Δ of each held-out pair.
 fn mean_of(members: &[&Fitted]) -> Vec<f64> {
-    let one = |i: usize| mean(&members.iter().map(|m| m.deltas[i]).collect::<Vec<_>>());
-    (0..members[0].deltas.len()).map(one).collect()
+    let pairs = 0..members[0].deltas.len();
+    pairs.map(|i| mean(&members.iter().map(|m| m.deltas[i]).collect::<Vec<_>>())).collect()
 }

@@ -49,14 +49,15 @@ impl Default for Lora {
 #[derive(Debug)]
 pub struct Adapter {
     pub params: Params,
-    /// Place of a matrix → what stands beside it, by rows.
+    /// The pieces of each adapted matrix, by its place among the parameters; from its first row to
+    /// its last.
     sites: BTreeMap<usize, Vec<Site>>,
     /// α / rank.
     scale: f64,
 }
 
-/// Rows of a matrix, and the places of A, `[rank, inputs]`, and B, `[rows, rank]`, if they have an
-/// adapter.
+/// Some rows of a matrix, and the places of their A, `[rank, inputs]`, and B, `[rows, rank]`, if
+/// they have an adapter.
 #[derive(Debug)]
 struct Site {
     rows: i64,

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor, no_grad};
 use super::heads::{Gradient, Predicted};
 use super::{Packed, Params, Policy, Trunk};
 
-/// Gradients while they add up, one a parameter.
+/// Adds up gradients of several backward passes, one tensor a parameter.
 pub(super) struct Sums<'a> {
     params: &'a Params,
     sums: Vec<Option<Tensor>>,
@@ -42,12 +42,12 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// A tensor that a gradient is taken of.
+/// `x` as a leaf of a new autograd graph.
 fn leaf(x: &Tensor) -> Tensor {
     x.detach().set_requires_grad(true)
 }
 
-/// The scalar whose gradient is `grad` times that of `y`.
+/// The scalar `Σ y · grad`: its gradient is the vector-Jacobian product of `y` with `grad`.
 fn pulled(y: &Tensor, grad: &Tensor) -> Tensor {
     (y * grad).sum(Kind::Float)
 }
@@ -114,7 +114,8 @@ impl Policy {
         batch.tokens() as i64 * self.trunk.config.vocab > self.trunk.compute.logits
     }
 
-    /// As [`Policy::backward`], with less memory.
+    /// As [`Policy::backward`], but computes layers again and logits in parts, which takes less
+    /// memory.
     pub(super) fn backward_sparing(
         &self,
         batch: &Packed,

@@ -128,8 +128,8 @@ impl Policy {
         Gradient { loss: loss.detach(), flat }
     }
 
-    /// This policy as it is now, frozen: what training is held near. With an adapter it is the
-    /// model without it, and takes no memory.
+    /// This policy as it is now, frozen: what the KL of training is measured to. With an adapter it
+    /// is the model without it, and takes no memory.
     #[must_use]
     pub fn reference(&self) -> Self {
         if self.trunk.adapter.is_some() {

@@ -12,7 +12,7 @@ use super::checkpoint::fill;
 use super::layout::{head_name, prefix};
 use super::weight_file::WeightFile;
 use super::{ModelConfig, ParamSpec, Params};
-use crate::context::error_with_help;
+use crate::advice::error_with_help;
 
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -11,7 +11,7 @@ use crate::data::{Example, PAD, Row};
 /// `n` is the number of completion tokens of all rows together, row after row.
 #[derive(Debug)]
 pub struct Packed {
-    /// `[batch, time]`
+    /// Tokens, `[batch, time]`.
     pub ids: Tensor,
     /// Place in the flattened `[batch · time]` whose hidden state predicts each token, `[n]`: the
     /// one before it. `None`: every place, in order.

@@ -28,7 +28,7 @@ pub struct Trunk {
     pub(super) absent: Option<Tensor>,
 }
 
-/// How the passes are computed: what they cost, not what they mean.
+/// How passes are computed: precision, memory and time, not what comes out (beyond rounding).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Compute {
     /// Type of products and activations; weights, norms, the residual stream and losses are f32.
@@ -58,7 +58,7 @@ pub enum Layout {
     Packed { texts: Tensor, positions: Tensor },
 }
 
-/// What the layers need to know of the columns of a batch.
+/// Positions and mask of the columns of a batch, as the layers use them.
 pub(super) struct Columns {
     /// Rotary tables of the columns.
     rotary: Option<Rotary>,
@@ -205,7 +205,7 @@ impl Trunk {
         hidden
     }
 
-    /// What the layers need to know of a batch `ids`, `[batch, time]`.
+    /// Positions and mask of a batch `ids`, `[batch, time]`.
     pub(super) fn columns(&self, ids: &Tensor, layout: &Layout) -> Columns {
         let time = ids.size()[1];
         match layout {
@@ -255,7 +255,8 @@ impl Trunk {
         self.last_norm(&x)
     }
 
-    /// What goes into the first layer, `[batch, time, hidden]`.
+    /// Token embeddings plus learned positions, the input of the first layer, `[batch, time,
+    /// hidden]`.
     pub(super) fn embed(&self, ids: &Tensor, columns: &Columns) -> Tensor {
         let embed = &self.params.tensors[self.index.embed];
         let x = Tensor::embedding(embed, ids, -1, false, false);
@@ -265,7 +266,7 @@ impl Trunk {
         }
     }
 
-    /// What comes out of the trunk, of what comes out of the last layer.
+    /// The output of the trunk: the last norm of the last layer's output `x`.
     pub(super) fn last_norm(&self, x: &Tensor) -> Tensor {
         self.norm(x, self.index.norm)
     }
@@ -288,7 +289,7 @@ impl Trunk {
         attended + mlp
     }
 
-    /// Attention with its projections.
+    /// The attention block of a layer: projections, rotary positions, attention, output projection.
     fn mix(
         &self,
         block: &Block,

@@ -1,5 +1,5 @@
-//! The policy at work on its prompts: it draws responses, and their log-probabilities and scores are
-//! found. Knows nothing of how the policy learns from them.
+//! The policy at work on its prompts: it draws responses, and their log-probabilities and scores
+//! are found. Knows nothing of how the policy learns from them.
 
 use std::time::Instant;
 
@@ -77,7 +77,8 @@ impl Actor<'_> {
         Ok(Scores { counted: counted.collect(), raw })
     }
 
-    /// Draws a response to the prompt of each of `rows`, and finds out all about it.
+    /// Draws a response to the prompt of each of `rows`; returns it with log-probabilities and
+    /// score.
     ///
     /// # Errors
     /// When the scorer fails.
@@ -86,7 +87,7 @@ impl Actor<'_> {
         self.rollout_of(responses)
     }
 
-    /// Log-probabilities and scores of responses, beside the responses.
+    /// Finds log-probabilities and scores of responses that are there already.
     ///
     /// # Errors
     /// When the scorer fails.

@@ -8,7 +8,7 @@ use crate::advice::error_with_help;
 use crate::kind::check_range;
 use crate::preflight::Preflight;
 
-/// What the kinds that draw and learn may report.
+/// Metrics that these kinds may report; `*` stands for anything.
 pub const FIGURES: &[&str] = &[
     "objective/*",
     "policy/*",
@@ -49,14 +49,14 @@ impl OnPolicy {
         Ok(())
     }
 
-    /// Looks for what cannot work before anything runs.
+    /// Before anything runs: reports params, prompts and rewards that cannot work.
     pub fn check_ahead(&self, look: &mut Preflight) {
         look.tell("", self.check());
         look.room_to_answer("policy", self.max_tokens.into());
         self.rewards.check(look);
     }
 
-    /// Checks that the responses of an update are whole groups of `least` or more.
+    /// Checks that the responses of an update are whole groups of one size, `least` or more.
     ///
     /// # Errors
     /// When they are not.

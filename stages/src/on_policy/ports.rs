@@ -5,7 +5,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 
 use crate::kind::{input, many, optional, output};
 
-/// Ports of kinds that improve a policy on its own responses.
+/// Input ports of kinds that improve a policy on its own responses; `reward` says what port
+/// `reward` is for.
 pub fn inputs(reward: &str) -> Vec<InputDoc> {
     let prompts = &["dataset/prompt", "dataset/prompt_completion"];
     vec![

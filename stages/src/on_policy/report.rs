@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::Rollout;
 use super::settings::OnPolicy;
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::prompts::Prompts;
 use crate::rl::RatioSums;
 use crate::stats::{correlation, mean, quantile, std};
 
-/// Prompts whose answers are kept as the policy moves.
+/// Number of prompts whose answers are sampled in the course of training.
 const SHOWN: usize = 5;
 
-/// What the steps of one update report of themselves.
+/// Statistics over the steps of one update, gathered step by step.
 #[derive(Debug)]
 pub struct UpdateStats {
     start: Instant,
@@ -29,7 +30,7 @@ pub struct UpdateStats {
     value_clip: [f64; 2],
 }
 
-/// What one step of a critic reports of itself.
+/// Statistics of one step of a critic.
 #[derive(Debug)]
 pub struct ValueStep {
     /// Mean over the tokens of the minibatch.
@@ -74,7 +75,7 @@ impl UpdateStats {
     }
 }
 
-/// The figures of one update, named as TRL names them where it has them.
+/// Metrics of one update, named as in TRL where it has them.
 pub fn figures(
     rollout: &Rollout,
     stats: &UpdateStats,
@@ -126,7 +127,7 @@ pub fn figures(
     all
 }
 
-/// One answer as the policy moves.
+/// The answer to one prompt before one update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
     update: u64,
@@ -135,7 +136,7 @@ pub struct Sample {
     score: f64,
 }
 
-/// Answers to a few prompts as the policy moves.
+/// Answers to the same few prompts in the course of training, for output `samples`.
 #[derive(Debug)]
 pub struct Samples {
     /// Rows of the prompts to show.
@@ -145,7 +146,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// The prompts to show, spread over the list, and when.
+    /// Chooses some of `prompts`, evenly spaced, and how often they are answered.
     pub fn new(settings: &OnPolicy, prompts: &[usize]) -> Self {
         let shown = SHOWN.min(prompts.len());
         let every = match settings.sample_every {
@@ -156,13 +157,13 @@ impl Samples {
         Self { prompts, every, rows: Vec::new() }
     }
 
-    /// Whether answers are to be kept before `update`, of which there are `last`.
+    /// Whether the prompts are to be answered before `update`; there are `last` updates.
     pub fn wants(&self, update: u64, last: u64) -> bool {
         let kept = self.rows.last().is_some_and(|r| r.update == update);
         !kept && (update.is_multiple_of(self.every) || update == last)
     }
 
-    /// Keeps answers.
+    /// Adds the answers of a rollout over [`Samples::prompts`].
     ///
     /// # Errors
     /// When an answer cannot be decoded.
@@ -183,7 +184,7 @@ impl Samples {
         Ok(())
     }
 
-    /// All that was kept.
+    /// Output `samples`: all answers kept.
     ///
     /// # Errors
     /// Never, as the columns are of one length.
@@ -199,10 +200,10 @@ impl Samples {
     }
 }
 
-/// A figure, what is bad about it, and what to say then.
+/// A metric, whether a value of it is bad, and the warning then.
 type Sign = (&'static str, fn(f64) -> bool, &'static str);
 
-/// Signs that training goes wrong.
+/// What shows that training goes wrong.
 const SIGNS: [Sign; 5] = [
     (
         "objective/kl",
@@ -227,12 +228,12 @@ const SIGNS: [Sign; 5] = [
     ),
 ];
 
-/// Stops on numbers that are none, and warns of signs that training goes wrong.
+/// Refuses metrics that are not finite and, every ten updates, warns of what shows that training
+/// goes wrong.
 ///
 /// # Errors
 /// When a figure is not finite.
 pub fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<()> {
-    let get = |name: &str| figures.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     if let Some((name, value)) = figures.iter().find(|(_, v)| !v.is_finite()) {
         let message = format!("`{name}` is {value} after update {}", update + 1);
         let help = "the last checkpoint is kept; try a smaller lr or a larger kl_coef";
@@ -242,7 +243,8 @@ pub fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<
         return Ok(());
     }
     for (name, is_bad, text) in SIGNS {
-        if let Some(value) = get(name).filter(|v| is_bad(*v)) {
+        let found = figures.iter().find(|(n, _)| *n == name);
+        if let Some((_, value)) = found.filter(|(_, v)| is_bad(*v)) {
             cx.warn(format!("update {}: {name} is {value:.3}; {text}", update + 1))?;
         }
     }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::no_grad;
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Vocabulary};
 use crate::model::{Packed, RewardModel, to_f64};
 use crate::preflight::Preflight;
@@ -59,7 +60,7 @@ impl Default for Rewards {
 }
 
 impl Rewards {
-    /// Looks for what cannot work before anything runs.
+    /// Before anything runs: reports rules that cannot be used, and rewards without any source.
     pub fn check(&self, look: &mut Preflight) {
         look.rules("rewards.rules", &self.rules, "prompts");
         let connected = !look.inputs("reward").is_empty();
@@ -75,7 +76,7 @@ impl Rewards {
     }
 }
 
-/// A response that waits for its score.
+/// A response to be scored.
 #[derive(Debug)]
 pub struct Candidate<'a> {
     /// Row of its prompt.
@@ -111,7 +112,7 @@ pub struct RewardSources<'a> {
 }
 
 impl<'a> RewardSources<'a> {
-    /// Opens what the settings and ports name.
+    /// Opens the reward model, the rules and the files that params and ports name.
     ///
     /// # Errors
     /// When there is no source at all, a rule is wrong, or the tokenizers differ.
@@ -150,7 +151,7 @@ impl<'a> RewardSources<'a> {
         Ok(Self { settings, vocabulary, model, other, rules, files })
     }
 
-    /// The reward model, if it reads the policy's tokens: how a critic starts.
+    /// The reward model when it shares the policy's tokenizer: a critic may start as its copy.
     pub fn model(&self) -> Option<&RewardModel> {
         self.model.as_ref().filter(|_| self.other.is_none())
     }
@@ -273,9 +274,10 @@ impl Scorer for RewardSources<'_> {
 
 fn score_rows(model: &RewardModel, rows: &[&Example]) -> Vec<f64> {
     let device = model.trunk.params.flat.device();
-    let score =
-        |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
-    rows.chunks(BATCH).flat_map(score).collect()
+    let chunks = rows.chunks(BATCH);
+    chunks
+        .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
+        .collect()
 }
 
 fn value(column: &Column, row: usize) -> Value {
@@ -283,7 +285,7 @@ fn value(column: &Column, row: usize) -> Value {
     json.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-/// Gives `input` to a shell command and returns the lines it writes.
+/// Runs a shell command with `input` on its standard input. Returns the lines that it writes.
 fn converse(command: &str, input: Vec<u8>, env: &[(String, String)]) -> Result<Vec<String>> {
     let mut child = Command::new("sh")
         .args(["-c", command])

@@ -54,7 +54,7 @@ impl Responses {
 pub struct LogProbs {
     /// Ragged: one a token, row after row.
     pub tokens: Vec<f32>,
-    /// Mean entropy of the distributions that they are taken from, nats; 0 when it is not asked for.
+    /// Mean entropy of the distributions that they are taken from, nats; 0 when not asked for.
     pub entropy: f64,
 }
 
@@ -141,8 +141,10 @@ impl Rollout {
         self.offsets.windows(2).map(|w| w[0]..w[1])
     }
 
-    /// KL of the policy to the reference, nats a response: the mean of the sums over tokens, or of
-    /// `r·ln r − r + 1` with the ratio r of the response where the reference drew it.
+    /// KL(policy ‖ reference), nats a response: the mean over responses of the sum over tokens.
+    ///
+    /// Of responses that the reference drew it is the mean of `r·ln r − r + 1`, where r is the
+    /// ratio of policy to reference of a whole response: unbiased, and never negative.
     pub fn kl(&self) -> f64 {
         let mut rows = self.row_kl();
         if self.off_policy {
@@ -159,7 +161,7 @@ impl Rollout {
         self.spans().map(|span| self.kl_per_token[span].iter().sum()).collect()
     }
 
-    /// One number a response, less β times its KL.
+    /// `per_row`, one number a response, less β times the response's KL.
     pub fn less_kl(&self, per_row: &[f64], beta: f64) -> Vec<f64> {
         per_row.iter().zip(self.row_kl()).map(|(x, kl)| x - beta * kl).collect()
     }
@@ -169,13 +171,13 @@ impl Rollout {
         self.spans().map(|span| span.len()).collect()
     }
 
-    /// A list of one number a response as one a token.
+    /// Repeats `per_row`, one number a response, for every token of the response.
     pub fn spread(&self, per_row: &[f64]) -> Vec<f64> {
         let lengths = self.lengths();
         per_row.iter().zip(lengths).flat_map(|(x, n)| std::iter::repeat_n(*x, n)).collect()
     }
 
-    /// The tokens of the rows at `chosen`, `[n]`, on `device`.
+    /// Values of a ragged list for the responses at `chosen`, `[n]`, on `device`.
     pub fn gather(&self, list: &[f32], chosen: &[usize], device: Device) -> Tensor {
         let parts: Vec<f32> = chosen
             .iter()
@@ -184,7 +186,7 @@ impl Rollout {
         Tensor::from_slice(&parts).to_device(device)
     }
 
-    /// The responses at `chosen` alone.
+    /// A rollout of the responses at `chosen`, in that order.
     #[must_use]
     pub fn keep(&self, chosen: &[usize]) -> Self {
         fn rows<T: Clone>(list: &[T], chosen: &[usize]) -> Vec<T> {
@@ -214,7 +216,7 @@ impl Rollout {
         }
     }
 
-    /// Both, one after the other.
+    /// A rollout of the responses of both, those of `other` at the end.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
         let end = self.old.len();

@@ -110,7 +110,7 @@ impl Default for EosPenalty {
     }
 }
 
-/// Where AdamW starts.
+/// Defaults of AdamW in the kinds that improve a policy on its own responses.
 #[derive(Debug, Clone)]
 pub struct AdamWDefaults;
 

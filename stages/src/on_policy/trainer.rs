@@ -1,5 +1,5 @@
-//! The frame of the loops that improve a policy on its own responses: which prompts come next, steps
-//! of the policy, samples, held-out prompts, checkpoints and outputs.
+//! The frame of the loops that improve a policy on its own responses: which prompts come next,
+//! steps of the policy, samples, held-out prompts, checkpoints and outputs.
 //! Knows nothing of how advantages come about.
 
 use std::time::Instant;
@@ -14,7 +14,8 @@ use super::loss::{StepLoss, policy_gradient};
 use super::report::{Sample, Samples, UpdateStats, alarms, figures};
 use super::rollout::{Responses, Rollout};
 use super::settings::OnPolicy;
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::part_of_prompt;
 use crate::kind::Summary;
 use crate::model::Policy;

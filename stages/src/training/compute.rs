@@ -34,7 +34,8 @@ pub enum Precision {
 }
 
 impl Computation {
-    /// What it comes to on this machine; says so where that is not in the params.
+    /// The settings of the model's passes on this machine; `precision: auto` is decided here, and
+    /// told.
     ///
     /// # Errors
     /// When the event cannot be sent.
@@ -52,7 +53,7 @@ impl Computation {
         Ok(Compute { kind, checkpoint: self.checkpoint_activations, ..Compute::default() })
     }
 
-    /// Rows of one pass, when a step has `batch`.
+    /// Rows of one forward and backward pass, of a step of `batch` rows.
     pub fn rows(&self, batch: usize) -> usize {
         if self.micro_batch == 0 { batch } else { batch.min(self.micro_batch as usize) }
     }
@@ -68,8 +69,9 @@ fn has_bf16() -> bool {
     false
 }
 
-/// Mean loss of each predicted token of all `batches`, and its gradient: the sums are divided
-/// once by the tokens of all, so it does not matter how rows are spread over batches.
+/// Mean negative log-likelihood of the predicted tokens of all `batches`, and its gradient. Sums
+/// are divided by `tokens`, the number of all of them, so it does not matter how rows are spread
+/// over batches.
 pub fn mean_nll(
     policy: &Policy,
     batches: impl IntoIterator<Item = Packed>,

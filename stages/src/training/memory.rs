@@ -3,13 +3,14 @@
 
 use anyhow::Result;
 
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::model::Forecast;
 
-/// Memory is short when a stage takes this share of what is free.
+/// Share of the free memory from which on a stage is warned that memory is short.
 const SHORT: f64 = 0.8;
 
-/// Says what a training step will take, and refuses one that takes more than there is.
+/// Tells how much memory a training step needs, and refuses one that needs more than is free.
 ///
 /// # Errors
 /// When the memory that is free will not do; the help says what lowers the need.
@@ -55,8 +56,8 @@ pub fn memory_now() -> Option<u64> {
     kib_of("/proc/self/status", "VmRSS:")
 }
 
-/// Sends the most memory held since [`memory_now`], beyond what was held then, where the system
-/// tells.
+/// Reports, as `time/peak_mib`, the most memory held since [`memory_now`] beyond what was held
+/// then; nothing where the system does not tell.
 ///
 /// # Errors
 /// When the event cannot be sent.
@@ -69,7 +70,7 @@ pub fn report_peak(cx: &mut Context, step: u64, before: Option<u64>) -> Result<(
     }
 }
 
-/// A figure of a file in `/proc`, given there in KiB, as bytes.
+/// A number of a file in `/proc`, which is in KiB there, in bytes.
 fn kib_of(path: &str, name: &str) -> Option<u64> {
     let text = fs_err::read_to_string(path).ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix(name))?;

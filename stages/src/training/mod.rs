@@ -1,4 +1,5 @@
-//! What the kinds share that train a model: optimizer, order of rows, memory, preferences as tokens.
+//! What the kinds share that train a model: optimizer, order of rows, memory, and preferences as
+//! tokens.
 //! Knows nothing of any one kind.
 
 mod compute;

@@ -3,14 +3,14 @@
 
 use crate::rng::Stream;
 
-/// Row numbers in random order, a fresh order every time all have been given. It is a function of
-/// the place alone, so nothing of it needs saving.
+/// An endless random order of rows: every epoch has all rows once, in a permutation of its own. It
+/// is a function of seed and place alone, so a checkpoint needs nothing of it.
 #[derive(Debug)]
 pub struct Order {
     seed: u64,
     purpose: &'static str,
     rows: usize,
-    /// The order of this epoch is made.
+    /// The epoch whose order `permutation` holds.
     epoch: Option<u64>,
     permutation: Vec<usize>,
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::data::{Chosen, Example, LeftOut, Room, Table, Vocabulary, choices};
 use crate::model::Packed;
 
-/// One comparison as tokens. A tie keeps both answers in either order.
+/// A comparison of two answers, as tokens. In a tie neither side was preferred.
 #[derive(Debug, Clone)]
 pub struct Preference {
     /// Row of the labels.
@@ -18,7 +18,7 @@ pub struct Preference {
     pub tie: bool,
 }
 
-/// Chosen and rejected answers of some pairs in one batch: the chosen ones first.
+/// Packs the answers of some pairs into one batch: all chosen ones, then all rejected ones.
 pub fn both_sides<'a>(
     pairs: impl Iterator<Item = (&'a Example, &'a Example)>,
     device: Device,

@@ -1,4 +1,5 @@
-//! AdamW with its params, and one step of a model's weights. The loops are written out in each kind.
+//! AdamW with its params, and one step of a model's weights. The loops are written out in each
+//! kind.
 //! Knows nothing of any one kind.
 
 use std::marker::PhantomData;
@@ -13,8 +14,8 @@ use crate::model::Params;
 use crate::optim::{AdamW, AdamWConfig, EpsForm, Schedule, clip_gradient};
 use crate::resume::StateDict;
 
-/// What AdamW starts from where a pipeline says nothing. Each kind has its own, and a pipeline that
-/// sets one of the fields keeps the kind's others: hence types and not values.
+/// Defaults of AdamW in one kind, for what a pipeline leaves open. They are types and not values so
+/// that a pipeline which sets one field of `optimizer` keeps the kind's defaults of the others.
 pub trait Defaults: Clone + std::fmt::Debug {
     const BETAS: [f64; 2] = [0.9, 0.95];
     const EPS: f64 = 1e-8;
@@ -69,7 +70,7 @@ impl<D: Defaults> Optimizer<D> {
     }
 }
 
-/// The weights of a model in training, and how they move.
+/// AdamW over the weights of one model, with its gradient clipping.
 pub struct Trainer {
     adamw: AdamW,
     grad_clip: f64,
@@ -106,7 +107,7 @@ impl Trainer {
     }
 }
 
-/// The learning rate at `step` of `total`.
+/// The learning rate at `step` of `total`: `lr` times the schedule, see [`Schedule::factor`].
 pub fn learning_rate(
     lr: f64,
     schedule: Schedule,

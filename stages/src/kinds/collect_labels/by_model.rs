@@ -8,7 +8,8 @@ use tch::no_grad;
 
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{LeftOut, Room, Table};
 use crate::kind::{Summary, check_range};
 use crate::model::{Packed, RewardModel};
@@ -101,7 +102,7 @@ impl ByModel {
             let done = used.get(rewards.len() / 2).copied().unwrap_or(pairs.rows());
             cx.progress(done as u64, pairs.rows() as u64, "pairs")?;
         }
-        let label = |(row, rewards): (&usize, &[f64])| {
+        let labels = used.iter().zip(rewards.chunks(2)).map(|(row, rewards)| {
             let delta = rewards[0] - rewards[1];
             let choice = match delta {
                 d if d == 0.0 || d.abs() < self.tie_below => "tie",
@@ -110,7 +111,7 @@ impl ByModel {
             };
             let certainty = Some(1.0 / (1.0 + (-delta.abs()).exp()));
             Label { certainty, ..Label::single(*row, choice) }
-        };
-        Ok(used.iter().zip(rewards.chunks(2)).map(label).collect())
+        });
+        Ok(labels.collect())
     }
 }

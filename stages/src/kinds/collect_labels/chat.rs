@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::context::error_with_help;
+use crate::advice::error_with_help;
 
 /// First wait before a request is sent again, and the longest.
 const WAIT: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::chat::{Chat, Endpoint, Message, checked};
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::Table;
 use crate::kind::{Summary, check_range};
 use preflow::label::ReadyWhen;
@@ -230,7 +231,7 @@ impl LlmJudge {
 
     /// What it says in both orders, or a tie. Pairs without a verdict are left out.
     fn labels(&self, heard: &[Heard]) -> Result<Vec<Label>> {
-        let label = |(row, heard): (usize, &Heard)| {
+        let labels = heard.iter().enumerate().filter_map(|(row, heard)| {
             let choice = match heard {
                 [Some(Said::First), Some(Said::Second)] => "a",
                 [Some(Said::Second), Some(Said::First)] => "b",
@@ -238,8 +239,8 @@ impl LlmJudge {
                 _ => return None,
             };
             Some(Label::single(row, choice))
-        };
-        let labels: Vec<Label> = heard.iter().enumerate().filter_map(label).collect();
+        });
+        let labels: Vec<Label> = labels.collect();
         let unclear = heard.len() - labels.len();
         if unclear as f64 > MOST_UNCLEAR * heard.len() as f64 {
             let message = format!(

@@ -13,7 +13,8 @@ use preflow::votes::{Choice, Effective, Judged, pair_id};
 
 use super::aggregate::{Decided, decide};
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, Waiting, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::{Context, Waiting};
 use crate::data::{Column, Table};
 use crate::kind::Summary;
 

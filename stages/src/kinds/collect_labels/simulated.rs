@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::enough;
 use super::rows::{Label, Labeler, table};
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Answer, Rule, RuleBook, Table};
 use crate::kind::{Summary, check_range};
 use crate::preflight::Preflight;

@@ -25,20 +25,20 @@ pub struct Evaluator {
 pub struct SamplingPlan<'a> {
     pub prompts: &'a Table,
     pub samples: usize,
-    /// Names its noise.
+    /// Names the noise of the draws: plans with different streams have independent answers.
     pub stream: u64,
-    /// The rules judge too.
+    /// Whether rules are applied to the answers.
     pub ruled: bool,
 }
 
-/// How far a policy is from the reference.
+/// What is asked of the KL from a policy to the reference.
 #[derive(Clone, Copy)]
 pub enum Distance<'a> {
-    /// It is to be measured.
+    /// It is measured to this reference.
     From(&'a Policy),
-    /// It is the reference itself.
+    /// The policy is the reference: 0.
     None,
-    /// Nobody asks.
+    /// It is not measured: NaN.
     Unknown,
 }
 

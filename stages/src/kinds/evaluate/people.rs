@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::measures::Figure;
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Chosen, Table, choices};
 use crate::stats::{Estimate, wilson};
 
@@ -69,12 +70,12 @@ pub fn check_people(
 fn first_wins(labels: &Table) -> Result<Estimate> {
     labels.require("choice")?;
     let choices = choices(labels)?;
-    let points = |chosen: &Chosen| match chosen {
+    let points = choices.iter().map(|chosen| match chosen {
         Chosen::First => 1.0,
         Chosen::Second => 0.0,
         Chosen::Neither => 0.5,
-    };
-    Ok(wilson(choices.iter().map(points).sum(), choices.len() as u64))
+    });
+    Ok(wilson(points.sum(), choices.len() as u64))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::stats::mean;
 use crate::training::{Optimizer, Order, Preference, Trainer, both_sides, learning_rate};
 
-/// One comparison, and what is known of it besides.
+/// A comparison to be fitted.
 #[derive(Clone)]
 pub struct Pair {
     pub labelled: Preference,
@@ -29,7 +29,7 @@ impl Pair {
         (&self.labelled.chosen, &self.labelled.rejected)
     }
 
-    /// Both answers look alike: neither side can be preferred.
+    /// Whether neither answer was preferred.
     pub fn is_tie(&self) -> bool {
         self.labelled.tie
     }
@@ -44,7 +44,7 @@ pub struct Fit {
     pub only_measured: bool,
 }
 
-/// What is kept of a fit.
+/// The result of one fit, without its weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fitted {
     /// r(chosen) − r(rejected) of all held-out pairs.
@@ -100,7 +100,7 @@ struct EnsembleTrainer<'a> {
     model: RewardModel,
     trainer: Trainer,
     threshold: Threshold,
-    /// The weights of the best epoch; worth something once the state knows its loss.
+    /// Weights of the epoch with the lowest held-out loss, `[n]`; undefined until an epoch is over.
     best: Tensor,
     /// Weights of the members fitted so far, `[members, n]`.
     members: Tensor,
@@ -132,7 +132,8 @@ impl<'a> EnsembleTrainer<'a> {
         state_dict
     }
 
-    /// Everything as it was before the first step, the head drawn anew.
+    /// Starts a fit: weights, head, moments and threshold as before the first step. `seed` draws
+    /// the head.
     fn reset(&self, seed: u64) {
         let fresh = RewardModel::from_policy(self.policy, seed);
         let params = self.model.trunk.trainable();
@@ -226,7 +227,8 @@ pub fn fit_all(
     Ok((state.done, models))
 }
 
-/// Mean loss of some pairs, of the rewards of [`both_sides`].
+/// Loss of one step, a scalar: the mean over `rows` of the pair loss, and the centring term.
+/// `rewards`, `[2n]`, are in the order of [`both_sides`]; `raw` is the threshold before softplus.
 fn step_loss(stage: &TrainReward, rewards: &Tensor, rows: &[&Pair], raw: &Tensor) -> Tensor {
     let loss = pair_loss(stage, &differences(rewards), rows, &raw.softplus()).mean(Kind::Float);
     if stage.center_coef <= 0.0 {
@@ -270,7 +272,8 @@ impl EnsembleTrainer<'_> {
         Ok((gradient.loss.double_value(&[]), norm))
     }
 
-    /// After an epoch: the held-out pairs, told under `step` if one is given.
+    /// Ends an epoch: measures the held-out pairs, reports them under `step` if one is given, and
+    /// keeps the weights if they are the best.
     fn look(
         &self,
         cx: &mut Context,
@@ -294,7 +297,7 @@ impl EnsembleTrainer<'_> {
         Ok(())
     }
 
-    /// Chooses the weights, and keeps them if they are those of a member of several.
+    /// Ends a fit: chooses between last and best weights, and keeps those of a member of several.
     fn conclude(
         &self,
         stage: &TrainReward,
@@ -321,14 +324,14 @@ impl EnsembleTrainer<'_> {
         if self.members.numel() == 0 {
             return vec![self.model];
         }
-        let one = |i: usize| {
+        let models = (0..members).map(|i| {
             let model = self.model.duplicate();
             no_grad(|| {
                 model.trunk.trainable().flat.shallow_clone().copy_(&self.members.get(i as i64));
             });
             model
-        };
-        (0..members).map(one).collect()
+        });
+        models.collect()
     }
 }
 
@@ -358,7 +361,7 @@ pub fn pair_loss(stage: &TrainReward, delta: &Tensor, rows: &[&Pair], nu: &Tenso
     preferred * (1.0 - &tie) + tied * tie
 }
 
-/// Mean loss of pairs with these Δ.
+/// Mean loss of `pairs` with these Δ.
 pub fn mean_loss(stage: &TrainReward, deltas: &[f64], pairs: &[Pair], nu: f64) -> f64 {
     let values: Vec<f32> = deltas.iter().map(|d| *d as f32).collect();
     let rows: Vec<&Pair> = pairs.iter().collect();
@@ -376,9 +379,10 @@ fn differences(rewards: &Tensor) -> Tensor {
 /// Rewards of answers, without gradients.
 pub fn rewards(model: &RewardModel, answers: &[&Example]) -> Vec<f64> {
     let device = model.trunk.params.flat.device();
-    let chunk =
-        |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
-    answers.chunks(128).flat_map(chunk).collect()
+    let chunks = answers.chunks(128);
+    chunks
+        .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
+        .collect()
 }
 
 /// The chosen and the rejected answer of each pair, in turn.
@@ -386,7 +390,7 @@ pub fn sides(pairs: &[Pair]) -> Vec<&Example> {
     pairs.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
 }
 
-/// Δ of each pair.
+/// Δ = r(chosen) − r(rejected) of each pair.
 pub fn deltas(model: &RewardModel, pairs: &[Pair]) -> Vec<f64> {
     rewards(model, &sides(pairs)).chunks_exact(2).map(|r| r[0] - r[1]).collect()
 }

@@ -72,7 +72,7 @@ pub struct TrainReward {
     pub(super) seed: u64,
 }
 
-/// Where AdamW starts in `train_reward`.
+/// Defaults of AdamW in `train_reward`.
 #[derive(Debug, Clone)]
 pub struct AdamWDefaults;
 

@@ -8,11 +8,12 @@ use anyhow::Result;
 use super::fit::Pair;
 use super::params::Ties;
 use super::params::TrainReward;
-use crate::context::{Context, error_with_help};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
-use crate::training::{Preference, preferences};
+use crate::training::preferences;
 
-/// What is learned from, and what it is measured on.
+/// Pairs to train on and held-out pairs, with the tables that they come from.
 pub(super) struct Split {
     pub train: Vec<Pair>,
     pub held_out: Vec<Pair>,
@@ -22,7 +23,7 @@ pub(super) struct Split {
 }
 
 impl TrainReward {
-    /// Accuracy is measured on labels that are not learned from. `given`: those are connected.
+    /// Checks that some labels are held out, or connected for it (`given`).
     pub(super) fn check_held_out(&self, given: bool) -> Result<()> {
         if !given && self.eval_fraction == 0.0 {
             let help = "for example eval_fraction: 10%, or connect `eval_labels`";
@@ -79,7 +80,7 @@ impl TrainReward {
         Ok(split)
     }
 
-    /// No prompt on both sides: accuracy would be that of a memory.
+    /// Refuses prompts on both sides: accuracy on them would measure memory.
     fn check_disjoint(&self, split: &Split) -> Result<()> {
         let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
         let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
@@ -109,11 +110,8 @@ impl Split {
             self.labels.texts("chosen")?,
             self.labels.texts("rejected")?,
         );
-        let text = |p: &Pair| {
-            let row = p.labelled.row;
-            [prompts[row], chosen[row], rejected[row]]
-        };
-        Ok(self.train.iter().map(text).collect())
+        let rows = self.train.iter().map(|p| p.labelled.row);
+        Ok(rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect())
     }
 }
 
@@ -127,12 +125,11 @@ pub(super) fn pairs(
     let strengths = labels.floats("strength", 1.0)?;
     let all = preferences(cx, vocabulary, Room::new(context), labels)?;
     let before = all.len();
-    let pair = |p: Preference| {
-        let strength = if p.tie { 0.0 } else { strengths[p.row] };
-        Pair { labelled: p, strength }
-    };
-    let differ = |p: &Pair| p.labelled.chosen != p.labelled.rejected;
-    let kept: Vec<Pair> = all.into_iter().map(pair).filter(differ).collect();
+    let kept: Vec<Pair> = all
+        .into_iter()
+        .filter(|p| p.chosen != p.rejected)
+        .map(|p| Pair { strength: if p.tie { 0.0 } else { strengths[p.row] }, labelled: p })
+        .collect();
     let equal = before - kept.len();
     cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
     if kept.is_empty() {
