@@ -64,16 +64,16 @@ pub struct Dpo {
     /// How steps are computed; a pair counts as one row.
     compute: Computation,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<DpoDefaults>,
     /// Names the random streams: the order of pairs.
     seed: u64,
 }
 
 /// Defaults of AdamW in `dpo`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct DpoDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for DpoDefaults {
     const BETAS: [f64; 2] = [0.9, 0.999];
 }
 
@@ -108,7 +108,7 @@ impl Default for Dpo {
 }
 
 /// A pair, with the log-probabilities of both answers under the reference.
-pub struct Pair {
+pub struct DpoPair {
     pub chosen: Example,
     pub rejected: Example,
     pub tie: bool,
@@ -186,7 +186,7 @@ impl Dpo {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         policy: &Policy,
-    ) -> Result<(Vec<Pair>, Vec<Pair>)> {
+    ) -> Result<(Vec<DpoPair>, Vec<DpoPair>)> {
         let context = policy.trunk.config.context as usize;
         let labels = cx.table("labels")?;
         let prompts = labels.texts("prompt")?;
@@ -227,7 +227,7 @@ impl Dpo {
     }
 
     /// Tells how much memory a step needs, and refuses one that needs more than is free.
-    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
+    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[DpoPair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
         let sides = || train.iter().flat_map(|p| [&p.chosen, &p.rejected]);
         let most = |f: fn(&Example) -> usize| sides().map(f).max().unwrap_or(0) as u64;
@@ -244,7 +244,7 @@ impl Dpo {
     }
 
     /// Finds the log-probabilities under the reference of the answers of preferences.
-    pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<Pair> {
+    pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<DpoPair> {
         let mut out = Vec::with_capacity(preferences.len());
         let mut left = preferences.into_iter();
         loop {
@@ -260,7 +260,7 @@ impl Dpo {
             let (chosen, rejected) = sums.split_at(chunk.len());
             for ((pair, c), r) in chunk.into_iter().zip(chosen).zip(rejected) {
                 let Preference { chosen, rejected, tie, .. } = pair;
-                out.push(Pair { chosen, rejected, tie, reference: [*c, *r] });
+                out.push(DpoPair { chosen, rejected, tie, reference: [*c, *r] });
             }
         }
     }
@@ -278,7 +278,7 @@ impl Dpo {
     }
 
     /// Log-ratios of the chosen and of the rejected answers to the reference, `[pairs]` each.
-    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&Pair]) -> [Tensor; 2] {
+    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&DpoPair]) -> [Tensor; 2] {
         let sums = self.row_sums(log_probs, packed);
         let n = pairs.len() as i64;
         [0, 1].map(|side| {
@@ -289,7 +289,7 @@ impl Dpo {
 
     /// Sum of the losses of `pairs`, a scalar, of the log-ratios of chosen and rejected answers,
     /// `[pairs]` each.
-    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&Pair]) -> Tensor {
+    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&DpoPair]) -> Tensor {
         let smoothing: Vec<f32> =
             pairs.iter().map(|p| if p.tie { 0.5 } else { self.label_smoothing as f32 }).collect();
         let smoothing = Tensor::from_slice(&smoothing).to_device(chosen.device());
@@ -305,8 +305,8 @@ impl Dpo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        train: &[Pair],
-        held_out: &[Pair],
+        train: &[DpoPair],
+        held_out: &[DpoPair],
     ) -> Result<Summary> {
         let params = policy.trunk.trainable();
         let mut trainer = Trainer::new(params, &self.optimizer);
@@ -320,7 +320,7 @@ impl Dpo {
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
-            let rows: Vec<&Pair> =
+            let rows: Vec<&DpoPair> =
                 order.batch(step, batch).into_iter().map(|i| &train[i]).collect();
             let (gradient, look) = self.gradient(policy, &rows);
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
@@ -362,7 +362,7 @@ impl Dpo {
 
     /// Gradient of the mean loss of some pairs, part by part; the loss and the implicit rewards
     /// beside it.
-    fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
+    fn gradient(&self, policy: &Policy, rows: &[&DpoPair]) -> (Tensor, Look) {
         let mut look = Look::default();
         let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
             let packed = both_sides(sides(part), policy.trunk.params.flat.device());
@@ -379,10 +379,10 @@ impl Dpo {
     }
 
     /// Loss and implicit rewards of pairs, without gradients.
-    fn look(&self, policy: &Policy, pairs: &[Pair]) -> Look {
+    fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> Look {
         let mut look = Look::default();
         for part in pairs.chunks(LOOK) {
-            let part: Vec<&Pair> = part.iter().collect();
+            let part: Vec<&DpoPair> = part.iter().collect();
             no_grad(|| {
                 let packed = both_sides(sides(&part), policy.trunk.params.flat.device());
                 let log_probs = policy.predict(&packed, 1.0, false).log_probs;
@@ -394,7 +394,7 @@ impl Dpo {
         look
     }
 
-    fn summary(&self, policy: &Policy, train: &[Pair], held_out: &[Pair]) -> Result<Summary> {
+    fn summary(&self, policy: &Policy, train: &[DpoPair], held_out: &[DpoPair]) -> Result<Summary> {
         let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
         let mut summary = Summary::from([
             ("train/loss".to_owned(), seen.loss),
@@ -447,6 +447,6 @@ fn send(cx: &mut Context, step: u64, figures: &[(String, f64)]) -> Result<()> {
     cx.metric(step, &values)
 }
 
-fn sides<'a>(pairs: &'a [&Pair]) -> impl Iterator<Item = (&'a Example, &'a Example)> {
+fn sides<'a>(pairs: &'a [&DpoPair]) -> impl Iterator<Item = (&'a Example, &'a Example)> {
     pairs.iter().map(|p| (&p.chosen, &p.rejected))
 }

@@ -118,16 +118,16 @@ struct PretrainLoop {
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<PretrainDefaults>,
     /// Precision and memory.
     compute: Computation,
 }
 
 /// Defaults of AdamW in `pretrain`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct PretrainDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for PretrainDefaults {
     const WEIGHT_DECAY: f64 = 0.1;
 }
 

@@ -63,16 +63,16 @@ struct SftLoop {
     /// none sees another.
     packing: bool,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<SftDefaults>,
     /// Precision and memory.
     compute: Computation,
 }
 
 /// Defaults of AdamW in `sft`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct SftDefaults;
 
-impl Defaults for AdamWDefaults {}
+impl Defaults for SftDefaults {}
 
 impl Default for SftLoop {
     fn default() -> Self {

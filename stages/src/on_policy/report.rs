@@ -129,7 +129,7 @@ pub fn figures(
 
 /// The answer to one prompt before one update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Sample {
+pub struct SampleRow {
     update: u64,
     prompt: String,
     response: String,
@@ -142,7 +142,7 @@ pub struct Samples {
     /// Rows of the prompts to show.
     pub prompts: Vec<usize>,
     every: u64,
-    pub rows: Vec<Sample>,
+    pub rows: Vec<SampleRow>,
 }
 
 impl Samples {
@@ -179,7 +179,7 @@ impl Samples {
         {
             let response = vocabulary.decode(&example.completion)?.trim().to_owned();
             let prompt = prompts.text(*row)?.to_owned();
-            self.rows.push(Sample { update, prompt, response, score: *score });
+            self.rows.push(SampleRow { update, prompt, response, score: *score });
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ pub struct OnPolicy {
     /// How steps of the policy are computed.
     pub compute: Computation,
     /// AdamW and clipping.
-    pub optimizer: Optimizer<AdamWDefaults>,
+    pub optimizer: Optimizer<OnPolicyDefaults>,
     /// Share of the prompts that are only looked at: their reward tells what was learned.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     pub eval_fraction: f64,
@@ -112,9 +112,9 @@ impl Default for EosPenalty {
 
 /// Defaults of AdamW in the kinds that improve a policy on its own responses.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct OnPolicyDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for OnPolicyDefaults {
     const BETAS: [f64; 2] = [0.9, 0.999];
     const EPS: f64 = 1e-5;
 }

@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad};
 use super::actor::{Actor, Environment};
 use super::epochs::epochs;
 use super::loss::{StepLoss, policy_gradient};
-use super::report::{Sample, Samples, UpdateStats, alarms, figures};
+use super::report::{SampleRow, Samples, UpdateStats, alarms, figures};
 use super::rollout::{Responses, Rollout};
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
@@ -64,7 +64,7 @@ pub struct State {
     /// A moving baseline, for kinds that have one.
     pub baseline: Option<f64>,
     best: Option<f64>,
-    samples: Vec<Sample>,
+    samples: Vec<SampleRow>,
     summary: Summary,
 }
 

@@ -61,7 +61,7 @@ impl Key {
 
 /// A message of a conversation.
 #[derive(Debug, Clone, Serialize)]
-pub struct Message {
+pub struct ChatMessage {
     pub role: &'static str,
     pub content: String,
 }
@@ -167,7 +167,7 @@ impl Chat {
     ///
     /// # Errors
     /// When the server refuses, or cannot be reached after all retries.
-    pub fn ask(&self, messages: &[Message], usable: impl Fn(&str) -> bool) -> Result<String> {
+    pub fn ask(&self, messages: &[ChatMessage], usable: impl Fn(&str) -> bool) -> Result<String> {
         let request = json!({
             "model": self.model,
             "messages": messages,

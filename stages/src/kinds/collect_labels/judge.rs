@@ -9,7 +9,7 @@ use preflow::agreement::{Interval, wilson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chat::{Chat, Endpoint, Message, checked};
+use super::chat::{Chat, ChatMessage, Endpoint, checked};
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::advice::error_with_help;
@@ -202,15 +202,15 @@ impl LlmJudge {
     /// The verdict on two answers in this order.
     fn ask(&self, chat: &Chat, prompt: &str, first: &str, second: &str) -> Result<Option<Said>> {
         let mut messages =
-            vec![Message { role: "user", content: self.task(prompt, first, second) }];
+            vec![ChatMessage { role: "user", content: self.task(prompt, first, second) }];
         for _ in 0..=REMINDERS {
             let reply = chat.ask(&messages, |reply| verdict(reply).is_some())?;
             if let Some(said) = verdict(&reply) {
                 return Ok(Some(said));
             }
-            messages.push(Message { role: "assistant", content: reply });
+            messages.push(ChatMessage { role: "assistant", content: reply });
             let reminder = "End with one line that holds only A, B or TIE.".to_owned();
-            messages.push(Message { role: "user", content: reminder });
+            messages.push(ChatMessage { role: "user", content: reminder });
         }
         Ok(None)
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::params::{AdamWDefaults, Ties, TrainReward};
+use super::params::{RewardDefaults, Ties, TrainReward};
 use crate::context::Context;
 use crate::data::Example;
 use crate::model::{Gradient, Packed, Policy, RewardModel, to_f64};
@@ -70,7 +70,7 @@ struct Threshold {
 }
 
 impl Threshold {
-    fn new(settings: &Optimizer<AdamWDefaults>, device: tch::Device) -> Self {
+    fn new(settings: &Optimizer<RewardDefaults>, device: tch::Device) -> Self {
         let raw = Tensor::from_slice(&[Self::start()]).to_device(device).set_requires_grad(true);
         let adamw = AdamW::new(settings.config(), &raw.detach(), 0);
         Self { raw, adamw }
