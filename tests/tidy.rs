@@ -38,10 +38,15 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Room → rooms it may import; `None`: all of them. From the table in ARCHITECTURE.md.
-fn rooms() -> BTreeMap<String, Option<BTreeSet<String>>> {
+/// Folders of source, and the headings in ARCHITECTURE.md of the tables of their rooms.
+const PACKAGES: [(&str, &str); 2] = [("src", "## Rooms"), ("stages/src", "### Rooms of stages/")];
+
+/// Room → rooms it may import; `None`: all of them. From the table under `heading` in
+/// ARCHITECTURE.md.
+fn rooms(heading: &str) -> BTreeMap<String, Option<BTreeSet<String>>> {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let rows = text.lines().skip_while(|l| !l.starts_with("| room |")).skip(2);
+    let rows = text.lines().skip_while(|l| *l != heading);
+    let rows = rows.skip_while(|l| !l.starts_with("| room |")).skip(2);
     let rows = rows.take_while(|l| l.starts_with('|'));
     let mut rooms = BTreeMap::new();
     for row in rows {
@@ -55,7 +60,7 @@ fn rooms() -> BTreeMap<String, Option<BTreeSet<String>>> {
             rooms.insert(room.trim().to_owned(), allowed.clone());
         }
     }
-    assert!(rooms.len() > 8, "the table of rooms was not found");
+    assert!(rooms.len() > 8, "the table of rooms under `{heading}` was not found");
     rooms
 }
 
@@ -121,25 +126,39 @@ fn assert_none(problems: &[String]) {
 
 #[test]
 fn rooms_import_only_what_they_may() {
-    let rooms = rooms();
     let mut problems = Vec::new();
-    for (path, text) in sources(&root().join("src")) {
-        let room = room_of(&path);
-        // Tests of a room may furnish it from anywhere.
-        if room == "main" || room == "lib" || path.ends_with("tests.rs") {
-            continue;
-        }
-        let Some(allowed) = rooms.get(&room) else {
-            problems.push(format!("src/{}: `{room}` is not in the table", path.display()));
-            continue;
-        };
-        let Some(allowed) = allowed else { continue };
-        for (line, name) in imports(&code(&text)) {
-            if rooms.contains_key(&name) && name != room && !allowed.contains(&name) {
-                let place = format!("src/{}:{line}", path.display());
-                problems.push(format!("{place}: `{room}` may not import `{name}`"));
+    for (folder, heading) in PACKAGES {
+        let rooms = rooms(heading);
+        for (path, text) in sources(&root().join(folder)) {
+            let room = room_of(&path);
+            // Tests of a room may furnish it from anywhere.
+            if room == "main" || room == "lib" || path.ends_with("tests.rs") {
+                continue;
+            }
+            let place = format!("{folder}/{}", path.display());
+            let Some(allowed) = rooms.get(&room) else {
+                problems.push(format!("{place}: `{room}` is not in the table"));
+                continue;
+            };
+            let Some(allowed) = allowed else { continue };
+            for (line, name) in imports(&code(&text)) {
+                if rooms.contains_key(&name) && name != room && !allowed.contains(&name) {
+                    problems.push(format!("{place}:{line}: `{room}` may not import `{name}`"));
+                }
             }
         }
+    }
+    assert_none(&problems);
+}
+
+#[test]
+fn every_room_of_the_tables_is_there() {
+    let mut problems = Vec::new();
+    for (folder, heading) in PACKAGES {
+        let found: BTreeSet<String> =
+            sources(&root().join(folder)).iter().map(|(path, _)| room_of(path)).collect();
+        let gone = rooms(heading).into_keys().filter(|room| !found.contains(room));
+        problems.extend(gone.map(|room| format!("{folder}: there is no room `{room}`")));
     }
     assert_none(&problems);
 }
@@ -268,16 +287,19 @@ fn files_are_opened_by_the_room_for_it() {
 /// A reader who meets a name knows which type it is: no two public types of a package share one.
 #[test]
 fn one_public_name_is_one_type() {
-    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, text) in sources(&root().join("src")) {
-        for name in code(&text).lines().filter_map(public_type) {
-            places.entry(name.to_owned()).or_default().push(path.display().to_string());
+    let mut problems = Vec::new();
+    for (folder, _) in PACKAGES {
+        let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (path, text) in sources(&root().join(folder)) {
+            for name in code(&text).lines().filter_map(public_type) {
+                places.entry(name.to_owned()).or_default().push(path.display().to_string());
+            }
         }
+        assert!(places.len() > 80, "{folder}: types were not found");
+        places.retain(|_, at| at.len() > 1);
+        let twice = places.iter().map(|(name, at)| format!("{folder}: {name}: {}", at.join(", ")));
+        problems.extend(twice);
     }
-    assert!(places.len() > 100, "types were not found");
-    places.retain(|_, at| at.len() > 1);
-    let problems: Vec<String> =
-        places.iter().map(|(name, at)| format!("{name}: {}", at.join(", "))).collect();
     assert_none(&problems);
 }
 
@@ -420,12 +442,48 @@ fn loops(folder: &Path) -> BTreeSet<Vec<String>> {
 #[test]
 fn modules_do_not_import_each_other_in_a_loop() {
     let mut problems = Vec::new();
-    for folder in ["src"] {
+    for (folder, _) in PACKAGES {
         for names in loops(&root().join(folder)) {
             problems.push(format!("{folder}: {} import each other", names.join(", ")));
         }
     }
     assert_none(&problems);
+}
+
+/// Kinds of `folder` that import another one: what two kinds share lies outside of `kinds`.
+fn kinds_that_import_kinds(folder: &Path) -> Vec<String> {
+    let all = modules(folder);
+    let kind_of = |module: &Module| match module.as_slice() {
+        [room, kind, ..] if room == "kinds" => Some(kind.clone()),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    for (module, code) in &all {
+        let Some(own) = kind_of(module) else { continue };
+        let targets = named_paths(code).into_iter().filter_map(|p| target(module, &p, &all));
+        let others = targets.filter_map(|t| kind_of(&t)).filter(|kind| *kind != own);
+        found.extend(others.map(|other| format!("{} imports {other}", module.join("::"))));
+    }
+    found
+}
+
+#[test]
+fn kinds_do_not_import_each_other() {
+    assert_none(&kinds_that_import_kinds(&root().join("stages/src")));
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write("kinds/mod.rs", "mod a;\nmod b;\n");
+    write("kinds/a.rs", "mod part;\nuse part::X;\nuse crate::data::Y;\n");
+    write("kinds/a/part.rs", "use super::Z;\nuse crate::kinds::b::B;\n");
+    write("kinds/b.rs", "fn f() { super::a::g(); }\n");
+    assert_eq!(
+        kinds_that_import_kinds(folder.path()),
+        ["kinds::a::part imports b", "kinds::b imports a"]
+    );
 }
 
 #[test]

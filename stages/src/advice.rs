@@ -17,6 +17,6 @@ impl std::fmt::Display for Advised {
 impl std::error::Error for Advised {}
 
 /// An error with advice on what to do about it.
-pub fn advise(message: impl Into<String>, help: impl Into<String>) -> anyhow::Error {
+pub fn error_with_help(message: impl Into<String>, help: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Advised { message: message.into(), help: help.into() })
 }

@@ -13,13 +13,11 @@ use preflow::protocol::{CHECKPOINT, DETAIL, Event, GoesOnAt, InputSpec, TaskSpec
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
-
-pub use crate::advice::{Advised, advise};
 use tracing::debug;
 
 use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
 use crate::exit::{EXIT_TERMINATED, leave};
-use crate::resume::{Checkpoints, Metrics, Named};
+use crate::resume::{Checkpoints, Metrics, StateDict};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
 pub const TIME: &str = "time/";
@@ -40,7 +38,7 @@ const COLUMNS: [&str; 9] = [
 /// Least time between two progress lines, seconds.
 const PROGRESS_EVERY: f64 = 0.1;
 
-/// Not a failure: people must act first.
+/// The outcome of a stage that needs people to act first: no failure.
 #[derive(Debug)]
 pub struct Waiting {
     /// One line for a person: what there is, and what is needed.
@@ -87,7 +85,7 @@ pub struct Context {
     events: Events,
     metrics: Metrics,
     last_progress: Option<Instant>,
-    /// How far the loop is, told or not.
+    /// How far the loop is, whether or not it was sent.
     reached: Option<GoesOnAt>,
     checkpoints: Checkpoints,
     /// Set by SIGTERM once a loop offers checkpoints.
@@ -120,7 +118,7 @@ impl Context {
         self.device
     }
 
-    /// The task as it was handed over.
+    /// The task that the worker was started with.
     pub fn task(&self) -> &TaskSpec {
         &self.task
     }
@@ -220,7 +218,7 @@ impl Context {
     ///
     /// # Errors
     /// When the event cannot be sent. A damaged checkpoint is none: the one before it is taken.
-    pub fn resume<S: DeserializeOwned>(&mut self, tensors: &Named) -> Result<Option<S>> {
+    pub fn resume<S: DeserializeOwned>(&mut self, tensors: &StateDict) -> Result<Option<S>> {
         let asked = Arc::new(AtomicBool::new(false));
         // From here on a SIGTERM waits for the next boundary of the loop.
         signal_hook::flag::register(signal_hook::consts::SIGTERM, asked.clone())?;
@@ -240,7 +238,7 @@ impl Context {
     ///
     /// # Errors
     /// When the event cannot be sent. A checkpoint that cannot be written is a warning only.
-    pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &Named) -> Result<()> {
+    pub fn checkpoint<S: Serialize>(&mut self, state: &S, tensors: &StateDict) -> Result<()> {
         let asked = self.asked_to_end.as_ref().is_some_and(|a| a.load(Ordering::Relaxed));
         if asked || self.checkpoints.due() {
             let begun = Instant::now();
@@ -256,7 +254,7 @@ impl Context {
         Ok(())
     }
 
-    /// Leaves a word beside the checkpoint on how far it is.
+    /// Writes how far the loop is beside the checkpoint, for people.
     fn tell_checkpoint(&self) -> Result<()> {
         let Some(reached) = &self.reached else { return Ok(()) };
         let (path, aside) = (self.scratch().join(CHECKPOINT), self.scratch().join("checkpoint"));
@@ -272,8 +270,7 @@ impl Context {
         Vocabulary::open(&folder.join("tokenizer.json"))
     }
 
-    /// Writes the rows of an output port and announces it. A port that the task does not name is
-    /// left out.
+    /// Writes the rows of an output port and announces it.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::context::Context;
 use crate::preflight::Preflight;
 
-/// Figures worth keeping beside the entry.
+/// Metrics at the end of a stage, kept with its entry.
 pub type Summary = BTreeMap<String, f64>;
 
 /// A stage kind. The implementing type holds the params: every field documented, and with a
@@ -61,7 +61,7 @@ pub trait Stage: DeserializeOwned + JsonSchema {
     fn run(self, cx: &mut Context) -> Result<Summary>;
 }
 
-/// A [`Stage`] without its type.
+/// A [`Stage`] as an entry of the list of kinds: its name, and its functions by pointer.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     pub name: &'static str,
@@ -133,6 +133,17 @@ pub fn output(name: &str, port_type: &str, extension: &str, doc: &str) -> Output
     }
 }
 
+/// Checks that a number lies in a range.
+///
+/// # Errors
+/// Names the param.
+pub fn check_range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
+    if !(low..=high).contains(&value) {
+        bail!("`{name}` must lie between {low} and {high}, not {value}");
+    }
+    Ok(())
+}
+
 fn describe<S: Stage>() -> KindDoc {
     let settings = SchemaSettings::draft07().with(|s| {
         s.inline_subschemas = true;
@@ -189,7 +200,7 @@ fn run<S: Stage>(params: Map<String, Value>, cx: &mut Context) -> Result<Summary
     read::<S>(params)?.run(cx)
 }
 
-/// The params as the kind knows them.
+/// Reads params into the type of the kind; refuses names that it does not have.
 fn read<S: Stage>(params: Map<String, Value>) -> Result<S> {
     // Not by serde: params that several kinds share are flattened, which takes any field.
     let known = describe::<S>().params;

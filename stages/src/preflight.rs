@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::advice::Advised;
 use crate::data::{Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head};
 
-/// One stage that is looked at, and what was found.
+/// Looks at one stage before it runs, and notes what cannot work.
 pub struct Preflight<'a> {
     spec: &'a ValidateSpec,
     place: usize,
@@ -20,7 +20,7 @@ pub struct Preflight<'a> {
     pub figures: Vec<String>,
 }
 
-/// Kinds whose models and pairs keep the shape of what they start from.
+/// Kinds whose output model or pairs have the shape of what they start from.
 const GO_ON: [&str; 9] = [
     "sft",
     "dpo",
@@ -62,7 +62,7 @@ impl<'a> Preflight<'a> {
         self.problems.push(ProblemDoc { stage: self.place, field, message, help });
     }
 
-    /// The value, or `None` after its error was noted.
+    /// Unwraps a result; an error is noted as a problem with `field`.
     pub fn tell<T>(&mut self, field: &str, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -90,8 +90,8 @@ impl<'a> Preflight<'a> {
         head_of(input).ok().flatten()
     }
 
-    /// Looks at the first rows of every input that exists: are the columns of its type there, and
-    /// do they hold text?
+    /// Checks the first rows of every input that exists: are the columns of its type there, and do
+    /// they hold text?
     pub fn at_inputs(&mut self) {
         let stage = self.stage();
         // It says itself which columns it reads.
@@ -150,7 +150,7 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    /// Looks at the first rows of what is connected to a port, where it exists.
+    /// Applies `check` to the first rows of what is connected to a port, where it exists.
     pub fn rows_of<T>(&mut self, port: &str, check: impl FnOnce(&Table) -> Result<T>) {
         // A column that is not there was told of already.
         let told = self.problems.iter().any(|p| p.field == port);

@@ -26,7 +26,7 @@ const HASH: usize = 32;
 const MAX_HEADER: u64 = 1 << 30;
 
 /// Tensors of a loop by name, as views: a checkpoint reads them, a resume writes into them.
-pub type Named = Vec<(String, Tensor)>;
+pub type StateDict = Vec<(String, Tensor)>;
 
 /// Figures kept so far: step, name, value.
 pub type Metrics = Vec<(u64, String, f64)>;
@@ -67,7 +67,7 @@ impl Checkpoints {
         &mut self,
         state: S,
         metrics: &Metrics,
-        tensors: &Named,
+        tensors: &StateDict,
     ) -> Result<()> {
         // Also after a failure: a full disk is not tried again at every step.
         self.last = Instant::now();
@@ -103,7 +103,7 @@ impl Checkpoints {
     /// passed over. Nothing when there is none.
     pub fn read<S: DeserializeOwned>(
         &mut self,
-        tensors: &Named,
+        tensors: &StateDict,
     ) -> (Option<(S, Metrics)>, Vec<String>) {
         let mut passed = Vec::new();
         let present = self.present().unwrap_or_default();
@@ -138,7 +138,7 @@ impl Checkpoints {
 }
 
 /// Reads a checkpoint. The tensors are only touched when all of it is sound.
-fn load<S: DeserializeOwned>(path: &Path, tensors: &Named) -> Result<(S, Metrics)> {
+fn load<S: DeserializeOwned>(path: &Path, tensors: &StateDict) -> Result<(S, Metrics)> {
     check_hash(path)?;
     let mut file = BufReader::new(fs_err::File::open(path)?);
     let mut length = [0; 8];
@@ -237,7 +237,7 @@ impl Hashing {
 mod tests {
     use super::*;
 
-    fn named(values: &[f32]) -> Named {
+    fn named(values: &[f32]) -> StateDict {
         vec![
             ("x".into(), Tensor::from_slice(values)),
             ("t".into(), Tensor::from_slice(&[values.len() as i64])),

@@ -1,7 +1,7 @@
 //! Formulas of preference learning and policy optimisation, each with its source.
 //! Knows nothing of files, events, models or batches.
 //!
-//! Ragged lists hold the response tokens of all rows one after the other, so there is no filling
+//! Ragged lists hold the response tokens of all rows one after the other, so there is no padding
 //! and no mask: `[n]` is the number of response tokens.
 
 use schemars::JsonSchema;
@@ -85,10 +85,10 @@ impl EosMode {
     }
 }
 
-/// Rewards of the tokens of one response: `−β·k1` each, and the score at the last one (EOS, or
-/// where the length ran out). `k1` is one number a token.
-pub fn token_rewards(k1: &[f64], score: f64, beta: f64) -> Vec<f64> {
-    let mut rewards: Vec<f64> = k1.iter().map(|k| -beta * k).collect();
+/// Rewards of the tokens of one response: `−β·KL` each, and the score at the last one (EOS, or
+/// where the length ran out). `kl_per_token` is one number a token.
+pub fn token_rewards(kl_per_token: &[f64], score: f64, beta: f64) -> Vec<f64> {
+    let mut rewards: Vec<f64> = kl_per_token.iter().map(|k| -beta * k).collect();
     if let Some(last) = rewards.last_mut() {
         *last += score;
     }

@@ -12,7 +12,7 @@ const BATCH: usize = 256;
 
 /// How tokens are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampler {
+pub struct SamplingConfig {
     /// Divides the logits; 0 takes the most likely token.
     pub temperature: f64,
     /// Keeps the k most likely tokens; 0 keeps all.
@@ -49,8 +49,8 @@ impl Row {
         self.tokens.last().is_some_and(|t| config.ends(*t))
     }
 
-    fn ended(&self, config: &ModelConfig, sampler: &Sampler) -> bool {
-        self.finished(config) || self.tokens.len() >= sampler.max_tokens
+    fn ended(&self, config: &ModelConfig, sampling: &SamplingConfig) -> bool {
+        self.finished(config) || self.tokens.len() >= sampling.max_tokens
     }
 }
 
@@ -62,20 +62,20 @@ pub fn generate(
     policy: &Policy,
     prompts: &[Vec<i64>],
     keys: &[u64],
-    sampler: &Sampler,
+    sampling: &SamplingConfig,
 ) -> Vec<Response> {
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|i| prompts[*i].len());
     let mut out: Vec<Option<Response>> = vec![None; prompts.len()];
-    let policy = Policy(policy.0.prepared());
+    let policy = Policy { trunk: policy.trunk.for_inference() };
     no_grad(|| {
         for chunk in order.chunks(BATCH) {
             let rows = chunk.iter().map(|place| Row {
                 place: *place,
-                stream: Stream::new(sampler.seed, "sample", sampler.step, keys[*place]),
-                tokens: Vec::with_capacity(sampler.max_tokens),
+                stream: Stream::new(sampling.seed, "sample", sampling.step, keys[*place]),
+                tokens: Vec::with_capacity(sampling.max_tokens),
             });
-            decode(&policy, prompts, rows.collect(), sampler, &mut out);
+            decode(&policy, prompts, rows.collect(), sampling, &mut out);
         }
     });
     out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect()
@@ -86,12 +86,12 @@ fn decode(
     policy: &Policy,
     prompts: &[Vec<i64>],
     mut rows: Vec<Row>,
-    sampler: &Sampler,
+    sampling: &SamplingConfig,
     out: &mut [Option<Response>],
 ) {
-    let (device, config) = (policy.0.params.flat.device(), &policy.0.config);
+    let (device, config) = (policy.trunk.params.flat.device(), &policy.trunk.config);
     let time = rows.iter().map(|r| prompts[r.place].len()).max().unwrap_or(0);
-    let mut ids = vec![policy.0.config.pad; rows.len() * time];
+    let mut ids = vec![policy.trunk.config.pad; rows.len() * time];
     let mut starts = Vec::new();
     for (b, row) in rows.iter().enumerate() {
         let prompt = &prompts[row.place];
@@ -99,14 +99,14 @@ fn decode(
         starts.push((time - prompt.len()) as i64);
     }
     let start = Tensor::from_slice(&starts).to_device(device);
-    let columns = (time + sampler.max_tokens) as i64;
-    let mut cache = Cache::new(&policy.0, start, columns);
+    let columns = (time + sampling.max_tokens) as i64;
+    let mut cache = Cache::new(&policy.trunk, start, columns);
     let mut input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
     loop {
-        let hidden = policy.0.hidden_cached(&input, &mut cache);
+        let hidden = policy.trunk.hidden_cached(&input, &mut cache);
         let last = hidden.select(1, hidden.size()[1] - 1);
-        let next = draw(&policy.logits(&last), &mut rows, config, sampler);
-        let ended = |row: &Row| row.ended(config, sampler);
+        let next = draw(&policy.logits(&last), &mut rows, config, sampling);
+        let ended = |row: &Row| row.ended(config, sampling);
         let open: Vec<i64> =
             (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
         if open.is_empty() {
@@ -132,11 +132,16 @@ fn finish(rows: Vec<Row>, config: &ModelConfig, out: &mut [Option<Response>]) {
     }
 }
 
-/// Draws the next token of every row that has not ended; the others get filling.
-fn draw(logits: &Tensor, rows: &mut [Row], config: &ModelConfig, sampler: &Sampler) -> Vec<i64> {
+/// Draws the next token of every row that has not ended; the others get padding.
+fn draw(
+    logits: &Tensor,
+    rows: &mut [Row],
+    config: &ModelConfig,
+    sampling: &SamplingConfig,
+) -> Vec<i64> {
     let vocab = logits.size()[1] as usize;
-    let weights = if sampler.temperature > 0.0 {
-        (logits / sampler.temperature).softmax(-1, Kind::Float)
+    let weights = if sampling.temperature > 0.0 {
+        (logits / sampling.temperature).softmax(-1, Kind::Float)
     } else {
         logits.to_kind(Kind::Float)
     };
@@ -145,10 +150,10 @@ fn draw(logits: &Tensor, rows: &mut [Row], config: &ModelConfig, sampler: &Sampl
     weights.to_device(tch::Device::Cpu).contiguous().copy_data(&mut host, n);
     let each = rows.iter_mut().zip(host.chunks_exact(vocab));
     each.map(|(row, weights)| {
-        if row.ended(config, sampler) {
+        if row.ended(config, sampling) {
             return config.pad;
         }
-        let token = pick(weights, &mut row.stream, sampler) as i64;
+        let token = pick(weights, &mut row.stream, sampling) as i64;
         row.tokens.push(token);
         token
     })
@@ -157,16 +162,16 @@ fn draw(logits: &Tensor, rows: &mut [Row], config: &ModelConfig, sampler: &Sampl
 
 /// One index by the probabilities `weights` (or the largest of the logits, at temperature 0),
 /// with exactly one number of the stream.
-pub fn pick(weights: &[f32], stream: &mut Stream, sampler: &Sampler) -> usize {
+pub fn pick(weights: &[f32], stream: &mut Stream, sampling: &SamplingConfig) -> usize {
     let uniform = stream.uniform();
-    if sampler.temperature == 0.0 {
+    if sampling.temperature == 0.0 {
         return (0..weights.len())
             .rev()
             .max_by(|a, b| weights[*a].total_cmp(&weights[*b]))
             .unwrap_or(0);
     }
-    let all = sampler.top_k == 0 && sampler.top_p >= 1.0;
-    let kept: Vec<usize> = if all { (0..weights.len()).collect() } else { keep(weights, sampler) };
+    let all = sampling.top_k == 0 && sampling.top_p >= 1.0;
+    let kept: Vec<usize> = if all { (0..weights.len()).collect() } else { keep(weights, sampling) };
     let total: f64 = kept.iter().map(|i| f64::from(weights[*i])).sum();
     let mut rest = uniform * total;
     for i in &kept {
@@ -179,17 +184,17 @@ pub fn pick(weights: &[f32], stream: &mut Stream, sampler: &Sampler) -> usize {
 }
 
 /// The indices that top-k and then top-p leave, the most likely first.
-fn keep(weights: &[f32], sampler: &Sampler) -> Vec<usize> {
+fn keep(weights: &[f32], sampling: &SamplingConfig) -> Vec<usize> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
-    if sampler.top_k > 0 {
-        order.truncate(sampler.top_k);
+    if sampling.top_k > 0 {
+        order.truncate(sampling.top_k);
     }
     let total: f64 = order.iter().map(|i| f64::from(weights[*i])).sum();
     let mut sum = 0.0;
     let enough = order.iter().position(|i| {
         sum += f64::from(weights[*i]);
-        sum >= sampler.top_p * total
+        sum >= sampling.top_p * total
     });
     order.truncate(enough.map_or(order.len(), |i| i + 1));
     order

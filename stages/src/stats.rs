@@ -107,7 +107,7 @@ pub enum Law {
 
 /// A law with its coefficients.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fitted {
+pub struct FittedLaw {
     pub law: Law,
     pub alpha: f64,
     pub beta: f64,
@@ -124,7 +124,7 @@ impl Law {
 
     /// Least squares through points (d, gain), both relative to the start; d > 0. Nothing for
     /// fewer than three points or when d does not vary.
-    pub fn fit(self, points: &[(f64, f64)]) -> Option<Fitted> {
+    pub fn fit(self, points: &[(f64, f64)]) -> Option<FittedLaw> {
         let sane = |p: &&(f64, f64)| p.0 > 0.0 && p.0.is_finite() && p.1.is_finite();
         let points: Vec<&(f64, f64)> = points.iter().filter(sane).collect();
         if points.len() < 3 {
@@ -140,11 +140,11 @@ impl Law {
         }
         let alpha = (dr * gg - gr * dg) / determinant;
         let beta = (gr * dd - dr * dg) / determinant;
-        Some(Fitted { law: self, alpha, beta })
+        Some(FittedLaw { law: self, alpha, beta })
     }
 }
 
-impl Fitted {
+impl FittedLaw {
     /// The d beyond which more optimisation makes things worse; nothing where it never does.
     pub fn peak(&self) -> Option<f64> {
         let peak = match self.law {

@@ -13,8 +13,9 @@ use preflow::protocol::{Event, PROTOCOL, TaskSpec, ValidateDoc, ValidateSpec};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, info_span};
 
+use crate::advice::Advised;
 use crate::catalog::catalog_json;
-use crate::context::{Advised, Context, Events, Waiting, parse_device};
+use crate::context::{Context, Events, Waiting, parse_device};
 use crate::exit::{EXIT_FAILED, EXIT_ORPHANED, leave};
 use crate::kind::{Kind, Summary};
 use crate::kinds::KINDS;

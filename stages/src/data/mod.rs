@@ -7,6 +7,7 @@ mod examples;
 mod form;
 mod jinja;
 mod json;
+mod labels;
 mod parquet_file;
 mod read;
 mod rows;
@@ -23,6 +24,7 @@ pub use examples::{
     Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, fit_prompt, part_of_prompt,
 };
 pub use form::{Wanted, files_of, refuse_others};
+pub use labels::{Chosen, check_labels, choices};
 pub use parquet_file::{Batches, parquet_rows, read_parquet};
 pub use read::{BadRow, BadRows, TextUnit, read_head, read_table, read_tables, split_text};
 pub use rows::Rows;

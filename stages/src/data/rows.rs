@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::tokens::check_turns;
 use super::{Column, Examples, Message, Room, Row, Table, Vocabulary};
-use crate::advice::advise;
+use crate::advice::error_with_help;
 
 /// Token rows that fit a context.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ fn refuse_verdicts(table: &Table) -> Result<()> {
     }
     let bad = (0..table.rows()).find(|row| column.bool_at(*row) == Ok(Some(false)));
     let Some(row) = bad else { return Ok(()) };
-    Err(advise(
+    Err(error_with_help(
         format!(
             "{}: column `label` is false: bad answers would be learned like good ones",
             table.place(row)

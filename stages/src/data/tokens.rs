@@ -298,7 +298,7 @@ impl Vocabulary {
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
     }
 
-    /// The text of ids, special tokens included; end tokens and filling leave no trace.
+    /// The text of ids, special tokens included; end tokens and padding leave no trace.
     ///
     /// # Errors
     /// When an id is unknown.
@@ -308,7 +308,7 @@ impl Vocabulary {
         self.tokenizer.decode(&ids, false).map_err(|e| anyhow!("{e}"))
     }
 
-    /// Whether a token stands for nothing. The filling of an imported model may be an ordinary
+    /// Whether a token stands for nothing. The padding of an imported model may be an ordinary
     /// token, which answers may contain.
     fn is_silent(&self, id: i64) -> bool {
         let special = |id: i64| {

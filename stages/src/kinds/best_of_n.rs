@@ -7,15 +7,14 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ppo::on_policy_inputs;
-use super::rewards::{Candidate, Judge, Mix, Prompts, Rewards};
-use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::{Column, Example, Vocabulary};
-use crate::kind::{Stage, Summary, output};
+use crate::kind::{Stage, Summary, check_range, output};
 use crate::model::Policy;
+use crate::on_policy::{self, Candidate, RewardSources, Rewards, Scorer};
 use crate::preflight::Preflight;
-use crate::sampling::{Sampler, generate};
+use crate::prompts::{Prompts, encode_prompts};
+use crate::sampling::{SamplingConfig, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
 
 /// Params of `best_of_n`.
@@ -71,7 +70,7 @@ impl Stage for BestOfN {
     const FIGURES: &'static [&'static str] = &["objective/kl_bound", "reward/*"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses")
+        on_policy::inputs("scores responses")
     }
 
     fn outputs() -> Vec<OutputDoc> {
@@ -87,7 +86,7 @@ impl Stage for BestOfN {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
+        check_range("temperature", self.temperature, 1e-6, 100.0)?;
         if self.n == 0 || self.samples == 0 {
             bail!("n and samples must be 1 or more");
         }
@@ -99,8 +98,8 @@ impl Stage for BestOfN {
         let texts = table.texts("prompt")?;
         let tokens = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;
         let prompts = Prompts { table, tokens };
-        let mut judge = Mix::open(cx, &self.rewards, &vocabulary)?;
-        let kept = self.draw(cx, &policy, &vocabulary, &mut judge, &prompts)?;
+        let mut scorer = RewardSources::open(cx, &self.rewards, &vocabulary)?;
+        let kept = self.draw(cx, &policy, &vocabulary, &mut scorer, &prompts)?;
         self.write(cx, &prompts, &kept)
     }
 }
@@ -111,11 +110,11 @@ impl BestOfN {
         cx: &mut Context,
         policy: &Policy,
         vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
+        scorer: &mut dyn Scorer,
         prompts: &Prompts,
     ) -> Result<Vec<Kept>> {
         let (n, samples) = (self.n as usize, self.samples as usize);
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: 0,
             top_p: 1.0,
@@ -134,7 +133,7 @@ impl BestOfN {
                 places.iter().map(|row| prompts.tokens[*row].clone()).collect();
             let keys: Vec<u64> =
                 places.iter().enumerate().map(|(i, row)| (row * each + i % each) as u64).collect();
-            let responses = generate(policy, &tokens, &keys, &sampler);
+            let responses = generate(policy, &tokens, &keys, &sampling);
             let finished: Vec<bool> = responses.iter().map(|r| r.finished).collect();
             let examples: Vec<Example> = tokens
                 .into_iter()
@@ -144,7 +143,7 @@ impl BestOfN {
             let candidates: Vec<Candidate> = (0..places.len())
                 .map(|i| Candidate { row: places[i], example: &examples[i], finished: finished[i] })
                 .collect();
-            let scores = judge.scores(prompts, &candidates)?;
+            let scores = scorer.scores(prompts, &candidates)?;
             for (i, group) in scores.chunks(n).enumerate() {
                 // The first of equals.
                 let best = (0..group.len()).rev().max_by(|a, b| group[*a].total_cmp(&group[*b]));

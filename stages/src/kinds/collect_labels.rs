@@ -16,7 +16,8 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::Table;
 use crate::kind::{Stage, Summary, optional, output};
 use crate::preflight::Preflight;
@@ -45,7 +46,7 @@ enum Labeler {
     /// A reward model, connected at port `reward`.
     Model(by_model::ByModel),
     /// A language model behind an OpenAI-compatible endpoint.
-    Judge(judge::Judge),
+    Judge(judge::LlmJudge),
 }
 
 impl Stage for CollectLabels {
@@ -116,7 +117,7 @@ impl Stage for CollectLabels {
     }
 }
 
-/// How many pairs there are or will be at most, where that is known.
+/// Number of pairs at most, where it is known before the stage runs.
 fn pairs_known(look: &Preflight) -> Option<u64> {
     let drawn =
         || look.of_origin(look.inputs("pairs").first()?, "sample_pairs", "/pairs")?.as_u64();
@@ -132,7 +133,10 @@ fn pairs(cx: &Context) -> Result<Table> {
 fn connected(pairs: bool) -> Result<()> {
     if !pairs {
         let help = "connect it: `pairs: STAGE`; only `people` with `reuse: all` does without";
-        return Err(advise("input `pairs` is not connected: there is nothing to compare", help));
+        return Err(error_with_help(
+            "input `pairs` is not connected: there is nothing to compare",
+            help,
+        ));
     }
     Ok(())
 }
@@ -145,7 +149,7 @@ fn enough(pairs: &Table, ready: &ReadyWhen) -> Result<()> {
             ready.votes,
             pairs.rows()
         );
-        return Err(advise(message, "sample more pairs, or ask for fewer votes"));
+        return Err(error_with_help(message, "sample more pairs, or ask for fewer votes"));
     }
     Ok(())
 }

@@ -9,19 +9,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::compute::{Computation, check_memory};
-use super::preferences::{Preference, both_sides, check_labels, preferences};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate, to_f64, within};
-use crate::context::{Context, advise};
-use crate::data::{Example, Room, Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast};
+use crate::advice::error_with_help;
+use crate::context::Context;
+use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
+use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast, to_f64};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
 use crate::rl::DpoLoss;
 use crate::stats::{mean, wilson};
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
+    learning_rate, preferences,
+};
 
-/// Pairs that are looked at together outside training.
+/// Pairs of one forward pass outside training.
 const LOOK: usize = 64;
 
 /// Params of `dpo`.
@@ -62,16 +64,16 @@ pub struct Dpo {
     /// How steps are computed; a pair counts as one row.
     compute: Computation,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<DpoDefaults>,
     /// Names the random streams: the order of pairs.
     seed: u64,
 }
 
-/// Where AdamW starts in `dpo`.
+/// Defaults of AdamW in `dpo`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct DpoDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for DpoDefaults {
     const BETAS: [f64; 2] = [0.9, 0.999];
 }
 
@@ -105,8 +107,8 @@ impl Default for Dpo {
     }
 }
 
-/// A pair, and what the reference says of it.
-pub struct Pair {
+/// A pair, with the log-probabilities of both answers under the reference.
+pub struct DpoPair {
     pub chosen: Example,
     pub rejected: Example,
     pub tie: bool,
@@ -121,7 +123,7 @@ struct State {
     best_loss: Option<f64>,
 }
 
-/// Means over pairs.
+/// Loss and implicit rewards of some pairs.
 #[derive(Debug, Clone, Default)]
 struct Look {
     loss: f64,
@@ -160,13 +162,13 @@ impl Stage for Dpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("beta", self.beta, 1e-9, 1e6)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
+        check_range("beta", self.beta, 1e-9, 1e6)?;
+        check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());
-        policy.0.compute = self.compute.resolve(cx)?;
-        policy.0.adapt(&self.lora, self.seed);
+        policy.trunk.compute = self.compute.resolve(cx)?;
+        policy.trunk.adapt(&self.lora, self.seed);
         let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;
         self.check_memory(cx, &policy, &train)?;
         let summary = self.optimize(cx, &policy, &train, &held_out)?;
@@ -184,8 +186,8 @@ impl Dpo {
         cx: &mut Context,
         vocabulary: &Vocabulary,
         policy: &Policy,
-    ) -> Result<(Vec<Pair>, Vec<Pair>)> {
-        let context = policy.0.config.context as usize;
+    ) -> Result<(Vec<DpoPair>, Vec<DpoPair>)> {
+        let context = policy.trunk.config.context as usize;
         let labels = cx.table("labels")?;
         let prompts = labels.texts("prompt")?;
         let all = preferences(cx, vocabulary, Room::new(context), &labels)?;
@@ -212,7 +214,10 @@ impl Dpo {
         held_out.retain(|p| !p.tie);
         if train.is_empty() {
             let message = format!("of {} labels none is left to learn from", labels.rows());
-            return Err(advise(message, "collect labels that are no ties, on more prompts"));
+            return Err(error_with_help(
+                message,
+                "collect labels that are no ties, on more prompts",
+            ));
         }
         if held_out.is_empty() {
             cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
@@ -221,8 +226,8 @@ impl Dpo {
         Ok((self.pairs(&reference, train), self.pairs(&reference, held_out)))
     }
 
-    /// Says what a step takes, and refuses what does not fit.
-    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
+    /// Tells how much memory a step needs, and refuses one that needs more than is free.
+    fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[DpoPair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
         let sides = || train.iter().flat_map(|p| [&p.chosen, &p.rejected]);
         let most = |f: fn(&Example) -> usize| sides().map(f).max().unwrap_or(0) as u64;
@@ -232,14 +237,14 @@ impl Dpo {
             predicted: rows * most(|e| e.completion.len()),
             packed: false,
         };
-        let trunk = &policy.0;
+        let trunk = &policy.trunk;
         let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
         need.weights += 4 * trunk.trainable().numel() as u64;
         check_memory(cx, need)
     }
 
-    /// Adds what the reference says.
-    pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<Pair> {
+    /// Finds the log-probabilities under the reference of the answers of preferences.
+    pub fn pairs(&self, reference: &Policy, preferences: Vec<Preference>) -> Vec<DpoPair> {
         let mut out = Vec::with_capacity(preferences.len());
         let mut left = preferences.into_iter();
         loop {
@@ -248,32 +253,32 @@ impl Dpo {
                 return out;
             }
             let sides = chunk.iter().map(|p| (&p.chosen, &p.rejected));
-            let packed = both_sides(sides, reference.0.params.flat.device());
+            let packed = both_sides(sides, reference.trunk.params.flat.device());
             let sums = no_grad(|| {
                 to_f64(&self.row_sums(&reference.predict(&packed, 1.0, false).log_probs, &packed))
             });
             let (chosen, rejected) = sums.split_at(chunk.len());
             for ((pair, c), r) in chunk.into_iter().zip(chosen).zip(rejected) {
                 let Preference { chosen, rejected, tie, .. } = pair;
-                out.push(Pair { chosen, rejected, tie, reference: [*c, *r] });
+                out.push(DpoPair { chosen, rejected, tie, reference: [*c, *r] });
             }
         }
     }
 
-    /// Log-probability of each row, `[rows]`, of those of its tokens, `[n]`: the sum, or the mean
-    /// for IPO.
+    /// Log-probability of each row, `[rows]`, from those of all tokens, `[n]`: their sum, or their
+    /// mean for IPO.
     fn row_sums(&self, log_probs: &Tensor, packed: &Packed) -> Tensor {
         let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
         let rows = log_probs.split_with_sizes(lengths, 0);
-        let one = |row: &Tensor| match self.loss {
+        let rows = rows.iter().map(|row| match self.loss {
             DpoLoss::Sigmoid => row.sum(Kind::Float),
             DpoLoss::Ipo => row.mean(Kind::Float),
-        };
-        Tensor::stack(&rows.iter().map(one).collect::<Vec<_>>(), 0)
+        });
+        Tensor::stack(&rows.collect::<Vec<_>>(), 0)
     }
 
     /// Log-ratios of the chosen and of the rejected answers to the reference, `[pairs]` each.
-    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&Pair]) -> [Tensor; 2] {
+    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&DpoPair]) -> [Tensor; 2] {
         let sums = self.row_sums(log_probs, packed);
         let n = pairs.len() as i64;
         [0, 1].map(|side| {
@@ -282,15 +287,17 @@ impl Dpo {
         })
     }
 
-    /// Sum of the losses of some pairs, of the log-ratios of their sides.
-    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&Pair]) -> Tensor {
+    /// Sum of the losses of `pairs`, a scalar, of the log-ratios of chosen and rejected answers,
+    /// `[pairs]` each.
+    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&DpoPair]) -> Tensor {
         let smoothing: Vec<f32> =
             pairs.iter().map(|p| if p.tie { 0.5 } else { self.label_smoothing as f32 }).collect();
         let smoothing = Tensor::from_slice(&smoothing).to_device(chosen.device());
         self.loss.of(&(chosen - rejected), self.beta, &smoothing).sum(Kind::Float)
     }
 
-    /// The loop.
+    /// Trains the policy over all epochs, and reports it. The weights of the best epoch are kept
+    /// when `keep_best`.
     ///
     /// # Errors
     /// When a figure is no number or a checkpoint's event cannot be sent.
@@ -298,25 +305,25 @@ impl Dpo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        train: &[Pair],
-        held_out: &[Pair],
+        train: &[DpoPair],
+        held_out: &[DpoPair],
     ) -> Result<Summary> {
-        let params = policy.0.trainable();
+        let params = policy.trunk.trainable();
         let mut trainer = Trainer::new(params, &self.optimizer);
         let batch = self.batch.max(1) as usize;
         let an_epoch = train.len().div_ceil(batch) as u64;
         let total = an_epoch * u64::from(self.epochs);
         let mut order = Order::new(self.seed, "shuffle", train.len());
         let best = params.flat.copy();
-        let mut named = trainer.named("policy", params);
-        named.push(("best".into(), best.shallow_clone()));
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let mut state_dict = trainer.state_dict("policy", params);
+        state_dict.push(("best".into(), best.shallow_clone()));
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
-            let rows: Vec<&Pair> =
+            let rows: Vec<&DpoPair> =
                 order.batch(step, batch).into_iter().map(|i| &train[i]).collect();
             let (gradient, look) = self.gradient(policy, &rows);
-            let lr = rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
+            let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient, lr)?;
             since.1 += rows.len();
             if (step + 1) % 10 == 0 || step + 1 == total {
@@ -345,7 +352,7 @@ impl Dpo {
             }
             cx.progress(step + 1, total, "steps")?;
             state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+            cx.checkpoint(&state, &state_dict)?;
         }
         if self.keep_best && state.best_loss.is_some() {
             no_grad(|| params.flat.shallow_clone().copy_(&best));
@@ -353,11 +360,12 @@ impl Dpo {
         self.summary(policy, train, held_out)
     }
 
-    /// Gradient of the mean loss of some pairs, part by part, and what is known of them.
-    fn gradient(&self, policy: &Policy, rows: &[&Pair]) -> (Tensor, Look) {
+    /// Gradient of the mean loss of some pairs, part by part; the loss and the implicit rewards
+    /// beside it.
+    fn gradient(&self, policy: &Policy, rows: &[&DpoPair]) -> (Tensor, Look) {
         let mut look = Look::default();
         let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
-            let packed = both_sides(sides(part), policy.0.params.flat.device());
+            let packed = both_sides(sides(part), policy.trunk.params.flat.device());
             policy.backward(&packed, 1.0, false, |p| {
                 let both = self.log_ratios(&p.log_probs, &packed, part);
                 let loss = self.loss(&both, part) / rows.len() as f64;
@@ -370,13 +378,13 @@ impl Dpo {
         (total.flat, look)
     }
 
-    /// Loss and margins without gradients.
-    fn look(&self, policy: &Policy, pairs: &[Pair]) -> Look {
+    /// Loss and implicit rewards of pairs, without gradients.
+    fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> Look {
         let mut look = Look::default();
         for part in pairs.chunks(LOOK) {
-            let part: Vec<&Pair> = part.iter().collect();
+            let part: Vec<&DpoPair> = part.iter().collect();
             no_grad(|| {
-                let packed = both_sides(sides(&part), policy.0.params.flat.device());
+                let packed = both_sides(sides(&part), policy.trunk.params.flat.device());
                 let log_probs = policy.predict(&packed, 1.0, false).log_probs;
                 let ratios = self.log_ratios(&log_probs, &packed, &part);
                 look.loss += self.loss(&ratios, &part).double_value(&[]) / pairs.len() as f64;
@@ -386,7 +394,7 @@ impl Dpo {
         look
     }
 
-    fn summary(&self, policy: &Policy, train: &[Pair], held_out: &[Pair]) -> Result<Summary> {
+    fn summary(&self, policy: &Policy, train: &[DpoPair], held_out: &[DpoPair]) -> Result<Summary> {
         let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
         let mut summary = Summary::from([
             ("train/loss".to_owned(), seen.loss),
@@ -416,8 +424,9 @@ impl Look {
 
     /// Share of pairs whose chosen answer has the larger implicit reward; equal ones count half.
     fn accuracy(&self) -> f64 {
-        let right = |[c, r]: &[f64; 2]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) };
-        mean(&self.rewards.iter().map(right).collect::<Vec<_>>())
+        let points =
+            self.rewards.iter().map(|[c, r]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) });
+        mean(&points.collect::<Vec<_>>())
     }
 
     /// Implicit rewards and their margin, named as TRL names them.
@@ -438,6 +447,6 @@ fn send(cx: &mut Context, step: u64, figures: &[(String, f64)]) -> Result<()> {
     cx.metric(step, &values)
 }
 
-fn sides<'a>(pairs: &'a [&Pair]) -> impl Iterator<Item = (&'a Example, &'a Example)> {
+fn sides<'a>(pairs: &'a [&DpoPair]) -> impl Iterator<Item = (&'a Example, &'a Example)> {
     pairs.iter().map(|p| (&p.chosen, &p.rejected))
 }

@@ -4,6 +4,12 @@
 //! Every policy answers with the same noise, so differences are paired prompt by prompt. Shares
 //! come with Wilson intervals over answers, everything else with a bootstrap over prompts.
 
+mod curves;
+mod entrants;
+mod evaluator;
+mod measures;
+mod people;
+mod text;
 mod told;
 
 use std::collections::BTreeMap;
@@ -14,21 +20,21 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate_curves::{Curves, weights};
-use super::evaluate_measures::{
-    Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of,
-};
-use super::evaluate_panel::{Distance, Draw, Panel};
-use super::evaluate_people::{check_people, people_figures};
-use super::evaluate_text::Trained;
-use super::train::{same_tokenizer, within};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Rule, RuleBook, Table};
-use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::model::{Policy, Scorer};
+use crate::kind::{Stage, Summary, check_range, input, many, optional, output};
+use crate::model::{Policy, RewardModel};
 use crate::preflight::Preflight;
-use crate::sampling::Sampler;
+use crate::prompts::same_tokenizer;
+use crate::sampling::SamplingConfig;
 use crate::stats::best_of_kl;
+use curves::{Curves, weights};
+use entrants::Entrants;
+use evaluator::{Distance, Evaluator, SamplingPlan};
+use measures::{Answers, Figure, JudgeBy, Measures, alarms, completion_losses, table_of};
+use people::{check_people, people_figures};
+use text::Trained;
 
 /// The bucket that holds every prompt.
 const ALL: &str = "all";
@@ -127,17 +133,7 @@ impl Default for Evaluate {
     }
 }
 
-/// The policies of one evaluation, by their place in the list.
-struct Field {
-    policies: Vec<(String, PathBuf)>,
-    /// All others are compared with this one.
-    baseline: Option<usize>,
-    reference: usize,
-    /// Draws the answers of best-of-n.
-    drawer: usize,
-}
-
-/// Answers to the prompts, and to those of the training data where it is connected.
+/// Answers of all policies to the prompts, and to those of the training data where it is connected.
 struct Gathered {
     main: Vec<Answers>,
     /// Best-of-n draws, without weights.
@@ -207,7 +203,7 @@ impl Stage for Evaluate {
         look.room_to_answer("policies", self.max_tokens.into());
         look.rules("rules", &self.rules, "prompts");
         let policies = look.inputs("policies").iter().map(|i| (i.name.clone(), PathBuf::new()));
-        look.tell("policies", self.field_of(policies.collect()));
+        look.tell("policies", self.entrants_of(policies.collect()));
         let names = |port| look.inputs(port).iter().map(|i| i.name.as_str()).collect::<Vec<_>>();
         let people = check_people(&self.people, &names("policies"), &names("labels"));
         look.tell("people", people);
@@ -219,27 +215,32 @@ impl Stage for Evaluate {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 0.0, 100.0)?;
+        check_range("temperature", self.temperature, 0.0, 100.0)?;
         let prompts = cx.table("prompts")?;
         let buckets = self.buckets(&prompts)?;
         let train = self.train(cx, &buckets)?;
-        let field = self.field(cx)?;
-        let mut panel = self.panel(cx, &field, train.as_ref().map(|(all, _)| all))?;
+        let entrants = self.entrants(cx)?;
+        let mut evaluator = self.evaluator(cx, &entrants, train.as_ref().map(|(all, _)| all))?;
         let seen = train.as_ref().map(|(_, some)| some);
-        let gathered = self.gather(cx, &field, &mut panel, &prompts, seen)?;
-        let mut figures = self.figures(&field, &panel, &gathered, &buckets);
-        figures.extend(people_figures(cx, &self.people, &field.policies, self.headline_bucket())?);
+        let gathered = self.gather(cx, &entrants, &mut evaluator, &prompts, seen)?;
+        let mut figures = self.figures(&entrants, &evaluator, &gathered, &buckets);
+        figures.extend(people_figures(
+            cx,
+            &self.people,
+            &entrants.policies,
+            self.headline_bucket(),
+        )?);
         let (_, headline) = self.headline_of(&buckets);
         // The reference and those before it are what training started from.
-        for answers in &gathered.main[field.reference + 1..field.policies.len()] {
-            for alarm in alarms(answers, headline, panel.reward.is_some()) {
+        for answers in &gathered.main[entrants.reference + 1..entrants.policies.len()] {
+            for alarm in alarms(answers, headline, evaluator.reward.is_some()) {
                 cx.warn(alarm)?;
             }
         }
         cx.write_table("evaluation", &table_of(&figures)?)?;
         let samples = self.shown(&prompts, &gathered.main, &buckets)?;
         cx.write_table("samples", &samples)?;
-        let last = &field.policies[field.policies.len() - 1].0;
+        let last = &entrants.policies[entrants.policies.len() - 1].0;
         let summary = self.headline(&figures, last);
         let values: Vec<(&str, f64)> = summary.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         cx.metric(0, &values)?;
@@ -268,7 +269,7 @@ impl Evaluate {
                         let help = format!("the buckets are {}", have.join(", "));
                         let message =
                             format!("group `{group}` names the unknown bucket `{member}`");
-                        return Err(advise(message, help));
+                        return Err(error_with_help(message, help));
                     }
                 }
             }
@@ -304,7 +305,10 @@ impl Evaluate {
         }
         if buckets.iter().any(|(name, _)| name == TRAIN) {
             let message = format!("the prompts have a bucket `{TRAIN}` of their own");
-            return Err(advise(message, "give it another name, or leave `train` unconnected"));
+            return Err(error_with_help(
+                message,
+                "give it another name, or leave `train` unconnected",
+            ));
         }
         let table = cx.table("train")?;
         table.texts("completion")?;
@@ -317,43 +321,30 @@ impl Evaluate {
         Ok(Some((table, some)))
     }
 
-    /// Who takes part, and in which part.
-    fn field(&self, cx: &Context) -> Result<Field> {
-        let inputs = cx.inputs("policies").iter();
-        self.field_of(inputs.map(|i| (i.name.clone(), PathBuf::from(&i.paths[0]))).collect())
-    }
-
-    fn field_of(&self, policies: Vec<(String, PathBuf)>) -> Result<Field> {
-        let names: Vec<&str> = policies.iter().map(|(n, _)| n.as_str()).collect();
-        let find = |what: &str, name: &str| match names.iter().position(|n| *n == name) {
-            None if !name.is_empty() => {
-                bail!("{what} `{name}` is not one of the policies {}", names.join(", "))
-            }
-            found => Ok(found),
-        };
-        let reference = find("reference", &self.reference)?;
-        let baseline = find("baseline", &self.baseline)?.or(reference);
-        let reference = reference.or(baseline).unwrap_or(0);
-        let drawer = find("best_of policy", &self.best_of.policy)?.unwrap_or(reference);
-        Ok(Field { policies, baseline, reference, drawer })
-    }
-
-    /// Who judges must be there.
+    /// Checks that what decides who wins is there: rules or a reward model.
     fn check_judge(&self, has_reward: bool) -> Result<()> {
         if !has_reward && (self.best_of.n > 0 || self.judge_by == JudgeBy::Reward) {
             let message = "`best_of` and `judge_by: reward` need a reward model";
-            return Err(advise(message, "connect one to `reward`"));
+            return Err(error_with_help(message, "connect one to `reward`"));
         }
         if self.rules.is_empty() && self.judge_by == JudgeBy::Gold {
-            return Err(advise("`judge_by: gold` needs rules", "add `rules`, or judge by reward"));
+            return Err(error_with_help(
+                "`judge_by: gold` needs rules",
+                "add `rules`, or judge by reward",
+            ));
         }
         Ok(())
     }
 
-    fn panel(&self, cx: &Context, field: &Field, train: Option<&Table>) -> Result<Panel> {
-        let (first, folder) = &field.policies[0];
+    fn evaluator(
+        &self,
+        cx: &Context,
+        entrants: &Entrants,
+        train: Option<&Table>,
+    ) -> Result<Evaluator> {
+        let (first, folder) = &entrants.policies[0];
         let vocabulary = cx.vocabulary(folder)?;
-        for (name, folder) in &field.policies[1..] {
+        for (name, folder) in &entrants.policies[1..] {
             same_tokenizer((first, &vocabulary), (name, &cx.vocabulary(folder)?))?;
         }
         let reward = if cx.inputs("reward").is_empty() {
@@ -361,12 +352,12 @@ impl Evaluate {
         } else {
             let folder = cx.path("reward")?;
             same_tokenizer(("policies", &vocabulary), ("reward", &cx.vocabulary(folder)?))?;
-            Some(Scorer::open(folder)?.to(cx.device()))
+            Some(RewardModel::open(folder)?.to(cx.device()))
         };
         self.check_judge(reward.is_some())?;
         let trained = train.map(|t| Ok::<_, anyhow::Error>(Trained::new(&t.texts("completion")?)));
         let trained = trained.transpose()?;
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: 0,
             top_p: 1.0,
@@ -374,31 +365,31 @@ impl Evaluate {
             seed: self.seed,
             step: MAIN,
         };
-        Ok(Panel { sampler, vocabulary, reward, rules: RuleBook::new(&self.rules)?, trained })
+        Ok(Evaluator { sampling, vocabulary, reward, rules: RuleBook::new(&self.rules)?, trained })
     }
 
     /// Answers of all policies, judged. Only two policies are in memory at a time.
     fn gather(
         &self,
         cx: &mut Context,
-        field: &Field,
-        panel: &mut Panel,
+        entrants: &Entrants,
+        evaluator: &mut Evaluator,
         prompts: &Table,
         seen: Option<&Table>,
     ) -> Result<Gathered> {
         let samples = self.samples.max(1) as usize;
         let mut out = Gathered { main: Vec::new(), draws: None, seen: Vec::new() };
-        let mut reference = Policy::open(&field.policies[field.reference].1)?.to(cx.device());
-        reference.draw_only_known(&panel.vocabulary);
-        for (i, (name, folder)) in field.policies.iter().enumerate() {
+        let mut reference = Policy::open(&entrants.policies[entrants.reference].1)?.to(cx.device());
+        reference.draw_only_known(&evaluator.vocabulary);
+        for (i, (name, folder)) in entrants.policies.iter().enumerate() {
             let mut policy = Policy::open(folder)?.to(cx.device());
             // Of texts that are given, not drawn.
-            let losses = completion_losses(&policy, &panel.vocabulary, prompts)?;
+            let losses = completion_losses(&policy, &evaluator.vocabulary, prompts)?;
             let seen_losses = seen
-                .map(|table| completion_losses(&policy, &panel.vocabulary, table))
+                .map(|table| completion_losses(&policy, &evaluator.vocabulary, table))
                 .transpose()?;
-            policy.draw_only_known(&panel.vocabulary);
-            let baseline = field.baseline.or(i.checked_sub(1)).filter(|b| *b != i);
+            policy.draw_only_known(&evaluator.vocabulary);
+            let baseline = entrants.baseline.or(i.checked_sub(1)).filter(|b| *b != i);
             let answers = |judged, samples, completion_loss| Answers {
                 name: name.clone(),
                 baseline,
@@ -408,26 +399,26 @@ impl Evaluate {
                 completion_loss,
                 kl_at_most: None,
             };
-            let itself = i == field.reference;
+            let itself = i == entrants.reference;
             let distance = if itself { Distance::None } else { Distance::From(&reference) };
-            let draw = Draw { prompts, samples, stream: MAIN, ruled: true };
-            let judged = panel.answer(cx, &draw, &policy, distance)?;
+            let plan = SamplingPlan { prompts, samples, stream: MAIN, ruled: true };
+            let judged = evaluator.answer(cx, &plan, &policy, distance)?;
             out.main.push(answers(judged, samples, losses));
             if let Some(table) = seen {
-                let draw = Draw { prompts: table, samples, stream: SEEN, ruled: false };
-                let judged = panel.answer(cx, &draw, &policy, distance)?;
+                let plan = SamplingPlan { prompts: table, samples, stream: SEEN, ruled: false };
+                let judged = evaluator.answer(cx, &plan, &policy, distance)?;
                 out.seen.push(answers(judged, samples, seen_losses.unwrap_or_default()));
             }
-            if self.best_of.n > 0 && i == field.drawer {
+            if self.best_of.n > 0 && i == entrants.drawer {
                 let samples = self.best_of.n as usize;
-                let draw = Draw { prompts, samples, stream: BEST_OF, ruled: true };
-                let judged = panel.answer(cx, &draw, &policy, Distance::Unknown)?;
+                let plan = SamplingPlan { prompts, samples, stream: BEST_OF, ruled: true };
+                let judged = evaluator.answer(cx, &plan, &policy, Distance::Unknown)?;
                 out.draws = Some(answers(judged, samples, Vec::new()));
             }
-            cx.progress(i as u64 + 1, field.policies.len() as u64, "policies")?;
+            cx.progress(i as u64 + 1, entrants.policies.len() as u64, "policies")?;
         }
         if let Some(draws) = &out.draws {
-            let best = best_of(draws, field);
+            let best = best_of(draws, entrants);
             out.main.push(best);
         }
         Ok(out)
@@ -436,29 +427,29 @@ impl Evaluate {
     /// Every figure of every bucket.
     fn figures(
         &self,
-        field: &Field,
-        panel: &Panel,
+        entrants: &Entrants,
+        evaluator: &Evaluator,
         gathered: &Gathered,
         buckets: &[(String, Vec<usize>)],
     ) -> Vec<Figure> {
         let mut figures = Vec::new();
-        let rules = panel.rules.names();
+        let rules = evaluator.rules.names();
         let measures = |answers, rules| Measures {
             answers,
             rules,
-            has_reward: panel.reward.is_some(),
-            has_trained: panel.trained.is_some(),
+            has_reward: evaluator.reward.is_some(),
+            has_trained: evaluator.trained.is_some(),
             judge_by: self.judge_by,
             bootstrap: self.bootstrap,
             seed: self.seed,
         };
         let curves = Curves {
-            reference: &field.policies[field.reference].0,
+            reference: &entrants.policies[entrants.reference].0,
             draws: gathered.draws.as_ref(),
-            answers: &gathered.main[..field.policies.len()],
-            place: field.reference,
+            answers: &gathered.main[..entrants.policies.len()],
+            place: entrants.reference,
             has_gold: !rules.is_empty(),
-            has_reward: panel.reward.is_some(),
+            has_reward: evaluator.reward.is_some(),
             bootstrap: self.bootstrap,
             seed: self.seed,
         };
@@ -479,11 +470,11 @@ impl Evaluate {
     }
 }
 
-/// The best of all the draws, as if it were one more policy.
-fn best_of(draws: &Answers, field: &Field) -> Answers {
+/// The best of all best-of-n draws, as the answers of one more policy.
+fn best_of(draws: &Answers, entrants: &Entrants) -> Answers {
     Answers {
         name: format!("{}, best of {}", draws.name, draws.samples),
-        baseline: Some(field.baseline.unwrap_or(field.drawer)),
+        baseline: Some(entrants.baseline.unwrap_or(entrants.drawer)),
         samples: draws.samples,
         weights: weights(draws, draws.samples),
         judged: draws.judged.clone(),

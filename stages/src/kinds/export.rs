@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary, input, output};
-use crate::model::{Policy, Scorer, Trunk, write_shards};
+use crate::model::{Policy, RewardModel, Trunk, write_shards};
 
 /// Params of `export`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -82,7 +82,8 @@ impl Stage for Export {
             .context("config.json is not JSON")?;
         let architecture = config["architectures"][0].as_str().unwrap_or_default();
         let reward = architecture.ends_with("ForSequenceClassification");
-        let trunk = if reward { Scorer::open(&from)?.0 } else { Policy::open(&from)?.0 };
+        let trunk =
+            if reward { RewardModel::open(&from)?.trunk } else { Policy::open(&from)?.trunk };
         fs_err::create_dir_all(&to)?;
         let half = self.dtype == Dtype::Bfloat16;
         write_shards(&to, &trunk.params, half, self.max_shard_size)?;

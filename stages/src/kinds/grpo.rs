@@ -9,15 +9,10 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::rewards::{Judge, Prompts};
-use super::rollout::Rollout;
 use crate::context::Context;
-use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
+use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, improve};
 use crate::preflight::Preflight;
 use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
 
@@ -64,15 +59,15 @@ impl Stage for Grpo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by group relative advantages, without a critic";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses")
+        on_policy::inputs("scores responses")
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -81,14 +76,14 @@ impl Stage for Grpo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-            self.optimize(cx, policy, vocabulary, judge, prompts)
+        improve(cx, &self.on_policy, |cx, policy, environment| {
+            self.optimize(cx, policy, environment)
         })
     }
 }
 
 impl Grpo {
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.
@@ -96,64 +91,59 @@ impl Grpo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
-        prompts: &Prompts,
+        environment: Environment,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let (rollout, flat_groups) = self.groups(&mut course, judge)?;
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
+            let (rollout, flat_groups) = self.groups(&mut trainer)?;
             let advantages: Vec<f64> = self
                 .rewards(&rollout)
                 .chunks(self.group as usize)
                 .flat_map(|group| grpo_advantages(group, self.scale_by_std))
                 .collect();
             let advantages = rollout.spread(&advantages);
-            let kl = (course.kl.beta != 0.0).then_some((course.kl.beta, self.kl_estimator));
+            let kl = (trainer.beta() != 0.0).then_some((trainer.beta(), self.kl_estimator));
             let what = StepLoss { advantages: &advantages, sequence: false, kl };
-            let stepped = course.learn(update, &rollout, what)?;
+            let stats = trainer.epochs(&rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
-            course.close(cx, judge, &rollout, &stepped, &zero)?;
+            trainer.record(cx, &rollout, &stats, &zero)?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx)
     }
 
     /// Responses in groups, and the share of groups without spread among all that were drawn.
-    fn groups(&self, course: &mut Course, judge: &mut dyn Judge) -> Result<(Rollout, f64)> {
-        let size = self.group as usize;
-        let wanted = self.on_policy.batch as usize;
-        let mut rollout = course.rollout(judge, self.group, 0)?;
-        let flat = |r: &Rollout| -> Vec<bool> {
-            self.rewards(r).chunks(size).map(|g| g.iter().all(|x| *x == g[0])).collect()
-        };
-        let (mut without, mut all) = (0, 0);
-        let mut count = |flags: &[bool]| {
-            without += flags.iter().filter(|f| **f).count();
-            all += flags.len();
-        };
-        let flags = flat(&rollout);
-        count(&flags);
-        if self.dynamic_sampling > 0 {
-            let first = rollout.keep(&(0..size).collect::<Vec<_>>());
-            rollout = with_spread(&rollout, &flags, size);
-            for attempt in 1..=u64::from(self.dynamic_sampling) {
-                if rollout.rows.len() >= wanted {
-                    break;
-                }
-                let more = course.rollout(judge, self.group, attempt)?;
-                let flags = flat(&more);
-                count(&flags);
-                rollout = rollout.join(with_spread(&more, &flags, size));
-            }
-            // Nothing to learn from at all: a group that teaches nothing keeps the figures defined.
-            if rollout.rows.is_empty() {
-                rollout = first;
-            }
-            let most = rollout.rows.len().min(wanted);
-            rollout = rollout.keep(&(0..most).collect::<Vec<_>>());
+    fn groups(&self, trainer: &mut PolicyTrainer) -> Result<(Rollout, f64)> {
+        let (size, wanted) = (self.group as usize, self.on_policy.batch as usize);
+        let drawn = trainer.rollout(self.group, 0)?;
+        let mut flat = self.without_spread(&drawn);
+        if self.dynamic_sampling == 0 {
+            return Ok((drawn, share(&flat)));
         }
-        Ok((rollout, without as f64 / all as f64))
+        let mut rollout = with_spread(&drawn, &flat, size);
+        for attempt in 1..=u64::from(self.dynamic_sampling) {
+            if rollout.rows.len() >= wanted {
+                break;
+            }
+            let more = trainer.rollout(self.group, attempt)?;
+            let flat_of_more = self.without_spread(&more);
+            rollout = rollout.join(with_spread(&more, &flat_of_more, size));
+            flat.extend(flat_of_more);
+        }
+        // Nothing to learn from at all: a group that teaches nothing keeps the figures defined.
+        if rollout.rows.is_empty() {
+            rollout = drawn.keep(&(0..size).collect::<Vec<_>>());
+        }
+        let most = rollout.rows.len().min(wanted);
+        Ok((rollout.keep(&(0..most).collect::<Vec<_>>()), share(&flat)))
+    }
+
+    /// Of each group, whether all its responses are worth the same.
+    fn without_spread(&self, rollout: &Rollout) -> Vec<bool> {
+        let rewards = self.rewards(rollout);
+        rewards.chunks(self.group as usize).map(|g| g.iter().all(|x| *x == g[0])).collect()
     }
 
     /// Scores less what long responses lose.
@@ -170,4 +160,9 @@ impl Grpo {
 fn with_spread(rollout: &Rollout, flat: &[bool], size: usize) -> Rollout {
     let rows: Vec<usize> = (0..rollout.rows.len()).filter(|i| !flat[i / size]).collect();
     rollout.keep(&rows)
+}
+
+/// Share of the flags that are set.
+fn share(flags: &[bool]) -> f64 {
+    flags.iter().filter(|f| **f).count() as f64 / flags.len() as f64
 }

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Special, Vocabulary, refuse_others, token_ids};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::config::Positions;
@@ -27,8 +28,8 @@ pub struct ImportModel {
     pad_token: String,
 }
 
-/// Tokens that are meant to fill rows, where a folder names none.
-const FILLING: [&str; 6] =
+/// Names of tokens that are meant for padding, tried in this order when a folder names none.
+const PADDING: [&str; 6] =
     ["<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>", "<unk>"];
 
 impl Stage for ImportModel {
@@ -68,21 +69,21 @@ impl Stage for ImportModel {
                 config.vocab
             );
             let help = "resize_token_embeddings of transformers makes room for added tokens";
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         cx.warn_if(vocabulary.trouble_with_template())?;
         let params = read_folder(&folder, &config)
             .with_context(|| format!("cannot import {}", folder.display()))?;
         let parameters = params.numel() as f64;
         cx.note(format!("{} with {parameters} parameters", config.family.architecture(false)))?;
-        Policy(Trunk::new(config, params)).save(&cx.output("model")?, &vocabulary)?;
+        Policy { trunk: Trunk::new(config, params) }.save(&cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
         Ok(Summary::from([("model/parameters".into(), parameters)]))
     }
 }
 
 impl ImportModel {
-    /// What can be told of a folder without its weights.
+    /// Reads the config and checks all that a folder says without its weights.
     fn look_at(&self, folder: &Path) -> Result<ModelConfig> {
         refuse_pointers(folder)?;
         check_tokenizer(folder)?;
@@ -105,7 +106,7 @@ impl ImportModel {
         {
             let message =
                 format!("`context` is {asked}, the model was made for {}", config.context);
-            return Err(advise(
+            return Err(error_with_help(
                 message,
                 "leave `context` out, or give a smaller one; a model with \
                  learned positions keeps its own",
@@ -143,7 +144,7 @@ impl ImportModel {
             }
         }
         if config.eos.is_empty() {
-            return Err(advise(
+            return Err(error_with_help(
                 "no file of the model names a token that ends an answer",
                 "set eos_token in tokenizer_config.json or eos_token_id in config.json",
             ));
@@ -153,9 +154,9 @@ impl ImportModel {
         config.pad = match (self.pad_token.as_str(), given) {
             ("", Some(id)) => id,
             ("", None) => {
-                let id = filling(&draft, config);
+                let id = padding(&draft, config);
                 let token = draft.token(id).unwrap_or_else(|| "unused".into());
-                cx.note(format!("the model names no filling; token {id} ({token}) is used"))?;
+                cx.note(format!("the model names no padding token; {id} ({token}) is used"))?;
                 id
             }
             (token, _) => draft
@@ -167,20 +168,20 @@ impl ImportModel {
         let end = vocabulary.special().eos[0];
         if config.pad == end {
             let token = vocabulary.token(end).unwrap_or_default();
-            let id = filling(&vocabulary, config);
+            let id = padding(&vocabulary, config);
             let other = vocabulary.token(id).unwrap_or_else(|| "unused".into());
             if self.pad_token.is_empty() {
                 cx.note(format!(
-                    "`{token}` is both the filling (pad) and the end of an answer (eos), which a \
+                    "`{token}` is both the padding (pad) and the end of an answer (eos), which a \
                      model must learn: token {id} ({other}) fills rows instead"
                 ))?;
                 config.pad = id;
                 vocabulary.fill_with(id)?;
                 return Ok(vocabulary);
             }
-            return Err(advise(
+            return Err(error_with_help(
                 format!(
-                    "`{token}` is both the filling (pad) and the end of an answer (eos): a model \
+                    "`{token}` is both the padding (pad) and the end of an answer (eos): a model \
                      trained so elsewhere never learns to stop"
                 ),
                 format!("name another token, which ends nothing, as in pad_token: \"{other}\""),
@@ -191,11 +192,11 @@ impl ImportModel {
     }
 }
 
-/// A token to fill rows with: one made for it, else a special one that the chat template does not
+/// Chooses a padding token: one made for it, else a special one that the chat template does not
 /// use, else one that no text has, else the first that ends nothing. It is masked in any case.
-fn filling(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
+fn padding(vocabulary: &Vocabulary, config: &ModelConfig) -> i64 {
     let free = |id: &i64| !config.ends(*id) && Some(*id) != config.bos;
-    let meant = FILLING.iter().filter_map(|token| vocabulary.id(token)).find(free);
+    let meant = PADDING.iter().filter_map(|token| vocabulary.id(token)).find(free);
     let special = || vocabulary.idle_special().into_iter().find(free);
     let unused =
         || (vocabulary.size() as i64..config.vocab).find(|id| vocabulary.token(*id).is_none());
@@ -223,7 +224,7 @@ fn refuse_other_heads(folder: &Path) -> Result<()> {
         a if a.ends_with("ForSequenceClassification") => "a reward model or another classifier",
         _ => "no language model",
     };
-    Err(advise(
+    Err(error_with_help(
         format!("{} is {what} ({architecture})", folder.display()),
         "only language models (…ForCausalLM, …LMHeadModel) are imported; `train_reward` makes a \
          reward model of one",
@@ -235,7 +236,7 @@ fn check_tokenizer(folder: &Path) -> Result<()> {
     if folder.join("tokenizer.json").is_file() {
         return Ok(());
     }
-    Err(advise(
+    Err(error_with_help(
         format!("{} has no tokenizer.json", folder.display()),
         "AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers writes one from \
          tokenizer.model or vocab.json",

@@ -1,9 +1,9 @@
 //! `ppo`: proximal policy optimisation with a learned critic (Schulman et al. 2017; Ziegler et al.
 //! 2019). Knows nothing of how the reward came about.
 //!
-//! One update: draw a response to each of a batch of prompts; score it; its log-probabilities under
-//! the policy and the frozen reference, and its values; spread the score and the KL over the
-//! tokens; advantages by GAE; several epochs of clipped steps of policy and critic.
+//! One update: draw a response to each of a batch of prompts; its log-probabilities under the
+//! policy and the frozen reference; score it; spread the score and the KL over the tokens; the
+//! critic's values; advantages by GAE; several epochs of clipped steps of policy and critic.
 
 use anyhow::{Result, bail};
 use preflow::protocol::{InputDoc, OutputDoc};
@@ -11,19 +11,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::no_grad;
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::on_policy_report::Stepped;
-use super::rewards::{Judge, Mix, Prompts};
-use super::rollout::Rollout;
-use super::train::{Trainer, to_f32, within};
 use crate::context::Context;
-use crate::data::{Example, Vocabulary};
-use crate::kind::{Stage, Summary, input, many, optional, output};
-use crate::model::{Gradient, Packed, Policy, Scorer};
+use crate::data::Example;
+use crate::kind::{Stage, Summary, check_range};
+use crate::model::{Gradient, Packed, Policy, ValueModel, to_f32};
+use crate::on_policy::{
+    self, Environment, OnPolicy, PolicyTrainer, RewardSources, Rollout, StepLoss, UpdateStats,
+    ValueStep, check_memory, epochs, open_policy, read_prompts,
+};
 use crate::preflight::Preflight;
-use crate::rl::{KlEstimator, gae, value_loss, whiten};
+use crate::resume::StateDict;
+use crate::rl::{KlEstimator, gae, token_rewards, value_loss, whiten};
 use crate::stats::std;
+use crate::training::Trainer;
 
 /// Params of `ppo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -73,27 +73,19 @@ impl Default for Ppo {
     }
 }
 
-/// What the critic says of a rollout, and what follows; one a token.
-#[derive(Debug)]
-pub struct Targets {
-    pub values: Vec<f32>,
-    pub advantages: Vec<f64>,
-    pub returns: Vec<f64>,
-}
-
 impl Stage for Ppo {
     const NAME: &'static str = "ppo";
     const VERSION: u32 = 3;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses; also how the critic starts")
+        on_policy::inputs("scores responses; also how the critic starts")
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -103,29 +95,30 @@ impl Stage for Ppo {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         self.check_params()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
-        let prompts = self.on_policy.prompts(cx, &vocabulary, &policy)?;
-        let mut judge = Mix::open(cx, &self.on_policy.rewards, &vocabulary)?;
-        let mut critic = match judge.model() {
-            Some(reward) => reward.duplicate(),
-            None => Scorer::from_policy_at_zero(&policy),
+        let settings = &self.on_policy;
+        let (policy, vocabulary) = open_policy(cx, settings)?;
+        let prompts = read_prompts(cx, settings, &vocabulary, &policy)?;
+        let mut scorer = RewardSources::open(cx, &settings.rewards, &vocabulary)?;
+        let mut critic = match scorer.model() {
+            Some(reward) => ValueModel::from_reward(reward),
+            None => ValueModel::at_zero(&policy),
         };
-        critic.0.compute = policy.0.compute;
-        self.on_policy.check_memory(cx, &policy, Some(&critic), judge.weights(), &prompts)?;
-        self.optimize(cx, &policy, &critic, &vocabulary, &mut judge, &prompts)
+        critic.trunk.compute = policy.trunk.compute;
+        check_memory(cx, settings, &policy, Some(&critic), scorer.weights(), &prompts)?;
+        let (vocabulary, prompts) = (&vocabulary, &prompts);
+        let environment = Environment { vocabulary, prompts, scorer: &mut scorer };
+        self.optimize(cx, &policy, &critic, environment)
     }
 }
 
 impl Ppo {
     fn check_params(&self) -> Result<()> {
         self.on_policy.check()?;
-        within("gamma", self.gamma, 0.0, 1.0)?;
-        within("lam", self.lam, 0.0, 1.0)
+        check_range("gamma", self.gamma, 0.0, 1.0)?;
+        check_range("lam", self.lam, 0.0, 1.0)
     }
 
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.
@@ -133,80 +126,52 @@ impl Ppo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        critic: &Scorer,
-        vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
-        prompts: &Prompts,
+        critic: &ValueModel,
+        environment: Environment,
     ) -> Result<Summary> {
-        let mut critic_trainer = Trainer::new(critic.0.trainable(), &self.on_policy.optimizer);
-        let more = critic_trainer.named("critic", critic.0.trainable());
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, more)?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let rollout = course.rollout(judge, 1, 0)?;
-            let targets = self.targets(critic, &rollout, course.kl.beta);
-            let mut stepped = Stepped::default();
-            let factor = course.factor(update);
-            self.on_policy.epochs(update, rollout.rows.len(), |chosen| {
-                let mut moved = 0.0;
-                if update >= u64::from(self.critic_warmup) {
-                    let what =
-                        StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
-                    let lr = self.on_policy.lr * factor;
-                    moved = course.step(&rollout, chosen, what, lr, &mut stepped)?;
-                }
-                self.critic_step(
-                    critic,
-                    &mut critic_trainer,
-                    &rollout,
-                    &targets,
-                    chosen,
-                    factor,
-                    &mut stepped,
-                )?;
-                Ok(moved)
-            })?;
-            let residual: Vec<f64> = targets
-                .returns
-                .iter()
-                .zip(&targets.values)
-                .map(|(r, v)| r - f64::from(*v))
-                .collect();
-            let explained = 1.0 - (std(&residual) / std(&targets.returns).max(1e-8)).powi(2);
-            course.close(
-                cx,
-                judge,
-                &rollout,
-                &stepped,
-                &[("val/explained_variance", explained)],
-            )?;
+        let mut critic = CriticTrainer::new(self, critic);
+        let more = critic.state_dict();
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, more)?;
+        while trainer.next_update()?.is_some() {
+            let responses = trainer.draw(1, 0);
+            let log_probs = trainer.actor.log_probs(&responses);
+            let reference = trainer.actor.reference_log_probs(&responses);
+            let scores = trainer.actor.score(&responses)?;
+            let rollout = Rollout::new(responses, log_probs, reference, scores);
+            let rewards = self.rewards(&rollout, trainer.beta());
+            let values = critic.values(&rollout);
+            let targets = self.advantages(&rollout, &rewards, values);
+            let stats = self.epochs(&mut trainer, &mut critic, &rollout, &targets)?;
+            let explained = [("val/explained_variance", targets.explained_variance())];
+            trainer.record(cx, &rollout, &stats, &explained)?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx)
     }
 
-    /// Values, rewards of the tokens, GAE row by row, and whitening over the whole rollout.
-    pub fn targets(&self, critic: &Scorer, rollout: &Rollout, beta: f64) -> Targets {
-        let mut values = Vec::new();
-        no_grad(|| {
-            for rows in rollout.rows.chunks(self.on_policy.minibatch as usize) {
-                let device = critic.0.params.flat.device();
-                let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
-                values.extend(to_f32(&critic.values(&packed)));
-            }
-        });
-        let spans: Vec<(usize, usize)> = rollout.offsets.windows(2).map(|w| (w[0], w[1])).collect();
-        let mut rewards: Vec<f64> = Vec::new();
-        for ((a, b), score) in spans.iter().zip(&rollout.scores) {
-            let kl: Vec<f64> =
-                rollout.k1[*a..*b].iter().map(|l| self.kl_estimator.of_number(*l)).collect();
-            rewards.extend(crate::rl::token_rewards(&kl, *score, beta));
+    /// Reward of each token: `−β` times its KL to the reference, and the score at the last token
+    /// of a response.
+    pub fn rewards(&self, rollout: &Rollout, beta: f64) -> Vec<f64> {
+        let mut rewards = Vec::new();
+        for (span, score) in rollout.spans().zip(&rollout.scores) {
+            let log_ratios = &rollout.kl_per_token[span];
+            let kl: Vec<f64> = log_ratios.iter().map(|l| self.kl_estimator.of_number(*l)).collect();
+            rewards.extend(token_rewards(&kl, *score, beta));
         }
         if self.whiten_rewards {
             whiten(&mut rewards, true);
         }
+        rewards
+    }
+
+    /// Advantages and returns by GAE, response by response; the advantages are whitened over the
+    /// whole rollout.
+    pub fn advantages(&self, rollout: &Rollout, rewards: &[f64], values: Vec<f32>) -> Targets {
         let (mut advantages, mut returns) = (Vec::new(), Vec::new());
-        for (a, b) in spans {
-            let values: Vec<f64> = values[a..b].iter().map(|v| f64::from(*v)).collect();
-            let (advantage, gain) = gae(&rewards[a..b], &values, self.gamma, self.lam);
+        for span in rollout.spans() {
+            let values: Vec<f64> = values[span.clone()].iter().map(|v| f64::from(*v)).collect();
+            let (advantage, gain) = gae(&rewards[span], &values, self.gamma, self.lam);
             advantages.extend(advantage);
             returns.extend(gain);
         }
@@ -216,68 +181,115 @@ impl Ppo {
         Targets { values, advantages, returns }
     }
 
-    /// One step of the critic over the responses at `chosen`, part by part.
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
-    fn critic_step(
+    /// The epochs of one update: a step of the policy, unless the critic still warms up, and a step
+    /// of the critic for each minibatch.
+    fn epochs(
         &self,
-        critic: &Scorer,
-        trainer: &mut Trainer,
+        trainer: &mut PolicyTrainer,
+        critic: &mut CriticTrainer,
+        rollout: &Rollout,
+        targets: &Targets,
+    ) -> Result<UpdateStats> {
+        let (update, factor) = (trainer.state.update, trainer.schedule_factor());
+        let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
+        let mut stats = UpdateStats::default();
+        epochs(&self.on_policy, update, rollout.rows.len(), |chosen| {
+            let mut moved = 0.0;
+            if update >= u64::from(self.critic_warmup) {
+                moved = trainer.step(rollout, chosen, what, &mut stats)?;
+            }
+            stats.add_value_step(critic.step(rollout, targets, chosen, factor)?);
+            Ok(moved)
+        })?;
+        Ok(stats)
+    }
+}
+
+/// What the critic makes of a rollout; one number a token each.
+#[derive(Debug)]
+pub struct Targets {
+    /// Values before the update.
+    pub values: Vec<f32>,
+    pub advantages: Vec<f64>,
+    /// What the values are moved to: advantage + value.
+    pub returns: Vec<f64>,
+}
+
+impl Targets {
+    /// `1 − Var(return − value) / Var(return)`: 1 for a critic that is always right, 0 for one that
+    /// knows the mean only.
+    fn explained_variance(&self) -> f64 {
+        let residual: Vec<f64> =
+            self.returns.iter().zip(&self.values).map(|(r, v)| r - f64::from(*v)).collect();
+        1.0 - (std(&residual) / std(&self.returns).max(1e-8)).powi(2)
+    }
+}
+
+/// The critic in training: the values it gives to tokens, and its steps towards their returns.
+pub struct CriticTrainer<'a> {
+    ppo: &'a Ppo,
+    critic: &'a ValueModel,
+    optimizer: Trainer,
+}
+
+impl<'a> CriticTrainer<'a> {
+    /// An optimizer for `critic`.
+    pub fn new(ppo: &'a Ppo, critic: &'a ValueModel) -> Self {
+        let optimizer = Trainer::new(critic.trunk.trainable(), &ppo.on_policy.optimizer);
+        Self { ppo, critic, optimizer }
+    }
+
+    /// What a checkpoint must hold of it.
+    fn state_dict(&self) -> StateDict {
+        self.optimizer.state_dict("critic", self.critic.trunk.trainable())
+    }
+
+    /// Value before each token of a rollout.
+    pub fn values(&self, rollout: &Rollout) -> Vec<f32> {
+        let device = self.critic.trunk.params.flat.device();
+        let mut values = Vec::new();
+        no_grad(|| {
+            for rows in rollout.rows.chunks(self.ppo.on_policy.minibatch as usize) {
+                let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
+                values.extend(to_f32(&self.critic.values(&packed)));
+            }
+        });
+        values
+    }
+
+    /// One step down the clipped value loss of the responses at `chosen`, part by part. `factor`:
+    /// the learning rate as a share of `critic_lr`.
+    fn step(
+        &mut self,
         rollout: &Rollout,
         targets: &Targets,
         chosen: &[usize],
         factor: f64,
-        stepped: &mut Stepped,
-    ) -> Result<()> {
-        let s = &self.on_policy;
+    ) -> Result<ValueStep> {
+        let Ppo { on_policy, vf_clip, vf_coef, critic_lr, .. } = self.ppo;
         let tokens: usize =
             chosen.iter().map(|i| rollout.offsets[i + 1] - rollout.offsets[*i]).sum();
         if tokens == 0 {
             bail!("invariant: a response has a token");
         }
-        let size = s.compute.rows(chosen.len());
+        let device = self.critic.trunk.params.flat.device();
         let returns: Vec<f32> = targets.returns.iter().map(|x| *x as f32).collect();
-        let parts = chosen.chunks(size).map(|part| {
+        let mut clipped = 0.0;
+        let parts = chosen.chunks(on_policy.compute.rows(chosen.len())).map(|part| {
             let rows: Vec<&Example> = part.iter().map(|i| &rollout.rows[*i]).collect();
-            let device = critic.0.params.flat.device();
             let packed = Packed::new(&rows, device);
-            let (old, goal) = (
-                rollout.gather(&targets.values, part, device),
-                rollout.gather(&returns, part, device),
-            );
-            let weights = (old.ones_like()) / tokens as f64;
-            critic.backward_values(&packed, |values| {
-                let (loss, clipped) = value_loss(values, &old, &goal, &weights, self.vf_clip);
-                stepped.value_clip[0] += clipped;
-                loss * self.vf_coef
+            let old = rollout.gather(&targets.values, part, device);
+            let goal = rollout.gather(&returns, part, device);
+            let weights = old.ones_like() / tokens as f64;
+            self.critic.backward_values(&packed, |values| {
+                let (loss, count) = value_loss(values, &old, &goal, &weights, *vf_clip);
+                clipped += count;
+                loss * *vf_coef
             })
         });
         let total = Gradient::total(parts).expect("invariant: a minibatch has a response");
-        stepped.value_clip[1] += tokens as f64;
-        stepped.value_loss.push(total.loss.double_value(&[]) / self.vf_coef.max(1e-12));
-        trainer.step(critic.0.trainable(), total.flat, self.critic_lr * factor)?;
-        Ok(())
+        let loss = total.loss.double_value(&[]) / vf_coef.max(1e-12);
+        self.optimizer.step(self.critic.trunk.trainable(), total.flat, critic_lr * factor)?;
+        Ok(ValueStep { loss, clipped, tokens: tokens as f64 })
     }
-}
-
-/// Ports of kinds that improve a policy on its own responses.
-pub fn on_policy_inputs(reward: &str) -> Vec<InputDoc> {
-    let prompts = &["dataset/prompt", "dataset/prompt_completion"];
-    vec![
-        input("policy", &["model/policy"], "the policy to start from and to stay near"),
-        optional("reward", &["model/reward"], reward),
-        input("prompts", prompts, "what the policy answers; rules and commands see all columns"),
-        InputDoc {
-            optional: true,
-            ..many("files", &["*"], "what rewards.command reads, as $IN_name")
-        },
-    ]
-}
-
-/// Output ports of kinds that improve a policy on its own responses.
-pub fn on_policy_outputs() -> Vec<OutputDoc> {
-    vec![
-        output("model", "model/policy", "", "the improved policy"),
-        output("metrics", "dataset/metrics", "parquet", "reward, KL and health by update"),
-        output("samples", "dataset/samples", "parquet", "answers to a few prompts by update"),
-    ]
 }

@@ -11,7 +11,8 @@ use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{
     BadRow, BadRows, Column, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
     read_table,
@@ -176,7 +177,10 @@ impl Stage for Prepare {
         read += bad.len();
         if read == 0 {
             let help = "check the path, and that the file is not empty";
-            return Err(advise(format!("the source is empty: {}", input.paths.join(", ")), help));
+            return Err(error_with_help(
+                format!("the source is empty: {}", input.paths.join(", ")),
+                help,
+            ));
         }
         cx.warn_if(name_bad_rows(&bad, files.len() > 1))?;
         cx.warn_if(name_unreadable(&table))?;
@@ -211,7 +215,7 @@ impl Prepare {
         for name in self.target.columns() {
             let column = table.require(name).map_err(|e| {
                 let help = format!("name it under `columns: {{ {name}: … }}`");
-                advise(format!("{}: {e}", path.display()), help)
+                error_with_help(format!("{}: {e}", path.display()), help)
             })?;
             let mut texts = Vec::with_capacity(column.len());
             for (i, good) in good.iter_mut().enumerate() {
@@ -251,7 +255,7 @@ impl Prepare {
         Wanted { columns, plain, named }
     }
 
-    /// The rows of the part asked for, without repetitions if so asked.
+    /// The rows of the part that is asked for, without repetitions when `dedupe`.
     fn choose(&self, table: &Table) -> Result<Table> {
         let keys = table.texts(self.target.columns()[0])?;
         let columns = self.target.columns().iter().map(|c| table.texts(c));
@@ -288,7 +292,7 @@ fn text_of<'a>(column: &'a Column, name: &str, row: usize) -> Result<Cow<'a, str
     }
 }
 
-/// Pairs get the names that votes know them by.
+/// Adds the names by which votes know the pairs.
 fn named(mut table: Table) -> Result<Table> {
     let prompts = table.texts("prompt")?;
     let (one, other) = (table.texts("response_a")?, table.texts("response_b")?);

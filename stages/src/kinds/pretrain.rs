@@ -12,15 +12,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate, within};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{SPECIAL, TokenRows, TokenWriter, Vocabulary, part_of_prompt};
-use crate::kind::{Stage, Summary, input, optional, output};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::config::Positions;
 use crate::model::{BatchShape, ModelConfig, Packed, Policy, Trunk, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
+    memory_now, report_peak,
+};
 
 /// Params of `pretrain`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -115,16 +118,16 @@ struct PretrainLoop {
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     eval_fraction: f64,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<PretrainDefaults>,
     /// Precision and memory.
     compute: Computation,
 }
 
-/// Where AdamW starts in `pretrain`.
+/// Defaults of AdamW in `pretrain`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct PretrainDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for PretrainDefaults {
     const WEIGHT_DECAY: f64 = 0.1;
 }
 
@@ -179,19 +182,19 @@ impl Stage for Pretrain {
         let compute = self.train.compute.resolve(cx)?;
         check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
         let before = memory_now();
-        let mut policy = Policy(Trunk::init(config, false, self.seed).to(cx.device()));
-        policy.0.compute = compute;
+        let mut policy = Policy { trunk: Trunk::init(config, false, self.seed).to(cx.device()) };
+        policy.trunk.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
-            policy.0.params.numel(),
+            policy.trunk.params.numel(),
             train.count(),
             held_out.count()
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
-        report_peak(cx, self.steps(&policy.0.config), before)?;
+        report_peak(cx, self.steps(&policy.trunk.config), before)?;
         let eval_loss = mean_loss(&policy, &held_out, 64)?;
         cx.metric(
-            self.steps(&policy.0.config),
+            self.steps(&policy.trunk.config),
             &[("eval/loss", eval_loss), ("eval/perplexity", eval_loss.exp())],
         )?;
         policy.save(&cx.output("model")?, &vocabulary)?;
@@ -201,7 +204,7 @@ impl Stage for Pretrain {
             ("train/loss".into(), train_loss),
             ("eval/loss".into(), eval_loss),
             ("eval/perplexity".into(), eval_loss.exp()),
-            ("model/parameters".into(), policy.0.params.numel() as f64),
+            ("model/parameters".into(), policy.trunk.params.numel() as f64),
         ]))
     }
 }
@@ -235,7 +238,7 @@ impl Pretrain {
                 "the text has only {} tokens to train on, less than one row of {context}",
                 train.tokens()
             );
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         if held_out.count() == 0 {
             cx.warn(
@@ -266,25 +269,32 @@ impl Pretrain {
         self.train.tokens.div_ceil(tokens).max(1)
     }
 
-    /// The loop. Returns the mean loss of the last tenth of the steps.
+    /// Trains the policy over all steps. Returns the mean loss over the last tenth of them.
     fn optimize(&self, cx: &mut Context, policy: &Policy, rows: &TokenRows) -> Result<f64> {
         let settings = &self.train;
-        let params = policy.0.trainable();
+        let params = policy.trunk.trainable();
         let mut trainer = Trainer::new(params, &settings.optimizer);
-        let (batch, steps) = (self.batch_rows(&policy.0.config), self.steps(&policy.0.config));
+        let (batch, steps) =
+            (self.batch_rows(&policy.trunk.config), self.steps(&policy.trunk.config));
         let report_every = (steps / 50).max(1);
         let mut order = Order::new(self.seed, "shuffle", rows.count());
-        let named = trainer.named("model", params);
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let state_dict = trainer.state_dict("model", params);
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = Instant::now();
         for step in state.step..steps {
-            let lr =
-                rate(settings.lr, settings.schedule, step, steps, settings.warmup, settings.min_lr);
+            let lr = learning_rate(
+                settings.lr,
+                settings.schedule,
+                step,
+                steps,
+                settings.warmup,
+                settings.min_lr,
+            );
             let places = step * batch as u64..(step + 1) * batch as u64;
             let chosen: Vec<Vec<i64>> =
                 places.map(|i| rows.row(order.at(i))).collect::<Result<_>>()?;
             let chosen: Vec<&[i64]> = chosen.iter().map(Vec::as_slice).collect();
-            let tokens = batch * policy.0.config.context as usize;
+            let tokens = batch * policy.trunk.config.context as usize;
             let micro = chosen.chunks(settings.compute.rows(batch));
             let packed = micro.map(|rows| Packed::dense(rows, params.flat.device()));
             let gradient = mean_nll(policy, packed, tokens);
@@ -312,7 +322,7 @@ impl Pretrain {
             }
             cx.progress(step + 1, steps, "steps")?;
             state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+            cx.checkpoint(&state, &state_dict)?;
         }
         Ok(crate::stats::mean(&state.last_losses))
     }
@@ -355,7 +365,7 @@ impl ModelShape {
         if config.context < 8 {
             bail!("model.context must be 8 or more, not {}", config.context);
         }
-        within("model.norm_eps", self.norm_eps, 0.0, 1.0)?;
+        check_range("model.norm_eps", self.norm_eps, 0.0, 1.0)?;
         Ok(config)
     }
 }
@@ -367,7 +377,7 @@ fn mean_loss(policy: &Policy, rows: &TokenRows, batch: usize) -> Result<f64> {
         let end = (start + batch).min(rows.count());
         let chunk: Vec<Vec<i64>> = (start..end).map(|i| rows.row(i)).collect::<Result<_>>()?;
         let chunk: Vec<&[i64]> = chunk.iter().map(Vec::as_slice).collect();
-        let packed = Packed::dense(&chunk, policy.0.params.flat.device());
+        let packed = Packed::dense(&chunk, policy.trunk.params.flat.device());
         let loss = no_grad(|| -packed.log_probs(policy, 1.0).mean(Kind::Float));
         sum += loss.double_value(&[]) * chunk.len() as f64;
     }

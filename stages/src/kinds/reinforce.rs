@@ -12,21 +12,21 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::preferences::{check_labels, preferences};
-use super::rewards::{Candidate, Judge, Prompts};
-use super::rollout::Rollout;
-use super::train::within;
-use crate::context::{Context, advise};
-use crate::data::{Example, Examples, Room, Table, Vocabulary};
-use crate::kind::{Stage, Summary, optional};
+use crate::advice::error_with_help;
+use crate::context::Context;
+use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
+use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
+use crate::on_policy::{
+    self, Candidate, Environment, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss, check_memory,
+    improve, open_policy,
+};
 use crate::preflight::Preflight;
+use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
 use crate::sampling::Response;
 use crate::stats::mean;
+use crate::training::preferences;
 
 /// Params of `reinforce`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -85,20 +85,20 @@ impl Stage for Reinforce {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
         let verdicts = &["dataset/labels", "dataset/prompt_completion"];
         let doc = "learn from these instead: chosen +1, rejected −1, or a column `verdict`";
-        let mut ports = on_policy_inputs("scores responses");
+        let mut ports = on_policy::inputs("scores responses");
         ports.iter_mut().filter(|p| p.name == "prompts").for_each(|p| p.optional = true);
         ports.push(optional("verdicts", verdicts, doc));
         ports
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -121,36 +121,36 @@ impl Stage for Reinforce {
         let fresh = cx.inputs("verdicts").is_empty();
         self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
         if fresh {
-            return self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-                self.optimize(cx, policy, vocabulary, judge, prompts, None)
+            return improve(cx, &self.on_policy, |cx, policy, environment| {
+                self.optimize(cx, policy, environment, None)
             });
         }
         self.on_policy.check()?;
-        let folder = cx.path("policy")?.to_owned();
-        let vocabulary = cx.vocabulary(&folder)?;
-        let policy = self.on_policy.open(cx, &folder, &vocabulary)?;
+        let (policy, vocabulary) = open_policy(cx, &self.on_policy)?;
         let given = self.given(cx, &vocabulary, &policy)?;
-        self.on_policy.check_memory(cx, &policy, None, 0, &given.prompts)?;
-        let known = given.verdicts.clone();
-        let mut judge = Known { rows: by_tokens(&given), verdicts: known };
-        self.optimize(cx, &policy, &vocabulary, &mut judge, &given.prompts, Some(&given.responses))
+        check_memory(cx, &self.on_policy, &policy, None, 0, &given.prompts)?;
+        let mut scorer = Known { rows: by_tokens(&given), verdicts: given.verdicts };
+        let (vocabulary, prompts) = (&vocabulary, &given.prompts);
+        let environment = Environment { vocabulary, prompts, scorer: &mut scorer };
+        self.optimize(cx, &policy, environment, Some(&given.responses))
     }
 }
 
 impl Reinforce {
-    /// `fresh`: no verdicts are connected.
+    /// Checks that either prompts or verdicts are connected. `fresh`: no verdicts are, so that
+    /// responses are drawn.
     fn check_ports(&self, fresh: bool, prompts: bool) -> Result<()> {
         if fresh && !prompts {
             let help = "connect prompts to draw responses to, or verdicts on earlier ones";
-            return Err(advise("there is nothing to learn from", help));
+            return Err(error_with_help("there is nothing to learn from", help));
         }
         if !fresh && prompts {
             let help = "leave one of the two ports open";
-            return Err(advise("both prompts and verdicts are connected", help));
+            return Err(error_with_help("both prompts and verdicts are connected", help));
         }
         if !fresh && self.on_policy.eval_fraction > 0.0 {
             let help = "set eval_fraction: 0, and let a stage of kind evaluate look at the result";
-            return Err(advise(
+            return Err(error_with_help(
                 "verdicts say nothing about fresh responses to held-out prompts",
                 help,
             ));
@@ -165,7 +165,8 @@ impl Reinforce {
         Ok(())
     }
 
-    /// The loop. `given`: the responses to learn from, by row of the prompts; absent: fresh ones.
+    /// Trains the policy over all updates and writes the outputs. `given`: responses to learn from,
+    /// by row of the prompts; without them it draws.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.
@@ -173,44 +174,37 @@ impl Reinforce {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
-        prompts: &Prompts,
+        environment: Environment,
         given: Option<&[Response]>,
     ) -> Result<Summary> {
-        within("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
+        check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)?;
         self.on_policy.check_group(self.group, 1)?;
         self.check_baseline(given.is_none())?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
             let rollout = match given {
-                None => course.rollout(judge, self.group, 0)?,
-                Some(responses) => {
-                    let mut rollout = course.rollout_of(judge, responses)?;
-                    // They were drawn from the policy as it started, and judged as they are.
-                    rollout.old.clone_from(&rollout.reference);
-                    rollout.scores.clone_from(&rollout.raw_scores);
-                    rollout.off_policy = true;
-                    rollout
-                }
+                None => trainer.rollout(self.group, 0)?,
+                // They were drawn from the policy as it started, and judged as they are.
+                Some(responses) => trainer.rollout_of(responses)?.drawn_by_reference(),
             };
-            let advantages = self.advantages(&rollout, course.kl.beta, &mut course.state.baseline);
+            let advantages = self.advantages(&rollout, trainer.beta(), &mut trainer.state.baseline);
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = course.learn(update, &rollout, what)?;
-            let baseline = [("reward/baseline", course.state.baseline.unwrap_or(0.0))];
-            course.close(cx, judge, &rollout, &stepped, &baseline)?;
+            let stats = trainer.epochs(&rollout, what)?;
+            let baseline = [("reward/baseline", trainer.state.baseline.unwrap_or(0.0))];
+            trainer.record(cx, &rollout, &stats, &baseline)?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx)
     }
 
     fn advantages(&self, rollout: &Rollout, beta: f64, moving: &mut Option<f64>) -> Vec<f64> {
-        let verdict = |score: &f64| match self.as_verdicts {
+        let scores = rollout.scores.iter().map(|score| match self.as_verdicts {
             true if *score > self.verdict_at => 1.0,
             true => -1.0,
             false => *score,
-        };
-        let scores: Vec<f64> = rollout.scores.iter().map(verdict).collect();
-        let rewards = rollout.less_kl(&scores, beta);
+        });
+        let rewards = rollout.less_kl(&scores.collect::<Vec<_>>(), beta);
         let all = mean(&rewards);
         let before = moving.unwrap_or(all);
         *moving = Some(self.baseline_decay * before + (1.0 - self.baseline_decay) * all);
@@ -227,7 +221,7 @@ impl Reinforce {
     /// The responses and verdicts of port `verdicts`.
     fn given(&self, cx: &mut Context, vocabulary: &Vocabulary, policy: &Policy) -> Result<Given> {
         let table = cx.table("verdicts")?;
-        let context = policy.0.config.context as usize;
+        let context = policy.trunk.config.context as usize;
         // Room for the response itself, and for the fresh ones that are shown.
         let room = Room { context, free: self.on_policy.max_tokens as usize };
         let (mut rows, mut examples, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
@@ -256,7 +250,7 @@ impl Reinforce {
         }
         if rows.is_empty() {
             let help = "collect labels that are no ties, or verdicts of +1 and −1";
-            return Err(advise("there is no verdict to learn from", help));
+            return Err(error_with_help("there is no verdict to learn from", help));
         }
         let tokens = examples.iter().map(|e| e.prompt.clone());
         let responses = examples.iter().map(|e| Response {
@@ -268,19 +262,19 @@ impl Reinforce {
     }
 }
 
-/// A judge that knows the responses of its list, and of others nothing.
+/// Scores the responses of a list by their verdicts; any other response is NaN.
 struct Known {
     rows: BTreeMap<(usize, Vec<i64>), usize>,
     verdicts: Vec<f64>,
 }
 
-impl Judge for Known {
+impl Scorer for Known {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
-        let known = |r: &Candidate| {
+        let known = responses.iter().map(|r| {
             let place = self.rows.get(&(r.row, r.example.completion.clone()));
             place.map_or(f64::NAN, |i| self.verdicts[*i])
-        };
-        Ok(responses.iter().map(known).collect())
+        });
+        Ok(known.collect())
     }
 }
 
@@ -293,13 +287,12 @@ fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
     let Some(column) = table.column("verdict") else {
         let message = "the rows have neither `chosen` nor a column `verdict` of +1 and −1";
         let help = "a stage of kind `prepare` renames columns: `columns: { verdict: label }`";
-        return Err(advise(message, help));
+        return Err(error_with_help(message, help));
     };
-    let sign = |good: bool| if good { 1.0 } else { -1.0 };
     let verdict = |row: usize| {
         let number = column.float_at(row).map(|x| x.map(|x| x > 0.0));
         match number.or_else(|_| column.bool_at(row)) {
-            Ok(Some(good)) => Ok(sign(good)),
+            Ok(Some(good)) => Ok(if good { 1.0 } else { -1.0 }),
             Ok(None) => Err(table.bad_cell(row, "verdict", "is missing")),
             Err(found) => {
                 let what = format!("holds {found}, neither a number nor true or false");

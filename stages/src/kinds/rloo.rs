@@ -9,14 +9,10 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
-use super::on_policy::{OnPolicy, StepLoss};
-use super::ppo::{on_policy_inputs, on_policy_outputs};
-use super::rewards::{Judge, Prompts};
 use crate::context::Context;
-use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
+use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, StepLoss, improve};
 use crate::preflight::Preflight;
 use crate::rl::rloo_advantages;
 
@@ -42,15 +38,15 @@ impl Stage for Rloo {
     const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
-    const FIGURES: &'static [&'static str] = super::on_policy::FIGURES;
+    const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];
 
     fn inputs() -> Vec<InputDoc> {
-        on_policy_inputs("scores responses")
+        on_policy::inputs("scores responses")
     }
 
     fn outputs() -> Vec<OutputDoc> {
-        on_policy_outputs()
+        on_policy::outputs()
     }
 
     fn check(&self, look: &mut Preflight) {
@@ -59,14 +55,14 @@ impl Stage for Rloo {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        self.on_policy.improve(cx, |cx, policy, vocabulary, judge, prompts| {
-            self.optimize(cx, policy, vocabulary, judge, prompts)
+        improve(cx, &self.on_policy, |cx, policy, environment| {
+            self.optimize(cx, policy, environment)
         })
     }
 }
 
 impl Rloo {
-    /// The loop.
+    /// Trains the policy over all updates and writes the outputs.
     ///
     /// # Errors
     /// When a figure is no number or a file cannot be written.
@@ -74,21 +70,21 @@ impl Rloo {
         &self,
         cx: &mut Context,
         policy: &Policy,
-        vocabulary: &Vocabulary,
-        judge: &mut dyn Judge,
-        prompts: &Prompts,
+        environment: Environment,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
-        let mut course = Course::new(cx, &self.on_policy, policy, prompts, judge, Vec::new())?;
-        while let Some(update) = course.next(vocabulary, judge)? {
-            let rollout = course.rollout(judge, self.group, 0)?;
-            let rewards = rollout.less_kl(&rollout.scores, course.kl.beta);
+        let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
+        while trainer.next_update()?.is_some() {
+            let rollout = trainer.rollout(self.group, 0)?;
+            let rewards = rollout.less_kl(&rollout.scores, trainer.beta());
             let advantages: Vec<f64> =
                 rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
             let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
-            let stepped = course.learn(update, &rollout, what)?;
-            course.close(cx, judge, &rollout, &stepped, &[])?;
+            let stats = trainer.epochs(&rollout, what)?;
+            trainer.record(cx, &rollout, &stats, &[])?;
+            trainer.adapt_beta(&rollout);
+            trainer.checkpoint(cx)?;
         }
-        course.finish(cx, vocabulary, judge)
+        trainer.finish(cx)
     }
 }

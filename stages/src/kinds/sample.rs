@@ -6,13 +6,13 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::train::{encode_prompts, within};
 use crate::context::Context;
 use crate::data::Column;
-use crate::kind::{Stage, Summary, input, output};
+use crate::kind::{Stage, Summary, check_range, input, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
-use crate::sampling::{Sampler, generate};
+use crate::prompts::encode_prompts;
+use crate::sampling::{SamplingConfig, generate};
 
 /// Params of `sample`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -66,13 +66,13 @@ impl Stage for Sample {
     }
 
     fn check(&self, look: &mut Preflight) {
-        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
+        look.tell("top_p", check_range("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("model", self.max_tokens.into());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 0.0, 100.0)?;
-        within("top_p", self.top_p, 1e-6, 1.0)?;
+        check_range("temperature", self.temperature, 0.0, 100.0)?;
+        check_range("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("model")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
@@ -84,7 +84,7 @@ impl Stage for Sample {
         let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; n]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: self.top_k as usize,
             top_p: self.top_p,
@@ -92,7 +92,7 @@ impl Stage for Sample {
             seed: self.seed,
             step: 0,
         };
-        let responses = generate(&policy, &rows, &keys, &sampler);
+        let responses = generate(&policy, &rows, &keys, &sampling);
         let mut answers = Vec::with_capacity(rows.len());
         for response in &responses {
             answers.push(vocabulary.decode(&response.tokens)?.trim().to_owned());

@@ -7,14 +7,14 @@ use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::train::{encode_prompts, same_tokenizer, within};
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
-use crate::kind::{Stage, Summary, input, optional, output};
+use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
+use crate::prompts::{encode_prompts, same_tokenizer};
 use crate::rng::Stream;
-use crate::sampling::{Sampler, generate};
+use crate::sampling::{SamplingConfig, generate};
 
 /// Params of `sample_pairs`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -59,7 +59,7 @@ impl Default for SamplePairs {
 struct Drawn {
     text: String,
     finished: bool,
-    /// Drawn tokens, for the rate.
+    /// Number of tokens, for the speed of drawing.
     tokens: usize,
 }
 
@@ -83,13 +83,13 @@ impl Stage for SamplePairs {
     }
 
     fn check(&self, look: &mut Preflight) {
-        look.tell("top_p", within("top_p", self.top_p, 1e-6, 1.0));
+        look.tell("top_p", check_range("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("policy", self.max_tokens.into());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
-        within("top_p", self.top_p, 1e-6, 1.0)?;
+        check_range("temperature", self.temperature, 1e-6, 100.0)?;
+        check_range("top_p", self.top_p, 1e-6, 1.0)?;
         let folder = cx.path("policy")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
@@ -125,11 +125,13 @@ impl SamplePairs {
     /// Row of each pair's prompt: all prompts in random order, again and again.
     fn order(&self, prompts: usize) -> Vec<usize> {
         let rounds = (self.pairs as usize).div_ceil(prompts) as u64;
-        let round = |r| Stream::new(self.seed, "order", r, 0).permutation(prompts);
-        (0..rounds).flat_map(round).take(self.pairs as usize).collect()
+        (0..rounds)
+            .flat_map(|round| Stream::new(self.seed, "order", round, 0).permutation(prompts))
+            .take(self.pairs as usize)
+            .collect()
     }
 
-    /// One answer to each prompt, or to those listed in `only`. Draw `step` of the stage.
+    /// Draws one answer to each prompt, or to those at `only`. `step` names the noise.
     fn draw(
         &self,
         policy: &Policy,
@@ -138,7 +140,7 @@ impl SamplePairs {
         step: u64,
         only: Option<&[usize]>,
     ) -> Result<Vec<Drawn>> {
-        let sampler = Sampler {
+        let sampling = SamplingConfig {
             temperature: self.temperature,
             top_k: self.top_k as usize,
             top_p: self.top_p,
@@ -150,7 +152,7 @@ impl SamplePairs {
         let places = only.unwrap_or(&all);
         let rows: Vec<Vec<i64>> = places.iter().map(|i| prompts[*i].clone()).collect();
         let keys: Vec<u64> = places.iter().map(|i| *i as u64).collect();
-        let answers = generate(policy, &rows, &keys, &sampler);
+        let answers = generate(policy, &rows, &keys, &sampling);
         let text = |r: crate::sampling::Response| {
             let text = vocabulary.decode(&r.tokens)?.trim().to_owned();
             Ok(Drawn { text, finished: r.finished, tokens: r.tokens.len() })

@@ -10,7 +10,7 @@ use tch::no_grad;
 use crate::context::Context;
 use crate::data::{Column, Examples, Room};
 use crate::kind::{Stage, Summary, input, output};
-use crate::model::{Packed, Scorer};
+use crate::model::{Packed, RewardModel};
 use crate::stats::{mean, std};
 
 /// Params of `score`.
@@ -52,19 +52,19 @@ impl Stage for Score {
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("model")?.to_owned();
-        let model = Scorer::open(&folder)?.to(cx.device());
+        let model = RewardModel::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let table = cx.table("answers")?;
         let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
         let finished = table.bools("finished", true)?;
         let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
-        let context = model.0.config.context as usize;
+        let context = model.trunk.config.context as usize;
         let examples = Examples::new(&vocabulary, Room::new(context), rows)?;
         cx.warn_if(examples.warning(context))?;
         let mut scores = Vec::with_capacity(examples.rows.len());
         for chunk in examples.rows.chunks(self.batch.max(1) as usize) {
             let packed =
-                Packed::new(&chunk.iter().collect::<Vec<_>>(), model.0.params.flat.device());
+                Packed::new(&chunk.iter().collect::<Vec<_>>(), model.trunk.params.flat.device());
             let rewards = no_grad(|| model.rewards(&packed));
             scores.extend((0..chunk.len()).map(|i| rewards.double_value(&[i as i64])));
         }

@@ -12,14 +12,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, no_grad};
 
-use super::compute::{Computation, check_memory, mean_nll, memory_now, report_peak};
-use super::train::{Defaults, Optimizer, Order, Trainer, rate};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
 use crate::preflight::Preflight;
+use crate::training::{
+    Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
+    memory_now, report_peak,
+};
 
 /// Params of `sft`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -60,16 +63,16 @@ struct SftLoop {
     /// none sees another.
     packing: bool,
     /// AdamW and clipping.
-    optimizer: Optimizer<AdamWDefaults>,
+    optimizer: Optimizer<SftDefaults>,
     /// Precision and memory.
     compute: Computation,
 }
 
-/// Where AdamW starts in `sft`.
+/// Defaults of AdamW in `sft`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct SftDefaults;
 
-impl Defaults for AdamWDefaults {}
+impl Defaults for SftDefaults {}
 
 impl Default for SftLoop {
     fn default() -> Self {
@@ -129,11 +132,11 @@ impl Stage for Sft {
         let folder = cx.path("model")?.to_owned();
         let before = memory_now();
         let mut policy = Policy::open(&folder)?.to(cx.device());
-        policy.0.compute = self.train.compute.resolve(cx)?;
-        policy.0.adapt(&self.lora, self.seed);
+        policy.trunk.compute = self.train.compute.resolve(cx)?;
+        policy.trunk.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
-        let (train, held_out) = self.rows(cx, &vocabulary, policy.0.config.context as usize)?;
-        let (trunk, shape) = (&policy.0, self.shape(&policy, &train));
+        let (train, held_out) = self.rows(cx, &vocabulary, policy.trunk.config.context as usize)?;
+        let (trunk, shape) = (&policy.trunk, self.shape(&policy, &train));
         let need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
         check_memory(cx, need)?;
         let steps = self.optimize(cx, &policy, &train, &held_out)?;
@@ -198,7 +201,7 @@ impl Sft {
 
     /// One batch of rows, packed if that is asked for.
     fn pack(&self, policy: &Policy, rows: &[&Row]) -> Packed {
-        let device = policy.0.params.flat.device();
+        let device = policy.trunk.params.flat.device();
         if self.train.packing {
             let longest = rows.iter().map(|r| r.tokens.len()).max().unwrap_or(0);
             Packed::dense_rows(rows, packed_width(policy, longest), device)
@@ -207,7 +210,7 @@ impl Sft {
         }
     }
 
-    /// The loop. Returns the number of steps.
+    /// Trains the policy over all epochs. Returns the number of steps.
     fn optimize(
         &self,
         cx: &mut Context,
@@ -215,14 +218,14 @@ impl Sft {
         rows: &[Row],
         held_out: &[Row],
     ) -> Result<u64> {
-        let (settings, params) = (&self.train, policy.0.trainable());
+        let (settings, params) = (&self.train, policy.trunk.trainable());
         let mut trainer = Trainer::new(params, &settings.optimizer);
         let batch = settings.batch.max(1) as usize;
         let an_epoch = rows.len().div_ceil(batch) as u64;
         let total = an_epoch * u64::from(settings.epochs);
         let mut order = Order::new(self.seed, "shuffle", rows.len());
-        let named = trainer.named("model", params);
-        let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+        let state_dict = trainer.state_dict("model", params);
+        let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let chosen: Vec<&Row> =
@@ -230,8 +233,14 @@ impl Sft {
             let tokens: usize = chosen.iter().map(|row| row.learned()).sum();
             let micro = chosen.chunks(settings.compute.rows(batch));
             let gradient = mean_nll(policy, micro.map(|rows| self.pack(policy, rows)), tokens);
-            let lr =
-                rate(settings.lr, settings.schedule, step, total, settings.warmup, settings.min_lr);
+            let lr = learning_rate(
+                settings.lr,
+                settings.schedule,
+                step,
+                total,
+                settings.warmup,
+                settings.min_lr,
+            );
             let norm = trainer.step(params, gradient.flat, lr)?;
             state.loss_sum += gradient.loss.double_value(&[]) * tokens as f64;
             state.tokens += tokens as u64;
@@ -250,16 +259,16 @@ impl Sft {
             }
             cx.progress(step + 1, total, "steps")?;
             state.step = step + 1;
-            cx.checkpoint(&state, &named)?;
+            cx.checkpoint(&state, &state_dict)?;
         }
         Ok(total)
     }
 }
 
 /// Tokens of a row that several texts share. Wider rows cost more in attention, where every pair of
-/// columns counts, than they save in filling.
+/// columns counts, than they save in padding.
 fn packed_width(policy: &Policy, longest: usize) -> usize {
-    (policy.0.config.context as usize).min(longest.max(1024))
+    (policy.trunk.config.context as usize).min(longest.max(1024))
 }
 
 /// Where the loop stands; the sums are those of the epoch so far.
@@ -282,12 +291,14 @@ fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, context: usize) -
 /// Refuses rows that hold conversations beside what they were declared to be: one of the two would
 /// be left out without a word.
 fn refuse_both(rows: &Table, declared: &str) -> Result<()> {
-    let is_there = |name: &&str| rows.column(name).is_some();
-    let both = ["messages", "prompt", "completion"].iter().all(is_there);
+    let both = ["messages", "prompt", "completion"].iter().all(|name| rows.column(name).is_some());
     if both && declared == "dataset/prompt_completion" {
         let help = "give the source `as: messages`, or rename the column: `prepare` with \
                     `columns: { chat: messages }`";
-        return Err(advise("the rows have `messages` beside `prompt` and `completion`", help));
+        return Err(error_with_help(
+            "the rows have `messages` beside `prompt` and `completion`",
+            help,
+        ));
     }
     Ok(())
 }
@@ -298,7 +309,7 @@ pub fn mean_loss(policy: &Policy, rows: &[Row]) -> f64 {
         let (mut sum, mut tokens) = (0.0, 0);
         for chunk in rows.chunks(64) {
             let chunk: Vec<&Row> = chunk.iter().collect();
-            let packed = Packed::rows(&chunk, policy.0.params.flat.device());
+            let packed = Packed::rows(&chunk, policy.trunk.params.flat.device());
             sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);
             tokens += packed.tokens();
         }

@@ -15,7 +15,8 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{SPECIAL, Vocabulary};
 use crate::kind::{Stage, Summary, input, output};
 use crate::preflight::Preflight;
@@ -72,7 +73,10 @@ impl Stage for TrainTokenizer {
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let texts = cx.texts("text")?.collect::<Result<Vec<String>>>()?;
         if texts.is_empty() {
-            return Err(advise("there is no text to learn from", "check what `text` names"));
+            return Err(error_with_help(
+                "there is no text to learn from",
+                "check what `text` names",
+            ));
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let limit = self.limit()?;
@@ -113,7 +117,7 @@ impl TrainTokenizer {
                 "a vocabulary of {limit} is too small: {} special tokens and 256 bytes need {BASE}",
                 SPECIAL.len()
             );
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         Ok(limit)
     }
@@ -148,7 +152,7 @@ fn characters(texts: &[&str], limit: usize) -> Result<Tokenizer> {
             chars.len(),
             SPECIAL.len()
         );
-        return Err(advise(message, format!("set vocab_size to {size} or more")));
+        return Err(error_with_help(message, format!("set vocab_size to {size} or more")));
     }
     let special = SPECIAL.iter().map(|s| (*s).to_owned());
     let bytes = (0..256).map(|b| format!("<0x{b:02X}>"));

@@ -4,24 +4,25 @@
 //! The model is a copy of the base with its output layer replaced by one number, read at the last
 //! token of the answer. The loss is that of Bradley and Terry; ties enter it as asked.
 
+mod fit;
+mod params;
+mod report;
 mod split;
 
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 
-use super::compute::check_memory;
-use super::preferences::check_labels;
-use super::reward_fit::{
-    Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides,
-};
-use super::reward_params::{Ties, TrainReward};
-use super::reward_report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use crate::context::Context;
-use crate::data::{Column, Examples, Table, Vocabulary, part_of_prompt};
+use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
-use crate::model::{BatchShape, Policy, Scorer, forecast};
+use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::Preflight;
 use crate::stats::{correlation, mean, std};
+use crate::training::check_memory;
+use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
+use params::Ties;
+pub use params::TrainReward;
+use report::{accuracy, calibration, ceiling, clear, disagreement, spread};
 use split::{Split, pairs, references};
 
 /// Shares of the labels at which the learning curve is measured, besides all of them.
@@ -92,9 +93,9 @@ impl Stage for TrainReward {
     fn run(mut self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("base")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
-        policy.0.compute = self.compute.resolve(cx)?;
+        policy.trunk.compute = self.compute.resolve(cx)?;
         let vocabulary = cx.vocabulary(&folder)?;
-        let context = policy.0.config.context as usize;
+        let context = policy.trunk.config.context as usize;
         let mut split = self.split(cx, &vocabulary, context)?;
         if self.ties == Ties::Model && !split.train.iter().any(Pair::is_tie) {
             // A threshold that no tie holds in place is no model of ties.
@@ -128,14 +129,14 @@ impl Stage for TrainReward {
 }
 
 impl TrainReward {
-    /// Says what a step takes, and refuses what does not fit.
+    /// Tells how much memory a step needs, and refuses one that needs more than is free.
     fn check_memory(&self, cx: &mut Context, policy: &Policy, train: &[Pair]) -> Result<()> {
         let rows = 2 * self.compute.rows(self.batch.max(1) as usize) as u64;
         let sides = train.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]);
         let time = sides.map(|e| e.prompt.len() + e.completion.len()).max().unwrap_or(0) as u64;
         // One number is read of each answer, no logits.
         let shape = BatchShape { rows, time, predicted: 0, packed: false };
-        let trunk = &policy.0;
+        let trunk = &policy.trunk;
         let mut need = forecast(&trunk.config, &trunk.compute, 0, shape);
         // The base beside the model, the best weights, and the members that are done.
         need.weights += 4 * (1 + u64::from(self.members)) * trunk.params.numel() as u64;
@@ -167,7 +168,7 @@ impl TrainReward {
         Ok(fits)
     }
 
-    /// Held-out accuracy by the number of labels, under `curve/`.
+    /// Reports the learning curve: held-out accuracy and loss by number of labels, under `curve/`.
     fn learning(
         &self,
         cx: &mut Context,
@@ -195,7 +196,7 @@ impl TrainReward {
         Ok(())
     }
 
-    /// Accuracy, calibration and ceiling of the mean of the members on the held-out pairs.
+    /// Reports accuracy, calibration and ceiling on the held-out pairs, of the mean of the members.
     fn report(
         &self,
         cx: &mut Context,
@@ -229,10 +230,11 @@ impl TrainReward {
         Ok(values.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
     }
 
-    /// Centres and scales the members. Figures of the rewards they give, before scaling.
+    /// Centres and scales the rewards of the members. Returns metrics of the rewards as they were
+    /// before scaling.
     fn finish(
         &self,
-        models: &mut [Scorer],
+        models: &mut [RewardModel],
         split: &Split,
         references: Option<&Examples>,
         members: &[&Fitted],
@@ -279,12 +281,12 @@ impl TrainReward {
         out
     }
 
-    /// Writes where the members disagree.
+    /// Writes output `disagreement`: pairs on which the members disagree.
     fn disagree(
         &self,
         cx: &mut Context,
         vocabulary: &Vocabulary,
-        models: &[Scorer],
+        models: &[RewardModel],
         members: &[&Fitted],
         split: &Split,
     ) -> Result<()> {
@@ -294,11 +296,9 @@ impl TrainReward {
                 split.eval.texts("chosen")?,
                 split.eval.texts("rejected")?,
             );
-            let text = |p: &Pair| {
-                let row = p.labelled.row;
-                [prompts[row], chosen[row], rejected[row]]
-            };
-            let texts: Vec<[&str; 3]> = split.held_out.iter().map(text).collect();
+            let rows = split.held_out.iter().map(|p| p.labelled.row);
+            let texts: Vec<[&str; 3]> =
+                rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect();
             let said: Vec<Vec<f64>> = members.iter().map(|m| m.deltas.clone()).collect();
             disagreement(&texts, &said)?
         } else {
@@ -312,13 +312,10 @@ impl TrainReward {
                 ("finished_a", Column::bools(pool.bools("finished_a", true)?)),
                 ("finished_b", Column::bools(pool.bools("finished_b", true)?)),
             ])?;
-            let context = models[0].0.config.context as usize;
+            let context = models[0].trunk.config.context as usize;
             let pairs = pairs(cx, vocabulary, context, &as_labels)?;
-            let text = |p: &Pair| {
-                let row = p.labelled.row;
-                [prompts[row], a[row], b[row]]
-            };
-            let texts: Vec<[&str; 3]> = pairs.iter().map(text).collect();
+            let rows = pairs.iter().map(|p| p.labelled.row);
+            let texts: Vec<[&str; 3]> = rows.map(|row| [prompts[row], a[row], b[row]]).collect();
             let said: Vec<Vec<f64>> = models.iter().map(|m| deltas(m, &pairs)).collect();
             disagreement(&texts, &said)?
         };
@@ -328,6 +325,6 @@ impl TrainReward {
 
 /// Mean over the members of the Δ of each held-out pair.
 fn mean_of(members: &[&Fitted]) -> Vec<f64> {
-    let one = |i: usize| mean(&members.iter().map(|m| m.deltas[i]).collect::<Vec<_>>());
-    (0..members[0].deltas.len()).map(one).collect()
+    let pairs = 0..members[0].deltas.len();
+    pairs.map(|i| mean(&members.iter().map(|m| m.deltas[i]).collect::<Vec<_>>())).collect()
 }

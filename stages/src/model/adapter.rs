@@ -49,14 +49,15 @@ impl Default for Lora {
 #[derive(Debug)]
 pub struct Adapter {
     pub params: Params,
-    /// Place of a matrix → what stands beside it, by rows.
+    /// The pieces of each adapted matrix, by its place among the parameters; from its first row to
+    /// its last.
     sites: BTreeMap<usize, Vec<Site>>,
     /// α / rank.
     scale: f64,
 }
 
-/// Rows of a matrix, and the places of A, `[rank, inputs]`, and B, `[rows, rank]`, if they have an
-/// adapter.
+/// Some rows of a matrix, and the places of their A, `[rank, inputs]`, and B, `[rows, rank]`, if
+/// they have an adapter.
 #[derive(Debug)]
 struct Site {
     rows: i64,
@@ -102,7 +103,7 @@ impl Trunk {
         let [q, k, v] = c.qkv_widths();
         let up = if c.gated { vec![Target::Gate, Target::Up] } else { vec![Target::Up] };
         let (mut specs, mut sites) = (Vec::new(), BTreeMap::new());
-        for (i, block) in self.layout.blocks.iter().enumerate() {
+        for (i, block) in self.index.blocks.iter().enumerate() {
             let up: Vec<_> = up.iter().map(|t| (*t, c.intermediate)).collect();
             for (place, parts) in [
                 (block.qkv.weight, vec![(Target::Q, q), (Target::K, k), (Target::V, v)]),

@@ -22,7 +22,7 @@ pub fn attention(
     Tensor::scaled_dot_product_attention(q, &spread(k), &spread(v), mask, 0.0, causal, None, false)
 }
 
-/// True where the column is real and not later than the query. Filling sees itself, so that no row
+/// True where the column is real and not later than the query. Padding sees itself, so that no row
 /// of the softmax is empty.
 pub fn left_mask(queries: &Tensor, keys: &Tensor, start: &Tensor) -> Tensor {
     let (queries, keys) = (queries.view([1, 1, -1, 1]), keys.view([1, 1, 1, -1]));

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor, no_grad};
 use super::heads::{Gradient, Predicted};
 use super::{Packed, Params, Policy, Trunk};
 
-/// Gradients while they add up, one a parameter.
+/// Adds up gradients of several backward passes, one tensor a parameter.
 pub(super) struct Sums<'a> {
     params: &'a Params,
     sums: Vec<Option<Tensor>>,
@@ -42,12 +42,12 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// A tensor that a gradient is taken of.
+/// `x` as a leaf of a new autograd graph.
 fn leaf(x: &Tensor) -> Tensor {
     x.detach().set_requires_grad(true)
 }
 
-/// The scalar whose gradient is `grad` times that of `y`.
+/// The scalar `Σ y · grad`: its gradient is the vector-Jacobian product of `y` with `grad`.
 fn pulled(y: &Tensor, grad: &Tensor) -> Tensor {
     (y * grad).sum(Kind::Float)
 }
@@ -69,18 +69,18 @@ impl Trunk {
             places.map_or_else(|| flat.shallow_clone(), |places| flat.index_select(0, places))
         };
         if !self.compute.checkpoint {
-            let hidden = select(self.hidden(&batch.ids, &batch.window));
+            let hidden = select(self.hidden(&batch.ids, &batch.layout));
             let (value, grad) = head(&leaf(&hidden), &mut sums);
             if hidden.requires_grad() {
                 sums.add(&pulled(&hidden, &grad), &[]);
             }
             return (value, sums.flat());
         }
-        let columns = self.columns(&batch.ids, &batch.window);
+        let columns = self.columns(&batch.ids, &batch.layout);
         let run = |i: usize, x: Tensor| {
-            self.block(&self.layout.blocks[i], x, &columns, |q, k, v| columns.attend(q, k, v))
+            self.block(&self.index.blocks[i], x, &columns, |q, k, v| columns.attend(q, k, v))
         };
-        let layers = self.layout.blocks.len();
+        let layers = self.index.blocks.len();
         let mut inputs = Vec::with_capacity(layers + 1);
         let hidden = no_grad(|| {
             inputs.push(self.embed(&batch.ids, &columns));
@@ -111,10 +111,11 @@ impl Trunk {
 impl Policy {
     /// Whether `batch` has more logits than may exist at once.
     pub(super) fn in_parts(&self, batch: &Packed) -> bool {
-        batch.tokens() as i64 * self.0.config.vocab > self.0.compute.logits
+        batch.tokens() as i64 * self.trunk.config.vocab > self.trunk.compute.logits
     }
 
-    /// As [`Policy::backward`], with less memory.
+    /// As [`Policy::backward`], but computes layers again and logits in parts, which takes less
+    /// memory.
     pub(super) fn backward_sparing(
         &self,
         batch: &Packed,
@@ -122,7 +123,7 @@ impl Policy {
         with_entropy: bool,
         loss: impl FnOnce(&Predicted) -> Tensor,
     ) -> Gradient {
-        let (loss, flat) = self.0.backward(batch, batch.places.as_ref(), |hidden, sums| {
+        let (loss, flat) = self.trunk.backward(batch, batch.places.as_ref(), |hidden, sums| {
             if self.in_parts(batch) {
                 return self.head_in_parts(hidden, batch, temperature, with_entropy, loss, sums);
             }
@@ -192,7 +193,7 @@ impl Policy {
 
     /// Starts and lengths of the parts of `n` places.
     fn parts(&self, n: i64) -> impl Iterator<Item = (i64, i64)> + use<> {
-        let size = (self.0.compute.logits / self.0.config.vocab).max(1);
+        let size = (self.trunk.compute.logits / self.trunk.config.vocab).max(1);
         (0..n).step_by(size as usize).map(move |start| (start, size.min(n - start)))
     }
 }

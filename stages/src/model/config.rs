@@ -203,7 +203,7 @@ impl ModelConfig {
         }
         if self.eos == [self.pad] {
             bail!(
-                "token {0} is both the filling (pad) and the end (eos): a model trained so never \
+                "token {0} is both the padding (pad) and the end (eos): a model trained so never \
                  learns to stop",
                 self.pad
             );

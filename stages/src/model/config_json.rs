@@ -85,7 +85,7 @@ impl ModelConfig {
         config.bos = value["bos_token_id"].as_i64();
         config.eos = token_ids(&value["eos_token_id"]);
         config.pad = value["pad_token_id"].as_i64().filter(|id| *id >= 0).unwrap_or_else(|| {
-            // Filling is masked: any token that ends nothing will do.
+            // Padding is masked: any token that ends nothing will do.
             (0..).find(|id| !config.eos.contains(id)).unwrap_or(0)
         });
         Ok(config)

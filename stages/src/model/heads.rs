@@ -1,5 +1,5 @@
-//! What reads the hidden states: the output layer of a policy, the scalar of a reward model or
-//! critic; and the folders they are kept in. Knows nothing of losses.
+//! What reads the hidden states: the output layer of a policy, the scalar of a reward model or of
+//! a value model; and the folders they are kept in. Knows nothing of losses.
 
 use std::path::Path;
 
@@ -44,18 +44,29 @@ impl Gradient {
 /// a number.
 const NEVER: f32 = -1e30;
 
-/// A language model.
+/// A language model: a trunk, and an output layer that gives logits.
 #[derive(Debug)]
-pub struct Policy(pub Trunk);
+pub struct Policy {
+    pub trunk: Trunk,
+}
 
-/// A model with one number a position: a reward model or a critic.
+/// A model of what an answer is worth: a trunk, and a head with one number, read at the last token.
 #[derive(Debug)]
-pub struct Scorer(pub Trunk);
+pub struct RewardModel {
+    pub trunk: Trunk,
+}
+
+/// A model of the reward to come, PPO's critic: a trunk, and a head with one number, read before
+/// each token of an answer.
+#[derive(Debug)]
+pub struct ValueModel {
+    pub trunk: Trunk,
+}
 
 impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let trunk = &self.0;
+        let trunk = &self.trunk;
         let logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
         match &trunk.absent {
             Some(absent) => logits + absent.to_kind(trunk.compute.kind),
@@ -71,15 +82,15 @@ impl Policy {
     pub fn draw_only_known(&mut self, vocabulary: &Vocabulary) {
         let known = |id: i64| vocabulary.token(id).is_some();
         let add: Vec<f32> =
-            (0..self.0.config.vocab).map(|id| if known(id) { 0.0 } else { NEVER }).collect();
+            (0..self.trunk.config.vocab).map(|id| if known(id) { 0.0 } else { NEVER }).collect();
         let any = add.iter().any(|x| *x != 0.0);
-        let device = self.0.params.flat.device();
-        self.0.absent = any.then(|| Tensor::from_slice(&add).to_device(device));
+        let device = self.trunk.params.flat.device();
+        self.trunk.absent = any.then(|| Tensor::from_slice(&add).to_device(device));
     }
 
     /// Log-probabilities of the completion tokens at `temperature`, and their entropy if asked for.
     pub fn predict(&self, batch: &Packed, temperature: f64, with_entropy: bool) -> Predicted {
-        let hidden = batch.hidden(&self.0);
+        let hidden = batch.hidden(&self.trunk);
         // Without a graph the logits of one part are gone before the next are made.
         if self.in_parts(batch) && !hidden.requires_grad() {
             return self.judge_in_parts(&hidden, batch, temperature, with_entropy);
@@ -109,25 +120,29 @@ impl Policy {
         with_entropy: bool,
         loss: impl FnOnce(&Predicted) -> Tensor,
     ) -> Gradient {
-        if self.0.compute.checkpoint || self.in_parts(batch) {
+        if self.trunk.compute.checkpoint || self.in_parts(batch) {
             return self.backward_sparing(batch, temperature, with_entropy, loss);
         }
         let loss = loss(&self.predict(batch, temperature, with_entropy));
-        let flat = self.0.trainable().gradient(&loss);
+        let flat = self.trunk.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
     }
 
-    /// This policy as it is now, frozen: what training is held near. With an adapter it is the
-    /// model without it, and takes no memory.
+    /// This policy as it is now, frozen: what the KL of training is measured to. With an adapter it
+    /// is the model without it, and takes no memory.
     #[must_use]
     pub fn reference(&self) -> Self {
-        if self.0.adapter.is_some() { Self(self.0.without_adapter()) } else { self.duplicate() }
+        if self.trunk.adapter.is_some() {
+            Self { trunk: self.trunk.without_adapter() }
+        } else {
+            self.duplicate()
+        }
     }
 
     /// This model with its weights on `device`.
     #[must_use]
     pub fn to(self, device: tch::Device) -> Self {
-        Self(self.0.to(device))
+        Self { trunk: self.trunk.to(device) }
     }
 
     /// Opens a `model/policy` folder.
@@ -135,7 +150,7 @@ impl Policy {
     /// # Errors
     /// When a file is missing or its parts do not fit each other.
     pub fn open(folder: &Path) -> Result<Self> {
-        open(folder, false).map(Self)
+        Ok(Self { trunk: open(folder, false)? })
     }
 
     /// Writes a `model/policy` folder.
@@ -143,30 +158,20 @@ impl Policy {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
-        save(&self.0, folder, vocabulary, false)
+        save(&self.trunk, folder, vocabulary, false)
     }
 
     /// A copy that shares nothing with this one.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self(self.0.duplicate())
+        Self { trunk: self.trunk.duplicate() }
     }
 }
 
-impl Scorer {
-    /// A policy's trunk with a head of zeros: a critic that expects nothing yet.
-    pub fn from_policy_at_zero(policy: &Policy) -> Self {
-        let scorer = Self::from_policy(policy, 0);
-        tch::no_grad(|| {
-            let weight = &scorer.0.params.tensors[scorer.0.layout.head.weight];
-            let _ = weight.shallow_clone().zero_();
-        });
-        scorer
-    }
-
+impl RewardModel {
     /// A policy's trunk with a fresh head: weight ~ N(0, 1/√(hidden+1)), bias 0.
     pub fn from_policy(policy: &Policy, seed: u64) -> Self {
-        let (config, from) = (&policy.0.config, &policy.0.params);
+        let (config, from) = (&policy.trunk.config, &policy.trunk.params);
         let specs = ParamSpec::list(config, true);
         let tensors: Vec<Tensor> = specs
             .iter()
@@ -180,25 +185,13 @@ impl Scorer {
             .collect();
         let flat = Tensor::cat(&tensors, 0);
         let mut trunk = Trunk::new(config.clone(), Params::from_flat(specs, flat));
-        trunk.compute = policy.0.compute;
-        Self(trunk)
-    }
-
-    /// One number a hidden state: `[…]` of `[…, hidden]`.
-    pub fn score(&self, hidden: &Tensor) -> Tensor {
-        let t = &self.0.params.tensors;
-        let head = self.0.layout.head;
-        hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
+        trunk.compute = policy.trunk.compute;
+        Self { trunk }
     }
 
     /// Rewards, `[batch]`: the score at the last token of each row.
     pub fn rewards(&self, batch: &Packed) -> Tensor {
-        self.score(&batch.last_hidden(&self.0))
-    }
-
-    /// Value at the place before each completion token, `[n]`: what a critic expects.
-    pub fn values(&self, batch: &Packed) -> Tensor {
-        self.score(&batch.hidden(&self.0))
+        score(&self.trunk, &batch.last_hidden(&self.trunk))
     }
 
     /// The scalar `loss` of the rewards, `[batch]`, its gradient, and that of `more` (a parameter
@@ -209,23 +202,81 @@ impl Scorer {
         more: Option<&Tensor>,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> (Gradient, Option<Tensor>) {
-        if self.0.compute.checkpoint {
-            let ((loss, more), flat) = self.0.backward(batch, Some(&batch.last), |hidden, sums| {
-                let loss = loss(&self.score(hidden));
-                let leaves: Vec<&Tensor> = [hidden].into_iter().chain(more).collect();
-                let mut found = sums.add(&loss, &leaves);
-                let more = found.drain(1..).flatten().next();
-                let grad = found.pop().flatten().unwrap_or_else(|| hidden.zeros_like().detach());
-                ((loss.detach(), more), grad)
-            });
+        if self.trunk.compute.checkpoint {
+            let ((loss, more), flat) =
+                self.trunk.backward(batch, Some(&batch.last), |hidden, sums| {
+                    let loss = loss(&score(&self.trunk, hidden));
+                    let leaves: Vec<&Tensor> = [hidden].into_iter().chain(more).collect();
+                    let mut found = sums.add(&loss, &leaves);
+                    let more = found.drain(1..).flatten().next();
+                    let grad =
+                        found.pop().flatten().unwrap_or_else(|| hidden.zeros_like().detach());
+                    ((loss.detach(), more), grad)
+                });
             return (Gradient { loss, flat }, more);
         }
         let loss = loss(&self.rewards(batch));
         let (flat, more) = match more {
-            Some(more) => self.0.trainable().gradient_and(&loss, more),
-            None => (self.0.trainable().gradient(&loss), None),
+            Some(more) => self.trunk.trainable().gradient_and(&loss, more),
+            None => (self.trunk.trainable().gradient(&loss), None),
         };
         (Gradient { loss: loss.detach(), flat }, more)
+    }
+
+    /// Adds `delta` to the bias, so every reward moves by it.
+    pub fn shift(&mut self, delta: f64) {
+        let n = self.trunk.params.numel();
+        let _ = self.trunk.params.flat.narrow(0, n - 1, 1).g_add_scalar_(delta);
+    }
+
+    /// This model with its weights on `device`.
+    #[must_use]
+    pub fn to(self, device: tch::Device) -> Self {
+        Self { trunk: self.trunk.to(device) }
+    }
+
+    /// Opens a `model/reward` folder.
+    ///
+    /// # Errors
+    /// When a file is missing or its parts do not fit each other.
+    pub fn open(folder: &Path) -> Result<Self> {
+        Ok(Self { trunk: open(folder, true)? })
+    }
+
+    /// Writes a `model/reward` folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
+        save(&self.trunk, folder, vocabulary, true)
+    }
+
+    /// A copy that shares nothing with this one.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self { trunk: self.trunk.duplicate() }
+    }
+}
+
+impl ValueModel {
+    /// A policy's trunk with a head of zeros: it expects nothing yet.
+    pub fn at_zero(policy: &Policy) -> Self {
+        let trunk = RewardModel::from_policy(policy, 0).trunk;
+        tch::no_grad(|| {
+            let weight = &trunk.params.tensors[trunk.index.head.weight];
+            let _ = weight.shallow_clone().zero_();
+        });
+        Self { trunk }
+    }
+
+    /// A copy of a reward model, which shares nothing with it.
+    pub fn from_reward(reward: &RewardModel) -> Self {
+        Self { trunk: reward.trunk.duplicate() }
+    }
+
+    /// Value at the place before each completion token, `[n]`: what a critic expects.
+    pub fn values(&self, batch: &Packed) -> Tensor {
+        score(&self.trunk, &batch.hidden(&self.trunk))
     }
 
     /// The scalar `loss` of the values, `[n]`, and its gradient.
@@ -234,52 +285,25 @@ impl Scorer {
         batch: &Packed,
         loss: impl FnOnce(&Tensor) -> Tensor,
     ) -> Gradient {
-        if self.0.compute.checkpoint {
-            let (loss, flat) = self.0.backward(batch, batch.places.as_ref(), |hidden, sums| {
-                let loss = loss(&self.score(hidden));
+        if self.trunk.compute.checkpoint {
+            let (loss, flat) = self.trunk.backward(batch, batch.places.as_ref(), |hidden, sums| {
+                let loss = loss(&score(&self.trunk, hidden));
                 let grad = sums.add(&loss, &[hidden]).into_iter().flatten().next();
                 (loss.detach(), grad.unwrap_or_else(|| hidden.zeros_like().detach()))
             });
             return Gradient { loss, flat };
         }
         let loss = loss(&self.values(batch));
-        let flat = self.0.trainable().gradient(&loss);
+        let flat = self.trunk.trainable().gradient(&loss);
         Gradient { loss: loss.detach(), flat }
     }
+}
 
-    /// Adds `delta` to the bias, so every reward moves by it.
-    pub fn shift(&mut self, delta: f64) {
-        let n = self.0.params.numel();
-        let _ = self.0.params.flat.narrow(0, n - 1, 1).g_add_scalar_(delta);
-    }
-
-    /// This model with its weights on `device`.
-    #[must_use]
-    pub fn to(self, device: tch::Device) -> Self {
-        Self(self.0.to(device))
-    }
-
-    /// Opens a `model/reward` folder.
-    ///
-    /// # Errors
-    /// When a file is missing or its parts do not fit each other.
-    pub fn open(folder: &Path) -> Result<Self> {
-        open(folder, true).map(Self)
-    }
-
-    /// Writes a `model/reward` folder.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
-        save(&self.0, folder, vocabulary, true)
-    }
-
-    /// A copy that shares nothing with this one: how a critic starts.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        Self(self.0.duplicate())
-    }
+/// One number a hidden state: `[…]` of `[…, hidden]`.
+fn score(trunk: &Trunk, hidden: &Tensor) -> Tensor {
+    let t = &trunk.params.tensors;
+    let head = trunk.index.head;
+    hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
 }
 
 fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {

@@ -12,7 +12,7 @@ use super::checkpoint::fill;
 use super::layout::{head_name, prefix};
 use super::weight_file::WeightFile;
 use super::{ModelConfig, ParamSpec, Params};
-use crate::context::advise;
+use crate::advice::error_with_help;
 
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -120,7 +120,7 @@ fn no_weights(folder: &Path) -> anyhow::Error {
         path.extension().and_then(|e| e.to_str()).is_some_and(|e| FOREIGN.contains(&e))
     });
     match foreign {
-        Some(path) => advise(
+        Some(path) => error_with_help(
             format!(
                 "{} is not read: such files run code when they are opened, or hold other formats",
                 path.display()
@@ -128,7 +128,7 @@ fn no_weights(folder: &Path) -> anyhow::Error {
             "convert the model: from_pretrained(…).save_pretrained(…, safe_serialization=True) of \
              transformers writes model.safetensors",
         ),
-        None => advise(
+        None => error_with_help(
             format!("{} has neither {ONE} nor {INDEX}", folder.display()),
             "name the folder that save_pretrained wrote, or that was downloaded whole",
         ),

@@ -26,15 +26,16 @@ pub struct Block {
     pub down: Linear,
 }
 
-/// Places of all parameters of a model.
+/// Places of all weights of a model in its list of parameters.
 #[derive(Debug, Clone, Default)]
-pub struct Layout {
+pub struct WeightIndex {
     pub embed: usize,
     /// The table of learned positions.
     pub positions: Option<usize>,
     pub blocks: Vec<Block>,
     pub norm: Linear,
-    /// The output layer of a policy, which may be the embedding, or the scalar of a scorer.
+    /// The output layer of a policy, which may be the embedding, or the one number of a reward or
+    /// value model.
     pub head: Linear,
 }
 
@@ -121,12 +122,12 @@ impl ParamSpec {
 
 /// The parameters of a model in storage order and the place of each: matrices first, so that those
 /// which decay are one stretch. `reward`: with a scalar head instead of the output layer.
-pub fn parameters(config: &ModelConfig, reward: bool) -> (Vec<ParamSpec>, Layout) {
+pub fn parameters(config: &ModelConfig, reward: bool) -> (Vec<ParamSpec>, WeightIndex) {
     let mut list = List { config, names: names(config.family), specs: Vec::new() };
-    let mut layout = Layout::default();
-    list.matrices(&mut layout, reward);
-    list.vectors(&mut layout, reward);
-    (list.specs, layout)
+    let mut index = WeightIndex::default();
+    list.matrices(&mut index, reward);
+    list.vectors(&mut index, reward);
+    (list.specs, index)
 }
 
 /// The list while it grows.
@@ -137,16 +138,16 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn matrices(&mut self, layout: &mut Layout, reward: bool) {
+    fn matrices(&mut self, index: &mut WeightIndex, reward: bool) {
         let (c, names) = (self.config, self.names);
         let (d, f) = (c.hidden, c.intermediate);
         let std = Init::Normal(0.02);
         // Residual branches start smaller, by the depth (GPT-2).
         let residual = Init::Normal(0.02 / (2.0 * c.layers as f64).sqrt());
-        layout.embed = self.one(format!("{}.weight", names.embed), vec![c.vocab, d], std);
+        index.embed = self.one(format!("{}.weight", names.embed), vec![c.vocab, d], std);
         if c.positions == Positions::Learned {
             let name = format!("{}.weight", names.positions);
-            layout.positions = Some(self.one(name, vec![c.context, d], std));
+            index.positions = Some(self.one(name, vec![c.context, d], std));
         }
         for i in 0..c.layers {
             let block = Block {
@@ -156,23 +157,23 @@ impl List<'_> {
                 down: self.matrix(i, &[names.down], &[d], f, residual),
                 ..Block::default()
             };
-            layout.blocks.push(block);
+            index.blocks.push(block);
         }
-        layout.head.weight = if reward {
+        index.head.weight = if reward {
             // Ziegler et al. 2019: N(0, 1/√(d+1)).
             let std = 1.0 / ((d + 1) as f64).sqrt();
             self.one("score.weight".into(), vec![1, d], Init::Normal(std))
         } else if c.tie_embeddings {
-            layout.embed
+            index.embed
         } else {
             self.one(head_name(c.family), vec![c.vocab, d], std)
         };
     }
 
-    fn vectors(&mut self, layout: &mut Layout, reward: bool) {
+    fn vectors(&mut self, index: &mut WeightIndex, reward: bool) {
         let (c, names) = (self.config, self.names);
         let d = c.hidden;
-        for (i, block) in (0..c.layers).zip(&mut layout.blocks) {
+        for (i, block) in (0..c.layers).zip(&mut index.blocks) {
             let at = |tail: &str| format!("{}{i}.{tail}", names.layer);
             block.attention_norm = self.norm(&at(names.norms[0]));
             block.mlp_norm = self.norm(&at(names.norms[1]));
@@ -193,9 +194,9 @@ impl List<'_> {
                 block.down.bias = Some(self.bias(i, &[names.down], &[d]));
             }
         }
-        layout.norm = self.norm(names.norm);
+        index.norm = self.norm(names.norm);
         if reward {
-            layout.head.bias = Some(self.one("score.bias".into(), vec![1], Init::Zeros));
+            index.head.bias = Some(self.one("score.bias".into(), vec![1], Init::Zeros));
         }
     }
 

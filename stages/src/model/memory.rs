@@ -21,7 +21,7 @@ pub struct BatchShape {
     pub packed: bool,
 }
 
-/// What a training step holds, bytes.
+/// Memory that a training step needs, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     pub weights: u64,
@@ -43,7 +43,7 @@ impl Forecast {
         FIXED + self.weights + self.moments + self.gradient + self.activations
     }
 
-    /// All of it and its parts, which add up to it as they are written.
+    /// The total and its parts in words; as they are rounded, the parts add up to the total.
     pub fn words(&self) -> String {
         let total = self.total();
         // Tenths of a GiB, or whole MiB.

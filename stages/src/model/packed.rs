@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Policy, Trunk, Window};
+use super::{Layout, Policy, Trunk};
 use crate::data::{Example, PAD, Row};
 
 /// A batch of right-padded rows, and of their completions every token in one ragged list.
@@ -11,7 +11,7 @@ use crate::data::{Example, PAD, Row};
 /// `n` is the number of completion tokens of all rows together, row after row.
 #[derive(Debug)]
 pub struct Packed {
-    /// `[batch, time]`
+    /// Tokens, `[batch, time]`.
     pub ids: Tensor,
     /// Place in the flattened `[batch · time]` whose hidden state predicts each token, `[n]`: the
     /// one before it. `None`: every place, in order.
@@ -22,8 +22,8 @@ pub struct Packed {
     pub last: Tensor,
     /// First index of each row in the ragged list, and `n` at the end.
     pub offsets: Vec<usize>,
-    /// Which columns are real.
-    pub window: Window,
+    /// How the rows lie in the rectangle.
+    pub layout: Layout,
 }
 
 impl Packed {
@@ -75,11 +75,11 @@ impl Packed {
         }
         let shape = [bins.len() as i64, time as i64];
         let tensor = |v: &[i64]| Tensor::from_slice(v).to_device(device);
-        let window = if bins.len() == rows.len() {
-            Window::Right
+        let layout = if bins.len() == rows.len() {
+            Layout::RightPadded
         } else {
             let (texts, positions) = (tensor(&texts).view(shape), tensor(&positions).view(shape));
-            Window::Texts { texts, positions }
+            Layout::Packed { texts, positions }
         };
         Self {
             ids: tensor(&ids).view(shape),
@@ -87,7 +87,7 @@ impl Packed {
             targets: tensor(&targets),
             last: tensor(&last),
             offsets,
-            window,
+            layout,
         }
     }
 
@@ -102,7 +102,7 @@ impl Packed {
             targets: all.narrow(1, 1, time).reshape([-1]),
             last: (Tensor::arange(batch, (Kind::Int64, device)) + 1) * time - 1,
             offsets: (0..=rows.len()).map(|b| b * time as usize).collect(),
-            window: Window::Right,
+            layout: Layout::RightPadded,
         }
     }
 
@@ -113,7 +113,7 @@ impl Packed {
 
     /// Hidden states that predict the completion tokens, `[n, hidden]`.
     pub fn hidden(&self, trunk: &Trunk) -> Tensor {
-        let hidden = trunk.hidden(&self.ids, &self.window).reshape([-1, trunk.config.hidden]);
+        let hidden = trunk.hidden(&self.ids, &self.layout).reshape([-1, trunk.config.hidden]);
         match &self.places {
             Some(places) => hidden.index_select(0, places),
             None => hidden,
@@ -122,7 +122,7 @@ impl Packed {
 
     /// Hidden states of the last real token of each row, `[batch, hidden]`.
     pub fn last_hidden(&self, trunk: &Trunk) -> Tensor {
-        let hidden = trunk.hidden(&self.ids, &self.window);
+        let hidden = trunk.hidden(&self.ids, &self.layout);
         hidden.reshape([-1, trunk.config.hidden]).index_select(0, &self.last)
     }
 
@@ -133,7 +133,7 @@ impl Packed {
 
     /// Logits over the token after each place, `[n, vocab]`.
     pub fn logits(&self, policy: &Policy) -> Tensor {
-        policy.logits(&self.hidden(&policy.0))
+        policy.logits(&self.hidden(&policy.trunk))
     }
 }
 

@@ -8,26 +8,27 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::adapter::Adapter;
 use super::attention::{Rotary, attention, left_mask, text_mask};
 use super::config::{Activation, ModelConfig, Norm};
-use super::layout::{Block, Layout, Linear, parameters};
+use super::layout::{Block, Linear, WeightIndex, parameters};
 use super::{ParamSpec, Params};
 
-/// Everything below the heads.
+/// The transformer below the heads: tokens in, hidden states out.
 #[derive(Debug)]
 pub struct Trunk {
     pub config: ModelConfig,
     pub params: Params,
     pub compute: Compute,
-    pub(super) layout: Layout,
+    pub(super) index: WeightIndex,
     pub(super) adapter: Option<Adapter>,
     /// `None` when positions are learned.
     rotary: Option<Rotary>,
-    /// Matrices ready for use by the place of their weight: see [`Trunk::prepared`].
-    ready: BTreeMap<usize, Tensor>,
+    /// Weights with gains, adapters and conversions worked in, by their place among the
+    /// parameters; empty in training: see [`Trunk::for_inference`].
+    fused: BTreeMap<usize, Tensor>,
     /// Added to the logits, `[vocab]`: see [`Policy::draw_only_known`](super::Policy).
     pub(super) absent: Option<Tensor>,
 }
 
-/// How the passes are computed: what they cost, not what they mean.
+/// How passes are computed: precision, memory and time, not what comes out (beyond rounding).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Compute {
     /// Type of products and activations; weights, norms, the residual stream and losses are f32.
@@ -44,20 +45,20 @@ impl Default for Compute {
     }
 }
 
-/// Which columns of a batch are real.
+/// How the texts of a batch lie in its rows: which columns are real, which positions they have.
 #[derive(Debug)]
-pub enum Window {
-    /// Rows start in column 0 and are filled up on the right. The causal mask then hides the
-    /// filling from every real token, and positions are the columns.
-    Right,
+pub enum Layout {
+    /// Rows start in column 0 and are padded on the right. The causal mask then hides the
+    /// padding from every real token, and positions are the columns.
+    RightPadded,
     /// Row `b` starts in column `start[b]`, `[batch]`, and ends in the last column.
-    Left(Tensor),
+    LeftPadded(Tensor),
     /// Several texts share a row: `texts`, `[batch, time]`, numbers them, and none sees another;
     /// `positions`, `[batch, time]`, count from the start of each.
-    Texts { texts: Tensor, positions: Tensor },
+    Packed { texts: Tensor, positions: Tensor },
 }
 
-/// What the layers need to know of the columns of a batch.
+/// Positions and mask of the columns of a batch, as the layers use them.
 pub(super) struct Columns {
     /// Rotary tables of the columns.
     rotary: Option<Rotary>,
@@ -103,9 +104,9 @@ impl Trunk {
     pub fn new(config: ModelConfig, params: Params) -> Self {
         let reward = params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias");
         let rotary = Rotary::new(&config, params.flat.device());
-        let layout = parameters(&config, reward).1;
-        let (compute, adapter, ready) = (Compute::default(), None, BTreeMap::new());
-        Self { config, params, compute, layout, adapter, rotary, ready, absent: None }
+        let index = parameters(&config, reward).1;
+        let (compute, adapter, fused) = (Compute::default(), None, BTreeMap::new());
+        Self { config, params, compute, index, adapter, rotary, fused, absent: None }
     }
 
     /// Fresh weights.
@@ -145,23 +146,23 @@ impl Trunk {
     /// This model as it is now, for many passes without gradients: gains, adapters and conversions
     /// are worked into the matrices once instead of at every pass.
     #[must_use]
-    pub fn prepared(&self) -> Self {
+    pub fn for_inference(&self) -> Self {
         let mut out = self.over(self.merged().unwrap_or_else(|| self.params.shared()));
         let norm = |norm: Linear| (self.config.norm == Norm::Rms).then_some(norm.weight);
-        let blocks = self.layout.blocks.iter();
+        let blocks = self.index.blocks.iter();
         let mut linears: Vec<(Linear, Option<usize>)> = blocks
             .flat_map(|b| {
                 let (attention, mlp) = (norm(b.attention_norm), norm(b.mlp_norm));
                 [(b.qkv, attention), (b.o, None), (b.up, mlp), (b.down, None)]
             })
             .collect();
-        linears.push((self.layout.head, None));
-        out.ready = no_grad(|| {
+        linears.push((self.index.head, None));
+        out.fused = no_grad(|| {
             let t = &out.params.tensors;
-            let ready = linears
+            let fused = linears
                 .into_iter()
                 .map(|(linear, gain)| (linear.weight, out.folded(linear, gain.map(|i| &t[i]))));
-            ready.collect()
+            fused.collect()
         });
         out
     }
@@ -172,17 +173,17 @@ impl Trunk {
             config: self.config.clone(),
             params,
             compute: self.compute,
-            layout: self.layout.clone(),
+            index: self.index.clone(),
             adapter: None,
             rotary: self.rotary.as_ref().map(Rotary::share),
-            ready: BTreeMap::new(),
+            fused: BTreeMap::new(),
             absent: self.absent.as_ref().map(Tensor::shallow_clone),
         }
     }
 
     /// Hidden states after the last norm, `[batch, time, hidden]`, of `ids`, `[batch, time]`.
-    pub fn hidden(&self, ids: &Tensor, window: &Window) -> Tensor {
-        let columns = self.columns(ids, window);
+    pub fn hidden(&self, ids: &Tensor, layout: &Layout) -> Tensor {
+        let columns = self.columns(ids, layout);
         self.layers(ids, &columns, |_, q, k, v| columns.attend(q, k, v))
     }
 
@@ -204,21 +205,21 @@ impl Trunk {
         hidden
     }
 
-    /// What the layers need to know of a batch `ids`, `[batch, time]`.
-    pub(super) fn columns(&self, ids: &Tensor, window: &Window) -> Columns {
+    /// Positions and mask of a batch `ids`, `[batch, time]`.
+    pub(super) fn columns(&self, ids: &Tensor, layout: &Layout) -> Columns {
         let time = ids.size()[1];
-        match window {
-            Window::Right => Columns {
+        match layout {
+            Layout::RightPadded => Columns {
                 rotary: self.rotary.as_ref().map(|r| r.first(time).to_kind(self.compute.kind)),
                 learned: self.learned().map(|table| table.narrow(0, 0, time)),
                 mask: None,
                 causal: time > 1,
             },
-            Window::Left(start) => {
+            Layout::LeftPadded(start) => {
                 let all = Tensor::arange(time, (Kind::Int64, ids.device()));
                 self.left_columns(&all, &all, start)
             }
-            Window::Texts { texts, positions } => self.columns_at(positions, text_mask(texts)),
+            Layout::Packed { texts, positions } => self.columns_at(positions, text_mask(texts)),
         }
     }
 
@@ -238,7 +239,7 @@ impl Trunk {
 
     /// The table of learned positions, `[context, hidden]`.
     fn learned(&self) -> Option<&Tensor> {
-        self.layout.positions.map(|i| &self.params.tensors[i])
+        self.index.positions.map(|i| &self.params.tensors[i])
     }
 
     fn layers(
@@ -248,15 +249,16 @@ impl Trunk {
         attend: impl Fn(usize, &Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
         let mut x = self.embed(ids, columns);
-        for (i, block) in self.layout.blocks.iter().enumerate() {
+        for (i, block) in self.index.blocks.iter().enumerate() {
             x = self.block(block, x, columns, |q, k, v| attend(i, q, k, v));
         }
         self.last_norm(&x)
     }
 
-    /// What goes into the first layer, `[batch, time, hidden]`.
+    /// Token embeddings plus learned positions, the input of the first layer, `[batch, time,
+    /// hidden]`.
     pub(super) fn embed(&self, ids: &Tensor, columns: &Columns) -> Tensor {
-        let embed = &self.params.tensors[self.layout.embed];
+        let embed = &self.params.tensors[self.index.embed];
         let x = Tensor::embedding(embed, ids, -1, false, false);
         match &columns.learned {
             Some(learned) => x + learned,
@@ -264,9 +266,9 @@ impl Trunk {
         }
     }
 
-    /// What comes out of the trunk, of what comes out of the last layer.
+    /// The output of the trunk: the last norm of the last layer's output `x`.
     pub(super) fn last_norm(&self, x: &Tensor) -> Tensor {
-        self.norm(x, self.layout.norm)
+        self.norm(x, self.index.norm)
     }
 
     /// One layer on `x`, `[batch, time, hidden]`.
@@ -287,7 +289,7 @@ impl Trunk {
         attended + mlp
     }
 
-    /// Attention with its projections.
+    /// The attention block of a layer: projections, rotary positions, attention, output projection.
     fn mix(
         &self,
         block: &Block,
@@ -368,7 +370,7 @@ impl Trunk {
     fn linear(&self, x: &Tensor, gain: Option<&Tensor>, linear: Linear) -> Tensor {
         let x = self.cast(x);
         let bias = linear.bias.map(|i| self.cast(&self.params.tensors[i]));
-        let out = match self.ready.get(&linear.weight) {
+        let out = match self.fused.get(&linear.weight) {
             Some(matrix) => x.linear(matrix, bias),
             None => x.linear(&self.folded(linear, gain), bias),
         };
@@ -390,8 +392,8 @@ impl Trunk {
 
     /// What the head multiplies hidden states with: the output layer.
     pub(super) fn head(&self) -> Tensor {
-        let ready = self.ready.get(&self.layout.head.weight);
-        ready.map_or_else(|| self.folded(self.layout.head, None), Tensor::shallow_clone)
+        let fused = self.fused.get(&self.index.head.weight);
+        fused.map_or_else(|| self.folded(self.index.head, None), Tensor::shallow_clone)
     }
 
     /// `x` in the type that products are computed in.

@@ -8,11 +8,12 @@ use preflow_stages::data::{Example, Vocabulary};
 use preflow_stages::kinds::dpo::Dpo;
 use preflow_stages::kinds::grpo::Grpo;
 use preflow_stages::kinds::ppo::Ppo;
-use preflow_stages::kinds::preferences::Preference;
 use preflow_stages::kinds::reinforce::Reinforce;
-use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
 use preflow_stages::kinds::rloo::Rloo;
-use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk, Window};
+use preflow_stages::model::{Layout, ModelConfig, Policy, Trunk, ValueModel};
+use preflow_stages::on_policy::{Candidate, Environment, Scorer};
+use preflow_stages::prompts::Prompts;
+use preflow_stages::training::Preference;
 use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
 
@@ -23,7 +24,7 @@ const RHO: [f64; 4] = [0.5, 0.3, 0.15, 0.05];
 /// Reward of a response: the number of its token, 0 to 3.
 struct ByToken;
 
-impl Judge for ByToken {
+impl Scorer for ByToken {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         Ok(responses.iter().map(|r| r.example.completion[0] as f64).collect())
     }
@@ -42,14 +43,16 @@ fn bandit() -> Policy {
         tie_embeddings: false,
         ..tiny_config()
     };
-    let policy = Policy(Trunk::init(config, false, 3));
+    let policy = Policy { trunk: Trunk::init(config, false, 3) };
     no_grad(|| {
-        let hidden = policy.0.hidden(&Tensor::from_slice(&[1_i64]).view([1, 1]), &Window::Right);
+        let hidden =
+            policy.trunk.hidden(&Tensor::from_slice(&[1_i64]).view([1, 1]), &Layout::RightPadded);
         let h = hidden.view([8]);
         let logits = Tensor::from_slice(&RHO.map(|p| p.ln() as f32));
         let head = logits.outer(&(&h / h.dot(&h)));
-        let place = policy.0.params.specs.iter().position(|s| s.parts[0].name == "lm_head.weight");
-        policy.0.params.tensors[place.expect("a head")].shallow_clone().copy_(&head);
+        let place =
+            policy.trunk.params.specs.iter().position(|s| s.parts[0].name == "lm_head.weight");
+        policy.trunk.params.tensors[place.expect("a head")].shallow_clone().copy_(&head);
     });
     close(&probabilities(&policy), &RHO, 1e-5);
     policy
@@ -57,7 +60,8 @@ fn bandit() -> Policy {
 
 fn probabilities(policy: &Policy) -> Vec<f64> {
     no_grad(|| {
-        let hidden = policy.0.hidden(&Tensor::from_slice(&[1_i64]).view([1, 1]), &Window::Right);
+        let hidden =
+            policy.trunk.hidden(&Tensor::from_slice(&[1_i64]).view([1, 1]), &Layout::RightPadded);
         numbers(&policy.logits(&hidden).softmax(-1, tch::Kind::Double))
     })
 }
@@ -92,27 +96,29 @@ fn train(kind: &str, more: Value) -> Vec<f64> {
     let mut cx = context(&shop, "bandit", kind);
     let policy = bandit();
     let prompts = prompts_of(vec![vec![1]]);
+    let environment =
+        Environment { vocabulary: &vocabulary, prompts: &prompts, scorer: &mut ByToken };
     let params = with(more);
     fn read<T: serde::de::DeserializeOwned>(params: Value) -> T {
         serde_json::from_value(params).expect("params")
     }
     match kind {
         "ppo" => {
-            let critic = Scorer::from_policy_at_zero(&policy);
+            let critic = ValueModel::at_zero(&policy);
             let ppo: Ppo = read(params);
-            ppo.optimize(&mut cx, &policy, &critic, &vocabulary, &mut ByToken, &prompts)
+            ppo.optimize(&mut cx, &policy, &critic, environment)
         }
         "rloo" => {
             let rloo: Rloo = read(params);
-            rloo.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts)
+            rloo.optimize(&mut cx, &policy, environment)
         }
         "grpo" => {
             let grpo: Grpo = read(params);
-            grpo.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts)
+            grpo.optimize(&mut cx, &policy, environment)
         }
         _ => {
             let reinforce: Reinforce = read(params);
-            reinforce.optimize(&mut cx, &policy, &vocabulary, &mut ByToken, &prompts, None)
+            reinforce.optimize(&mut cx, &policy, environment, None)
         }
     }
     .expect("trained");
@@ -259,7 +265,7 @@ fn invariant_24_dpo_starts_at_ln_2_and_widens_the_margin() {
 /// A reward model that learns on the side, which none may.
 struct Moving(ByModel);
 
-impl Judge for Moving {
+impl Scorer for Moving {
     fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         self.0.0.shift(0.01);
         self.0.scores(prompts, responses)
@@ -277,15 +283,16 @@ fn invariant_18_the_policy_and_the_critic_move_and_nothing_else() {
     let prompts = prompts_of(tiny_rows(8, 1).into_iter().map(|r| r.prompt).collect());
     let params = json!({"updates": 2, "batch": 8, "max_tokens": 6});
     let ppo: Ppo = serde_json::from_value(params).expect("params");
-    let train = |name: &str, judge: &mut dyn Judge| {
-        let (policy, critic) = (tiny_policy(1), tiny_reward(2));
-        let prints = || [&policy.0, &critic.0].map(|t| t.params.fingerprint());
-        let (before, judge_before) = (prints(), judge.fingerprint());
+    let train = |name: &str, scorer: &mut dyn Scorer| {
+        let (policy, critic) = (tiny_policy(1), ValueModel::from_reward(&tiny_reward(2)));
+        let prints = || [&policy.trunk, &critic.trunk].map(|t| t.params.fingerprint());
+        let (before, judge_before) = (prints(), scorer.fingerprint());
         let mut cx = context(&shop, name, "ppo");
-        let done = ppo.optimize(&mut cx, &policy, &critic, &vocabulary, judge, &prompts);
+        let environment = Environment { vocabulary: &vocabulary, prompts: &prompts, scorer };
+        let done = ppo.optimize(&mut cx, &policy, &critic, environment);
         let after = prints();
         assert!(before[0] != after[0] && before[1] != after[1]);
-        (done, judge_before == judge.fingerprint())
+        (done, judge_before == scorer.fingerprint())
     };
     let (done, same) = train("still", &mut ByModel(tiny_reward(2)));
     assert!(done.is_ok() && same);

@@ -1,12 +1,13 @@
 //! What saves time or memory changes nothing that is learned.
 
 use preflow_stages::data::{Row, Vocabulary};
-use preflow_stages::kinds::compute::mean_nll;
 use preflow_stages::model::config::Biases;
 use preflow_stages::model::{
-    Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, Scorer, Target, Trunk,
+    Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, RewardModel, Target, Trunk,
+    ValueModel,
 };
-use preflow_stages::sampling::{Sampler, generate};
+use preflow_stages::sampling::{SamplingConfig, generate};
+use preflow_stages::training::mean_nll;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -50,9 +51,9 @@ fn odd_policy() -> Policy {
         tie_embeddings: false,
         ..tiny_config()
     };
-    let policy = Policy(Trunk::init(config, false, 3));
+    let policy = Policy { trunk: Trunk::init(config, false, 3) };
     no_grad(|| {
-        let _ = policy.0.params.flat.shallow_clone().g_mul_scalar_(8.0);
+        let _ = policy.trunk.params.flat.shallow_clone().g_mul_scalar_(8.0);
     });
     policy
 }
@@ -75,9 +76,9 @@ fn invariant_6_layers_computed_again_and_logits_in_parts_give_the_same_gradient(
         let plain = policy.backward(&batch, 0.7, true, loss);
         let predicted = no_grad(|| policy.predict(&batch, 0.7, true));
         for (checkpoint, logits) in [(true, 1 << 24), (false, 32 * 5), (true, 32 * 5), (true, 1)] {
-            policy.0.compute = Compute { checkpoint, logits, ..Compute::default() };
+            policy.trunk.compute = Compute { checkpoint, logits, ..Compute::default() };
             let other = policy.backward(&batch, 0.7, true, loss);
-            assert_same(&format!("{:?}", policy.0.compute), &other, &plain, ROUNDING);
+            assert_same(&format!("{:?}", policy.trunk.compute), &other, &plain, ROUNDING);
             let parts = no_grad(|| policy.predict(&batch, 0.7, true));
             assert!(apart(&parts.log_probs, &predicted.log_probs) <= ROUNDING);
             let entropies = [parts.entropy, predicted.entropy.as_ref().map(Tensor::shallow_clone)];
@@ -95,12 +96,13 @@ fn invariant_6_a_reward_model_and_a_critic_may_compute_layers_again_too() {
     let threshold = Tensor::from(0.3_f32).set_requires_grad(true);
     let rewards = |r: &Tensor| (r - &threshold).square().sum(Kind::Float);
     let values = |v: &Tensor| v.sin().sum(Kind::Float);
-    let both = |model: &Scorer| {
+    let both = |model: &RewardModel| {
+        let critic = ValueModel::from_reward(model);
         let (gradient, more) = model.backward_rewards(&batch, Some(&threshold), rewards);
-        (gradient, more.expect("it depends on it"), model.backward_values(&batch, values))
+        (gradient, more.expect("it depends on it"), critic.backward_values(&batch, values))
     };
     let (a, more, c) = both(&model);
-    model.0.compute.checkpoint = true;
+    model.trunk.compute.checkpoint = true;
     let (b, again, d) = both(&model);
     assert_same("rewards", &b, &a, ROUNDING);
     assert_same("values", &d, &c, ROUNDING);
@@ -161,13 +163,13 @@ fn invariant_28_an_adapter_changes_nothing_at_first_and_can_be_merged() {
         (&[Target::V, Target::Down][..], tiny_policy(2)),
         (all.as_slice(), odd_policy()),
     ] {
-        let before = base.0.params.to_vec();
+        let before = base.trunk.params.to_vec();
         let plain = logits(&base);
         let mut policy = base.duplicate();
-        policy.0.adapt(&lora(3, targets), 11);
+        policy.trunk.adapt(&lora(3, targets), 11);
         assert_eq!(numbers(&logits(&policy)), numbers(&plain), "B = 0");
-        let trainable = policy.0.trainable();
-        assert!(trainable.numel() < policy.0.params.numel());
+        let trainable = policy.trunk.trainable();
+        assert!(trainable.numel() < policy.trunk.params.numel());
         let gradient = policy.backward(&batch, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
         assert_eq!(gradient.flat.size(), [trainable.numel()]);
         // B moves first, since A's gradient passes through it.
@@ -180,44 +182,56 @@ fn invariant_28_an_adapter_changes_nothing_at_first_and_can_be_merged() {
         // Off is the base model, not copied; merged is the adapted one.
         let reference = policy.reference();
         assert_eq!(numbers(&logits(&reference)), numbers(&plain));
-        assert_eq!(reference.0.params.flat.data_ptr(), policy.0.params.flat.data_ptr());
+        assert_eq!(reference.trunk.params.flat.data_ptr(), policy.trunk.params.flat.data_ptr());
         let merged = policy.duplicate();
         close(&numbers(&logits(&merged)), &numbers(&adapted), 1e-5 * 8.0);
-        assert_eq!(policy.0.params.to_vec(), before, "the base never moves");
-        let sampler =
-            Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, max_tokens: 6, seed: 1, step: 0 };
-        let answer = |policy: &Policy| generate(policy, &[vec![3, 9], vec![5]], &[0, 1], &sampler);
+        assert_eq!(policy.trunk.params.to_vec(), before, "the base never moves");
+        let sampling = SamplingConfig {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 6,
+            seed: 1,
+            step: 0,
+        };
+        let answer = |policy: &Policy| generate(policy, &[vec![3, 9], vec![5]], &[0, 1], &sampling);
         assert_eq!(answer(&policy), answer(&merged));
         // What saves memory works here too.
         let plain = policy.backward(&batch, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
-        policy.0.compute = Compute { checkpoint: true, logits: 64, ..Compute::default() };
+        policy.trunk.compute = Compute { checkpoint: true, logits: 64, ..Compute::default() };
         let again = policy.backward(&batch, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
         assert_same("adapter", &again, &plain, ROUNDING);
     }
     let mut off = tiny_policy(2);
-    off.0.adapt(&Lora::default(), 1);
-    assert_eq!(off.0.trainable().numel(), off.0.params.numel());
+    off.trunk.adapt(&Lora::default(), 1);
+    assert_eq!(off.trunk.trainable().numel(), off.trunk.params.numel());
 }
 
 #[test]
 fn bf16_is_near_and_its_gradients_are_f32() {
-    let fresh = |like: &Policy| Policy(Trunk::init(like.0.config.clone(), false, 3));
+    let fresh = |like: &Policy| Policy { trunk: Trunk::init(like.trunk.config.clone(), false, 3) };
     for mut policy in [fresh(&tiny_policy(1)), fresh(&odd_policy())] {
         let rows = tiny_rows(6, 2);
         let batch = Packed::new(&refs(&rows), Device::Cpu);
         let loss = |p: &Predicted| -p.log_probs.mean(Kind::Float);
         let plain = policy.backward(&batch, 1.0, false, loss);
-        policy.0.compute.kind = Kind::BFloat16;
+        policy.trunk.compute.kind = Kind::BFloat16;
         let half = policy.backward(&batch, 1.0, false, loss);
         assert_eq!((half.loss.kind(), half.flat.kind()), (Kind::Float, Kind::Float));
         let (a, b) = (&half.flat, &plain.flat);
         let cosine = (a * b).sum(Kind::Double) / (a.norm() * b.norm());
         assert!(cosine.double_value(&[]) > 0.999, "{cosine:?}");
         assert!(apart(&half.loss, &plain.loss) < 0.01);
-        let sampler =
-            Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, max_tokens: 4, seed: 1, step: 0 };
-        assert_eq!(generate(&policy, &[vec![3, 9]], &[0], &sampler).len(), 1);
-        policy.0.compute.checkpoint = true;
+        let sampling = SamplingConfig {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 4,
+            seed: 1,
+            step: 0,
+        };
+        assert_eq!(generate(&policy, &[vec![3, 9]], &[0], &sampling).len(), 1);
+        policy.trunk.compute.checkpoint = true;
         assert_same("bf16", &policy.backward(&batch, 1.0, false, loss), &half, 1e-2);
     }
 }
@@ -290,8 +304,8 @@ fn sft_learns_conversations_with_every_saving_at_once() {
     let small = run("small", 30, json!({"precision": "bf16"}), true, 4);
     let untrained = run("untrained", 0, json!({}), false, 0);
     assert!(small < untrained - 0.3, "{small} {untrained}");
-    let base = Policy::open(&shop.path("base.model")).expect("opened").0.params.numel();
-    let merged = Policy::open(&shop.path("small.model")).expect("opened").0.params.numel();
+    let base = Policy::open(&shop.path("base.model")).expect("opened").trunk.params.numel();
+    let merged = Policy::open(&shop.path("small.model")).expect("opened").trunk.params.numel();
     assert_eq!(base, merged);
     Vocabulary::open(&shop.path("small.model/tokenizer.json")).expect("a tokenizer");
     shop.write("odd.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n");

@@ -21,7 +21,7 @@ fn texts(path: &Path) -> anyhow::Result<Vec<String>> {
     read_texts(&[path.to_str().expect("UTF-8").to_owned()], false).collect()
 }
 
-fn prepared(shop: &Workshop, target: &str, file: &str) -> Ran {
+fn for_inference(shop: &Workshop, target: &str, file: &str) -> Ran {
     shop.run("p", "prepare", json!({"as": target}), &[("data", &[file])])
 }
 
@@ -93,7 +93,7 @@ fn what_is_no_data_is_named_by_every_reader() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n";
     for name in ["c.txt", "r.jsonl", "r.csv", "r.parquet"] {
         shop.write(name, pointer);
-        let failure = prepared(&shop, "prompt", name).failure();
+        let failure = for_inference(&shop, "prompt", name).failure();
         assert!(failure.contains("is a pointer of Git LFS: `git lfs pull` fetches"), "{failure}");
     }
     let params = json!({"algorithm": "byte"});
@@ -117,12 +117,12 @@ fn what_is_no_data_is_named_by_every_reader() {
         (&b"a\0b\0\n\0"[..], "holds zero bytes: it is no UTF-8 text"),
     ] {
         shop.write("z.jsonl.gz", bytes);
-        let failure = prepared(&shop, "prompt", "z.jsonl.gz").failure();
+        let failure = for_inference(&shop, "prompt", "z.jsonl.gz").failure();
         assert!(failure.contains(says), "{failure}");
     }
     shop.write("d/dataset_info.json", "{}");
     shop.write("d/data-00000-of-00001.arrow", "ARROW1");
-    let failure = prepared(&shop, "prompt", "d").failure();
+    let failure = for_inference(&shop, "prompt", "d").failure();
     assert!(failure.contains("`datasets.save_to_disk`: write it with `to_parquet`"), "{failure}");
 }
 
@@ -177,11 +177,11 @@ fn shards_keep_every_column_and_may_be_empty() {
     assert_eq!(table.texts("prompt").expect("texts"), ["a", "b"]);
     assert_eq!(table.bools("tie", false).expect("truth"), [true, false]);
     assert_eq!(table.place(1), format!("row 1 of {}", shop.path("parts/3.csv").display()));
-    let ran = prepared(&shop, "prompt_completion", "parts");
+    let ran = for_inference(&shop, "prompt_completion", "parts");
     assert_eq!(ran.summary()["rows/kept"], 2.0);
     assert_eq!(shop.table("p.data.parquet").names(), ["completion", "prompt", "tie"]);
     shop.write("none/1.jsonl", "\n");
-    let failure = prepared(&shop, "prompt", "none").failure();
+    let failure = for_inference(&shop, "prompt", "none").failure();
     assert!(failure.contains("the source is empty"), "{failure}");
 }
 
@@ -193,10 +193,10 @@ fn what_is_carried_along_comes_out_as_it_went_in() {
         r#"{"prompt":"r","id":1,"mixed":1.5,"deep":{"b":[]},"f":1e-7}"#,
     ];
     shop.write("rows.jsonl", rows.join("\n"));
-    prepared(&shop, "prompt", "rows.jsonl").summary();
+    for_inference(&shop, "prompt", "rows.jsonl").summary();
     // Once more, from Parquet.
     fs_err::rename(shop.path("p.data.parquet"), shop.path("again")).expect("renamed");
-    prepared(&shop, "prompt", "again").summary();
+    for_inference(&shop, "prompt", "again").summary();
     let table = shop.table("p.data.parquet");
     let json = |texts: [&str; 2]| Some(Column::Json(texts.map(|t| Some(t.to_owned())).to_vec()));
     assert_eq!(table.column("id").cloned(), json(["18446744073709551615", "1"]));
@@ -219,7 +219,7 @@ fn a_list_or_a_number_where_text_is_wanted_is_a_bad_row() {
             json!({"prompt": 3})
         ),
     );
-    let failure = prepared(&shop, "prompt", "rows.jsonl").failure();
+    let failure = for_inference(&shop, "prompt", "rows.jsonl").failure();
     let says = "rows.jsonl: column `prompt` holds a list of {role, content}, not text";
     assert!(failure.contains("row 2 of ") && failure.contains(says), "{failure}");
     let params = json!({"as": "prompt", "on_bad_row": "skip"});

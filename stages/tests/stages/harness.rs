@@ -10,8 +10,9 @@ use preflow::protocol::{Event, Execution, InputSpec, PROTOCOL, TaskSpec};
 use preflow_stages::context::{Context, Events};
 use preflow_stages::data::{Column, Example, Table, Vocabulary, Wanted, read_tables};
 use preflow_stages::kinds::KINDS;
-use preflow_stages::kinds::rewards::{Candidate, Judge, Prompts};
-use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Packed, Policy, RewardModel, Trunk};
+use preflow_stages::on_policy::{Candidate, Scorer};
+use preflow_stages::prompts::Prompts;
 use preflow_stages::rng::Stream;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -168,6 +169,20 @@ pub fn run_file_with(path: &Path, env: &[(&str, &str)]) -> Ran {
     Ran { events, code }
 }
 
+/// What the worker writes on standard error, with further variables in its environment.
+pub fn log_of(path: &Path, env: &[(&str, &str)]) -> String {
+    let child = Command::new(WORKER)
+        .envs(env.iter().copied())
+        .args(["run".as_ref(), path.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the worker starts");
+    let output = child.wait_with_output().expect("ended");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// Fills in defaults, as the orchestrator does.
 pub fn complete(mut given: Map<String, Value>, schema: &Value) -> Map<String, Value> {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -205,16 +220,16 @@ pub fn tiny_config() -> ModelConfig {
 /// Random weights, larger than those training starts with so that differences show.
 pub fn tiny_policy(seed: u64) -> Policy {
     tch::set_num_threads(1);
-    let policy = Policy(Trunk::init(tiny_config(), false, seed));
+    let policy = Policy { trunk: Trunk::init(tiny_config(), false, seed) };
     tch::no_grad(|| {
-        let n = policy.0.params.decaying();
-        let _ = policy.0.params.flat.narrow(0, 0, n).g_mul_scalar_(10.0);
+        let n = policy.trunk.params.decaying();
+        let _ = policy.trunk.params.flat.narrow(0, 0, n).g_mul_scalar_(10.0);
     });
     policy
 }
 
-pub fn tiny_reward(seed: u64) -> Scorer {
-    Scorer::from_policy(&tiny_policy(seed), seed)
+pub fn tiny_reward(seed: u64) -> RewardModel {
+    RewardModel::from_policy(&tiny_policy(seed), seed)
 }
 
 /// Rows of unequal length with tokens from 5 on, the last of every other one the end token.
@@ -265,9 +280,9 @@ pub fn byte_vocabulary(shop: &Workshop) -> Vocabulary {
 }
 
 /// A reward model as judge.
-pub struct ByModel(pub Scorer);
+pub struct ByModel(pub RewardModel);
 
-impl Judge for ByModel {
+impl Scorer for ByModel {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> anyhow::Result<Vec<f64>> {
         let rows: Vec<&Example> = responses.iter().map(|r| r.example).collect();
         let packed = Packed::new(&rows, tch::Device::Cpu);
@@ -275,7 +290,7 @@ impl Judge for ByModel {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.0.0.params.fingerprint()
+        self.0.trunk.params.fingerprint()
     }
 }
 

@@ -1,39 +1,39 @@
 //! What must hold of models, sampling and PPO, whatever the numbers.
 
+use std::time::Instant;
+
 use preflow_stages::data::{EOS, Example, PAD};
-use preflow_stages::kinds::compute::Computation;
-use preflow_stages::kinds::on_policy::{OnPolicy, StepLoss};
-use preflow_stages::kinds::ppo::Ppo;
-use preflow_stages::kinds::rollout::Rollout;
-use preflow_stages::model::{Cache, Packed, Params, Policy, Scorer, Window};
+use preflow_stages::kinds::ppo::{CriticTrainer, Ppo};
+use preflow_stages::model::{Cache, Layout, Packed, Params, Policy, RewardModel, ValueModel};
+use preflow_stages::on_policy::{
+    Actor, Environment, OnPolicy, Responses, Rollout, StepLoss, policy_gradient,
+};
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
-use preflow_stages::sampling::{Response, Sampler, generate, pick};
+use preflow_stages::sampling::{Response, SamplingConfig, generate, pick};
+use preflow_stages::training::Computation;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::harness::*;
 
-const SAMPLER: Sampler =
-    Sampler { temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 12, seed: 3, step: 0 };
+const SAMPLING: SamplingConfig =
+    SamplingConfig { temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 12, seed: 3, step: 0 };
 
 /// Rows as if `policy` had drawn them, scored by `reward`.
-fn rollout(policy: &Policy, reference: &Policy, reward: Scorer) -> Rollout {
+fn rollout(policy: &Policy, reference: &Policy, reward: RewardModel) -> Rollout {
     let rows = tiny_rows(12, 5);
     let responses = rows.iter().map(|r| Response {
         tokens: r.completion.clone(),
         finished: r.completion.last() == Some(&EOS),
     });
     let prompts = prompts_of(rows.iter().map(|r| r.prompt.clone()).collect());
-    OnPolicy::default()
-        .look(
-            policy,
-            reference,
-            &mut ByModel(reward),
-            &prompts,
-            (0..12).collect(),
-            responses.collect(),
-        )
-        .expect("scores")
+    let (shop, settings) = (Workshop::new(), OnPolicy::default());
+    let vocabulary = &byte_vocabulary(&shop);
+    let responses =
+        Responses::new(&prompts, (0..12).collect(), responses.collect(), Instant::now());
+    let environment = Environment { vocabulary, prompts: &prompts, scorer: &mut ByModel(reward) };
+    let (settings, reference) = (&settings, reference.duplicate());
+    Actor { settings, policy, reference, environment }.rollout_of(responses).expect("scores")
 }
 
 fn ppo() -> Ppo {
@@ -44,13 +44,15 @@ fn ppo() -> Ppo {
 fn invariant_01_the_first_minibatch_has_ratio_one() {
     let policy = tiny_policy(1);
     let rollout = rollout(&policy, &policy.reference(), tiny_reward(2));
-    let targets = ppo().targets(&tiny_reward(2), &rollout, 0.05);
+    let (ppo, critic) = (ppo(), ValueModel::from_reward(&tiny_reward(2)));
+    let values = CriticTrainer::new(&ppo, &critic).values(&rollout);
+    let targets = ppo.advantages(&rollout, &ppo.rewards(&rollout, 0.05), values);
     let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
     let all: Vec<usize> = (0..12).collect();
     for micro_batch in [0, 5] {
         let compute = Computation { micro_batch, ..Computation::default() };
         let settings = OnPolicy { compute, ..OnPolicy::default() };
-        let (gradient, sums) = settings.policy_gradient(&policy, &rollout, &all, what);
+        let (gradient, sums) = policy_gradient(&settings, &policy, &rollout, &all, what);
         assert!((sums.ratio_mean() - 1.0).abs() < 1e-6 && (sums.ratio_max - 1.0).abs() < 1e-5);
         assert!(sums.approx_kl() < 1e-10 && sums.clip_fraction() == 0.0);
         assert!(numbers(&gradient.loss)[0].abs() < 1e-5, "{:?}", gradient.loss);
@@ -61,7 +63,7 @@ fn invariant_01_the_first_minibatch_has_ratio_one() {
 fn invariant_02_no_kl_at_the_start() {
     let policy = tiny_policy(1);
     let rollout = rollout(&policy, &policy.reference(), tiny_reward(2));
-    assert!(rollout.k1.iter().all(|k| *k == 0.0));
+    assert!(rollout.kl_per_token.iter().all(|k| *k == 0.0));
     assert_eq!(rollout.kl(), 0.0);
 }
 
@@ -80,7 +82,7 @@ fn invariant_06_parts_of_a_minibatch_add_up() {
                 let ent_coef = 0.01;
                 let compute = Computation { micro_batch, ..Computation::default() };
                 let settings = OnPolicy { compute, aggregation, ent_coef, ..OnPolicy::default() };
-                let found = settings.policy_gradient(&policy, &rollout, &all, what).0;
+                let found = policy_gradient(&settings, &policy, &rollout, &all, what).0;
                 (numbers(&found.loss)[0], numbers(&found.flat))
             };
             let (loss, whole) = gradient(0);
@@ -109,11 +111,11 @@ fn invariant_03_cached_decoding_equals_the_full_pass() {
             starts.push(width - row.prompt.len() as i64);
         }
         let columns = width + longest as i64;
-        let mut cache = Cache::new(&policy.0, Tensor::from_slice(&starts), columns);
+        let mut cache = Cache::new(&policy.trunk, Tensor::from_slice(&starts), columns);
         let mut input = Tensor::from_slice(&ids).view([-1, width]);
         let mut found: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
         for t in 0..longest {
-            let hidden = policy.0.hidden_cached(&input, &mut cache);
+            let hidden = policy.trunk.hidden_cached(&input, &mut cache);
             let last = hidden.select(1, hidden.size()[1] - 1);
             let log_probs = policy.logits(&last).log_softmax(-1, Kind::Float);
             let token = |row: &Example| row.completion.get(t).copied().unwrap_or(PAD);
@@ -135,25 +137,27 @@ fn invariant_03_cached_decoding_equals_the_full_pass() {
 #[test]
 fn invariant_04_padding_batch_and_order_change_nothing() {
     let (policy, reward) = (tiny_policy(1), tiny_reward(2));
+    let critic = ValueModel::from_reward(&reward);
     let rows = tiny_rows(7, 3);
     no_grad(|| {
         let all = Packed::new(&refs(&rows), Device::Cpu);
         let (together, rewards) =
             (numbers(&all.log_probs(&policy, 0.8)), numbers(&reward.rewards(&all)));
-        let values = numbers(&reward.values(&all));
+        let values = numbers(&critic.values(&all));
         for (b, row) in rows.iter().enumerate() {
             let one = Packed::new(&[row], Device::Cpu);
             let span = all.offsets[b]..all.offsets[b + 1];
             close(&numbers(&one.log_probs(&policy, 0.8)), &together[span.clone()], 1e-5);
             close(&numbers(&reward.rewards(&one)), &rewards[b..=b], 1e-5);
-            close(&numbers(&reward.values(&one)), &values[span], 1e-5);
-            // The same row with filling on the left.
+            close(&numbers(&critic.values(&one)), &values[span], 1e-5);
+            // The same row with padding on the left.
             let filled = Tensor::cat(
                 &[Tensor::full([1, 5], PAD, (Kind::Int64, Device::Cpu)), one.ids.shallow_clone()],
                 1,
             );
-            let left = policy.0.hidden(&filled, &Window::Left(Tensor::from_slice(&[5_i64])));
-            let right = policy.0.hidden(&one.ids, &Window::Right);
+            let left =
+                policy.trunk.hidden(&filled, &Layout::LeftPadded(Tensor::from_slice(&[5_i64])));
+            let right = policy.trunk.hidden(&one.ids, &Layout::RightPadded);
             close(&numbers(&left.narrow(1, 5, right.size()[1])), &numbers(&right), 1e-5);
         }
         let reversed: Vec<&Example> = rows.iter().rev().collect();
@@ -165,25 +169,26 @@ fn invariant_04_padding_batch_and_order_change_nothing() {
 }
 
 #[test]
-fn invariant_05_filling_is_never_seen() {
+fn invariant_05_padding_is_never_seen() {
     let (policy, reward) = (tiny_policy(1), tiny_reward(2));
+    let critic = ValueModel::from_reward(&reward);
     let rows = tiny_rows(5, 4);
     no_grad(|| {
         let mut packed = Packed::new(&refs(&rows), Device::Cpu);
         let before = [
             numbers(&packed.log_probs(&policy, 1.0)),
             numbers(&reward.rewards(&packed)),
-            numbers(&reward.values(&packed)),
+            numbers(&critic.values(&packed)),
         ];
-        let filling = Tensor::arange(packed.ids.size()[1], (Kind::Int64, Device::Cpu))
+        let padding = Tensor::arange(packed.ids.size()[1], (Kind::Int64, Device::Cpu))
             .unsqueeze(0)
             .gt_tensor(&packed.last.unsqueeze(1));
-        assert!(filling.any().int64_value(&[]) == 1, "the rows have unequal length");
-        packed.ids = packed.ids.masked_fill(&filling, 17);
+        assert!(padding.any().int64_value(&[]) == 1, "the rows have unequal length");
+        packed.ids = packed.ids.masked_fill(&padding, 17);
         let after = [
             numbers(&packed.log_probs(&policy, 1.0)),
             numbers(&reward.rewards(&packed)),
-            numbers(&reward.values(&packed)),
+            numbers(&critic.values(&packed)),
         ];
         assert_eq!(before, after);
     });
@@ -198,7 +203,7 @@ fn invariant_06_accumulation_is_token_exact() {
         let parts = rows.chunks(size).map(|c| {
             let packed = Packed::new(&refs(c), Device::Cpu);
             let loss = -packed.log_probs(&policy, 1.0).sum(Kind::Float) / tokens as f64;
-            policy.0.params.gradient(&loss)
+            policy.trunk.params.gradient(&loss)
         });
         parts.reduce(|a, b| a + b).expect("rows")
     };
@@ -232,7 +237,7 @@ fn invariant_09_each_token_is_predicted_by_the_place_before_it() {
 #[test]
 fn invariant_11_a_reward_model_learns_what_is_there_and_nothing_else() {
     for (shuffled, low, high) in [(false, 0.97, 1.0), (true, 0.30, 0.70)] {
-        let model = Scorer::from_policy(&tiny_policy(4), 4);
+        let model = RewardModel::from_policy(&tiny_policy(4), 4);
         let accuracy = train_on_counts(&model, shuffled);
         assert!((low..=high).contains(&accuracy), "shuffled {shuffled}: {accuracy}");
     }
@@ -240,7 +245,7 @@ fn invariant_11_a_reward_model_learns_what_is_there_and_nothing_else() {
 
 /// Trains on pairs in which the answer with more tokens 9 wins (or a coin decides) and returns
 /// the accuracy on 100 held-out pairs.
-fn train_on_counts(model: &Scorer, shuffled: bool) -> f64 {
+fn train_on_counts(model: &RewardModel, shuffled: bool) -> f64 {
     use preflow_stages::optim::{AdamW, AdamWConfig, EpsForm};
     let mut stream = Stream::new(8, "toy", 0, 0);
     let mut side = |count: usize| Example {
@@ -261,7 +266,7 @@ fn train_on_counts(model: &Scorer, shuffled: bool) -> f64 {
         .map(|(a, b)| if shuffled && coin.uniform() < 0.5 { (b, a) } else { (a, b) })
         .collect();
     let (held_out, train) = sides.split_at(100);
-    let params = &model.0.params;
+    let params = &model.trunk.params;
     let config =
         AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, eps_form: EpsForm::Torch, weight_decay: 0.01 };
     let mut adamw = AdamW::new(config, &params.flat, params.decaying());
@@ -287,12 +292,13 @@ fn invariant_12_the_critic_starts_as_the_reward_model() {
     let mut reward = tiny_reward(2);
     reward.shift(0.7);
     let policy = tiny_policy(1);
-    let critic = reward.duplicate();
+    let critic = ValueModel::from_reward(&reward);
     let rollout = rollout(&policy, &policy.reference(), reward);
     // The value is read before the last token is drawn, the reward after it: they are the same
     // number only at the same place.
     no_grad(|| {
         let packed = Packed::new(&refs(&rollout.rows), Device::Cpu);
+        let critic = RewardModel { trunk: critic.trunk };
         close(&numbers(&critic.rewards(&packed)), &rollout.raw_scores, 1e-5);
     });
 }
@@ -304,21 +310,21 @@ fn invariant_15_draws_follow_the_probabilities() {
     let mut stream = Stream::new(1, "chi", 0, 0);
     let n = 20_000;
     for _ in 0..n {
-        counts[pick(&weights, &mut stream, &SAMPLER)] += 1.0;
+        counts[pick(&weights, &mut stream, &SAMPLING)] += 1.0;
     }
     let expected = weights.map(|w| f64::from(w) * f64::from(n));
     let chi: f64 = counts.iter().zip(expected).map(|(c, e)| (c - e) * (c - e) / e).sum();
     assert!(chi < 18.47, "χ² with 4 degrees of freedom is {chi}, p < .001");
-    let support = |sampler: Sampler| -> Vec<usize> {
+    let support = |sampling: SamplingConfig| -> Vec<usize> {
         let mut seen: Vec<usize> =
-            (0..2000).map(|i| pick(&weights, &mut Stream::new(2, "s", i, 0), &sampler)).collect();
+            (0..2000).map(|i| pick(&weights, &mut Stream::new(2, "s", i, 0), &sampling)).collect();
         seen.sort_unstable();
         seen.dedup();
         seen
     };
-    assert_eq!(support(Sampler { top_k: 2, ..SAMPLER }), [0, 1]);
-    assert_eq!(support(Sampler { top_p: 0.8, ..SAMPLER }), [0, 1, 2]);
-    assert_eq!(support(Sampler { temperature: 0.0, ..SAMPLER }), [0]);
+    assert_eq!(support(SamplingConfig { top_k: 2, ..SAMPLING }), [0, 1]);
+    assert_eq!(support(SamplingConfig { top_p: 0.8, ..SAMPLING }), [0, 1, 2]);
+    assert_eq!(support(SamplingConfig { temperature: 0.0, ..SAMPLING }), [0]);
 }
 
 #[test]
@@ -326,18 +332,18 @@ fn invariant_16_what_a_row_draws_depends_on_its_key_alone() {
     let policy = tiny_policy(1);
     let prompts: Vec<Vec<i64>> = tiny_rows(9, 1).into_iter().map(|r| r.prompt).collect();
     let keys: Vec<u64> = (0..9).collect();
-    let all = generate(&policy, &prompts, &keys, &SAMPLER);
+    let all = generate(&policy, &prompts, &keys, &SAMPLING);
     assert!(all.iter().any(|r| r.tokens != all[0].tokens), "the draws differ");
     for i in 0..9 {
-        assert_eq!(generate(&policy, &prompts[i..=i], &keys[i..=i], &SAMPLER), all[i..=i]);
+        assert_eq!(generate(&policy, &prompts[i..=i], &keys[i..=i], &SAMPLING), all[i..=i]);
     }
     let (back, back_keys): (Vec<_>, Vec<_>) =
         (prompts.iter().rev().cloned().collect(), keys.iter().rev().copied().collect());
-    let mut reversed = generate(&policy, &back, &back_keys, &SAMPLER);
+    let mut reversed = generate(&policy, &back, &back_keys, &SAMPLING);
     reversed.reverse();
     assert_eq!(reversed, all);
     tch::set_num_threads(2);
-    assert_eq!(generate(&policy, &prompts, &keys, &SAMPLER), all);
+    assert_eq!(generate(&policy, &prompts, &keys, &SAMPLING), all);
 }
 
 #[test]
@@ -351,9 +357,9 @@ fn value_loss_counts_the_worse_of_both() {
 fn a_duplicate_shares_nothing() {
     let policy = tiny_policy(1);
     let copy: Policy = policy.duplicate();
-    let before = copy.0.params.fingerprint();
-    let _ = no_grad(|| policy.0.params.flat.shallow_clone().fill_(0.0));
-    assert_eq!(copy.0.params.fingerprint(), before);
-    let params: &Params = &policy.0.params;
+    let before = copy.trunk.params.fingerprint();
+    let _ = no_grad(|| policy.trunk.params.flat.shallow_clone().fill_(0.0));
+    assert_eq!(copy.trunk.params.fingerprint(), before);
+    let params: &Params = &policy.trunk.params;
     assert!(params.tensors.iter().all(|t| t.abs().max().double_value(&[]) == 0.0), "views follow");
 }

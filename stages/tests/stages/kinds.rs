@@ -190,7 +190,7 @@ fn other_tokenizers_and_a_shared_pad_and_eos_are_refused() {
     base(&shop);
     let sft = preflow_stages::model::Policy::open(&shop.path("base.model")).expect("a model");
     let vocabulary = byte_vocabulary(&shop);
-    preflow_stages::model::Scorer::from_policy(&sft, 1)
+    preflow_stages::model::RewardModel::from_policy(&sft, 1)
         .save(&shop.path("other"), &vocabulary)
         .expect("saved");
     let inputs: &[(&str, &[&str])] =

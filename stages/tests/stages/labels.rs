@@ -3,7 +3,7 @@
 use preflow::protocol::Event;
 use preflow::votes::{Ballot, Choice, Effective, Judged, PairText, Side};
 use preflow_stages::data::Column;
-use preflow_stages::kinds::preferences::preferences;
+use preflow_stages::training::preferences;
 use serde_json::{Value, json};
 
 use crate::harness::*;

@@ -13,6 +13,7 @@ mod invariants;
 mod judge;
 mod kinds;
 mod labels;
+mod logging;
 mod models;
 mod parity;
 mod registry;

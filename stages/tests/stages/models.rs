@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use preflow_stages::data::{Message, Vocabulary};
-use preflow_stages::model::{Policy, WeightFile, Window};
-use preflow_stages::sampling::{Sampler, generate};
+use preflow_stages::model::{Layout, Policy, WeightFile};
+use preflow_stages::sampling::{SamplingConfig, generate};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -54,29 +54,35 @@ fn invariant_25_logits_and_greedy_answers_of_every_architecture_are_those_of_tra
         let rows: Vec<Vec<i64>> =
             wanted["rows"].as_array().expect("rows").iter().map(ids).collect();
         let width = rows.iter().map(Vec::len).max().expect("rows");
-        let pad = policy.0.config.pad;
+        let pad = policy.trunk.config.pad;
         let start: Vec<i64> = rows.iter().map(|r| (width - r.len()) as i64).collect();
         let left: Vec<i64> = rows
             .iter()
             .flat_map(|r| vec![pad; width - r.len()].into_iter().chain(r.iter().copied()))
             .collect();
         let left = Tensor::from_slice(&left).view([rows.len() as i64, -1]);
-        let hidden = policy.0.hidden(&left, &Window::Left(Tensor::from_slice(&start)));
+        let hidden = policy.trunk.hidden(&left, &Layout::LeftPadded(Tensor::from_slice(&start)));
         let logits = policy.logits(&hidden.narrow(1, width as i64 - 2, 2));
         for (i, row) in rows.iter().enumerate() {
             let known = wanted["logits"][i].as_array().expect("logits");
             let known: Vec<f64> = known.iter().map(|x| x.as_f64().expect("a number")).collect();
             close(&numbers(&logits.select(0, i as i64)), &known, 1e-4);
             let alone = Tensor::from_slice(row).unsqueeze(0);
-            let hidden = policy.0.hidden(&alone, &Window::Right);
+            let hidden = policy.trunk.hidden(&alone, &Layout::RightPadded);
             let alone = policy.logits(&hidden.narrow(1, row.len() as i64 - 2, 2));
             close(&numbers(&alone), &known, 1e-4);
         }
-        let sampler =
-            Sampler { temperature: 0.0, top_k: 0, top_p: 1.0, max_tokens: 12, seed: 1, step: 0 };
-        for (i, answer) in generate(&policy, &rows, &[0, 1, 2], &sampler).iter().enumerate() {
+        let sampling = SamplingConfig {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 12,
+            seed: 1,
+            step: 0,
+        };
+        for (i, answer) in generate(&policy, &rows, &[0, 1, 2], &sampling).iter().enumerate() {
             let known = ids(&wanted["greedy"][i]);
-            let end = known.iter().position(|t| policy.0.config.ends(*t));
+            let end = known.iter().position(|t| policy.trunk.config.ends(*t));
             assert_eq!(answer.tokens, known[..end.map_or(12, |e| e + 1)], "{model} {i}");
             assert_eq!(answer.finished, end.is_some());
         }
@@ -126,7 +132,7 @@ fn invariant_25_import_and_export_change_no_bit() {
         for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
             let (a, b) = (std::fs::read(out.join(file)), std::fs::read(folder(model).join(file)));
             if file == "tokenizer_config.json" && a.as_ref().ok() != b.as_ref().ok() {
-                // A filling was chosen where the folder names none or another one.
+                // A padding was chosen where the folder names none or another one.
                 let (mut a, mut b) = (read(&out.join(file)), read(&folder(model).join(file)));
                 let id = read(&out.join("config.json"))["pad_token_id"].as_i64().expect("an id");
                 let vocabulary = Vocabulary::open(&out.join("tokenizer.json")).expect("opened");
@@ -140,7 +146,7 @@ fn invariant_25_import_and_export_change_no_bit() {
         }
         let (ours, theirs) =
             (read(&out.join("config.json")), read(&folder(model).join("config.json")));
-        // Dropout is off here, and a filling was chosen where there was none.
+        // Dropout is off here, and a padding was chosen where there was none.
         let apart = |key: &str| {
             ["transformers_version", "pad_token_id", "classifier_dropout"].contains(&key)
                 || key.contains("drop")
@@ -226,13 +232,13 @@ fn change(path: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn invariant_26_a_filling_that_is_the_end_is_refused_and_a_missing_one_chosen() {
+fn invariant_26_a_padding_that_is_the_end_is_refused_and_a_missing_one_chosen() {
     let shop = Workshop::new();
     let same = copy(&shop, "qwen2", "same");
     change(&same.join("config.json"), |c| c["pad_token_id"] = json!(2));
     // Another token fills, which the template does not use, and it is said.
     let ran = import(&shop, "a", &same, json!({}));
-    assert!(ran.notes().contains("`<|im_end|>` is both the filling (pad) and the end"), "{ran:?}");
+    assert!(ran.notes().contains("`<|im_end|>` is both the padding (pad) and the end"), "{ran:?}");
     assert!(ran.notes().contains("token 0 (<|endoftext|>) fills rows instead"), "{ran:?}");
     assert_eq!(read(&shop.path("a.model/config.json"))["pad_token_id"], 0);
     shop.run("a_out", "export", json!({}), &[("model", &["a.model"])]).summary();
@@ -240,7 +246,7 @@ fn invariant_26_a_filling_that_is_the_end_is_refused_and_a_missing_one_chosen() 
     assert_eq!(settings["pad_token"], "<|endoftext|>");
     // Asked for, it is refused.
     let failure = import(&shop, "e", &same, json!({"pad_token": "<|im_end|>"})).failure();
-    assert!(failure.contains("`<|im_end|>` is both the filling"), "{failure}");
+    assert!(failure.contains("`<|im_end|>` is both the padding"), "{failure}");
     assert!(failure.contains("pad_token: "), "{failure}");
     let ran = import(&shop, "b", &same, json!({"pad_token": "<|endoftext|>"}));
     ran.summary();
@@ -249,7 +255,7 @@ fn invariant_26_a_filling_that_is_the_end_is_refused_and_a_missing_one_chosen() 
     assert!(failure.contains("no token `<nope>`"), "{failure}");
     // Pythia names none: a token is chosen that ends nothing, and said.
     let ran = import(&shop, "d", &folder("pythia"), json!({}));
-    assert!(ran.notes().contains("names no filling"), "{}", ran.notes());
+    assert!(ran.notes().contains("names no padding"), "{}", ran.notes());
     assert_ne!(read(&shop.path("d.model/config.json"))["pad_token_id"], 0);
     let endless = copy(&shop, "pythia", "endless");
     for file in ["config.json", "generation_config.json"] {

@@ -1,8 +1,8 @@
 //! The model and the optimizer against PyTorch and transformers; see `fixtures/make.py`.
 
 use preflow_stages::model::{
-    ModelConfig, ParamSpec, Params, Policy, Scorer, Trunk, Window, read_weights, token_log_probs,
-    write_weights,
+    Layout, ModelConfig, ParamSpec, Params, Policy, RewardModel, Trunk, read_weights,
+    token_log_probs, write_weights,
 };
 use preflow_stages::optim::{AdamW, AdamWConfig, EpsForm};
 use serde_json::Value;
@@ -38,7 +38,9 @@ fn model() -> Policy {
             (0..n).map(move |i| (if norm { 1.0 + 0.1 * wave(i) } else { 0.3 * wave(i) }) as f32)
         })
         .collect();
-    Policy(Trunk::new(tiny_config(), Params::from_flat(specs, Tensor::from_slice(&values))))
+    Policy {
+        trunk: Trunk::new(tiny_config(), Params::from_flat(specs, Tensor::from_slice(&values))),
+    }
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn invariant_25_logits_loss_and_gradient_are_those_of_transformers() {
     let ids: Vec<i64> =
         fixture["ids"].as_array().expect("rows").iter().flat_map(list).map(|x| x as i64).collect();
     let ids = Tensor::from_slice(&ids).view([2, -1]);
-    let logits = policy.logits(&policy.0.hidden(&ids, &Window::Right));
+    let logits = policy.logits(&policy.trunk.hidden(&ids, &Layout::RightPadded));
     close(&numbers(&logits.select(1, 8)), &list(&fixture["logits"]), 1e-4);
     let flat = logits.narrow(1, 0, 8).reshape([-1, 32]);
     let targets = ids.narrow(1, 1, 8).reshape([-1]);
@@ -58,9 +60,9 @@ fn invariant_25_logits_loss_and_gradient_are_those_of_transformers() {
     );
     let loss = -token_log_probs(&flat, &targets, 1.0).mean(Kind::Float);
     close(&numbers(&loss), &[fixture["loss"].as_f64().expect("a number")], 1e-5);
-    let gradient = numbers(&policy.0.params.gradient(&loss));
+    let gradient = numbers(&policy.trunk.params.gradient(&loss));
     let mut start = 0;
-    for part in policy.0.params.specs.iter().flat_map(|s| &s.parts) {
+    for part in policy.trunk.params.specs.iter().flat_map(|s| &s.parts) {
         let n = part.shape.iter().product::<i64>() as usize;
         let piece = &gradient[start..start + n];
         let sums = [piece.iter().sum::<f64>(), piece.iter().map(|x| x.abs()).sum::<f64>()];
@@ -92,22 +94,22 @@ fn invariant_25_saved_and_opened_again_nothing_has_changed() {
     let vocabulary = byte_vocabulary(&shop);
     for tie_embeddings in [true, false] {
         let config = ModelConfig { tie_embeddings, ..tiny_config() };
-        let policy = Policy(Trunk::init(config, false, 5));
+        let policy = Policy { trunk: Trunk::init(config, false, 5) };
         policy.save(&shop.path("p"), &vocabulary).expect("saved");
         let again = Policy::open(&shop.path("p")).expect("opened");
-        assert_eq!(again.0.params.to_vec(), policy.0.params.to_vec());
-        assert_eq!(again.0.config, policy.0.config);
+        assert_eq!(again.trunk.params.to_vec(), policy.trunk.params.to_vec());
+        assert_eq!(again.trunk.config, policy.trunk.config);
         let bytes = fs_err::read(shop.path("p/model.safetensors")).expect("bytes");
         again.save(&shop.path("p"), &vocabulary).expect("saved");
         assert!(bytes == fs_err::read(shop.path("p/model.safetensors")).expect("bytes"));
         let text = String::from_utf8_lossy(&bytes[8..200]).into_owned();
         assert!(text.contains(r#""__metadata__":{"format":"pt"}"#), "{text}");
     }
-    let reward = Scorer::from_policy(&tiny_policy(1), 2);
+    let reward = RewardModel::from_policy(&tiny_policy(1), 2);
     reward.save(&shop.path("r"), &vocabulary).expect("saved");
     assert_eq!(
-        Scorer::open(&shop.path("r")).expect("opened").0.params.to_vec(),
-        reward.0.params.to_vec()
+        RewardModel::open(&shop.path("r")).expect("opened").trunk.params.to_vec(),
+        reward.trunk.params.to_vec()
     );
     let error =
         format!("{:#}", Policy::open(&shop.path("r")).expect_err("a reward model is no policy"));

@@ -1,6 +1,6 @@
 //! What a reward model learns and what it must not: ends, sides, scales, ensembles, bad labels.
 
-use preflow_stages::model::{ModelConfig, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Policy, RewardModel, Trunk};
 use preflow_stages::rng::Stream;
 use preflow_stages::stats::{mean, std};
 use serde_json::{Value, json};
@@ -38,7 +38,9 @@ fn workshop() -> Workshop {
     let shop = Workshop::new();
     let vocabulary = byte_vocabulary(&shop);
     let config = ModelConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
-    Policy(Trunk::init(config, false, 3)).save(&shop.path("base"), &vocabulary).expect("saved");
+    Policy { trunk: Trunk::init(config, false, 3) }
+        .save(&shop.path("base"), &vocabulary)
+        .expect("saved");
     shop
 }
 
@@ -161,7 +163,7 @@ fn an_ensemble_ranks_what_it_disputes_and_resumes_like_one_model() {
     let read = |f: &str| fs_err::read(shop.path(f).join("model.safetensors")).expect("a model");
     assert!(read(folders[0]) != read(folders[1]) && read(folders[1]) != read(folders[2]));
     for folder in folders {
-        Scorer::open(&shop.path(folder)).expect("a reward model like any other");
+        RewardModel::open(&shop.path(folder)).expect("a reward model like any other");
     }
     // The first member is what a single model would be.
     train(&shop, "alone", json!({"epochs": 2}), inputs).summary();

@@ -1,7 +1,7 @@
 //! Answers and scores on their own: what `preflow sample` runs.
 
 use preflow_stages::data::{Example, Vocabulary};
-use preflow_stages::model::{ModelConfig, Packed, Policy, Scorer, Trunk};
+use preflow_stages::model::{ModelConfig, Packed, Policy, RewardModel, Trunk};
 use serde_json::json;
 
 use crate::harness::*;
@@ -10,9 +10,9 @@ use crate::harness::*;
 fn models(shop: &Workshop) -> Vocabulary {
     let vocabulary = byte_vocabulary(shop);
     let config = ModelConfig { vocab: vocabulary.size() as i64, ..tiny_config() };
-    let policy = Policy(Trunk::init(config, false, 3));
+    let policy = Policy { trunk: Trunk::init(config, false, 3) };
     policy.save(&shop.path("policy"), &vocabulary).expect("saved");
-    let reward = Scorer::from_policy(&policy, 3);
+    let reward = RewardModel::from_policy(&policy, 3);
     reward.save(&shop.path("reward"), &vocabulary).expect("saved");
     vocabulary
 }
@@ -65,7 +65,7 @@ fn scores_are_those_of_the_model_and_ends_count() {
     assert!(ran.notes().contains("1 rows left out"), "{}", ran.notes());
     assert_eq!(ran.summary()["answers"], 3.0);
     let scores = shop.table("scores.answers.parquet").floats("score", f64::NAN).expect("a column");
-    let model = Scorer::open(&shop.path("reward")).expect("opens");
+    let model = RewardModel::open(&shop.path("reward")).expect("opens");
     for ((prompt, answer, finished), score) in rows.iter().zip(&scores) {
         let example = Example {
             prompt: vocabulary.prompt(prompt).expect("ids"),

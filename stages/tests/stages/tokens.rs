@@ -4,7 +4,7 @@ use std::path::Path;
 
 use preflow_stages::data::{Example, Examples, Message, Room, Special, Vocabulary};
 use preflow_stages::model::{ModelConfig, Packed, Policy, Trunk};
-use preflow_stages::sampling::{Sampler, generate};
+use preflow_stages::sampling::{SamplingConfig, generate};
 use serde_json::json;
 use tch::{Device, Kind, no_grad};
 
@@ -83,7 +83,7 @@ fn ids_that_the_tokenizer_does_not_have_are_never_drawn_and_have_no_probability(
     let (tokens, wide) = (vocabulary.size() as i64, 400);
     tch::set_num_threads(1);
     let config = ModelConfig { vocab: wide, ..tiny_config() };
-    let mut policy = Policy(Trunk::init(config, false, 1));
+    let mut policy = Policy { trunk: Trunk::init(config, false, 1) };
     let rows: Vec<Example> = (0..8)
         .map(|i| Example { prompt: vec![1, 3, 100 + i, 4], completion: vec![120 + i, 60, 2] })
         .collect();
@@ -92,11 +92,17 @@ fn ids_that_the_tokenizer_does_not_have_are_never_drawn_and_have_no_probability(
     policy.draw_only_known(&vocabulary);
     // Its copies and what it is held near do likewise.
     for policy in [policy.duplicate(), policy.reference(), policy] {
-        let sampler =
-            Sampler { temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 20, seed: 1, step: 0 };
+        let sampling = SamplingConfig {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 20,
+            seed: 1,
+            step: 0,
+        };
         let prompts: Vec<Vec<i64>> = rows.iter().map(|r| r.prompt.clone()).collect();
         let keys: Vec<u64> = (0..8).collect();
-        let drawn = generate(&policy, &prompts, &keys, &sampler);
+        let drawn = generate(&policy, &prompts, &keys, &sampling);
         assert!(drawn.iter().flat_map(|r| &r.tokens).all(|id| *id < tokens), "{drawn:?}");
         let predicted = no_grad(|| policy.predict(&batch, 0.8, true));
         let known = (all.narrow(1, 0, tokens) / 0.8).log_softmax(-1, Kind::Float);
@@ -113,10 +119,10 @@ fn every_kind_that_draws_draws_known_tokens_only() {
     let vocabulary = byte_vocabulary(&shop);
     tch::set_num_threads(1);
     let config = ModelConfig { vocab: 400, tie_embeddings: false, context: 40, ..tiny_config() };
-    let policy = Policy(Trunk::init(config, false, 1));
+    let policy = Policy { trunk: Trunk::init(config, false, 1) };
     // Logits by far the largest where the tokenizer has no token: such an id shows as no text.
-    let head = policy.0.params.specs.iter().position(|s| s.parts[0].name == "lm_head.weight");
-    let head = &policy.0.params.tensors[head.expect("a head")];
+    let head = policy.trunk.params.specs.iter().position(|s| s.parts[0].name == "lm_head.weight");
+    let head = &policy.trunk.params.tensors[head.expect("a head")];
     let n = vocabulary.size() as i64;
     no_grad(|| {
         let _ = head.narrow(0, n, (400 - n) / 2).fill_(50.0);

@@ -8,11 +8,11 @@ use tch::no_grad;
 
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{LeftOut, Room, Table};
-use crate::kind::Summary;
-use crate::kinds::train::within;
-use crate::model::{Packed, Scorer};
+use crate::kind::{Summary, check_range};
+use crate::model::{Packed, RewardModel};
 use crate::stats::mean;
 use preflow::label::ReadyWhen;
 
@@ -40,10 +40,13 @@ impl ByModel {
     /// # Errors
     /// When no model is connected, or there are too few pairs.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
-        within("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
+        check_range("labeler.model.tie_below", self.tie_below, 0.0, 1e6)?;
         if cx.inputs("reward").is_empty() {
             let help = "connect it: `reward: STAGE`";
-            return Err(advise("input `reward` is not connected: labeler `model` is one", help));
+            return Err(error_with_help(
+                "input `reward` is not connected: labeler `model` is one",
+                help,
+            ));
         }
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;
@@ -54,7 +57,7 @@ impl ByModel {
         let labels = self.compare(cx, &pairs)?;
         if labels.is_empty() {
             let help = "use a model with a longer context, or sample shorter answers";
-            return Err(advise("no pair fits the context of the reward model", help));
+            return Err(error_with_help("no pair fits the context of the reward model", help));
         }
         let by = Labeler { simulated: true, name: Some("model") };
         cx.write_table("labels", &table(&pairs, &labels, by)?)?;
@@ -71,12 +74,12 @@ impl ByModel {
 
     fn compare(&self, cx: &mut Context, pairs: &Table) -> Result<Vec<Label>> {
         let folder = cx.path("reward")?.to_owned();
-        let model = Scorer::open(&folder)?.to(cx.device());
+        let model = RewardModel::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let (prompts, a, b) =
             (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
         let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
-        let room = Room::new(model.0.config.context as usize);
+        let room = Room::new(model.trunk.config.context as usize);
         let mut left = LeftOut::default();
         let (mut examples, mut used) = (Vec::new(), Vec::new());
         for i in 0..pairs.rows() {
@@ -92,14 +95,14 @@ impl ByModel {
         cx.warn_if(left.warning(room.context))?;
         let mut rewards = Vec::with_capacity(examples.len());
         for rows in examples.chunks(self.batch.max(1) as usize) {
-            let device = model.0.params.flat.device();
+            let device = model.trunk.params.flat.device();
             let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
             let scores = no_grad(|| model.rewards(&packed));
             rewards.extend((0..rows.len()).map(|i| scores.double_value(&[i as i64])));
             let done = used.get(rewards.len() / 2).copied().unwrap_or(pairs.rows());
             cx.progress(done as u64, pairs.rows() as u64, "pairs")?;
         }
-        let label = |(row, rewards): (&usize, &[f64])| {
+        let labels = used.iter().zip(rewards.chunks(2)).map(|(row, rewards)| {
             let delta = rewards[0] - rewards[1];
             let choice = match delta {
                 d if d == 0.0 || d.abs() < self.tie_below => "tie",
@@ -108,7 +111,7 @@ impl ByModel {
             };
             let certainty = Some(1.0 / (1.0 + (-delta.abs()).exp()));
             Label { certainty, ..Label::single(*row, choice) }
-        };
-        Ok(used.iter().zip(rewards.chunks(2)).map(label).collect())
+        });
+        Ok(labels.collect())
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::context::advise;
+use crate::advice::error_with_help;
 
 /// First wait before a request is sent again, and the longest.
 const WAIT: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
@@ -61,7 +61,7 @@ impl Key {
 
 /// A message of a conversation.
 #[derive(Debug, Clone, Serialize)]
-pub struct Message {
+pub struct ChatMessage {
     pub role: &'static str,
     pub content: String,
 }
@@ -167,7 +167,7 @@ impl Chat {
     ///
     /// # Errors
     /// When the server refuses, or cannot be reached after all retries.
-    pub fn ask(&self, messages: &[Message], usable: impl Fn(&str) -> bool) -> Result<String> {
+    pub fn ask(&self, messages: &[ChatMessage], usable: impl Fn(&str) -> bool) -> Result<String> {
         let request = json!({
             "model": self.model,
             "messages": messages,
@@ -191,7 +191,7 @@ impl Chat {
             .call();
         let reply = answer.map_err(|refusal| {
             let message = format!("the judge at {} gave no answer: {refusal}", self.url);
-            advise(message, refusal.help(&self.url))
+            error_with_help(message, refusal.help(&self.url))
         })?;
         if usable(&reply) {
             self.keep(&file, &reply)?;
@@ -266,13 +266,16 @@ pub fn checked(url: &str) -> Result<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let help = "name the base of the API, for example https://api.openai.com/v1";
     let Some(rest) = rest.filter(|r| !r.trim_matches('/').is_empty()) else {
-        return Err(advise(format!("labeler.judge.endpoint: `{url}` is no http address"), help));
+        return Err(error_with_help(
+            format!("labeler.judge.endpoint: `{url}` is no http address"),
+            help,
+        ));
     };
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') || rest.contains(['?', '#']) {
         // It may be a secret: it is not repeated here.
         let help = "a key belongs into an environment variable, see labeler.judge.key_env";
-        return Err(advise("labeler.judge.endpoint holds more than an address", help));
+        return Err(error_with_help("labeler.judge.endpoint holds more than an address", help));
     }
     Ok(url.trim_end_matches('/'))
 }
@@ -284,7 +287,7 @@ fn key(name: &str) -> Result<Option<Key>> {
     }
     match std::env::var(name) {
         Ok(key) if !key.trim().is_empty() => Ok(Some(Key(key.trim().to_owned()))),
-        _ => Err(advise(
+        _ => Err(error_with_help(
             format!("the judge's key is not there: environment variable `{name}` is not set"),
             format!(
                 "set it and pass it on to the stage: `run: {{ env: [{name}] }}`; for a server \

@@ -9,13 +9,13 @@ use preflow::agreement::{Interval, wilson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chat::{Chat, Endpoint, Message, checked};
+use super::chat::{Chat, ChatMessage, Endpoint, checked};
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::Table;
-use crate::kind::Summary;
-use crate::kinds::train::within;
+use crate::kind::{Summary, check_range};
 use preflow::label::ReadyWhen;
 
 /// How often an answer that names no verdict is asked for again.
@@ -26,7 +26,7 @@ const MOST_UNCLEAR: f64 = 0.1;
 /// A language model as judge. No opinion of it is a person's.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct LlmJudge {
     /// Base of an OpenAI-compatible API, for example `https://api.openai.com/v1`.
     endpoint: String,
     /// Name of the model there.
@@ -98,7 +98,7 @@ enum Said {
 /// What came of one pair, asked in both orders; `None`: no verdict could be read.
 type Heard = [Option<Said>; 2];
 
-impl Judge {
+impl LlmJudge {
     /// Refuses an address that cannot be one.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Judge {
     /// # Errors
     /// When the endpoint cannot be used, or the judge is not understood.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen) -> Result<Summary> {
-        within("labeler.judge.timeout", self.timeout, 0.001, 86_400.0)?;
+        check_range("labeler.judge.timeout", self.timeout, 0.001, 86_400.0)?;
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;
         let chat = Chat::new(&self.endpoint(), cx.answers())?;
@@ -202,15 +202,15 @@ impl Judge {
     /// The verdict on two answers in this order.
     fn ask(&self, chat: &Chat, prompt: &str, first: &str, second: &str) -> Result<Option<Said>> {
         let mut messages =
-            vec![Message { role: "user", content: self.task(prompt, first, second) }];
+            vec![ChatMessage { role: "user", content: self.task(prompt, first, second) }];
         for _ in 0..=REMINDERS {
             let reply = chat.ask(&messages, |reply| verdict(reply).is_some())?;
             if let Some(said) = verdict(&reply) {
                 return Ok(Some(said));
             }
-            messages.push(Message { role: "assistant", content: reply });
+            messages.push(ChatMessage { role: "assistant", content: reply });
             let reminder = "End with one line that holds only A, B or TIE.".to_owned();
-            messages.push(Message { role: "user", content: reminder });
+            messages.push(ChatMessage { role: "user", content: reminder });
         }
         Ok(None)
     }
@@ -231,7 +231,7 @@ impl Judge {
 
     /// What it says in both orders, or a tie. Pairs without a verdict are left out.
     fn labels(&self, heard: &[Heard]) -> Result<Vec<Label>> {
-        let label = |(row, heard): (usize, &Heard)| {
+        let labels = heard.iter().enumerate().filter_map(|(row, heard)| {
             let choice = match heard {
                 [Some(Said::First), Some(Said::Second)] => "a",
                 [Some(Said::Second), Some(Said::First)] => "b",
@@ -239,8 +239,8 @@ impl Judge {
                 _ => return None,
             };
             Some(Label::single(row, choice))
-        };
-        let labels: Vec<Label> = heard.iter().enumerate().filter_map(label).collect();
+        });
+        let labels: Vec<Label> = labels.collect();
         let unclear = heard.len() - labels.len();
         if unclear as f64 > MOST_UNCLEAR * heard.len() as f64 {
             let message = format!(
@@ -249,7 +249,7 @@ impl Judge {
                 heard.len()
             );
             let help = "raise labeler.judge.max_tokens if it is cut short, or take another model";
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         Ok(labels)
     }

@@ -13,7 +13,8 @@ use preflow::votes::{Choice, Effective, Judged, pair_id};
 
 use super::aggregate::{Decided, decide};
 use super::rows::{Label, Labeler, is_tie, table};
-use crate::context::{Context, Waiting, advise};
+use crate::advice::error_with_help;
+use crate::context::{Context, Waiting};
 use crate::data::{Column, Table};
 use crate::kind::Summary;
 
@@ -89,7 +90,7 @@ fn material(people: &PeopleSettings, cx: &Context) -> Result<Material> {
             let message = format!("the text kept of {} is not what was compared", judged.pair);
             let help = "mend its line under `pairs/` in the votes folder; `git log -p` shows \
                         how it was";
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         used.push((sampled.rows() + kept.len(), judged.pair.clone()));
         kept.push((judged.pair.as_str(), text));

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::enough;
 use super::rows::{Label, Labeler, table};
-use crate::context::{Context, advise};
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Answer, Rule, RuleBook, Table};
-use crate::kind::Summary;
-use crate::kinds::train::within;
+use crate::kind::{Summary, check_range};
 use crate::preflight::Preflight;
 use crate::rng::{Stream, hash};
 use crate::stats::mean;
@@ -50,7 +50,10 @@ impl Simulated {
     fn book(&self) -> Result<RuleBook> {
         if self.rules.is_empty() {
             let help = "list what makes an answer good under labeler.simulated.rules";
-            return Err(advise("a simulated annotator without rules finds every pair a tie", help));
+            return Err(error_with_help(
+                "a simulated annotator without rules finds every pair a tie",
+                help,
+            ));
         }
         RuleBook::new(&self.rules)
     }
@@ -60,8 +63,8 @@ impl Simulated {
     /// # Errors
     /// When the rules cannot be read or there are too few pairs.
     pub fn collect(&self, cx: &mut Context, ready: &ReadyWhen, seed: u64) -> Result<Summary> {
-        within("labeler.simulated.flip", self.flip, 0.0, 0.5)?;
-        within("labeler.simulated.temperature", self.temperature, 0.0, 1e6)?;
+        check_range("labeler.simulated.flip", self.flip, 0.0, 0.5)?;
+        check_range("labeler.simulated.temperature", self.temperature, 0.0, 1e6)?;
         let mut rules = self.book()?;
         let pairs = super::pairs(cx)?;
         enough(&pairs, ready)?;

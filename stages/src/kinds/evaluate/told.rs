@@ -4,9 +4,9 @@
 use anyhow::Result;
 
 use super::Evaluate;
+use super::measures::{Answers, Figure, Judged};
 use crate::data::{Column, Table};
 use crate::kind::{Stage, Summary};
-use crate::kinds::evaluate_measures::{Answers, Figure, Judged};
 use crate::preflight::Preflight;
 
 impl Evaluate {

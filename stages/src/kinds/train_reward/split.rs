@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::TrainReward;
-use crate::context::{Context, advise};
+use super::fit::Pair;
+use super::params::Ties;
+use super::params::TrainReward;
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Examples, Room, Table, Vocabulary, part_of_prompt};
-use crate::kinds::preferences::{Preference, preferences};
-use crate::kinds::reward_fit::Pair;
-use crate::kinds::reward_params::Ties;
+use crate::training::preferences;
 
-/// What is learned from, and what it is measured on.
+/// Pairs to train on and held-out pairs, with the tables that they come from.
 pub(super) struct Split {
     pub train: Vec<Pair>,
     pub held_out: Vec<Pair>,
@@ -22,11 +23,11 @@ pub(super) struct Split {
 }
 
 impl TrainReward {
-    /// Accuracy is measured on labels that are not learned from. `given`: those are connected.
+    /// Checks that some labels are held out, or connected for it (`given`).
     pub(super) fn check_held_out(&self, given: bool) -> Result<()> {
         if !given && self.eval_fraction == 0.0 {
             let help = "for example eval_fraction: 10%, or connect `eval_labels`";
-            return Err(advise("no label is left to measure accuracy on", help));
+            return Err(error_with_help("no label is left to measure accuracy on", help));
         }
         Ok(())
     }
@@ -43,7 +44,7 @@ impl TrainReward {
         if all.iter().all(Pair::is_tie) {
             let help = "collect more labels, or check what the labeler looks at";
             let message = format!("all {} labels are ties: there is nothing to learn", all.len());
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         if self.ties == Ties::Drop {
             all.retain(|p| !p.is_tie());
@@ -69,21 +70,24 @@ impl TrainReward {
                 train.len(),
                 held_out.len()
             );
-            return Err(advise(message, "collect labels on more prompts, or raise eval_fraction"));
+            return Err(error_with_help(
+                message,
+                "collect labels on more prompts, or raise eval_fraction",
+            ));
         }
         let split = Split { train, held_out, labels, eval };
         self.check_disjoint(&split)?;
         Ok(split)
     }
 
-    /// No prompt on both sides: accuracy would be that of a memory.
+    /// Refuses prompts on both sides: accuracy on them would measure memory.
     fn check_disjoint(&self, split: &Split) -> Result<()> {
         let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
         let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
         let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
         let both: Vec<&&str> = seen.intersection(&asked).collect();
         match both.first() {
-            Some(example) if !self.allow_overlap => Err(advise(
+            Some(example) if !self.allow_overlap => Err(error_with_help(
                 format!(
                     "{} of the {} prompts to measure accuracy on are trained on too, among them \
                      {example:?}",
@@ -106,11 +110,8 @@ impl Split {
             self.labels.texts("chosen")?,
             self.labels.texts("rejected")?,
         );
-        let text = |p: &Pair| {
-            let row = p.labelled.row;
-            [prompts[row], chosen[row], rejected[row]]
-        };
-        Ok(self.train.iter().map(text).collect())
+        let rows = self.train.iter().map(|p| p.labelled.row);
+        Ok(rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect())
     }
 }
 
@@ -124,17 +125,16 @@ pub(super) fn pairs(
     let strengths = labels.floats("strength", 1.0)?;
     let all = preferences(cx, vocabulary, Room::new(context), labels)?;
     let before = all.len();
-    let pair = |p: Preference| {
-        let strength = if p.tie { 0.0 } else { strengths[p.row] };
-        Pair { labelled: p, strength }
-    };
-    let differ = |p: &Pair| p.labelled.chosen != p.labelled.rejected;
-    let kept: Vec<Pair> = all.into_iter().map(pair).filter(differ).collect();
+    let kept: Vec<Pair> = all
+        .into_iter()
+        .filter(|p| p.chosen != p.rejected)
+        .map(|p| Pair { strength: if p.tie { 0.0 } else { strengths[p.row] }, labelled: p })
+        .collect();
     let equal = before - kept.len();
     cx.warn_if((equal > 0).then(|| format!("{equal} pairs of two equal answers were left out")))?;
     if kept.is_empty() {
         let help = "sample answers at a higher temperature, so that there is something to compare";
-        return Err(advise(format!("all {before} labels compare equal answers"), help));
+        return Err(error_with_help(format!("all {before} labels compare equal answers"), help));
     }
     Ok(kept)
 }

@@ -5,18 +5,17 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::preferences::{Preference, both_sides};
-use super::reward_params::{AdamWDefaults, Ties, TrainReward};
-use super::train::{Optimizer, Order, Trainer, rate, to_f64};
+use super::params::{RewardDefaults, Ties, TrainReward};
 use crate::context::Context;
 use crate::data::Example;
-use crate::model::{Gradient, Packed, Policy, Scorer};
+use crate::model::{Gradient, Packed, Policy, RewardModel, to_f64};
 use crate::optim::AdamW;
-use crate::resume::Named;
+use crate::resume::StateDict;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::stats::mean;
+use crate::training::{Optimizer, Order, Preference, Trainer, both_sides, learning_rate};
 
-/// One comparison, and what is known of it besides.
+/// A comparison to be fitted.
 #[derive(Clone)]
 pub struct Pair {
     pub labelled: Preference,
@@ -30,7 +29,7 @@ impl Pair {
         (&self.labelled.chosen, &self.labelled.rejected)
     }
 
-    /// Both answers look alike: neither side can be preferred.
+    /// Whether neither answer was preferred.
     pub fn is_tie(&self) -> bool {
         self.labelled.tie
     }
@@ -45,7 +44,7 @@ pub struct Fit {
     pub only_measured: bool,
 }
 
-/// What is kept of a fit.
+/// The result of one fit, without its weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fitted {
     /// r(chosen) − r(rejected) of all held-out pairs.
@@ -71,7 +70,7 @@ struct Threshold {
 }
 
 impl Threshold {
-    fn new(settings: &Optimizer<AdamWDefaults>, device: tch::Device) -> Self {
+    fn new(settings: &Optimizer<RewardDefaults>, device: tch::Device) -> Self {
         let raw = Tensor::from_slice(&[Self::start()]).to_device(device).set_requires_grad(true);
         let adamw = AdamW::new(settings.config(), &raw.detach(), 0);
         Self { raw, adamw }
@@ -82,7 +81,7 @@ impl Threshold {
         (0.5_f32.exp() - 1.0).ln()
     }
 
-    fn named(&self) -> Named {
+    fn state_dict(&self) -> StateDict {
         let AdamW { m, v, steps, .. } = &self.adamw;
         [("raw", &self.raw.detach()), ("m", m), ("v", v), ("steps", steps)]
             .map(|(name, t)| (format!("threshold.{name}"), t.shallow_clone()))
@@ -94,22 +93,23 @@ impl Threshold {
     }
 }
 
-/// Everything that moves during a fit. One set serves all fits, one after the other.
-struct Bench<'a> {
+/// Fits the members of an ensemble (and the points of the learning curve) one after the other, with
+/// one set of weights, moments and threshold.
+struct EnsembleTrainer<'a> {
     policy: &'a Policy,
-    model: Scorer,
+    model: RewardModel,
     trainer: Trainer,
     threshold: Threshold,
-    /// The weights of the best epoch; worth something once the state knows its loss.
+    /// Weights of the epoch with the lowest held-out loss, `[n]`; undefined until an epoch is over.
     best: Tensor,
     /// Weights of the members fitted so far, `[members, n]`.
     members: Tensor,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> EnsembleTrainer<'a> {
     fn new(policy: &'a Policy, stage: &TrainReward, members: usize) -> Self {
-        let model = Scorer::from_policy(policy, stage.seed);
-        let params = model.0.trainable();
+        let model = RewardModel::from_policy(policy, stage.seed);
+        let params = model.trunk.trainable();
         let n = params.flat.numel() as i64;
         let kept = if members > 1 { members as i64 } else { 0 };
         Self {
@@ -122,25 +122,26 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn named(&self) -> Named {
-        let mut named = self.trainer.named("model", self.model.0.trainable());
-        named.extend(self.threshold.named());
-        named.push(("best".into(), self.best.shallow_clone()));
+    fn state_dict(&self) -> StateDict {
+        let mut state_dict = self.trainer.state_dict("model", self.model.trunk.trainable());
+        state_dict.extend(self.threshold.state_dict());
+        state_dict.push(("best".into(), self.best.shallow_clone()));
         if self.members.numel() > 0 {
-            named.push(("members".into(), self.members.shallow_clone()));
+            state_dict.push(("members".into(), self.members.shallow_clone()));
         }
-        named
+        state_dict
     }
 
-    /// Everything as it was before the first step, the head drawn anew.
+    /// Starts a fit: weights, head, moments and threshold as before the first step. `seed` draws
+    /// the head.
     fn reset(&self, seed: u64) {
-        let fresh = Scorer::from_policy(self.policy, seed);
-        let params = self.model.0.trainable();
+        let fresh = RewardModel::from_policy(self.policy, seed);
+        let params = self.model.trunk.trainable();
         no_grad(|| {
-            for (name, tensor) in self.named() {
+            for (name, tensor) in self.state_dict() {
                 let mut tensor = tensor;
                 match name.as_str() {
-                    "model.weights" => tensor.copy_(&fresh.0.trainable().flat),
+                    "model.weights" => tensor.copy_(&fresh.trunk.trainable().flat),
                     "threshold.raw" => {
                         let _ = tensor.fill_(f64::from(Threshold::start()));
                     }
@@ -166,11 +167,11 @@ pub fn fit_all(
     policy: &Policy,
     fits: &[Fit],
     (train, held_out): (&[Pair], &[Pair]),
-) -> Result<(Vec<Fitted>, Vec<Scorer>)> {
+) -> Result<(Vec<Fitted>, Vec<RewardModel>)> {
     let members = fits.iter().filter(|f| !f.only_measured).count();
-    let mut bench = Bench::new(policy, stage, members);
-    let named = bench.named();
-    let mut state = cx.resume::<State>(&named)?.unwrap_or_default();
+    let mut trainer = EnsembleTrainer::new(policy, stage, members);
+    let state_dict = trainer.state_dict();
+    let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
     let steps = |fit: &Fit| {
         let an_epoch = fit.rows.len().div_ceil(stage.batch.max(1) as usize) as u64;
         (an_epoch, an_epoch * u64::from(stage.epochs))
@@ -183,17 +184,17 @@ pub fn fit_all(
         let before: u64 = fits[..place].iter().map(|f| steps(f).1).sum();
         let (an_epoch, end) = steps(fit);
         if state.step == 0 {
-            bench.reset(fit.seed);
+            trainer.reset(fit.seed);
         }
         let mut order = Order::new(fit.seed, "shuffle", fit.rows.len());
         for step in state.step..end {
             let batch = order.batch(step, stage.batch.max(1) as usize);
             let rows: Vec<&Pair> = batch.into_iter().map(|i| &train[fit.rows[i]]).collect();
-            let (loss, norm) = bench.step(stage, &rows, step, end)?;
+            let (loss, norm) = trainer.step(stage, &rows, step, end)?;
             state.losses.push(loss);
             if place == first && ((step + 1) % 10 == 0 || step + 1 == end) {
                 let recent = &state.losses[state.losses.len().saturating_sub(10)..];
-                let lr = stage.rate(step, end);
+                let lr = stage.learning_rate(step, end);
                 cx.metric(
                     step + 1,
                     &[("train/loss", mean(recent)), ("train/lr", lr), ("train/grad_norm", norm)],
@@ -202,7 +203,7 @@ pub fn fit_all(
             cx.progress(before + step + 1, total, "steps")?;
             if (step + 1) % an_epoch == 0 {
                 state.losses.clear();
-                bench.look(
+                trainer.look(
                     cx,
                     stage,
                     held_out,
@@ -213,20 +214,21 @@ pub fn fit_all(
             state.step = step + 1;
             // The last boundary of a fit is that after its weights are chosen.
             if step + 1 < end {
-                cx.checkpoint(&state, &named)?;
+                cx.checkpoint(&state, &state_dict)?;
             }
         }
         let member = fits[..place].iter().filter(|f| !f.only_measured).count();
         let fitted =
-            bench.conclude(stage, held_out, &state, end, (!fit.only_measured).then_some(member));
+            trainer.conclude(stage, held_out, &state, end, (!fit.only_measured).then_some(member));
         state = State { done: [state.done, vec![fitted]].concat(), ..State::default() };
-        cx.checkpoint(&state, &named)?;
+        cx.checkpoint(&state, &state_dict)?;
     }
-    let models = bench.models(members);
+    let models = trainer.models(members);
     Ok((state.done, models))
 }
 
-/// Mean loss of some pairs, of the rewards of [`both_sides`].
+/// Loss of one step, a scalar: the mean over `rows` of the pair loss, and the centring term.
+/// `rewards`, `[2n]`, are in the order of [`both_sides`]; `raw` is the threshold before softplus.
 fn step_loss(stage: &TrainReward, rewards: &Tensor, rows: &[&Pair], raw: &Tensor) -> Tensor {
     let loss = pair_loss(stage, &differences(rewards), rows, &raw.softplus()).mean(Kind::Float);
     if stage.center_coef <= 0.0 {
@@ -237,7 +239,7 @@ fn step_loss(stage: &TrainReward, rewards: &Tensor, rows: &[&Pair], raw: &Tensor
     loss + sums.square().mean(Kind::Float) * stage.center_coef
 }
 
-impl Bench<'_> {
+impl EnsembleTrainer<'_> {
     /// One step down the loss of `rows`. Returns the loss and the norm of its gradient.
     fn step(
         &mut self,
@@ -246,7 +248,7 @@ impl Bench<'_> {
         step: u64,
         end: u64,
     ) -> Result<(f64, f64)> {
-        let params = self.model.0.trainable();
+        let params = self.model.trunk.trainable();
         let raw = &self.threshold.raw;
         let mut of_threshold: Option<Tensor> = None;
         let parts = rows.chunks(stage.compute.rows(rows.len())).map(|part| {
@@ -261,7 +263,7 @@ impl Bench<'_> {
             one
         });
         let gradient = Gradient::total(parts).expect("invariant: a step has a pair");
-        let lr = stage.rate(step, end);
+        let lr = stage.learning_rate(step, end);
         let norm = self.trainer.step(params, gradient.flat, lr)?;
         if let Some(of_threshold) = of_threshold {
             // One number that stands for all pairs: it may move faster than the weights.
@@ -270,7 +272,8 @@ impl Bench<'_> {
         Ok((gradient.loss.double_value(&[]), norm))
     }
 
-    /// After an epoch: the held-out pairs, told under `step` if one is given.
+    /// Ends an epoch: measures the held-out pairs, reports them under `step` if one is given, and
+    /// keeps the weights if they are the best.
     fn look(
         &self,
         cx: &mut Context,
@@ -289,12 +292,12 @@ impl Bench<'_> {
         }
         if state.best_loss.is_none_or(|best| loss < best) {
             state.best_loss = Some(loss);
-            no_grad(|| self.best.shallow_clone().copy_(&self.model.0.trainable().flat));
+            no_grad(|| self.best.shallow_clone().copy_(&self.model.trunk.trainable().flat));
         }
         Ok(())
     }
 
-    /// Chooses the weights, and keeps them if they are those of a member of several.
+    /// Ends a fit: chooses between last and best weights, and keeps those of a member of several.
     fn conclude(
         &self,
         stage: &TrainReward,
@@ -303,7 +306,7 @@ impl Bench<'_> {
         steps: u64,
         member: Option<usize>,
     ) -> Fitted {
-        let flat = &self.model.0.trainable().flat;
+        let flat = &self.model.trunk.trainable().flat;
         no_grad(|| {
             if stage.keep_best && state.best_loss.is_some() {
                 flat.shallow_clone().copy_(&self.best);
@@ -317,24 +320,24 @@ impl Bench<'_> {
         Fitted { deltas: deltas(&self.model, held_out), nu: self.threshold.nu(), steps }
     }
 
-    fn models(self, members: usize) -> Vec<Scorer> {
+    fn models(self, members: usize) -> Vec<RewardModel> {
         if self.members.numel() == 0 {
             return vec![self.model];
         }
-        let one = |i: usize| {
+        let models = (0..members).map(|i| {
             let model = self.model.duplicate();
             no_grad(|| {
-                model.0.trainable().flat.shallow_clone().copy_(&self.members.get(i as i64));
+                model.trunk.trainable().flat.shallow_clone().copy_(&self.members.get(i as i64));
             });
             model
-        };
-        (0..members).map(one).collect()
+        });
+        models.collect()
     }
 }
 
 impl TrainReward {
-    fn rate(&self, step: u64, end: u64) -> f64 {
-        rate(self.lr, self.schedule, step, end, self.warmup, 0.0)
+    fn learning_rate(&self, step: u64, end: u64) -> f64 {
+        learning_rate(self.lr, self.schedule, step, end, self.warmup, 0.0)
     }
 }
 
@@ -358,7 +361,7 @@ pub fn pair_loss(stage: &TrainReward, delta: &Tensor, rows: &[&Pair], nu: &Tenso
     preferred * (1.0 - &tie) + tied * tie
 }
 
-/// Mean loss of pairs with these Δ.
+/// Mean loss of `pairs` with these Δ.
 pub fn mean_loss(stage: &TrainReward, deltas: &[f64], pairs: &[Pair], nu: f64) -> f64 {
     let values: Vec<f32> = deltas.iter().map(|d| *d as f32).collect();
     let rows: Vec<&Pair> = pairs.iter().collect();
@@ -374,11 +377,12 @@ fn differences(rewards: &Tensor) -> Tensor {
 }
 
 /// Rewards of answers, without gradients.
-pub fn rewards(model: &Scorer, answers: &[&Example]) -> Vec<f64> {
-    let device = model.0.params.flat.device();
-    let chunk =
-        |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
-    answers.chunks(128).flat_map(chunk).collect()
+pub fn rewards(model: &RewardModel, answers: &[&Example]) -> Vec<f64> {
+    let device = model.trunk.params.flat.device();
+    let chunks = answers.chunks(128);
+    chunks
+        .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
+        .collect()
 }
 
 /// The chosen and the rejected answer of each pair, in turn.
@@ -386,18 +390,19 @@ pub fn sides(pairs: &[Pair]) -> Vec<&Example> {
     pairs.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
 }
 
-/// Δ of each pair.
-pub fn deltas(model: &Scorer, pairs: &[Pair]) -> Vec<f64> {
+/// Δ = r(chosen) − r(rejected) of each pair.
+pub fn deltas(model: &RewardModel, pairs: &[Pair]) -> Vec<f64> {
     rewards(model, &sides(pairs)).chunks_exact(2).map(|r| r[0] - r[1]).collect()
 }
 
 /// Multiplies the output layer, so every reward is `factor` times what it was.
-pub fn scale_head(model: &Scorer, factor: f64) {
+pub fn scale_head(model: &RewardModel, factor: f64) {
     let mut start = 0;
-    for spec in &model.0.params.specs {
+    for spec in &model.trunk.params.specs {
         if spec.parts.iter().any(|part| part.name.starts_with("score.")) {
             no_grad(|| {
-                let _ = model.0.params.flat.narrow(0, start, spec.numel()).g_mul_scalar_(factor);
+                let _ =
+                    model.trunk.params.flat.narrow(0, start, spec.numel()).g_mul_scalar_(factor);
             });
         }
         start += spec.numel();

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::evaluate_measures::Figure;
-use super::preferences::{Chosen, choices};
-use crate::context::{Context, advise};
-use crate::data::Table;
+use super::measures::Figure;
+use crate::advice::error_with_help;
+use crate::context::Context;
+use crate::data::{Chosen, Table, choices};
 use crate::stats::{Estimate, wilson};
 
 /// `win_rate_people` of each policy that `people` names, in `bucket`: the share of labels in which
@@ -50,11 +50,17 @@ pub fn check_people(
     for (policy, labels) in people {
         if !policies.contains(&policy.as_str()) {
             let help = format!("the policies are {}", policies.join(", "));
-            return Err(advise(format!("`people` names the unknown policy `{policy}`"), help));
+            return Err(error_with_help(
+                format!("`people` names the unknown policy `{policy}`"),
+                help,
+            ));
         }
         if !connected.contains(&labels.as_str()) {
             let help = format!("connected to port `labels`: {}", connected.join(", "));
-            return Err(advise(format!("`people` names the unknown labels `{labels}`"), help));
+            return Err(error_with_help(
+                format!("`people` names the unknown labels `{labels}`"),
+                help,
+            ));
         }
     }
     Ok(())
@@ -64,12 +70,12 @@ pub fn check_people(
 fn first_wins(labels: &Table) -> Result<Estimate> {
     labels.require("choice")?;
     let choices = choices(labels)?;
-    let points = |chosen: &Chosen| match chosen {
+    let points = choices.iter().map(|chosen| match chosen {
         Chosen::First => 1.0,
         Chosen::Second => 0.0,
         Chosen::Neither => 0.5,
-    };
-    Ok(wilson(choices.iter().map(points).sum(), choices.len() as u64))
+    });
+    Ok(wilson(points.sum(), choices.len() as u64))
 }
 
 #[cfg(test)]

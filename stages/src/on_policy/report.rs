@@ -6,35 +6,46 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::on_policy::OnPolicy;
-use super::rewards::Prompts;
 use super::rollout::Rollout;
-use crate::context::{Context, advise};
+use super::settings::OnPolicy;
+use crate::advice::error_with_help;
+use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
+use crate::prompts::Prompts;
 use crate::rl::RatioSums;
 use crate::stats::{correlation, mean, quantile, std};
 
-/// Prompts whose answers are kept as the policy moves.
+/// Number of prompts whose answers are sampled in the course of training.
 const SHOWN: usize = 5;
 
-/// Means over the steps of one update.
+/// Statistics over the steps of one update, gathered step by step.
 #[derive(Debug)]
-pub struct Stepped {
+pub struct UpdateStats {
     start: Instant,
-    pub sums: RatioSums,
-    pub policy_loss: Vec<f64>,
-    pub grad_norm: Vec<f64>,
-    pub value_loss: Vec<f64>,
+    ratios: RatioSums,
+    policy_loss: Vec<f64>,
+    grad_norm: Vec<f64>,
+    value_loss: Vec<f64>,
     /// Tokens whose clipped value counts, and all tokens.
-    pub value_clip: [f64; 2],
+    value_clip: [f64; 2],
 }
 
-impl Default for Stepped {
+/// Statistics of one step of a critic.
+#[derive(Debug)]
+pub struct ValueStep {
+    /// Mean over the tokens of the minibatch.
+    pub loss: f64,
+    /// Tokens whose clipped value counts.
+    pub clipped: f64,
+    pub tokens: f64,
+}
+
+impl Default for UpdateStats {
     /// No step yet; the clock starts.
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            sums: RatioSums::default(),
+            ratios: RatioSums::default(),
             policy_loss: Vec::new(),
             grad_norm: Vec::new(),
             value_loss: Vec::new(),
@@ -43,12 +54,19 @@ impl Default for Stepped {
     }
 }
 
-impl Stepped {
-    /// One step of the policy.
-    pub fn add(&mut self, sums: &RatioSums, loss: f64, grad_norm: f64) {
-        self.sums.add(sums);
+impl UpdateStats {
+    /// Adds one step of the policy; `grad_norm` is that before clipping.
+    pub fn add_policy_step(&mut self, ratios: &RatioSums, loss: f64, grad_norm: f64) {
+        self.ratios.add(ratios);
         self.policy_loss.push(loss);
         self.grad_norm.push(grad_norm);
+    }
+
+    /// Adds one step of the critic.
+    pub fn add_value_step(&mut self, step: ValueStep) {
+        self.value_loss.push(step.loss);
+        self.value_clip[0] += step.clipped;
+        self.value_clip[1] += step.tokens;
     }
 
     /// Seconds since the first step began.
@@ -57,10 +75,10 @@ impl Stepped {
     }
 }
 
-/// The figures of one update, named as TRL names them where it has them.
+/// Metrics of one update, named as in TRL where it has them.
 pub fn figures(
     rollout: &Rollout,
-    stepped: &Stepped,
+    stats: &UpdateStats,
     beta: f64,
     lr: f64,
 ) -> Vec<(&'static str, f64)> {
@@ -89,46 +107,46 @@ pub fn figures(
         ("reward/corr_with_length", corr),
         ("beta", beta),
     ];
-    if stepped.sums.terms > 0.0 {
+    if stats.ratios.terms > 0.0 {
         all.extend([
-            ("policy/approxkl", stepped.sums.approx_kl()),
-            ("policy/clipfrac", stepped.sums.clip_fraction()),
-            ("policy/ratio", stepped.sums.ratio_mean()),
-            ("policy/ratio_var", stepped.sums.ratio_variance()),
-            ("policy/loss", mean(&stepped.policy_loss)),
-            ("policy/grad_norm", mean(&stepped.grad_norm)),
+            ("policy/approxkl", stats.ratios.approx_kl()),
+            ("policy/clipfrac", stats.ratios.clip_fraction()),
+            ("policy/ratio", stats.ratios.ratio_mean()),
+            ("policy/ratio_var", stats.ratios.ratio_variance()),
+            ("policy/loss", mean(&stats.policy_loss)),
+            ("policy/grad_norm", mean(&stats.grad_norm)),
             ("policy/lr", lr),
         ]);
     }
-    if stepped.value_clip[1] > 0.0 {
+    if stats.value_clip[1] > 0.0 {
         all.extend([
-            ("val/loss", mean(&stepped.value_loss)),
-            ("val/clipfrac", stepped.value_clip[0] / stepped.value_clip[1]),
+            ("val/loss", mean(&stats.value_loss)),
+            ("val/clipfrac", stats.value_clip[0] / stats.value_clip[1]),
         ]);
     }
     all
 }
 
-/// One answer as the policy moves.
+/// The answer to one prompt before one update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Sample {
+pub struct SampleRow {
     update: u64,
     prompt: String,
     response: String,
     score: f64,
 }
 
-/// Answers to a few prompts as the policy moves.
+/// Answers to the same few prompts in the course of training, for output `samples`.
 #[derive(Debug)]
 pub struct Samples {
     /// Rows of the prompts to show.
     pub prompts: Vec<usize>,
     every: u64,
-    pub rows: Vec<Sample>,
+    pub rows: Vec<SampleRow>,
 }
 
 impl Samples {
-    /// The prompts to show, spread over the list, and when.
+    /// Chooses some of `prompts`, evenly spaced, and how often they are answered.
     pub fn new(settings: &OnPolicy, prompts: &[usize]) -> Self {
         let shown = SHOWN.min(prompts.len());
         let every = match settings.sample_every {
@@ -139,13 +157,13 @@ impl Samples {
         Self { prompts, every, rows: Vec::new() }
     }
 
-    /// Whether answers are to be kept before `update`, of which there are `last`.
+    /// Whether the prompts are to be answered before `update`; there are `last` updates.
     pub fn wants(&self, update: u64, last: u64) -> bool {
         let kept = self.rows.last().is_some_and(|r| r.update == update);
         !kept && (update.is_multiple_of(self.every) || update == last)
     }
 
-    /// Keeps answers.
+    /// Adds the answers of a rollout over [`Samples::prompts`].
     ///
     /// # Errors
     /// When an answer cannot be decoded.
@@ -161,12 +179,12 @@ impl Samples {
         {
             let response = vocabulary.decode(&example.completion)?.trim().to_owned();
             let prompt = prompts.text(*row)?.to_owned();
-            self.rows.push(Sample { update, prompt, response, score: *score });
+            self.rows.push(SampleRow { update, prompt, response, score: *score });
         }
         Ok(())
     }
 
-    /// All that was kept.
+    /// Output `samples`: all answers kept.
     ///
     /// # Errors
     /// Never, as the columns are of one length.
@@ -182,10 +200,10 @@ impl Samples {
     }
 }
 
-/// A figure, what is bad about it, and what to say then.
+/// A metric, whether a value of it is bad, and the warning then.
 type Sign = (&'static str, fn(f64) -> bool, &'static str);
 
-/// Signs that training goes wrong.
+/// What shows that training goes wrong.
 const SIGNS: [Sign; 5] = [
     (
         "objective/kl",
@@ -210,22 +228,23 @@ const SIGNS: [Sign; 5] = [
     ),
 ];
 
-/// Stops on numbers that are none, and warns of signs that training goes wrong.
+/// Refuses metrics that are not finite and, every ten updates, warns of what shows that training
+/// goes wrong.
 ///
 /// # Errors
 /// When a figure is not finite.
 pub fn alarms(cx: &mut Context, update: u64, figures: &[(&str, f64)]) -> Result<()> {
-    let get = |name: &str| figures.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
     if let Some((name, value)) = figures.iter().find(|(_, v)| !v.is_finite()) {
         let message = format!("`{name}` is {value} after update {}", update + 1);
         let help = "the last checkpoint is kept; try a smaller lr or a larger kl_coef";
-        return Err(advise(message, help));
+        return Err(error_with_help(message, help));
     }
     if !(update + 1).is_multiple_of(10) {
         return Ok(());
     }
     for (name, is_bad, text) in SIGNS {
-        if let Some(value) = get(name).filter(|v| is_bad(*v)) {
+        let found = figures.iter().find(|(n, _)| *n == name);
+        if let Some((_, value)) = found.filter(|(_, v)| is_bad(*v)) {
             cx.warn(format!("update {}: {name} is {value:.3}; {text}", update + 1))?;
         }
     }

@@ -3,15 +3,15 @@
 
 use anyhow::Result;
 
-use super::reward_fit::Pair;
+use super::fit::Pair;
 use crate::data::{Column, Table};
 use crate::stats::{Estimate, mean, wilson};
 
 /// Share of the pairs that are no tie and that these Δ get right; a Δ of 0 counts half.
 pub fn accuracy(deltas: &[f64], pairs: &[Pair]) -> Estimate {
     let clear = clear(deltas, pairs);
-    let half = |d: &f64| if *d == 0.0 { 0.5 } else { f64::from(u8::from(*d > 0.0)) };
-    wilson(clear.iter().map(half).sum(), clear.len() as u64)
+    let points = clear.iter().map(|d| if *d == 0.0 { 0.5 } else { f64::from(u8::from(*d > 0.0)) });
+    wilson(points.sum(), clear.len() as u64)
 }
 
 /// Δ of the pairs that are no tie.

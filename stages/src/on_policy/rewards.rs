@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::no_grad;
 
-use super::train::{same_tokenizer, to_f64};
-use crate::context::{Context, advise};
-use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Table, Vocabulary};
-use crate::model::{Packed, Scorer};
+use crate::advice::error_with_help;
+use crate::context::Context;
+use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Vocabulary};
+use crate::model::{Packed, RewardModel, to_f64};
 use crate::preflight::Preflight;
+use crate::prompts::{Prompts, same_tokenizer};
 
 /// Responses that a reward model scores at once.
 const BATCH: usize = 64;
@@ -59,7 +60,7 @@ impl Default for Rewards {
 }
 
 impl Rewards {
-    /// Looks for what cannot work before anything runs.
+    /// Before anything runs: reports rules that cannot be used, and rewards without any source.
     pub fn check(&self, look: &mut Preflight) {
         look.rules("rewards.rules", &self.rules, "prompts");
         let connected = !look.inputs("reward").is_empty();
@@ -69,36 +70,13 @@ impl Rewards {
     fn check_sources(&self, connected: bool) -> Result<()> {
         if !connected && self.rules.is_empty() && self.command.is_empty() {
             let help = "connect a reward model, or give rewards.rules or rewards.command";
-            return Err(advise("nothing says what a response is worth", help));
+            return Err(error_with_help("nothing says what a response is worth", help));
         }
         Ok(())
     }
 }
 
-/// Prompts that policies answer: their rows, and their tokens.
-#[derive(Debug)]
-pub struct Prompts {
-    pub table: Table,
-    /// By row of the table.
-    pub tokens: Vec<Vec<i64>>,
-}
-
-impl Prompts {
-    /// The text of a prompt.
-    ///
-    /// # Errors
-    /// When the table has no prompts.
-    pub fn text(&self, row: usize) -> Result<&str> {
-        match self.table.require("prompt")? {
-            Column::Text(texts) => {
-                Ok(texts.get(row).and_then(Option::as_deref).unwrap_or_default())
-            }
-            other => bail!("column `prompt` holds {}, not text", other.describe(row)),
-        }
-    }
-}
-
-/// A response that waits for its score.
+/// A response to be scored.
 #[derive(Debug)]
 pub struct Candidate<'a> {
     /// Row of its prompt.
@@ -107,8 +85,8 @@ pub struct Candidate<'a> {
     pub finished: bool,
 }
 
-/// Gives scores.
-pub trait Judge {
+/// What says how good responses are: a reward model, rules, a command, or all of them.
+pub trait Scorer {
     /// The score of each response, in order.
     ///
     /// # Errors
@@ -121,11 +99,11 @@ pub trait Judge {
     }
 }
 
-/// All sources with their weights.
-pub struct Mix<'a> {
+/// Every source of rewards that the params and ports name; the score is their weighted sum.
+pub struct RewardSources<'a> {
     settings: &'a Rewards,
     vocabulary: &'a Vocabulary,
-    model: Option<Scorer>,
+    model: Option<RewardModel>,
     /// The model's own tokenizer when it differs.
     other: Option<Vocabulary>,
     rules: RuleBook,
@@ -133,8 +111,8 @@ pub struct Mix<'a> {
     files: Vec<(String, String)>,
 }
 
-impl<'a> Mix<'a> {
-    /// Opens what the settings and ports name.
+impl<'a> RewardSources<'a> {
+    /// Opens the reward model, the rules and the files that params and ports name.
     ///
     /// # Errors
     /// When there is no source at all, a rule is wrong, or the tokenizers differ.
@@ -158,7 +136,7 @@ impl<'a> Mix<'a> {
                 }
                 other = Some(own);
             }
-            model = Some(Scorer::open(&folder)?.to(cx.device()));
+            model = Some(RewardModel::open(&folder)?.to(cx.device()));
         }
         let (mut files, mut warnings) = (Vec::new(), Vec::new());
         for input in cx.inputs("files") {
@@ -173,19 +151,19 @@ impl<'a> Mix<'a> {
         Ok(Self { settings, vocabulary, model, other, rules, files })
     }
 
-    /// The reward model, if it reads the policy's tokens: how a critic starts.
-    pub fn model(&self) -> Option<&Scorer> {
+    /// The reward model when it shares the policy's tokenizer: a critic may start as its copy.
+    pub fn model(&self) -> Option<&RewardModel> {
         self.model.as_ref().filter(|_| self.other.is_none())
     }
 
     /// Number of weights of the reward model.
     pub fn weights(&self) -> i64 {
-        self.model.as_ref().map_or(0, |m| m.0.params.numel())
+        self.model.as_ref().map_or(0, |m| m.trunk.params.numel())
     }
 
     fn model_scores(
         &self,
-        model: &Scorer,
+        model: &RewardModel,
         prompts: &Prompts,
         responses: &[Candidate],
         texts: &[String],
@@ -198,7 +176,7 @@ impl<'a> Mix<'a> {
         for (response, text) in responses.iter().zip(texts) {
             triples.push((prompts.text(response.row)?, text.as_str(), response.finished));
         }
-        let context = model.0.config.context as usize;
+        let context = model.trunk.config.context as usize;
         let examples = Examples::new(other, Room::new(context), triples)?;
         if examples.rows.len() != responses.len() {
             let help = "use a reward model with a longer context, or smaller max_tokens";
@@ -206,7 +184,7 @@ impl<'a> Mix<'a> {
                 "{} responses are empty or too long for the reward model's context of {context}",
                 examples.left.skipped
             );
-            return Err(advise(message, help));
+            return Err(error_with_help(message, help));
         }
         Ok(score_rows(model, &examples.rows.iter().collect::<Vec<_>>()))
     }
@@ -246,7 +224,7 @@ impl<'a> Mix<'a> {
     }
 }
 
-impl Judge for Mix<'_> {
+impl Scorer for RewardSources<'_> {
     fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         let mut total = vec![0.0; responses.len()];
         let mut add = |scores: Vec<f64>, weight: f64| {
@@ -268,7 +246,10 @@ impl Judge for Mix<'_> {
             let scores = self.model_scores(model, prompts, responses, &texts)?;
             if scores.iter().any(|s| !s.is_finite()) {
                 let help = "look at the metrics of the stage that trained it";
-                return Err(advise("the reward model gives a score that is no number", help));
+                return Err(error_with_help(
+                    "the reward model gives a score that is no number",
+                    help,
+                ));
             }
             add(scores, self.settings.model);
         }
@@ -287,15 +268,16 @@ impl Judge for Mix<'_> {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.model.as_ref().map_or(0, |m| m.0.params.fingerprint())
+        self.model.as_ref().map_or(0, |m| m.trunk.params.fingerprint())
     }
 }
 
-fn score_rows(model: &Scorer, rows: &[&Example]) -> Vec<f64> {
-    let device = model.0.params.flat.device();
-    let score =
-        |chunk: &[&Example]| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device))));
-    rows.chunks(BATCH).flat_map(score).collect()
+fn score_rows(model: &RewardModel, rows: &[&Example]) -> Vec<f64> {
+    let device = model.trunk.params.flat.device();
+    let chunks = rows.chunks(BATCH);
+    chunks
+        .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
+        .collect()
 }
 
 fn value(column: &Column, row: usize) -> Value {
@@ -303,7 +285,7 @@ fn value(column: &Column, row: usize) -> Value {
     json.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-/// Gives `input` to a shell command and returns the lines it writes.
+/// Runs a shell command with `input` on its standard input. Returns the lines that it writes.
 fn converse(command: &str, input: Vec<u8>, env: &[(String, String)]) -> Result<Vec<String>> {
     let mut child = Command::new("sh")
         .args(["-c", command])

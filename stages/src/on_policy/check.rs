@@ -3,12 +3,12 @@
 
 use anyhow::{Result, bail};
 
-use super::OnPolicy;
-use crate::advice::advise;
-use crate::kinds::train::within;
+use super::settings::OnPolicy;
+use crate::advice::error_with_help;
+use crate::kind::check_range;
 use crate::preflight::Preflight;
 
-/// What the kinds that draw and learn may report.
+/// Metrics that these kinds may report; `*` stands for anything.
 pub const FIGURES: &[&str] = &[
     "objective/*",
     "policy/*",
@@ -27,36 +27,36 @@ impl OnPolicy {
     /// # Errors
     /// Names the param.
     pub fn check(&self) -> Result<()> {
-        within("temperature", self.temperature, 1e-6, 100.0)?;
-        within("eos.penalty", self.eos.penalty, -1e6, 0.0)?;
-        within("score_clip", self.score_clip, 0.0, f64::MAX)?;
-        within("clip", self.clip, 0.0, 100.0)?;
-        within("clip_high", self.clip_high, 0.0, 1e6)?;
-        within("target_kl", self.target_kl, 0.0, 1e6)?;
+        check_range("temperature", self.temperature, 1e-6, 100.0)?;
+        check_range("eos.penalty", self.eos.penalty, -1e6, 0.0)?;
+        check_range("score_clip", self.score_clip, 0.0, f64::MAX)?;
+        check_range("clip", self.clip, 0.0, 100.0)?;
+        check_range("clip_high", self.clip_high, 0.0, 1e6)?;
+        check_range("target_kl", self.target_kl, 0.0, 1e6)?;
         if self.dual_clip != 0.0 {
-            within("dual_clip (0 turns it off)", self.dual_clip, 1.0, 1e6)?;
+            check_range("dual_clip (0 turns it off)", self.dual_clip, 1.0, 1e6)?;
         }
         if self.kl_target > 0.0 {
-            within("kl_horizon", self.kl_horizon, 1.0, f64::MAX)?;
+            check_range("kl_horizon", self.kl_horizon, 1.0, f64::MAX)?;
         }
         if self.batch == 0 || self.minibatch == 0 || self.epochs == 0 || self.updates == 0 {
             bail!("updates, batch, minibatch and epochs must be 1 or more");
         }
         if self.keep_best && self.eval_fraction == 0.0 {
             let help = "for example eval_fraction: 10%";
-            return Err(advise("keep_best needs held-out prompts to be best on", help));
+            return Err(error_with_help("keep_best needs held-out prompts to be best on", help));
         }
         Ok(())
     }
 
-    /// Looks for what cannot work before anything runs.
+    /// Before anything runs: reports params, prompts and rewards that cannot work.
     pub fn check_ahead(&self, look: &mut Preflight) {
         look.tell("", self.check());
         look.room_to_answer("policy", self.max_tokens.into());
         self.rewards.check(look);
     }
 
-    /// Checks that the responses of an update are whole groups of `least` or more.
+    /// Checks that the responses of an update are whole groups of one size, `least` or more.
     ///
     /// # Errors
     /// When they are not.

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use super::evaluate_text::{distinct_ngrams, self_overlap};
+use super::text::{distinct_ngrams, self_overlap};
 use crate::data::{Column, Example, Examples, Room, Table, Vocabulary};
-use crate::model::{Packed, Policy, Scorer};
+use crate::model::{Packed, Policy, RewardModel};
 use crate::stats::{Estimate, bootstrap, correlation, mean, quantile, wilson};
 
 /// What decides which of two answers wins.
@@ -20,7 +20,7 @@ pub enum JudgeBy {
     Reward,
 }
 
-/// One answer and what is known of it; NaN stands for what is not.
+/// One answer with its measures; NaN stands for a number that is not measured.
 #[derive(Clone)]
 pub struct Judged {
     pub text: String,
@@ -42,7 +42,7 @@ pub struct Answers {
     pub name: String,
     pub baseline: Option<usize>,
     pub samples: usize,
-    /// What each answer counts among those to its prompt; empty: all the same.
+    /// Weight of each answer among those to its prompt; empty: all the same.
     pub weights: Vec<f64>,
     pub judged: Vec<Judged>,
     /// Mean loss of given completions, by row of the prompts; empty when there are none.
@@ -59,7 +59,7 @@ pub struct Figure {
     pub estimate: Estimate,
 }
 
-/// A number of one answer.
+/// Reads a number off one answer.
 type Value<'a> = &'a dyn Fn(&Judged) -> f64;
 
 impl Answers {
@@ -82,14 +82,14 @@ impl Answers {
 
     /// Mean over the answers to each prompt.
     pub fn means(&self, rows: &[usize], value: Value) -> Vec<f64> {
-        let one = |row: &usize| {
+        let means = rows.iter().map(|row| {
             let answers = self.to(*row).iter().enumerate();
             answers
                 .filter(|(i, _)| self.weight(*row, *i) > 0.0)
                 .map(|(i, j)| self.weight(*row, i) * value(j))
                 .sum()
-        };
-        rows.iter().map(one).collect()
+        });
+        means.collect()
     }
 }
 
@@ -106,7 +106,7 @@ pub struct Measures<'a> {
     pub seed: u64,
 }
 
-/// The figures of one policy on one bucket while they are gathered.
+/// Adds the figures of one policy on one bucket to the table.
 struct Page<'a> {
     of: &'a Measures<'a>,
     mine: &'a Answers,
@@ -155,7 +155,7 @@ impl Page<'_> {
         bootstrap(per_prompt, self.of.bootstrap, self.of.seed)
     }
 
-    /// A share of the answers; and how much of it is gained on the baseline.
+    /// Adds a share of the answers and, when `gains`, its difference to the baseline.
     fn share(&mut self, name: &str, value: Value, gains: bool) {
         let means = self.mine.means(self.rows, value);
         let samples = self.mine.samples;
@@ -171,7 +171,7 @@ impl Page<'_> {
         }
     }
 
-    /// A mean over prompts; and how much of it is gained on the baseline.
+    /// Adds a mean over prompts and, when `gains`, its difference to the baseline.
     fn mean(&mut self, name: &str, value: Value, gains: bool) {
         let means = self.mine.means(self.rows, value);
         let estimate = self.interval(&means);
@@ -189,7 +189,7 @@ impl Page<'_> {
         self.push(&format!("{name}_gain"), estimate);
     }
 
-    /// Gold and reward, and who wins by the one that judges.
+    /// Adds gold, reward and the win rate.
     fn qualities(&mut self) {
         let (gold, reward): (Value, Value) = (&|j| j.gold, &|j| j.reward);
         let (has_gold, has_reward) = (!self.of.rules.is_empty(), self.of.has_reward);
@@ -226,15 +226,17 @@ impl Page<'_> {
             let wins = pairs.map(|(a, b)| beats(a, b)).sum();
             return wilson(wins, (self.rows.len() * self.mine.samples) as u64);
         }
-        let against = |row: usize, answer: &Judged| -> f64 {
-            let others = theirs.to(row).iter().enumerate();
-            others.map(|(j, other)| theirs.weight(row, j) * beats(answer, other)).sum()
-        };
-        let one = |row: &usize| -> f64 {
+        let mut per_prompt = Vec::with_capacity(self.rows.len());
+        for row in self.rows {
             let answers = self.mine.to(*row).iter().enumerate();
-            answers.map(|(i, a)| self.mine.weight(*row, i) * against(*row, a)).sum()
-        };
-        self.interval(&self.rows.iter().map(one).collect::<Vec<_>>())
+            let shares = answers.map(|(i, answer)| {
+                let others = theirs.to(*row).iter().enumerate();
+                let wins = others.map(|(j, other)| theirs.weight(*row, j) * beats(answer, other));
+                self.mine.weight(*row, i) * wins.sum::<f64>()
+            });
+            per_prompt.push(shares.sum());
+        }
+        self.interval(&per_prompt)
     }
 
     fn lengths(&mut self) {
@@ -253,7 +255,8 @@ impl Page<'_> {
         }
     }
 
-    /// KL to the reference, nats an answer, and its root: the axis that gains are drawn over.
+    /// Adds the KL to the reference, nats an answer, and its square root, the axis of curves of
+    /// gain.
     fn distance(&mut self) {
         if let Some(most) = self.mine.kl_at_most {
             self.bare("kl_at_most", most, self.rows.len());
@@ -269,7 +272,7 @@ impl Page<'_> {
         }
     }
 
-    /// How varied the answers are; of draws only, not of weighted answers.
+    /// Adds how varied the answers are; not of weighted answers, which are no draws.
     fn variety(&mut self) {
         if !self.mine.weights.is_empty() {
             return;
@@ -282,17 +285,16 @@ impl Page<'_> {
         self.bare("distinct_1", distinct_ngrams(&texts, 1), n);
         self.bare("distinct_2", distinct_ngrams(&texts, 2), n);
         if self.mine.samples > 1 {
-            let overlap = |row: &usize| {
+            let overlaps = self.rows.iter().map(|row| {
                 let answers = self.mine.to(*row).iter().map(|j| j.text.as_str());
                 self_overlap(&answers.collect::<Vec<_>>())
-            };
-            let overlaps: Vec<f64> = self.rows.iter().map(overlap).collect();
-            let estimate = self.interval(&overlaps);
+            });
+            let estimate = self.interval(&overlaps.collect::<Vec<f64>>());
             self.push("self_overlap", estimate);
         }
     }
 
-    /// Of the given completions.
+    /// Adds the perplexity of the given completions.
     fn perplexity(&mut self) {
         if self.mine.completion_loss.is_empty() {
             return;
@@ -319,15 +321,17 @@ pub fn score(
     examples: &[Example],
     policy: &Policy,
     reference: Option<&Policy>,
-    reward: Option<&Scorer>,
+    reward: Option<&RewardModel>,
     temperature: f64,
 ) {
     no_grad(|| {
         // Two whole distributions a token are in memory at once.
-        let rows = (2_000_000 / policy.0.config.vocab.max(1)).clamp(4, 64) as usize;
+        let rows = (2_000_000 / policy.trunk.config.vocab.max(1)).clamp(4, 64) as usize;
         for (judged, examples) in judged.chunks_mut(rows).zip(examples.chunks(rows)) {
-            let packed =
-                Packed::new(&examples.iter().collect::<Vec<_>>(), policy.0.params.flat.device());
+            let packed = Packed::new(
+                &examples.iter().collect::<Vec<_>>(),
+                policy.trunk.params.flat.device(),
+            );
             if let Some(reward) = reward {
                 let rewards = reward.rewards(&packed);
                 for (b, j) in judged.iter_mut().enumerate() {
@@ -367,10 +371,11 @@ pub fn completion_losses(
     }
     let (texts, completions) = (prompts.texts("prompt")?, prompts.texts("completion")?);
     let rows = texts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
-    let examples = Examples::new(vocabulary, Room::new(policy.0.config.context as usize), rows)?;
+    let examples =
+        Examples::new(vocabulary, Room::new(policy.trunk.config.context as usize), rows)?;
     // A row that does not fit the context has none.
     let mut losses = vec![f64::NAN; texts.len()];
-    let device = policy.0.params.flat.device();
+    let device = policy.trunk.params.flat.device();
     for (rows, sources) in examples.rows.chunks(64).zip(examples.sources.chunks(64)) {
         let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
         let log_probs = no_grad(|| policy.predict(&packed, 1.0, false).log_probs);
@@ -424,7 +429,7 @@ pub fn table_of(figures: &[Figure]) -> Result<Table> {
 mod tests {
     use super::*;
     use crate::model::{ModelConfig, Trunk};
-    use crate::sampling::{Sampler, generate};
+    use crate::sampling::{SamplingConfig, generate};
 
     #[test]
     fn the_kl_of_answers_is_the_mean_of_k1_with_less_noise() {
@@ -441,17 +446,23 @@ mod tests {
                 context: 16,
                 ..ModelConfig::default()
             };
-            let policy = Policy(Trunk::init(config, false, seed));
-            let n = policy.0.params.decaying();
-            let _ = no_grad(|| policy.0.params.flat.narrow(0, 0, n).g_mul_scalar_(12.0));
+            let policy = Policy { trunk: Trunk::init(config, false, seed) };
+            let n = policy.trunk.params.decaying();
+            let _ = no_grad(|| policy.trunk.params.flat.narrow(0, 0, n).g_mul_scalar_(12.0));
             policy
         };
         let (own, other) = (policy(1), policy(2));
         let prompts = vec![vec![1, 3, 7, 4]; 200];
         let keys: Vec<u64> = (0..200).collect();
-        let sampler =
-            Sampler { temperature: 0.8, top_k: 0, top_p: 1.0, max_tokens: 6, seed: 1, step: 0 };
-        let rows: Vec<Example> = generate(&own, &prompts, &keys, &sampler)
+        let sampling = SamplingConfig {
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 6,
+            seed: 1,
+            step: 0,
+        };
+        let rows: Vec<Example> = generate(&own, &prompts, &keys, &sampling)
             .into_iter()
             .map(|r| Example { prompt: prompts[0].clone(), completion: r.tokens })
             .collect();

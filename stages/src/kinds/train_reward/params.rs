@@ -4,9 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::compute::Computation;
-use super::train::{Defaults, Optimizer};
 use crate::optim::Schedule;
+use crate::training::{Computation, Defaults, Optimizer};
 
 /// What a tie does to the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -68,16 +67,16 @@ pub struct TrainReward {
     /// How steps are computed; a pair counts as one row.
     pub(super) compute: Computation,
     /// AdamW and clipping.
-    pub(super) optimizer: Optimizer<AdamWDefaults>,
+    pub(super) optimizer: Optimizer<RewardDefaults>,
     /// Names the random streams: the head and the order of pairs.
     pub(super) seed: u64,
 }
 
-/// Where AdamW starts in `train_reward`.
+/// Defaults of AdamW in `train_reward`.
 #[derive(Debug, Clone)]
-pub struct AdamWDefaults;
+pub struct RewardDefaults;
 
-impl Defaults for AdamWDefaults {
+impl Defaults for RewardDefaults {
     const WEIGHT_DECAY: f64 = 0.01;
 }
 

@@ -3,46 +3,46 @@
 
 use anyhow::Result;
 
-use super::evaluate_measures::{Judged, score};
-use super::evaluate_text::Trained;
-use super::train::encode_prompts;
+use super::measures::{Judged, score};
+use super::text::Trained;
 use crate::context::Context;
 use crate::data::{Answer, Example, RuleBook, Table, Vocabulary};
-use crate::model::{Policy, Scorer};
-use crate::sampling::{Sampler, generate};
+use crate::model::{Policy, RewardModel};
+use crate::prompts::encode_prompts;
+use crate::sampling::{SamplingConfig, generate};
 
-/// Everyone who judges answers, and what they need for it.
-pub struct Panel {
-    /// How answers are drawn; `step` is that of each draw.
-    pub sampler: Sampler,
+/// Draws answers of policies and measures them: by rules, by a reward model, by training data.
+pub struct Evaluator {
+    /// How answers are drawn; `step` is that of the plan.
+    pub sampling: SamplingConfig,
     pub vocabulary: Vocabulary,
-    pub reward: Option<Scorer>,
+    pub reward: Option<RewardModel>,
     pub rules: RuleBook,
     pub trained: Option<Trained>,
 }
 
-/// One set of answers to be drawn.
-pub struct Draw<'a> {
+/// One set of answers to draw from each policy.
+pub struct SamplingPlan<'a> {
     pub prompts: &'a Table,
     pub samples: usize,
-    /// Names its noise.
+    /// Names the noise of the draws: plans with different streams have independent answers.
     pub stream: u64,
-    /// The rules judge too.
+    /// Whether rules are applied to the answers.
     pub ruled: bool,
 }
 
-/// How far a policy is from the reference.
+/// What is asked of the KL from a policy to the reference.
 #[derive(Clone, Copy)]
 pub enum Distance<'a> {
-    /// It is to be measured.
+    /// It is measured to this reference.
     From(&'a Policy),
-    /// It is the reference itself.
+    /// The policy is the reference: 0.
     None,
-    /// Nobody asks.
+    /// It is not measured: NaN.
     Unknown,
 }
 
-impl Panel {
+impl Evaluator {
     /// The answers of one policy. The noise depends on the prompt's row and the sample alone.
     ///
     /// # Errors
@@ -50,25 +50,25 @@ impl Panel {
     pub fn answer(
         &mut self,
         cx: &mut Context,
-        draw: &Draw,
+        plan: &SamplingPlan,
         policy: &Policy,
         distance: Distance,
     ) -> Result<Vec<Judged>> {
-        let texts = draw.prompts.texts("prompt")?;
-        let room = self.sampler.max_tokens;
+        let texts = plan.prompts.texts("prompt")?;
+        let room = self.sampling.max_tokens;
         let encoded = encode_prompts(cx, &self.vocabulary, policy, &texts, room)?;
-        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; draw.samples]).collect();
+        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; plan.samples]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
-        let sampler = Sampler { step: draw.stream, ..self.sampler };
-        let responses = generate(policy, &rows, &keys, &sampler);
+        let sampling = SamplingConfig { step: plan.stream, ..self.sampling };
+        let responses = generate(policy, &rows, &keys, &sampling);
         let mut judged = Vec::with_capacity(rows.len());
         let mut examples = Vec::with_capacity(rows.len());
         for ((place, prompt), response) in places.into_iter().zip(rows).zip(responses) {
             let text = self.vocabulary.decode(&response.tokens)?.trim().to_owned();
             let answer = Answer { text: &text, finished: response.finished };
-            let (holds, gold) = match draw.ruled {
-                true => self.rules.judge(answer, draw.prompts, place)?,
+            let (holds, gold) = match plan.ruled {
+                true => self.rules.judge(answer, plan.prompts, place)?,
                 false => (Vec::new(), f64::NAN),
             };
             let trained = self.trained.as_ref();
@@ -85,7 +85,7 @@ impl Panel {
             });
             examples.push(Example { prompt, completion: response.tokens });
         }
-        let temperature = match self.sampler.temperature {
+        let temperature = match self.sampling.temperature {
             0.0 => 1.0,
             temperature => temperature,
         };

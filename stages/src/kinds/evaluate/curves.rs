@@ -1,7 +1,7 @@
 //! Curves over the distance from the reference: best-of-n by the reward model, and Gao's laws of
 //! over-optimisation. Knows nothing of how answers are drawn.
 
-use super::evaluate_measures::{Answers, Figure, Judged, bare};
+use super::measures::{Answers, Figure, Judged, bare};
 use crate::stats::{Estimate, Law, best_of_kl, best_of_weights, bootstrap, mean};
 
 /// Sizes of the curve: 1, 2, 4, … up to `n`, and `n` itself.
@@ -85,12 +85,11 @@ impl Curves<'_> {
         for (name, value) in self.measures() {
             let start = mean(&self.answers[self.place].means(rows, &value));
             let after = self.answers[self.place + 1..].iter();
-            let point = |a: &Answers| {
+            let points = after.filter(|a| a.weights.is_empty()).map(|a| {
                 let kl = mean(&a.means(rows, &|j| j.kl));
                 (kl.max(0.0).sqrt(), mean(&a.means(rows, &value)) - start)
-            };
-            let gains: Vec<(f64, f64)> =
-                after.filter(|a| a.weights.is_empty()).map(point).collect();
+            });
+            let gains: Vec<(f64, f64)> = points.collect();
             let label = format!("policy_fit/{name}");
             fit(Law::Reinforced, &gains, &label, self.reference, &mut push);
         }
@@ -105,13 +104,13 @@ impl Curves<'_> {
     ) -> Estimate {
         let n = draws.samples;
         let by_rank = best_of_weights(n, k);
-        let one = |row: &usize| {
+        let best = rows.iter().map(|row| {
             let mut answers: Vec<&Judged> = draws.to(*row).iter().collect();
             answers.sort_by(|a, b| a.reward.total_cmp(&b.reward));
             let terms = by_rank.iter().zip(answers).filter(|(w, _)| **w > 0.0);
             terms.map(|(w, j)| w * value(j)).sum()
-        };
-        bootstrap(&rows.iter().map(one).collect::<Vec<f64>>(), self.bootstrap, self.seed)
+        });
+        bootstrap(&best.collect::<Vec<f64>>(), self.bootstrap, self.seed)
     }
 }
 

@@ -1,0 +1,96 @@
+//! What the loops begin with: the policy and its prompts out of the ports, and whether there is
+//! memory to train it. Knows nothing of the loops.
+
+use anyhow::Result;
+
+use super::actor::Environment;
+use super::rewards::RewardSources;
+use super::settings::OnPolicy;
+use crate::context::Context;
+use crate::data::Vocabulary;
+use crate::kind::Summary;
+use crate::model::{BatchShape, Policy, ValueModel, forecast};
+use crate::prompts::{Prompts, encode_prompts};
+use crate::training;
+
+/// The policy of port `policy`, with its adapters if it is to have any, and its tokenizer.
+///
+/// # Errors
+/// When the folder cannot be used.
+pub fn open_policy(cx: &mut Context, settings: &OnPolicy) -> Result<(Policy, Vocabulary)> {
+    let folder = cx.path("policy")?.to_owned();
+    let vocabulary = cx.vocabulary(&folder)?;
+    let mut policy = Policy::open(&folder)?.to(cx.device());
+    policy.draw_only_known(&vocabulary);
+    policy.trunk.compute = settings.compute.resolve(cx)?;
+    policy.trunk.adapt(&settings.lora, settings.seed);
+    Ok((policy, vocabulary))
+}
+
+/// The prompts of port `prompts`, as rows and tokens.
+///
+/// # Errors
+/// When there are none, or no room is left for them.
+pub fn read_prompts(
+    cx: &mut Context,
+    settings: &OnPolicy,
+    vocabulary: &Vocabulary,
+    policy: &Policy,
+) -> Result<Prompts> {
+    let table = cx.table("prompts")?;
+    let texts = table.texts("prompt")?;
+    let tokens = encode_prompts(cx, vocabulary, policy, &texts, settings.max_tokens as usize)?;
+    Ok(Prompts { table, tokens })
+}
+
+/// Says what training takes, and refuses what does not fit: the policy in training, the critic too
+/// where there is one, and beside them models of `frozen` weights.
+///
+/// # Errors
+/// When there is not enough memory.
+pub fn check_memory(
+    cx: &mut Context,
+    settings: &OnPolicy,
+    policy: &Policy,
+    critic: Option<&ValueModel>,
+    frozen: i64,
+    prompts: &Prompts,
+) -> Result<()> {
+    let rows = settings.compute.rows(settings.minibatch as usize) as u64;
+    let longest = prompts.tokens.iter().map(Vec::len).max().unwrap_or(0) as u64;
+    let answer = u64::from(settings.max_tokens);
+    let shape =
+        BatchShape { rows, time: longest + answer, predicted: rows * answer, packed: false };
+    let trunk = &policy.trunk;
+    let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+    // With adapters the reference is the policy's own frozen weights.
+    let reference = if settings.lora.rank > 0 { 0 } else { trunk.params.numel() };
+    let best = if settings.keep_best { trunk.trainable().numel() } else { 0 };
+    need.weights += 4 * (reference + best + frozen) as u64;
+    if let Some(critic) = critic {
+        let own = forecast(&critic.trunk.config, &critic.trunk.compute, 0, shape);
+        need.weights += own.weights;
+        need.moments += own.moments;
+        need.gradient = need.gradient.max(own.gradient);
+        need.activations = need.activations.max(own.activations);
+    }
+    training::check_memory(cx, need)
+}
+
+/// Opens what a loop without a critic needs, and hands it to `optimize`.
+///
+/// # Errors
+/// When something cannot be opened, and those of `optimize`.
+pub fn improve(
+    cx: &mut Context,
+    settings: &OnPolicy,
+    optimize: impl FnOnce(&mut Context, &Policy, Environment) -> Result<Summary>,
+) -> Result<Summary> {
+    settings.check()?;
+    let (policy, vocabulary) = open_policy(cx, settings)?;
+    let prompts = read_prompts(cx, settings, &vocabulary, &policy)?;
+    let mut scorer = RewardSources::open(cx, &settings.rewards, &vocabulary)?;
+    check_memory(cx, settings, &policy, None, scorer.weights(), &prompts)?;
+    let (vocabulary, prompts) = (&vocabulary, &prompts);
+    optimize(cx, &policy, Environment { vocabulary, prompts, scorer: &mut scorer })
+}

@@ -1,0 +1,15 @@
+//! What the kinds share that train a model: optimizer, order of rows, memory, and preferences as
+//! tokens.
+//! Knows nothing of any one kind.
+
+mod compute;
+mod memory;
+mod order;
+mod preferences;
+mod trainer;
+
+pub use compute::{Computation, mean_nll};
+pub use memory::{check_memory, memory_now, report_peak};
+pub use order::Order;
+pub use preferences::{Preference, both_sides, preferences};
+pub use trainer::{Defaults, Optimizer, Trainer, learning_rate};
