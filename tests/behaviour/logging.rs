@@ -7,7 +7,7 @@ use crate::space::{Said, Space};
 fn logged(space: &Space, args: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = space.command(args);
     command.envs(variables.iter().copied());
-    Said::of(&command.output().expect("starts"), space.path("").as_path())
+    Said::of(&command.output().expect("starts"), space.dir.path())
 }
 
 /// Lines of the log among what was said on standard error.

@@ -4,6 +4,7 @@
 mod again;
 mod ahead;
 mod bad_input;
+mod before;
 mod damage;
 mod escapes;
 mod exchange;
@@ -25,3 +26,5 @@ mod special_files;
 mod sweep;
 mod trust;
 mod workers;
+#[path = "../workspace/mod.rs"]
+mod workspace;

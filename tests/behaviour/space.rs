@@ -1,19 +1,9 @@
 //! A workspace of one test, and the real binary in it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-/// A temporary workspace.
-pub struct Space {
-    dir: tempfile::TempDir,
-}
-
-/// What a command printed and how it ended.
-pub struct Said {
-    pub out: String,
-    pub err: String,
-    pub code: Option<i32>,
-}
+pub use crate::workspace::{Said, Workspace as Space};
 
 /// Three stages in a row and one aside. Each appends its name to `ran.txt` when it really runs.
 pub const CHAIN: &str = "\
@@ -54,22 +44,6 @@ impl Space {
         space
     }
 
-    pub fn empty() -> Self {
-        let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::create_dir(dir.path().join(".git")).expect("mark of a workspace");
-        Self { dir }
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    pub fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
-        std::fs::write(path, text).expect("write");
-    }
-
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect("read")
     }
@@ -83,13 +57,8 @@ impl Space {
 
     /// `preflow ARGS` in the workspace, ready to be started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_preflow"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env_remove("PREFLOW_REMOTE").env_remove("PREFLOW_REMOTE_MODE");
-        command.env_remove("PREFLOW_LOG").env_remove("PREFLOW_LOG_FORMAT");
-        command.env_remove("PREFLOW_CACHE").env("NO_COLOR", "1").env("TZ", "UTC");
-        // The user's own files are none of a test's business.
-        command.env("XDG_STATE_HOME", self.dir.path().join(".state")).env("PREFLOW_TRUST", "1");
+        let mut command = self.preflow_by(&[], args);
+        command.env("PREFLOW_TRUST", "1");
         command
     }
 
@@ -104,34 +73,9 @@ impl Space {
         self.take_ran()
     }
 
-    /// Names in `ran.txt`, sorted; empties it.
-    pub fn take_ran(&self) -> String {
-        let text = std::fs::read_to_string(self.path("ran.txt")).unwrap_or_default();
-        let _ = std::fs::remove_file(self.path("ran.txt"));
-        let mut names: Vec<&str> = text.lines().collect();
-        names.sort_unstable();
-        names.join(" ")
-    }
-
-    /// Every file below `folder`, sorted.
-    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
-        let (mut found, mut todo) = (Vec::new(), vec![self.path(folder)]);
-        while let Some(dir) = todo.pop() {
-            for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                if item.file_type().expect("type").is_dir() {
-                    todo.push(item.path());
-                } else {
-                    found.push(item.path());
-                }
-            }
-        }
-        found.sort();
-        found
-    }
-
     /// The object behind a view.
     pub fn object(&self, stage: &str) -> PathBuf {
-        self.path(&format!("cache/views/chain/{stage}/o")).canonicalize().expect("a view")
+        self.object_of("chain", stage)
     }
 }
 

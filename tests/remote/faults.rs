@@ -228,7 +228,8 @@ fn secrets_are_written_nowhere() {
     let texts = [refused.out, refused.err, two.preflow(&["doctor"]).out];
     assert!(texts.iter().all(|text| !text.contains("canary")), "{texts:?}");
     for member in [&one, &two] {
-        for file in files_below(&member.path("")) {
+        let files = files_below(&member.path("")).into_iter();
+        for file in files.filter(|file| !file.is_symlink()) {
             let bytes = std::fs::read(&file).expect("read");
             let secret = SECRET.as_bytes();
             assert!(bytes.windows(secret.len()).all(|w| w != secret), "{}", file.display());

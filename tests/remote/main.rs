@@ -13,3 +13,5 @@ mod proxy;
 mod server;
 mod share;
 mod team;
+#[path = "../workspace/mod.rs"]
+mod workspace;

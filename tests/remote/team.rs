@@ -1,28 +1,30 @@
 //! People who share a remote: each has a workspace with the same pipeline and a store of their own.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::proxy::Proxy;
 use crate::server::{self, Server};
+pub use crate::workspace::{Said, Workspace, files_below};
 
 /// A secret that must never be seen anywhere but in the environment.
 pub const SECRET: &str = "canary+SECRET/never0000written0000anywhere00";
 
 /// One person's workspace.
 pub struct Member {
-    dir: tempfile::TempDir,
+    workspace: Workspace,
     remote: String,
     endpoint: Option<String>,
 }
 
-/// What a command printed and how it ended.
-pub struct Said {
-    pub out: String,
-    pub err: String,
-    pub code: Option<i32>,
+impl std::ops::Deref for Member {
+    type Target = Workspace;
+
+    fn deref(&self) -> &Workspace {
+        &self.workspace
+    }
 }
 
 /// A small file, a tree with an empty file and two equal ones, an empty file, and one file of
@@ -63,9 +65,9 @@ stages:
 impl Member {
     /// Somebody whose remote is a folder or a url.
     pub fn at(remote: &str, endpoint: Option<&str>, bytes: u64) -> Self {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let member = Self { dir, remote: remote.to_owned(), endpoint: endpoint.map(str::to_owned) };
-        std::fs::create_dir(member.path(".git")).expect("mark of a workspace");
+        let workspace = Workspace::empty();
+        let (remote, endpoint) = (remote.to_owned(), endpoint.map(str::to_owned));
+        let member = Self { workspace, remote, endpoint };
         member.write("p.yaml", &pipeline(bytes));
         member.write("src.txt", "text\n");
         member
@@ -88,14 +90,6 @@ impl Member {
         self
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).expect("write");
-    }
-
     /// `preflow ARGS` in the workspace, ready to be started.
     pub fn command(&self, args: &[&str]) -> Command {
         self.wrapped(&[], args)
@@ -103,14 +97,8 @@ impl Member {
 
     /// The same, started by another program.
     pub fn wrapped(&self, by: &[&str], args: &[&str]) -> Command {
-        let preflow = env!("CARGO_BIN_EXE_preflow");
-        let words: Vec<&str> =
-            by.iter().copied().chain([preflow]).chain(args.iter().copied()).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env_remove("PREFLOW_CACHE").env_remove("PREFLOW_REMOTE_MODE");
-        command.env("XDG_STATE_HOME", self.dir.path().join(".state"));
-        command.env("NO_COLOR", "1").env("TZ", "UTC").env("PREFLOW_REMOTE", &self.remote);
+        let mut command = self.preflow_by(by, args);
+        command.env("PREFLOW_REMOTE", &self.remote);
         if std::env::var_os("PREFLOW_TEST_S3").is_none() {
             command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", SECRET);
             command.env_remove("AWS_SESSION_TOKEN").env("AWS_REGION", "us-east-1");
@@ -147,20 +135,6 @@ impl Member {
         self.take_ran()
     }
 
-    /// Names of the stages that really ran since it was asked last, sorted.
-    pub fn take_ran(&self) -> String {
-        let text = std::fs::read_to_string(self.path("ran.txt")).unwrap_or_default();
-        let _ = std::fs::remove_file(self.path("ran.txt"));
-        let mut names: Vec<&str> = text.lines().collect();
-        names.sort_unstable();
-        names.join(" ")
-    }
-
-    /// Every file below a folder, sorted.
-    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
-        files_below(&self.path(folder))
-    }
-
     /// Bytes that a cut transfer left to go on from.
     pub fn parts(&self) -> u64 {
         let parts = self.files("cache/scratch-v1");
@@ -176,24 +150,8 @@ impl Member {
 
     /// The object behind a view.
     pub fn object(&self, stage: &str) -> PathBuf {
-        self.path(&format!("cache/views/shared/{stage}/o")).canonicalize().expect("a view")
+        self.object_of("shared", stage)
     }
-}
-
-/// Every file below a folder, sorted.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let (mut found, mut todo) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(dir) = todo.pop() {
-        for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if item.file_type().expect("type").is_dir() {
-                todo.push(item.path());
-            } else if !item.file_type().expect("type").is_symlink() {
-                found.push(item.path());
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 impl Said {
