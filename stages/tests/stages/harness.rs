@@ -171,7 +171,7 @@ pub fn run_file_with(path: &Path, env: &[(&str, &str)]) -> Ran {
 
 /// What the worker writes on standard error, with further variables in its environment.
 pub fn log_of(path: &Path, env: &[(&str, &str)]) -> String {
-    let child = Command::new(WORKER)
+    let mut child = Command::new(WORKER)
         .envs(env.iter().copied())
         .args(["run".as_ref(), path.as_os_str()])
         .stdin(Stdio::piped())
@@ -179,8 +179,10 @@ pub fn log_of(path: &Path, env: &[(&str, &str)]) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the worker starts");
-    let output = child.wait_with_output().expect("ended");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let mut text = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
+    assert_eq!(child.wait().expect("ended").code(), Some(0), "{text}");
+    text
 }
 
 /// Fills in defaults, as the orchestrator does.
