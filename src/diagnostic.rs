@@ -44,12 +44,28 @@ pub struct Diagnostic {
     pub label: String,
     /// The remedy, if one is known.
     pub help: Option<String>,
+    /// Set where a name is the problem.
+    pub naming: Option<Box<Naming>>,
+}
+
+/// A name that is not known, and the known one that it is close to: whoever reads a problem on may
+/// know more names, or that another one is not missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    pub unknown: String,
+    pub near: Option<String>,
 }
 
 impl Diagnostic {
     #[must_use]
     pub fn new(message: impl Into<String>, span: Option<Span>) -> Self {
-        Self { message: bounded(message.into()), span, label: String::new(), help: None }
+        Self {
+            message: bounded(message.into()),
+            span,
+            label: String::new(),
+            help: None,
+            naming: None,
+        }
     }
 
     #[must_use]
@@ -62,6 +78,17 @@ impl Diagnostic {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(bounded(help.into()));
         self
+    }
+
+    /// The problem is this name; `near` is suggested.
+    #[must_use]
+    pub fn naming(mut self, unknown: &str, near: Option<&str>) -> Self {
+        let naming = Naming { unknown: unknown.to_owned(), near: near.map(str::to_owned) };
+        self.naming = Some(Box::new(naming));
+        match near {
+            Some(near) => self.label(format!("did you mean `{near}`?")),
+            None => self,
+        }
     }
 }
 

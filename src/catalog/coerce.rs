@@ -93,7 +93,10 @@ pub fn coerce_object(
         if property.is_none() && closed {
             let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
             meant.extend(near);
-            coercion.problems.push(unknown_field(key, near, owner, &coercion.all_fields));
+            let problem = unknown_field(key, near, owner, &coercion.all_fields);
+            // Only at the top may the name be meant for something else than a param.
+            let naming = problem.naming.filter(|_| coercion.pointer.is_empty());
+            coercion.problems.push(Diagnostic { naming, ..problem });
             continue;
         }
         let any = Value::Bool(true);
@@ -130,10 +133,7 @@ pub fn coerce_object(
 fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", named(&key.name));
     let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
-    match near {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem,
-    }
+    problem.naming(&key.name, near)
 }
 
 /// Fits one value; `None` after a problem was noted.

@@ -42,27 +42,27 @@ pub fn lock(args: &LockArgs, global: &Global) -> Result<Exit, Failure> {
     if args.install {
         return install(&file);
     }
-    let loaded = project::load(&file, &global.choices())?;
+    let project = project::load(&file, &global.choices())?;
     if args.check {
-        return check(&file, &loaded);
+        return check(&file, &project);
     }
-    let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
+    let plan = project.plan(&Selection::new(&project.graph, &[], &[], &[])?)?;
     let mut made = Lock::default();
-    for (node, verdict) in loaded.graph.stages.iter().zip(&plan.verdicts) {
+    for (node, verdict) in project.graph.stages.iter().zip(&plan.verdicts) {
         if let Some(Verdict::Hit(entry)) = verdict {
             let kind = format!("{}@{}", node.kind, node.version);
             let (fingerprint, outputs) = (entry.fingerprint, digests(&entry.outputs));
             made.stages.insert(node.name.clone(), LockedStage { kind, fingerprint, outputs });
         }
     }
-    lock::keep(&file, &loaded, &made);
-    let (all, known) = (loaded.graph.stages.len(), made.stages.len());
+    lock::keep(&file, &project, &made);
+    let (all, known) = (project.graph.stages.len(), made.stages.len());
     Ok(print(&format!(" {}: {known} of {all} stages\n", path_of(&file).display())))
 }
 
 /// Fails where the lock and the pipeline differ.
-fn check(file: &Path, loaded: &Project) -> Result<Exit, Failure> {
-    let (stages, problems) = lock::check(file, loaded)?;
+fn check(file: &Path, project: &Project) -> Result<Exit, Failure> {
+    let (stages, problems) = lock::check(file, project)?;
     let path = path_of(file);
     if problems.is_empty() {
         return Ok(print(&format!(" {}: {} stages match\n", path.display(), stages)));

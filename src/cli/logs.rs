@@ -37,15 +37,15 @@ pub fn logs(args: &LogsArgs, pipeline: &Global) -> Result<Exit, Failure> {
     let [name] = names.as_slice() else {
         return Err(Failure::usage("`logs` shows one stage").help("preflow logs FILE STAGE"));
     };
-    let loaded = project::load(&file, &pipeline.choices())?;
-    crate::plan::Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
+    let project = project::load(&file, &pipeline.choices())?;
+    crate::plan::Selection::new(&project.graph, std::slice::from_ref(name), &[], &[])?;
     let runs = match &args.run {
         Some(run) => vec![run.clone()],
-        None => journal::runs(&loaded.store),
+        None => journal::runs(&project.store),
     };
     for run in runs {
-        let dir = loaded.store.run_path(&run);
-        if !dir.join(name).is_dir() || !is_of(&dir, &loaded.graph.path, &loaded.graph.name) {
+        let dir = project.store.run_path(&run);
+        if !dir.join(name).is_dir() || !is_of(&dir, &project.graph.path, &project.graph.name) {
             continue;
         }
         let attempt = last_attempt(&dir.join(name));

@@ -33,19 +33,19 @@ pub struct MetricsArgs {
 /// A stage is unknown, or its metrics cannot be read or written.
 pub fn metrics(args: &MetricsArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
-    let loaded = project::load(&file, &global.choices())?;
-    let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
-    let plan = loaded.plan(&selection)?;
-    let _lease = loaded.store.shared_lease();
+    let project = project::load(&file, &global.choices())?;
+    let selection = Selection::new(&project.graph, &targets, &[], &[])?;
+    let plan = project.plan(&selection)?;
+    let _lease = project.store.shared_lease();
     let mut all = Vec::new();
-    for (stage, node) in loaded.graph.stages.iter().enumerate() {
+    for (stage, node) in project.graph.stages.iter().enumerate() {
         let asked = targets.is_empty() || targets.contains(&node.name);
         let ports = node.outputs.iter().filter(|o| o.port_type == METRICS);
         let ports: Vec<&str> = ports.map(|o| o.name.as_str()).collect();
         if !asked || (ports.is_empty() && targets.is_empty()) {
             continue;
         }
-        let Some((entry, stale)) = loaded.newest(&plan, stage) else {
+        let Some((entry, stale)) = project.newest(&plan, stage) else {
             say(look, &format!("`{}` was never made", node.name));
             continue;
         };
@@ -56,7 +56,7 @@ pub fn metrics(args: &MetricsArgs, global: &Global, look: OutputStyle) -> Result
             say(look, &format!("`{}` has no metrics", node.name));
             continue;
         }
-        all.push(read(&loaded, &node.name, &entry, &ports)?);
+        all.push(read(&project, &node.name, &entry, &ports)?);
     }
     match &args.tensorboard {
         Some(dir) => write(dir, &all),

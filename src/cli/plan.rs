@@ -34,13 +34,13 @@ pub struct PlanArgs {
 /// The pipeline, its sources or the store are wrong.
 pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
-    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
-    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
-    let selection = loaded.accepting(selection, &args.accept_gate)?;
-    let sources = loaded.digest_sources(&selection.wanted)?;
-    let plan = loaded.judge(&selection, &sources)?;
-    validate::refuse(&loaded, &plan, &sources)?;
-    let rows = rows(&loaded, &plan);
+    let project = project::load_to_judge(&file, &pipeline.choices())?;
+    let selection = Selection::new(&project.graph, &targets, &args.from, &args.force)?;
+    let selection = project.accepting(selection, &args.accept_gate)?;
+    let sources = project.digest_sources(&selection.wanted)?;
+    let plan = project.judge(&selection, &sources)?;
+    validate::refuse(&project, &plan, &sources)?;
+    let rows = rows(&project, &plan);
     let mut out = std::io::stdout().lock();
     if pipeline.json {
         line(&mut out, &as_json(&rows));
@@ -71,7 +71,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exi
     line(&mut out, table.text(look).trim_end());
     line(&mut out, &last_line(&rows));
     let runs = rows.iter().any(|r| r.state == RowState::Run);
-    if let Some(config) = loaded.remote()?.filter(|_| runs) {
+    if let Some(config) = project.remote()?.filter(|_| runs) {
         let text = format!(" of that, what {} holds is fetched, not made", config.location);
         line(&mut out, &look.paint(Style::Dim, &text));
     }
@@ -145,10 +145,10 @@ pub struct StatusArgs {
 /// As [`plan`].
 pub fn status(args: &StatusArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
-    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
-    let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
-    let plan = loaded.plan(&selection)?;
-    let rows = rows(&loaded, &plan);
+    let project = project::load_to_judge(&file, &pipeline.choices())?;
+    let selection = Selection::new(&project.graph, &targets, &[], &[])?;
+    let plan = project.plan(&selection)?;
+    let rows = rows(&project, &plan);
     let mut out = std::io::stdout().lock();
     let mut list = Vec::new();
     let mut table = Table::new(&[3]);

@@ -37,18 +37,18 @@ pub struct PullArgs {
 /// A file is wrong; there is no remote, it does not answer or refuses; the disk is full.
 pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
-    let mut loaded = load_any(&file, false, &global.choices())?;
-    let remote = needed(&loaded.choices, &loaded.root, &loaded.workspace)?;
+    let mut project = load_any(&file, false, &global.choices())?;
+    let remote = needed(&project.choices, &project.root, &project.workspace)?;
     let locked = path_of(&file).exists() && !args.no_lock && !is_sweep(&file);
     let locked = locked.then(|| lock::read(&file)).transpose()?;
-    loaded.store.prepare_for_writing()?;
+    project.store.prepare_for_writing()?;
     // Nothing may be collected before its entry is there.
-    let _lease = loaded.store.shared_lease()?;
+    let _lease = project.store.shared_lease()?;
     let show = Show::new(look, global.json, "pull");
     let progress = Arc::new(TransferProgress::default());
     let mut all = PullOutcomes::new();
     loop {
-        let selection = Selection::new(&loaded.graph, &targets, &[], &[])?;
+        let selection = Selection::new(&project.graph, &targets, &[], &[])?;
         let tell = |moved: Moved| match moved {
             Moved::Fetched(name, fetched) => {
                 let (files, size) =
@@ -57,19 +57,19 @@ pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit,
             }
             Moved::Failed(name, error) => show.warn(name, error),
         };
-        let pull = Pull { project: &loaded, remote: &remote, progress: &progress, tell: &tell };
+        let pull = Pull { project: &project, remote: &remote, progress: &progress, tell: &tell };
         let work = async {
             let done = match &locked {
                 Some(locked) => pull.locked(locked, &selection, &targets).await?,
                 None => pull.walk(&selection).await?,
             };
-            loaded.store.sync()?;
+            project.store.sync()?;
             Ok(done)
         };
         let Some(done) = show.drive(&progress, work)? else {
             return Ok(interrupted(&format!("pull {}", file.display()), look));
         };
-        loaded.store.save_memo();
+        project.store.save_memo();
         for (name, outcome) in done {
             // What came in an earlier round came.
             all.entry(name).or_insert(outcome);
@@ -79,13 +79,13 @@ pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit,
         }
         // What came may say which trials go on.
         let more = load_any(&file, false, &global.choices())?;
-        if more.graph.stages.len() == loaded.graph.stages.len() {
+        if more.graph.stages.len() == project.graph.stages.len() {
             break;
         }
-        loaded = more;
+        project = more;
     }
     // What never ran here is compared with what was fetched: reasons and estimates follow from it.
-    let mut heads = loaded.heads();
+    let mut heads = project.heads();
     for (name, (fingerprint, outcome)) in &all {
         if let (Some(fingerprint), PullOutcome::Fetched(_) | PullOutcome::Here) =
             (fingerprint, outcome)
@@ -94,7 +94,7 @@ pub fn pull(args: &PullArgs, global: &Global, look: OutputStyle) -> Result<Exit,
             heads.failed.remove(name);
         }
     }
-    loaded.store.save_heads(&heads)?;
+    project.store.save_heads(&heads)?;
     Ok(tell(&file, &remote, &all, global))
 }
 

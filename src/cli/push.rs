@@ -45,10 +45,10 @@ pub fn push(args: &PushArgs, global: &Global, look: OutputStyle) -> Result<Exit,
         (needed(&global.choices(), &root, &locate::workspace_file(&root)?)?, store, BTreeMap::new())
     } else {
         let (file, targets) = locate::file_and_names(&args.words)?;
-        let loaded = load_any(&file, true, &global.choices())?;
-        let remote = needed(&loaded.choices, &loaded.root, &loaded.workspace)?;
-        let items = of_pipeline(&file, &loaded, &targets)?;
-        (remote, loaded.store, items)
+        let project = load_any(&file, true, &global.choices())?;
+        let remote = needed(&project.choices, &project.root, &project.workspace)?;
+        let items = of_pipeline(&file, &project, &targets)?;
+        (remote, project.store, items)
     };
     if !remote.is_writable() {
         return Err(RemoteError::ReadOnly { url: remote.url().to_owned() }.into());

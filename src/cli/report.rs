@@ -53,10 +53,10 @@ pub fn report(args: &ReportArgs, global: &Global, look: OutputStyle) -> Result<E
     if !rest.is_empty() {
         return Err(Failure::usage("`report` takes one pipeline file"));
     }
-    let loaded = project::load(&file, &global.choices())?;
-    let all = Selection::new(&loaded.graph, &[], &[], &[])?;
-    let plan = loaded.plan(&all)?;
-    let (data, problems) = gather(&loaded, &plan, &file);
+    let project = project::load(&file, &global.choices())?;
+    let all = Selection::new(&project.graph, &[], &[], &[])?;
+    let plan = project.plan(&all)?;
+    let (data, problems) = gather(&project, &plan, &file);
     for problem in problems {
         super::complain(&format!("{} {problem}\n", look.paint(Style::Warning, "warning:")));
     }

@@ -32,14 +32,14 @@ pub fn rerun(
     if !rest.is_empty() {
         return Err(Failure::usage("`verify --rerun` takes one pipeline file and one stage"));
     }
-    let loaded = project::load(&file, &global.choices())?;
-    let selection = Selection::new(&loaded.graph, &[stage.to_owned()], &[], &[])?;
-    let index = loaded.graph.find(stage).expect("invariant: the selection found it");
-    let sources = loaded.digest_sources(&selection.wanted)?;
-    let plan = loaded.judge(&selection, &sources)?;
+    let project = project::load(&file, &global.choices())?;
+    let selection = Selection::new(&project.graph, &[stage.to_owned()], &[], &[])?;
+    let index = project.graph.find(stage).expect("invariant: the selection found it");
+    let sources = project.digest_sources(&selection.wanted)?;
+    let plan = project.judge(&selection, &sources)?;
     let original = RerunSource {
-        graph: &loaded.graph,
-        store: &loaded.store,
+        graph: &project.graph,
+        store: &project.store,
         sources: &sources,
         plan: &plan,
         stage: index,
@@ -55,8 +55,8 @@ pub fn rerun(
         .help(format!("`preflow run {} {stage}` makes it", file.display())));
     };
     // Keeps the collector away; a store that cannot be written has none.
-    let _lease = loaded.store.shared_lease();
-    let (aside, task) = original.begin(&execution::options(&loaded, Default::default())?)?;
+    let _lease = project.store.shared_lease();
+    let (aside, task) = original.begin(&execution::options(&project, Default::default())?)?;
     let (spec, started) = (task.clone(), Instant::now());
     let outcome = perform(task, look)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -75,7 +75,7 @@ pub fn rerun(
             return Ok(not_made(stage, &outcome, look));
         }
     };
-    let compared = compare_all(&loaded, entry, &made)?;
+    let compared = compare_all(&project, entry, &made)?;
     let changes = environment(entry, &outcome, &spec);
     if global.json {
         let mut out = std::io::stdout().lock();

@@ -93,17 +93,18 @@ impl ResourceArgs {
 /// Nothing could be started.
 pub fn run(args: &RunArgs, pipeline: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let (file, targets) = locate::file_and_names(&args.words)?;
-    let loaded = project::load_to_judge(&file, &pipeline.choices())?;
-    let selection = Selection::new(&loaded.graph, &targets, &args.from, &args.force)?;
-    let selection = loaded.accepting(selection, &args.accept_gate)?;
-    let asking = args.wait.then(|| Asking::new(&loaded, &args.page, pipeline, look)).transpose()?;
+    let project = project::load_to_judge(&file, &pipeline.choices())?;
+    let selection = Selection::new(&project.graph, &targets, &args.from, &args.force)?;
+    let selection = project.accepting(selection, &args.accept_gate)?;
+    let asking =
+        args.wait.then(|| Asking::new(&project, &args.page, pipeline, look)).transpose()?;
     let people = asking.as_ref().map(|a| a as &dyn run::People);
     let locked = args.locked.then(|| lock::read(&file)).transpose()?;
     let request = RunRequest { selection, keep_going: args.keep_going, people, locked };
-    let summary = execute(&loaded, request, &args.resources, pipeline, look)?;
-    super::label::tell_what_holds_up(&loaded, &summary.waiting, look);
+    let summary = execute(&project, request, &args.resources, pipeline, look)?;
+    super::label::tell_what_holds_up(&project, &summary.waiting, look);
     if !args.locked {
-        lock::keep(&file, &loaded, &summary.made);
+        lock::keep(&file, &project, &summary.made);
     }
     Ok(exit_of(&summary))
 }
@@ -136,50 +137,50 @@ pub struct RunRequest<'a> {
 /// # Errors
 /// A source is missing, a stage asks for more than there is, the store fails.
 pub fn execute(
-    loaded: &Project,
+    project: &Project,
     request: RunRequest,
     args: &ResourceArgs,
     global: &Global,
     look: OutputStyle,
 ) -> Result<Summary, Failure> {
     let RunRequest { selection, keep_going, people, locked } = request;
-    let sources = loaded.digest_sources(&selection.wanted)?;
-    let plan = loaded.judge(&selection, &sources)?;
-    validate::refuse(loaded, &plan, &sources)?;
-    let options = RunOptions { keep_going, ..execution::options(loaded, args.resources())? };
-    let is_new = !loaded.store.root().exists();
-    let watched = loaded.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
+    let sources = project.digest_sources(&selection.wanted)?;
+    let plan = project.judge(&selection, &sources)?;
+    validate::refuse(project, &plan, &sources)?;
+    let options = RunOptions { keep_going, ..execution::options(project, args.resources())? };
+    let is_new = !project.store.root().exists();
+    let watched = project.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
     let mut reporter = reporter(args.progress, look, global.json, watched.collect());
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
-        graph: &loaded.graph,
-        store: Arc::clone(&loaded.store),
+        graph: &project.graph,
+        store: Arc::clone(&project.store),
         sources,
         selection,
         plan: Some(plan),
         executor: &executor,
         people,
         locked,
-        remote: loaded.remote()?,
+        remote: project.remote()?,
     };
     // A store that cannot be written has no collector to keep away either.
-    let _lease = loaded.store.shared_lease();
+    let _lease = project.store.shared_lease();
     let runtime = execution::runtime()?;
     let summary = runtime.block_on(async {
         let interrupts = listen();
         run::run(inputs, &options, &mut *reporter, interrupts).await
     })?;
     if is_new && !look.quiet && !global.json {
-        complain(&place_of(loaded));
+        complain(&place_of(project));
     }
     Ok(summary)
 }
 
 /// Where the store of a workspace was made, and why there.
-fn place_of(loaded: &Project) -> String {
-    let place = loaded.store.root().display();
-    let marked = [crate::workspace::FILE, ".git"].iter().any(|m| loaded.root.join(m).exists());
+fn place_of(project: &Project) -> String {
+    let place = project.store.root().display();
+    let marked = [crate::workspace::FILE, ".git"].iter().any(|m| project.root.join(m).exists());
     let why = match marked {
         true => "",
         false => {

@@ -56,14 +56,14 @@ pub fn sample(args: &SampleArgs, global: &Global, look: OutputStyle) -> Result<E
         return Err(Failure::usage("`sample` talks to one stage's model")
             .help("preflow sample FILE STAGE -p \"…\""));
     };
-    let loaded = project::load(&file, &global.choices())?;
+    let project = project::load(&file, &global.choices())?;
     let catalog = Catalog::builtin();
-    let stage = Selection::new(&loaded.graph, std::slice::from_ref(name), &[], &[])?;
-    let stage = (stage, loaded.graph.find(name).expect("invariant: the selection found it"));
-    let (kind, port) = talker(&loaded, &catalog, stage.1, args.port.as_deref())?;
+    let stage = Selection::new(&project.graph, std::slice::from_ref(name), &[], &[])?;
+    let stage = (stage, project.graph.find(name).expect("invariant: the selection found it"));
+    let (kind, port) = talker(&project, &catalog, stage.1, args.port.as_deref())?;
     let rows = rows(args, kind, name)?;
     let params = params(args, kind)?;
-    let Some(model) = find_model(&loaded, &stage.0, stage.1, port)? else {
+    let Some(model) = find_model(&project, &stage.0, stage.1, port)? else {
         let file = file.display();
         complain(&format!(
             "error: stage `{name}` was never made, or its output is gone\n  = help: `preflow run \
@@ -72,7 +72,7 @@ pub fn sample(args: &SampleArgs, global: &Global, look: OutputStyle) -> Result<E
         return Ok(Exit::StageFailed);
     };
     // Keeps the collector away while the worker reads.
-    let _lease = loaded.store.shared_lease();
+    let _lease = project.store.shared_lease();
     let dir = tempfile::tempdir().map_err(crate::store::StoreError::from)?;
     let task = task(dir.path(), kind, name, (port, &model), &rows, params)?;
     match perform(task, look)? {

@@ -41,9 +41,9 @@ pub fn ui(args: &UiArgs, global: &Global, look: OutputStyle) -> Result<Exit, Fai
     if !rest.is_empty() {
         return Err(Failure::usage("`ui` takes one pipeline file"));
     }
-    let loaded = project::load(&file, &global.choices())?;
-    let title = loaded.graph.name.clone();
-    let mut watcher = ui::Watcher::new(file, args.sweep.clone(), global.choices(), loaded.store);
+    let project = project::load(&file, &global.choices())?;
+    let title = project.graph.name.clone();
+    let mut watcher = ui::Watcher::new(file, args.sweep.clone(), global.choices(), project.store);
     watcher.reload()?;
     let runtime = crate::project::execution::runtime()?;
     let ended = runtime.block_on(async {

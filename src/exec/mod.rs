@@ -90,6 +90,11 @@ pub enum Outcome {
         tail: String,
     },
     Cancelled,
+    /// What ran it is gone, and nothing is known of how it went: a machine that does not answer.
+    /// No fault of the stage, so this uses up none of its retries.
+    Lost {
+        what: String,
+    },
     /// People must act first.
     Waiting {
         reason: String,
@@ -112,6 +117,7 @@ impl Outcome {
             Self::TimedOut { seconds, .. } => format!("took longer than its timeout of {seconds}s"),
             Self::Done { .. } => "done".to_owned(),
             Self::Cancelled => "ended before it was done".to_owned(),
+            Self::Lost { what } => format!("lost: {what}"),
             Self::Waiting { reason, .. } => format!("waiting for people: {reason}"),
         }
     }

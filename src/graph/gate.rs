@@ -80,9 +80,17 @@ impl Comparison {
     }
 }
 
+impl Condition {
+    /// As a pipeline file writes it behind the figure: `>= 0.62`.
+    #[must_use]
+    pub fn test(&self) -> String {
+        format!("{} {}", self.comparison.text(), self.bound)
+    }
+}
+
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.figure, self.comparison.text(), self.bound)
+        write!(f, "{} {}", self.figure, self.test())
     }
 }
 

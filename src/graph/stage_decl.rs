@@ -126,12 +126,7 @@ fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
 /// Ports and params share one namespace, so a mistyped port looks like an unknown field. Notes in
 /// `meant` what is then not missing.
 fn suggest_port<'a>(problem: Diagnostic, kind: &'a Kind, meant: &mut Vec<&'a str>) -> Diagnostic {
-    let typed = problem
-        .message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split_once('`'))
-        .filter(|(_, rest)| rest.starts_with(" in stage "))
-        .map(|(name, _)| name.to_owned());
+    let typed = problem.naming.as_ref().map(|naming| naming.unknown.clone());
     let Some(typed) = typed else { return problem };
     let open = kind.doc.open_ports.iter().flat_map(|o| [o.inputs.as_str(), o.outputs.as_str()]);
     let ports = kind.doc.inputs.iter().map(|i| i.name.as_str());

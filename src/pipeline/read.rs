@@ -55,7 +55,7 @@ pub fn pipeline(
         .into_iter()
         .filter_map(|(key, value)| source(key, value, &mut params, problems))
         .collect();
-    let had_stages = top.stages.is_some() || problems.iter().any(|p| p.label.contains("`stages`"));
+    let had_stages = top.stages.is_some() || problems.iter().any(means_stages);
     let stages: Vec<Stage> = section(top.stages.take(), "stages", problems)
         .into_iter()
         .filter_map(|(key, value)| stage(key, value, &mut params, problems))
@@ -65,6 +65,11 @@ pub fn pipeline(
         problems.push(problem.help("stages: { NAME: { kind: KIND, … } }"));
     }
     Some(Pipeline { name, path: path.to_owned(), params: params.all, sources, stages })
+}
+
+/// A key that is close to `stages`, which is then not missing.
+fn means_stages(problem: &Diagnostic) -> bool {
+    problem.naming.as_ref().is_some_and(|naming| naming.near.as_deref() == Some("stages"))
 }
 
 #[derive(Default)]
@@ -276,10 +281,7 @@ pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagno
 #[must_use]
 pub fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
     let problem = Diagnostic::new(format!("unknown key `{}` in {place}", named(key)), at(span));
-    match did_you_mean(key, known.iter().copied()) {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem,
-    }
+    problem.naming(key, did_you_mean(key, known.iter().copied()))
 }
 
 /// A value of the wrong shape. `what`: the key, or words with the key in backticks.

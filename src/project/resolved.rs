@@ -92,9 +92,7 @@ fn stage_lines(stage: &Stage, resolved: &GraphStage, lines: &mut Vec<Line>) {
 fn conditions(gate: &[Condition]) -> BTreeMap<&str, Value> {
     let mut all: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for condition in gate {
-        let text = condition.to_string();
-        let text = text[condition.figure.len()..].trim_start().to_owned();
-        all.entry(&condition.figure).or_default().push(Value::String(text));
+        all.entry(&condition.figure).or_default().push(Value::String(condition.test()));
     }
     all.into_iter().map(|(figure, texts)| (figure, Value::Array(texts))).collect()
 }

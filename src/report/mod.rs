@@ -94,6 +94,12 @@ pub fn failure(
             tail.clone(),
             Some("raise `run: { timeout: … }` of this stage".into()),
         ),
+        Outcome::Lost { .. } => (
+            outcome.headline(),
+            Vec::new(),
+            String::new(),
+            Some("see that what runs stages is there, then run again".into()),
+        ),
         other => (format!("{other:?}"), Vec::new(), String::new(), None),
     };
     out.push(format!(

@@ -28,6 +28,9 @@ const BETWEEN_HEADS: Duration = Duration::from_secs(1);
 /// Files up to this size are hashed without a thread of their own.
 const SMALL: u64 = 64 * 1024;
 
+/// How often a stage is started again because what ran it is gone; then the place is to blame.
+const MOST_LOST: u32 = 3;
+
 impl Runner<'_> {
     pub(super) fn ended(&mut self, stage: usize, slot: Slot, outcome: Outcome) {
         match outcome {
@@ -110,7 +113,12 @@ impl Runner<'_> {
             Some(free) => disk_full(&outcome, free, &place),
         };
         let Some(mut attempt) = self.attempts.remove(&stage) else { return };
-        let retrying = attempt.number <= retries && !self.scheduler.is_halted() && full.is_none();
+        let is_lost = matches!(outcome, Outcome::Lost { .. });
+        let may_retry = match is_lost {
+            true => attempt.lost < MOST_LOST,
+            false => attempt.number - attempt.lost <= retries,
+        };
+        let retrying = may_retry && !self.scheduler.is_halted() && full.is_none();
         log::conclude(&attempt.logs, &outcome);
         let log = log::path(&attempt.logs).display().to_string();
         if !retrying {
@@ -127,6 +135,7 @@ impl Runner<'_> {
         self.tell(event);
         if retrying {
             attempt.number += 1;
+            attempt.lost += u32::from(is_lost);
             attempt.started = Instant::now();
             attempt.notes.clear();
             return self.attempt(stage, slot, attempt);

@@ -31,6 +31,8 @@ use crate::store::{CachedEntry, Lookup, Scratch};
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) number: u32,
+    /// Attempts before it that were lost.
+    pub(super) lost: u32,
     pub(super) fingerprint: Fingerprint,
     pub(super) reason: Reason,
     pub(super) share: Share,
@@ -249,6 +251,7 @@ impl<'a> Runner<'a> {
             Ok(Lookup::Miss(slot)) => {
                 let attempt = Attempt {
                     number: 1,
+                    lost: 0,
                     fingerprint: slot.fingerprint(),
                     reason,
                     share,

@@ -329,6 +329,37 @@ fn retries_use_the_same_slot() {
     "#);
 }
 
+fn lost() -> Act {
+    Act::End(Outcome::Lost { what: "the machine does not answer".into() })
+}
+
+#[test]
+fn a_lost_attempt_uses_up_no_retry() {
+    let mut world = World::new();
+    let side = vec![lost(), Act::End(failed()), lost(), Act::Write("side\n".into())];
+    let text = world.run(&[], &[], Scripted::new([("side", side)]));
+    let said: Vec<&str> = text.lines().filter(|line| line.starts_with("side")).collect();
+    assert_snapshot!(said.join("\n"), @r#"
+    side starts, attempt 1: never run
+    side Lost { what: "the machine does not answer" }, again
+    side starts, attempt 2: never run
+    side Failed { message: "no", chain: [], help: None }, again
+    side starts, attempt 3: never run
+    side Lost { what: "the machine does not answer" }, again
+    side starts, attempt 4: never run
+    side done
+    "#);
+}
+
+#[test]
+fn a_place_that_loses_every_attempt_fails_its_stage() {
+    let mut world = World::new();
+    let script = Scripted::new([("side", vec![lost(), lost(), lost(), lost(), lost()])]);
+    let text = world.run(&[], &[], script);
+    assert_eq!(text.matches("side starts, attempt").count(), 4, "{text}");
+    assert!(text.contains("1 failed") && text.ends_with("exit 1"), "{text}");
+}
+
 #[test]
 fn waiting_blocks_only_its_descendants_and_exits_3() {
     let mut world = World::new();

@@ -83,10 +83,17 @@ impl Sweep {
             let problem = Diagnostic::new("`exclude` leaves no trial", Some(self.span.clone()));
             problems.push(problem.help("leave some combination in"));
         }
-        let trials: Vec<Trial> = all
-            .into_iter()
-            .map(|values| Trial { label: self.label_of(&values, &mut problems), values })
-            .collect();
+        let mut trials = Vec::with_capacity(all.len());
+        for values in all {
+            match self.label_of(&values) {
+                Ok(label) => trials.push(Trial { label, values }),
+                // Every other trial would say the same.
+                Err(problem) => {
+                    problems.push(problem);
+                    break;
+                }
+            }
+        }
         let mut labels: HashMap<&str, usize> = HashMap::new();
         for (i, trial) in trials.iter().enumerate() {
             if let Some(first) = labels.insert(&trial.label, i).filter(|_| problems.is_empty()) {
@@ -121,11 +128,11 @@ impl Sweep {
     }
 
     /// The label of a trial, by the file's template or else from its values.
-    fn label_of(&self, values: &Values, problems: &mut Vec<Diagnostic>) -> String {
+    fn label_of(&self, values: &Values) -> Result<String, Diagnostic> {
         let Some(template) = &self.label else {
             let parts: Vec<String> =
                 values.iter().map(|(k, v)| format!("{}={}", k.name, shown(v))).collect();
-            return safe(&parts.join(","));
+            return Ok(safe(&parts.join(",")));
         };
         let mut text = String::new();
         let mut rest = template.text.as_str();
@@ -135,18 +142,15 @@ impl Sweep {
             text.push_str(before);
             match values.iter().find(|(key, _)| key.name == name) {
                 Some((_, value)) => text.push_str(&shown(value)),
-                None if problems.iter().any(|p| p.message.starts_with("the label")) => {}
                 None => {
                     let message = format!("the label names `{name}`, which a trial does not set");
-                    problems.push(
-                        Diagnostic::new(message, Some(template.span.clone()))
-                            .label(format!("the trial sets {{{}}}", describe(values))),
-                    );
+                    return Err(Diagnostic::new(message, Some(template.span.clone()))
+                        .label(format!("the trial sets {{{}}}", describe(values))));
                 }
             }
             rest = after;
         }
-        safe(&(text + rest))
+        Ok(safe(&(text + rest)))
     }
 }
 

@@ -80,9 +80,9 @@ impl Watcher {
     /// # Errors
     /// The pipeline or the sweep is wrong, or the store cannot be read.
     pub fn reload(&mut self) -> Result<(), Failure> {
-        let loaded = project::load(&self.file, &self.choices)?;
-        let plan = loaded.plan(&Selection::new(&loaded.graph, &[], &[], &[])?)?;
-        let (data, _) = report::gather(&loaded, &plan, &self.file);
+        let project = project::load(&self.file, &self.choices)?;
+        let plan = project.plan(&Selection::new(&project.graph, &[], &[], &[])?)?;
+        let (data, _) = report::gather(&project, &plan, &self.file);
         let sweep = match &self.sweep {
             None => None,
             Some(file) => {
@@ -92,7 +92,7 @@ impl Watcher {
             }
         };
         self.base = (data, sweep);
-        self.asks = loaded.graph.stages.iter().filter_map(|stage| asks(&loaded, stage)).collect();
+        self.asks = project.graph.stages.iter().filter_map(|stage| asks(&project, stage)).collect();
         Ok(())
     }
 
@@ -160,10 +160,10 @@ impl Watcher {
 }
 
 /// The name of a stage that reads votes, and their folder.
-fn asks(loaded: &Project, stage: &GraphStage) -> Option<(String, PathBuf)> {
+fn asks(project: &Project, stage: &GraphStage) -> Option<(String, PathBuf)> {
     let from = stage.inputs.iter().flat_map(|input| &input.from);
     let mut votes = from.filter_map(|producer| match producer {
-        Producer::Source(source) => Some(&loaded.graph.sources[*source]),
+        Producer::Source(source) => Some(&project.graph.sources[*source]),
         Producer::Output { .. } => None,
     });
     let source = votes.find(|source| source.port_type == votes::PORT_TYPE)?;

@@ -55,9 +55,9 @@ pub fn export(args: &ExportArgs, global: &Global, look: OutputStyle) -> Result<E
         return Err(Failure::usage("labels are exported one stage at a time")
             .help("preflow label export FILE STAGE"));
     };
-    let loaded = project::load(&file, &global.choices())?;
-    let _lease = loaded.store.shared_lease();
-    let path = labels(&loaded, name)?;
+    let project = project::load(&file, &global.choices())?;
+    let _lease = project.store.shared_lease();
+    let path = labels(&project, name)?;
     let shape = match args.format {
         ExportFormat::Parquet => None,
         ExportFormat::Trl => Some(Shape::Trl),
@@ -96,23 +96,23 @@ pub fn export(args: &ExportArgs, global: &Global, look: OutputStyle) -> Result<E
 }
 
 /// Where the labels of a stage lie.
-fn labels(loaded: &Project, name: &str) -> Result<PathBuf, Failure> {
-    let selection = Selection::new(&loaded.graph, &[name.to_owned()], &[], &[])?;
-    let stage = loaded.graph.find(name).expect("invariant: the selection found it");
-    let node = &loaded.graph.stages[stage];
+fn labels(project: &Project, name: &str) -> Result<PathBuf, Failure> {
+    let selection = Selection::new(&project.graph, &[name.to_owned()], &[], &[])?;
+    let stage = project.graph.find(name).expect("invariant: the selection found it");
+    let node = &project.graph.stages[stage];
     let Some(port) = node.outputs.iter().find(|o| o.port_type == LABELS) else {
         return Err(Failure::usage(format!("stage `{name}` makes no labels"))
             .help("name a stage of kind `collect_labels`"));
     };
-    let plan = loaded.plan(&selection)?;
-    let Some((entry, stale)) = loaded.newest(&plan, stage) else {
+    let plan = project.plan(&selection)?;
+    let Some((entry, stale)) = project.newest(&plan, stage) else {
         return Err(Failure::usage(format!("there are no labels yet: `{name}` was never made"))
-            .help(format!("preflow run {} {name}", loaded.graph.path)));
+            .help(format!("preflow run {} {name}", project.graph.path)));
     };
     if let Some(why) = stale {
         complain(&format!(
             "warning: these labels are the last that `{name}` made; the next run makes others ({why})\n"
         ));
     }
-    Ok(loaded.store.object_path(&entry.outputs[&port.name].digest))
+    Ok(project.store.object_path(&entry.outputs[&port.name].digest))
 }

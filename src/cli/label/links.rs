@@ -95,8 +95,8 @@ pub fn revoke(args: &RevokeArgs, global: &Global) -> Result<Exit, Failure> {
 }
 
 fn open(words: &[String], global: &Global) -> Result<Signer, Failure> {
-    let (loaded, assignment) = super::open(words, global)?;
-    let folder = folder(&loaded)?;
+    let (project, assignment) = super::open(words, global)?;
+    let folder = folder(&project)?;
     signer(&assignment, &folder).map_err(|error| Failure::System {
         message: format!("cannot keep the key that signs links: {error}"),
         help: "see that you alone may open it".into(),

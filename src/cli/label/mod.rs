@@ -65,9 +65,9 @@ pub fn open(words: &[String], global: &Global) -> Result<(Project, Assignment), 
             Failure::usage("one stage is labelled at a time").help("preflow label VERB FILE STAGE")
         );
     };
-    let loaded = project::load(&file, &global.choices())?;
-    let assignment = labelling::assignment(&loaded, name)?;
-    Ok((loaded, assignment))
+    let project = project::load(&file, &global.choices())?;
+    let assignment = labelling::assignment(&project, name)?;
+    Ok((project, assignment))
 }
 
 /// The annotator that was named, or else the user.
@@ -88,10 +88,10 @@ pub fn annotator(named: Option<&str>) -> Result<String, Failure> {
 }
 
 /// Says of stages that wait for people why what they wait for does not come, where it cannot.
-pub fn tell_what_holds_up(loaded: &Project, waiting: &[String], look: OutputStyle) {
+pub fn tell_what_holds_up(project: &Project, waiting: &[String], look: OutputStyle) {
     for name in waiting {
         // The run has told already what is wrong with the stage or its votes.
-        let Ok(assignment) = labelling::assignment(loaded, name) else { continue };
+        let Ok(assignment) = labelling::assignment(project, name) else { continue };
         let Ok(folder) = Folder::read(&assignment.votes) else { continue };
         let ready = label::readiness(&assignment, &Effective::of(&folder));
         if let Some(why) = stats::outlook(&assignment, &ready).and_then(|o| o.why()) {

@@ -62,8 +62,8 @@ pub struct Page {
 /// The stage is unknown, or has nothing to label yet.
 pub fn serve(args: &ServeArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     args.page.check()?;
-    let (loaded, assignment) = super::open(&args.words, global)?;
-    let folder = folder(&loaded)?;
+    let (project, assignment) = super::open(&args.words, global)?;
+    let folder = folder(&project)?;
     let options = args.page.options(folder.clone())?;
     let session = Arc::new(open_session(assignment, Some(folder))?);
     let runtime = crate::project::execution::runtime()?;
@@ -119,12 +119,12 @@ impl Page {
 
 /// The folder of the label pages of a workspace: keys and screens are the user's own business, so
 /// that nothing of the kind is taken from a repository.
-pub(super) fn folder(loaded: &Project) -> Result<PathBuf, Failure> {
-    let folder = user::private_folder("label", loaded.store.root()).map_err(|error| {
+pub(super) fn folder(project: &Project) -> Result<PathBuf, Failure> {
+    let folder = user::private_folder("label", project.store.root()).map_err(|error| {
         let message = format!("cannot keep the key that signs links: {error}");
         Failure::System { message, help: "see that you alone may open it".into() }
     })?;
-    let before = loaded.store.root().join("label/key");
+    let before = project.store.root().join("label/key");
     if std::fs::symlink_metadata(before).is_ok() && !folder.join("key").exists() {
         complain(
             "note: links that an earlier version made no longer open the page: send new ones\n",

@@ -25,7 +25,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Opens a label page for every stage that waits for people.
 pub struct Asking<'a> {
-    loaded: &'a Project,
+    project: &'a Project,
     page: Page,
     global: Global,
     look: OutputStyle,
@@ -34,19 +34,19 @@ pub struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// Pages like `page`, for stages of `loaded`.
+    /// Pages like `page`, for stages of `project`.
     ///
     /// # Errors
     /// The page would let anybody vote.
     pub fn new(
-        loaded: &'a Project,
+        project: &'a Project,
         page: &Page,
         global: &Global,
         look: OutputStyle,
     ) -> Result<Self, Failure> {
         page.check()?;
         Ok(Self {
-            loaded,
+            project,
             page: page.clone(),
             global: global.clone(),
             look,
@@ -61,8 +61,8 @@ impl<'a> Asking<'a> {
         inputs: &BTreeMap<String, Vec<InputSpec>>,
     ) -> Result<(Assignment, usize), Failure> {
         let pairs = inputs.get("pairs").and_then(|i| i.first()).and_then(|i| i.paths.first());
-        let assignment = labelling::assemble(self.loaded, stage, pairs.map(PathBuf::from))?;
-        let graph = &self.loaded.graph;
+        let assignment = labelling::assemble(self.project, stage, pairs.map(PathBuf::from))?;
+        let graph = &self.project.graph;
         let from = graph.stages[stage].inputs.iter().flat_map(|i| &i.from);
         let mut sources = from.filter_map(|producer| match producer {
             Producer::Source(s) if graph.sources[*s].port_type == votes::PORT_TYPE => Some(*s),
@@ -90,7 +90,7 @@ impl People for Asking<'_> {
         };
         // A page stays until the run is over: who labels need not stop when there is enough.
         let server = self.served.borrow_mut().insert(stage).then(|| self.server(&assignment));
-        let store = Arc::clone(&self.loaded.store);
+        let store = Arc::clone(&self.project.store);
         let look = self.look;
         Box::pin(async move {
             if let Some(server) = server {
@@ -110,7 +110,7 @@ impl Asking<'_> {
     /// The label page of an assignment, until it is dropped. Where there can be none, votes may
     /// still come from elsewhere.
     fn server(&self, assignment: &Assignment) -> impl Future<Output = ()> + 'static {
-        let opened = folder(self.loaded).and_then(|folder| {
+        let opened = folder(self.project).and_then(|folder| {
             let session = open_session(assignment.clone(), Some(folder.clone()))?;
             Ok((Arc::new(session), self.page.options(folder)?))
         });

@@ -8,6 +8,7 @@ use crate::cli::{Exit, Global};
 use crate::plan::Selection;
 use crate::plan::estimate::Estimator;
 use crate::project::{Failure, sweep::SweepStatus, validate};
+use crate::report::table::{Cell, Table};
 use crate::report::{OutputStyle, Style, line};
 use crate::text;
 
@@ -47,23 +48,20 @@ pub fn plan(args: &SweepPlanArgs, global: &Global, look: OutputStyle) -> Result<
     if !session.sweep.question.is_empty() {
         line(&mut out, &format!(" {}", crate::text::clean(&session.sweep.question)));
     }
-    let width = rows.iter().map(|r| r.stage.chars().count()).max().unwrap_or(5).max(5);
-    let head = format!(
-        " {:<width$}  {:>6}  {:>6}  {:>6}  {:>7}",
-        "stage", "unique", "cached", "to run", "est"
-    );
-    line(&mut out, &look.paint(Style::Dim, &head));
+    let mut table = Table::new(&[]);
+    for column in 1..=4 {
+        table.right(column);
+    }
+    let head = ["stage", "unique", "cached", "to run", "est"];
+    table.row(head.map(|head| Cell::styled(Style::Dim, head)));
     for row in &rows {
         let run = row.unique - row.cached;
-        let text = format!(
-            " {:<width$}  {:>6}  {:>6}  {run:>6}  {:>7}",
-            row.stage,
-            row.unique,
-            row.cached,
-            time(row)
-        );
-        line(&mut out, &if run == 0 { look.paint(Style::Dim, &text) } else { text });
+        let style = if run == 0 { Style::Dim } else { Style::Plain };
+        let numbers = [row.unique, row.cached, run].map(|n| n.to_string());
+        let cells = [row.stage.clone()].into_iter().chain(numbers).chain([time(row)]);
+        table.row(cells.map(|cell| Cell::styled(style, cell)));
     }
+    line(&mut out, table.text(look).trim_end());
     line(&mut out, &last_line(&status, &rows));
     if let Some(halving) = session.sweep.halving.as_ref() {
         let rounds = halving.budgets.len();

@@ -152,15 +152,15 @@ fn workspace(root: &Path) -> Made {
     }
     write(&root.join(".git/HEAD"), b"");
     vote(root, 0);
-    let loaded = project::load(&root.join("p.yaml"), &choices()).expect("a pipeline");
-    loaded.store.prepare_for_writing().expect("a store");
-    let selection = Selection::new(&loaded.graph, &[], &[], &[]).expect("all");
-    let sources = loaded.digest_sources(&selection.wanted).expect("sources");
-    let (store, heads) = (&loaded.store, &loaded.heads());
-    let judge = Judge { graph: &loaded.graph, store, sources: &sources, heads };
-    let mut known: Vec<Option<Outputs>> = vec![None; loaded.graph.stages.len()];
+    let project = project::load(&root.join("p.yaml"), &choices()).expect("a pipeline");
+    project.store.prepare_for_writing().expect("a store");
+    let selection = Selection::new(&project.graph, &[], &[], &[]).expect("all");
+    let sources = project.digest_sources(&selection.wanted).expect("sources");
+    let (store, heads) = (&project.store, &project.heads());
+    let judge = Judge { graph: &project.graph, store, sources: &sources, heads };
+    let mut known: Vec<Option<Outputs>> = vec![None; project.graph.stages.len()];
     let mut made = Made::new();
-    for (stage, node) in loaded.graph.stages.iter().enumerate() {
+    for (stage, node) in project.graph.stages.iter().enumerate() {
         let Verdict::Miss(identity, _) = judge.judge(stage, &known, false).expect("judged") else {
             unreachable!("nothing is made yet")
         };
@@ -274,21 +274,21 @@ fn ask(
     may_be_kept: bool,
 ) -> (String, bool) {
     let file = root.join("p.yaml");
-    let loaded = match may_be_kept {
+    let project = match may_be_kept {
         true => project::load_to_judge(&file, choices),
         false => project::load(&file, choices).map(std::mem::ManuallyDrop::new),
     };
-    let loaded = match loaded {
-        Ok(loaded) => std::mem::ManuallyDrop::into_inner(loaded),
+    let project = match project {
+        Ok(project) => std::mem::ManuallyDrop::into_inner(project),
         Err(failure) => return (format!("{failure:?}"), false),
     };
-    let selection = Selection::new(&loaded.graph, targets, &[], forced).expect("known names");
-    let sources = match loaded.digest_sources(&selection.wanted) {
+    let selection = Selection::new(&project.graph, targets, &[], forced).expect("known names");
+    let sources = match project.digest_sources(&selection.wanted) {
         Ok(sources) => sources,
         Err(failure) => return (format!("{failure:?}"), false),
     };
-    let was_kept = super::plan(&loaded, &selection, &sources).is_some();
-    let plan = loaded.judge(&selection, &sources).expect("the store can be read");
+    let was_kept = super::plan(&project, &selection, &sources).is_some();
+    let plan = project.judge(&selection, &sources).expect("the store can be read");
     let verdicts = plan.verdicts.into_iter().map(|verdict| match verdict {
         Some(Verdict::Hit(mut entry)) => {
             entry.file = None;
@@ -297,7 +297,7 @@ fn ask(
         other => format!("{other:?}\n"),
     });
     let verdicts: String = verdicts.collect();
-    (format!("{:?}\n{verdicts}{:?}", loaded.graph, plan.gates), was_kept)
+    (format!("{:?}\n{verdicts}{:?}", project.graph, plan.gates), was_kept)
 }
 
 /// Workspaces, and changes to each of them, one after the other.

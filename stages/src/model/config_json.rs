@@ -79,7 +79,9 @@ impl ModelConfig {
         let mut config = match family {
             Family::Gpt2 => fields.gpt2()?,
             Family::GptNeox => fields.gpt_neox()?,
-            _ => fields.llama(family)?,
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {
+                fields.llama(family)?
+            }
         };
         config.family = family;
         config.bos = value["bos_token_id"].as_i64();
@@ -111,7 +113,9 @@ impl ModelConfig {
             match self.family {
                 Family::Gpt2 => self.gpt2_json(),
                 Family::GptNeox => self.gpt_neox_json(),
-                _ => self.llama_json(),
+                Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {
+                    self.llama_json()
+                }
             },
         );
         if reward {
@@ -148,7 +152,7 @@ impl ModelConfig {
                 "use_sliding_window": false,
             }),
             Family::Qwen2 => json!({ "sliding_window": null, "use_sliding_window": false }),
-            _ => json!({ "sliding_window": null }),
+            Family::Mistral | Family::Gpt2 | Family::GptNeox => json!({ "sliding_window": null }),
         };
         merge(&mut config, own);
         config
@@ -289,7 +293,7 @@ impl Fields<'_> {
             Family::Llama => Biases { qkv: bias, o: bias, mlp: self.flag_or("mlp_bias", false)? },
             Family::Qwen2 => Biases { qkv: true, ..Biases::default() },
             Family::Qwen3 => Biases { qkv: bias, o: bias, mlp: false },
-            _ => Biases::default(),
+            Family::Mistral | Family::Gpt2 | Family::GptNeox => Biases::default(),
         };
         Ok(ModelConfig {
             vocab: self.int("vocab_size")?,

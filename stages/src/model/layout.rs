@@ -109,7 +109,7 @@ fn names(family: Family) -> &'static Names {
     match family {
         Family::Gpt2 => &GPT2,
         Family::GptNeox => &GPT_NEOX,
-        _ => &LLAMA,
+        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => &LLAMA,
     }
 }
 
