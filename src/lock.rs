@@ -46,7 +46,7 @@ impl Lock {
     /// # Errors
     /// The first line that is not one of a lock file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, LockError> {
-        let mut stages: BTreeMap<String, Draft> = BTreeMap::new();
+        let mut stages: BTreeMap<String, LockBlock> = BTreeMap::new();
         let mut current: Option<String> = None;
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -63,7 +63,7 @@ impl Lock {
             }
             if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
                 current = Some(name.to_owned());
-                if stages.insert(name.to_owned(), Draft::default()).is_some() {
+                if stages.insert(name.to_owned(), LockBlock::default()).is_some() {
                     return Err(wrong("the stage stands here twice"));
                 }
                 continue;
@@ -133,7 +133,7 @@ impl Lock {
 
 /// A block while it is read.
 #[derive(Default)]
-struct Draft {
+struct LockBlock {
     kind: String,
     fingerprint: Option<Fingerprint>,
     outputs: BTreeMap<String, Digest>,

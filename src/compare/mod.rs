@@ -25,7 +25,7 @@ pub enum FirstDifference {
     /// One is a file, the other a folder.
     Kind { before: &'static str, now: &'static str },
     /// A folder lacks a file that the other has.
-    File { file: String, only_in: Which },
+    File { file: String, only_in: TreeSide },
     /// A file of a folder.
     Inside { file: String, first: Box<FirstDifference> },
     /// Two Parquet files.
@@ -46,7 +46,7 @@ pub enum FirstDifference {
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Which {
+pub enum TreeSide {
     Before,
     Now,
 }
@@ -69,8 +69,8 @@ fn folders(before: &Path, now: &Path) -> io::Result<Option<FirstDifference>> {
     let (old, new) = (names(before)?, names(now)?);
     for file in old.union(&new) {
         let only_in = match (old.contains(file), new.contains(file)) {
-            (true, false) => Some(Which::Before),
-            (false, true) => Some(Which::Now),
+            (true, false) => Some(TreeSide::Before),
+            (false, true) => Some(TreeSide::Now),
             _ => None,
         };
         if let Some(only_in) = only_in {

@@ -10,7 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use safetensors::{Dtype, View};
 
-use super::{ArrayDifference, FirstDifference, Which, arrays, compare};
+use super::{ArrayDifference, FirstDifference, TreeSide, arrays, compare};
 use crate::columns::RowDifference;
 
 struct Values(Dtype, Vec<usize>, Vec<u8>);
@@ -265,9 +265,9 @@ fn of_a_folder_the_first_file_is_told() {
     let first = Box::new(FirstDifference::Bytes { offset: 0, before: 1, now: 1, same: None });
     let inside = FirstDifference::Inside { file: "m/b".into(), first };
     assert_eq!(compare(&one, &two).unwrap(), Some(inside));
-    let gone = FirstDifference::File { file: "m/b".into(), only_in: Which::Before };
+    let gone = FirstDifference::File { file: "m/b".into(), only_in: TreeSide::Before };
     assert_eq!(compare(&one, &three).unwrap(), Some(gone));
-    let came = FirstDifference::File { file: "m/b".into(), only_in: Which::Now };
+    let came = FirstDifference::File { file: "m/b".into(), only_in: TreeSide::Now };
     assert_eq!(compare(&three, &one).unwrap(), Some(came));
     let kind = FirstDifference::Kind { before: "a folder", now: "a file" };
     assert_eq!(compare(&one, &one.join("a")).unwrap(), Some(kind));

@@ -2,17 +2,17 @@
 
 use super::words;
 use crate::columns::RowDifference;
-use crate::compare::{ArrayDifference, FirstDifference, Which};
+use crate::compare::{ArrayDifference, FirstDifference, TreeSide};
 
 /// A difference in one line.
 #[must_use]
 pub fn sentence(difference: &FirstDifference) -> String {
     match difference {
         FirstDifference::Kind { before, now } => format!("{before} → {now}"),
-        FirstDifference::File { file, only_in: Which::Before } => {
+        FirstDifference::File { file, only_in: TreeSide::Before } => {
             format!("no file `{file}` any longer")
         }
-        FirstDifference::File { file, only_in: Which::Now } => format!("file `{file}` is new"),
+        FirstDifference::File { file, only_in: TreeSide::Now } => format!("file `{file}` is new"),
         FirstDifference::Inside { file, first } => format!("{file}: {}", sentence(first)),
         FirstDifference::Table { first } => row(first),
         FirstDifference::Arrays { first } => array(first),

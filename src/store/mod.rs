@@ -136,7 +136,7 @@ pub struct Store {
     root: PathBuf,
     /// Read when first needed.
     memo: OnceLock<Mutex<Memo>>,
-    spares: Mutex<slot::Spares>,
+    lock_pool: Mutex<slot::LockPool>,
     /// Entries that were read before; filled once, or never.
     recent: OnceLock<HashMap<Fingerprint, CachedEntry>>,
 }
@@ -154,7 +154,7 @@ impl Store {
         let store = Self {
             root: root.to_owned(),
             memo: OnceLock::new(),
-            spares: Mutex::default(),
+            lock_pool: Mutex::default(),
             recent: OnceLock::new(),
         };
         store.refuse_links()?;

@@ -139,7 +139,7 @@ impl Store {
     fn rename_in(&self, staged: Staged) -> Result<(Entry, Scratch), StoreError> {
         staged.file.persist(&staged.path).map_err(|e| e.error)?;
         // Others may look now; the scratch stays for readers that started on it.
-        let scratch = Sealed::unlock(staged.slot, staged.files, &mut self.spares());
+        let scratch = Sealed::unlock(staged.slot, staged.files, &mut self.lock_pool());
         Ok((staged.entry, scratch))
     }
 

@@ -51,7 +51,7 @@ fn most_spares() -> usize {
 /// Locks of published slots, still held, to be renamed for the next ones. File systems are slow at
 /// making files where many were removed a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Spares {
+pub(super) struct LockPool {
     all: Vec<(PathBuf, File)>,
     count: u64,
 }
@@ -80,7 +80,7 @@ impl Store {
         let fingerprint = identity.fingerprint();
         let base = self.scratch_path(&fingerprint);
         let path = beside(&base, "lock");
-        let lock = match self.spares().take(&path) {
+        let lock = match self.lock_pool().take(&path) {
             Some(lock) => lock,
             None => match lock_file(&path)? {
                 Some(file) => file,
@@ -94,7 +94,7 @@ impl Store {
             && let Ok(Some(entry)) = self.entry(&fingerprint)
             && self.health(&entry)?.is_none()
         {
-            self.spares().keep(&path, lock);
+            self.lock_pool().keep(&path, lock);
             return Ok(Lookup::Hit(Box::new(entry)));
         }
         Ok(Lookup::Miss(Slot { identity, fingerprint, base, lock }))
@@ -108,11 +108,11 @@ impl Store {
 
     /// Removes the locks that wait for another slot: a run calls it when it ends.
     pub fn drop_spare_locks(&self) {
-        self.spares().clear();
+        self.lock_pool().clear();
     }
 
-    pub(super) fn spares(&self) -> std::sync::MutexGuard<'_, Spares> {
-        self.spares.lock().expect("invariant: no thread panics while it holds the spare locks")
+    pub(super) fn lock_pool(&self) -> std::sync::MutexGuard<'_, LockPool> {
+        self.lock_pool.lock().expect("invariant: no thread panics while it holds the spare locks")
     }
 
     /// Removes scratch files that no living process holds. Returns how many slots went.
@@ -190,7 +190,7 @@ pub(super) fn lock_file(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-impl Spares {
+impl LockPool {
     /// A lock at `path`, unless there is a file already.
     fn take(&mut self, path: &Path) -> Option<File> {
         let (spare, lock) = self.all.pop()?;
@@ -224,7 +224,7 @@ impl Spares {
     }
 }
 
-impl Drop for Spares {
+impl Drop for LockPool {
     fn drop(&mut self) {
         self.clear();
     }
@@ -322,10 +322,10 @@ impl Sealed {
     pub(super) fn unlock(
         slot: Slot,
         files: BTreeMap<String, PathBuf>,
-        spares: &mut Spares,
+        pool: &mut LockPool,
     ) -> Scratch {
         let work = slot.work_path();
-        spares.keep(&beside(&slot.base, "lock"), slot.lock);
+        pool.keep(&beside(&slot.base, "lock"), slot.lock);
         Scratch(files.into_values().chain([work]).collect())
     }
 

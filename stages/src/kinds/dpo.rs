@@ -125,7 +125,7 @@ struct State {
 
 /// Loss and implicit rewards of some pairs.
 #[derive(Debug, Clone, Default)]
-struct Look {
+struct PairLosses {
     loss: f64,
     /// β times the log-ratio of each side of each pair.
     rewards: Vec<[f64; 2]>,
@@ -362,8 +362,8 @@ impl Dpo {
 
     /// Gradient of the mean loss of some pairs, part by part; the loss and the implicit rewards
     /// beside it.
-    fn gradient(&self, policy: &Policy, rows: &[&DpoPair]) -> (Tensor, Look) {
-        let mut look = Look::default();
+    fn gradient(&self, policy: &Policy, rows: &[&DpoPair]) -> (Tensor, PairLosses) {
+        let mut look = PairLosses::default();
         let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
             let packed = both_sides(sides(part), policy.trunk.params.flat.device());
             policy.backward(&packed, 1.0, false, |p| {
@@ -379,8 +379,8 @@ impl Dpo {
     }
 
     /// Loss and implicit rewards of pairs, without gradients.
-    fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> Look {
-        let mut look = Look::default();
+    fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> PairLosses {
+        let mut look = PairLosses::default();
         for part in pairs.chunks(LOOK) {
             let part: Vec<&DpoPair> = part.iter().collect();
             no_grad(|| {
@@ -416,7 +416,7 @@ impl Dpo {
     }
 }
 
-impl Look {
+impl PairLosses {
     fn add(&mut self, ratios: &[Tensor; 2], beta: f64) {
         let [chosen, rejected] = [0, 1].map(|i: usize| to_f64(&ratios[i]));
         self.rewards.extend(chosen.iter().zip(&rejected).map(|(c, r)| [c * beta, r * beta]));
