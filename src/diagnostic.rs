@@ -85,8 +85,14 @@ impl Diagnostic {
     pub fn naming(mut self, unknown: &str, near: Option<&str>) -> Self {
         let naming = Naming { unknown: unknown.to_owned(), near: near.map(str::to_owned) };
         self.naming = Some(Box::new(naming));
-        match near {
-            Some(near) => self.label(format!("did you mean `{near}`?")),
+        self.near(near)
+    }
+
+    /// Suggests a name, where one is close to what was written.
+    #[must_use]
+    pub fn near(self, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => self.label(format!("did you mean `{name}`?")),
             None => self,
         }
     }

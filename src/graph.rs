@@ -169,6 +169,18 @@ impl Graph {
         all
     }
 
+    /// What connects to an input port of a stage; with `name`, only what is called so.
+    pub fn connected<'a>(
+        &'a self,
+        stage: usize,
+        port: &'a str,
+        name: Option<&'a str>,
+    ) -> impl Iterator<Item = Producer> + 'a {
+        let inputs = self.stages[stage].inputs.iter().filter(move |input| input.port == port);
+        let all = inputs.flat_map(|input| input.from.iter().copied());
+        all.filter(move |from| name.is_none_or(|name| self.producer_name(*from) == name))
+    }
+
     /// What the pipeline file calls the stage or source behind a producer.
     #[must_use]
     pub fn producer_name(&self, producer: Producer) -> &str {

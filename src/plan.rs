@@ -340,15 +340,16 @@ impl Judge<'_> {
         match self.store.entry(last) {
             Ok(Some(old)) => {
                 let changes = identity.changes_from(&old.identity).into_iter();
-                let told = changes.map(|change| self.told(stage, change, identity, &old.identity));
-                Reason::Changed { changes: told.collect() }
+                let changes =
+                    changes.map(|change| self.explained(stage, change, identity, &old.identity));
+                Reason::Changed { changes: changes.collect() }
             }
             _ => Reason::NeverRun,
         }
     }
 
     /// A change, in the terms of what connects to its port, where that is still known.
-    fn told(
+    fn explained(
         &self,
         stage: usize,
         mut change: Change,
@@ -370,13 +371,8 @@ impl Judge<'_> {
 
     /// The source that connects to an input of a stage, if it is one.
     fn source_at(&self, stage: usize, place: &InputPlace) -> Option<usize> {
-        let input = self.graph.stages[stage].inputs.iter().find(|i| i.port == place.port)?;
-        let is_named = |producer: &&Producer| {
-            let name = place.name.as_deref();
-            name.is_none_or(|name| self.graph.producer_name(**producer) == name)
-        };
-        match input.from.iter().find(is_named)? {
-            Producer::Source(source) => Some(*source),
+        match self.graph.connected(stage, &place.port, place.name.as_deref()).next()? {
+            Producer::Source(source) => Some(source),
             Producer::Output { .. } => None,
         }
     }
@@ -404,14 +400,12 @@ impl Judge<'_> {
         now: &Identity,
         before: &Identity,
     ) -> Option<ChangedVotes> {
-        let content = self.sources[source].as_ref()?.content.as_ref()?.to_vec();
         let InputIdentity::One(digest) = before.inputs.get(port)? else { return None };
-        let kept = votes::read_kept(&self.store.object_path(digest))?;
-        let read = |votes: Vec<u8>, identity: &Identity| VotesRead {
-            votes,
-            others: self.other_inputs(identity, port),
-        };
-        votes::explain(port, &read(kept, before), &read(content, now))
+        let kept = self.store.object_bytes(digest).ok()?;
+        let content = self.sources[source].as_ref()?.content.as_ref()?;
+        let then = VotesRead { votes: &kept, others: self.other_inputs(before, port) };
+        let now = VotesRead { votes: content, others: self.other_inputs(now, port) };
+        votes::explain(port, &then, &now)
     }
 
     /// Files at the inputs of one artifact each, but for one port.

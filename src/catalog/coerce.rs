@@ -93,10 +93,12 @@ pub fn coerce_object(
         if property.is_none() && closed {
             let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
             meant.extend(near);
-            let problem = unknown_field(key, near, owner, &coercion.all_fields);
-            // Only at the top may the name be meant for something else than a param.
-            let naming = problem.naming.filter(|_| coercion.pointer.is_empty());
-            coercion.problems.push(Diagnostic { naming, ..problem });
+            let problem = unknown_field(key, owner, &coercion.all_fields);
+            coercion.problems.push(match coercion.pointer.is_empty() {
+                // At the top the name may be meant for something else than a param.
+                true => problem.naming(&key.name, near),
+                false => problem.near(near),
+            });
             continue;
         }
         let any = Value::Bool(true);
@@ -130,10 +132,9 @@ pub fn coerce_object(
     out
 }
 
-fn unknown_field(key: &Key, near: Option<&str>, owner: &str, all_fields: &str) -> Diagnostic {
+fn unknown_field(key: &Key, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", named(&key.name));
-    let problem = Diagnostic::new(message, Some(key.span.clone())).help(all_fields);
-    problem.naming(&key.name, near)
+    Diagnostic::new(message, Some(key.span.clone())).help(all_fields)
 }
 
 /// Fits one value; `None` after a problem was noted.

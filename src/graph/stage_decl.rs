@@ -117,10 +117,7 @@ fn unknown_kind(stage: &Stage, catalog: &Catalog) -> Diagnostic {
         Some(stage.kind.span.clone()),
     )
     .help(catalog.unasked().unwrap_or("`preflow kinds` lists them"));
-    match did_you_mean(text, catalog.kinds().map(|k| k.doc.name.as_str())) {
-        Some(near) => problem.label(format!("did you mean `{near}`?")),
-        None => problem,
-    }
+    problem.near(did_you_mean(text, catalog.kinds().map(|k| k.doc.name.as_str())))
 }
 
 /// Ports and params share one namespace, so a mistyped port looks like an unknown field. Notes in
@@ -133,7 +130,7 @@ fn suggest_port<'a>(problem: Diagnostic, kind: &'a Kind, meant: &mut Vec<&'a str
     let all = kind.param_names().chain(ports).chain(open).chain(["kind", "run", "gate"]);
     let Some(near) = did_you_mean(&typed, all) else { return problem };
     meant.push(near);
-    problem.label(format!("did you mean `{near}`?"))
+    problem.near(Some(near))
 }
 
 const ANY: &[String] = &[];

@@ -189,13 +189,9 @@ fn upstream_causes(project: &Project, stage: usize, reason: &Reason) -> Vec<usiz
     let mut found = Vec::new();
     for change in changes {
         let StageChange::Identity(Change::Input { port, .. }) = change else { continue };
-        for input in graph.stages[stage].inputs.iter().filter(|i| i.port == port.port) {
-            for producer in &input.from {
-                let name = port.name.as_deref();
-                let named = name.is_none_or(|name| graph.producer_name(*producer) == name);
-                if let (Producer::Output { stage, .. }, true) = (producer, named) {
-                    found.push(*stage);
-                }
+        for producer in graph.connected(stage, &port.port, port.name.as_deref()) {
+            if let Producer::Output { stage, .. } = producer {
+                found.push(stage);
             }
         }
     }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history;
-use crate::files;
 use crate::identity::{Digest, InputIdentity};
 use crate::run::{RunEvent, journal};
 use crate::store::{Entry, Store, StoreError};
@@ -85,7 +84,7 @@ pub fn back(entries: &[Entry], entry: &Entry, output: &str) -> Vec<Step> {
 pub fn votes(store: &Store, entry: &Entry) -> Vec<(String, Effective)> {
     let inputs = entry.identity.inputs.iter().filter_map(|(port, input)| {
         let InputIdentity::One(digest) = input else { return None };
-        let bytes = files::read_own(&store.object_path(digest), u64::MAX).ok()?;
+        let bytes = store.object_bytes(digest).ok()?;
         Some((port.clone(), Effective::parse(&bytes).ok()?))
     });
     inputs.collect()

@@ -23,11 +23,12 @@ pub type LiveMetrics = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Default)]
 pub struct Live {
     watched: LiveMetrics,
-    stages: BTreeMap<String, StageProgressSeen>,
+    stages: BTreeMap<String, RunningStage>,
 }
 
+/// What one stage that runs has said.
 #[derive(Debug, Default)]
-struct StageProgressSeen {
+struct RunningStage {
     /// When progress was first heard of, and what was done by then: a stage may go on from a
     /// checkpoint.
     since: Option<(Instant, u64)>,
@@ -49,7 +50,7 @@ impl Live {
 
     /// An attempt begins: what an earlier one said counts no longer.
     pub fn start(&mut self, stage: &str) {
-        self.stages.insert(stage.to_owned(), StageProgressSeen::default());
+        self.stages.insert(stage.to_owned(), RunningStage::default());
     }
 
     /// Figures of one step.
@@ -87,7 +88,7 @@ impl Live {
     }
 }
 
-impl StageProgressSeen {
+impl RunningStage {
     fn add(&mut self, value: f64) {
         self.each = self.each.max(1);
         self.rest.push(value);
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_curve_stays_short_and_keeps_its_shape() {
-        let mut seen = StageProgressSeen::default();
+        let mut seen = RunningStage::default();
         for step in 0..1000 {
             seen.add(1.0 / f64::from(step + 1));
         }

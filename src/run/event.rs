@@ -9,6 +9,7 @@ use crate::exec::Outcome;
 use crate::graph::Unmet;
 use crate::identity::{Digest, Fingerprint};
 use crate::plan::Reason;
+use crate::schedule::Totals;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,21 +151,4 @@ pub enum RunEvent {
 /// Sees every event of a run, in order. Shows it; decides nothing.
 pub trait Reporter {
     fn event(&mut self, event: &RunEvent);
-}
-
-/// How many stages came to which end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Totals {
-    pub done: usize,
-    pub reused: usize,
-    /// Reused, from the remote.
-    pub fetched: usize,
-    pub failed: usize,
-    pub waiting: usize,
-    pub blocked: usize,
-    /// Of those made or reused: the gate is not met, and nobody accepted that.
-    pub gated: usize,
-    /// Not started because the run ended early.
-    pub skipped: usize,
 }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::event::{RunEvent, Totals};
+use super::event::RunEvent;
 use super::runner::Runner;
 use super::{RunError, Summary};
 use crate::graph::Unmet;
-use crate::schedule::{Counts, StageState};
+use crate::schedule::StageState;
 use crate::store::heads::Heads;
 use crate::store::views::View;
 
@@ -17,7 +17,7 @@ impl Runner<'_> {
             self.committer.discard(scratch);
         }
         self.inputs.store.drop_spare_locks();
-        let totals = self.totals();
+        let totals = self.scheduler.totals();
         let mistake = self.scheduler.unmet().values().flatten().any(Unmet::is_mistake);
         let summary = Summary {
             totals,
@@ -106,11 +106,5 @@ impl Runner<'_> {
         let stages = self.inputs.graph.stages.iter().enumerate();
         let waiting = stages.filter(|(i, _)| *self.scheduler.state(*i) == StageState::Waiting);
         waiting.map(|(_, stage)| stage.name.clone()).collect()
-    }
-
-    fn totals(&self) -> Totals {
-        let Counts { done, reused, fetched, failed, waiting, blocked, gated, skipped } =
-            self.scheduler.counts();
-        Totals { done, reused, fetched, failed, waiting, blocked, gated, skipped }
     }
 }

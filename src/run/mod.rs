@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tracing::{Instrument as _, info_span};
 
-pub use event::{Reporter, RunEvent, Totals};
+pub use event::{Reporter, RunEvent};
 pub use people::{ChangedSources, People};
 
 use crate::exec::git::GitFailure;
@@ -35,6 +35,7 @@ use crate::lock::Lock;
 use crate::plan::{Plan, Selection};
 use crate::protocol::Event;
 use crate::remote::{Config, RemoteError, Sent};
+pub use crate::schedule::Totals;
 pub use crate::schedule::pools::{Impossible, Pools};
 use crate::store::reading::Reading;
 use crate::store::{Sealed, Slot, SourceDigest, Store, StoreError};

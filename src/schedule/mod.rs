@@ -22,7 +22,7 @@ use crate::plan::{Gates, KnownOutputs, Reason, Selection, Verdict, digests};
 use crate::store::EntryOutput;
 pub use plan::plan;
 use pools::{Pools, Share};
-pub use state::{Action, Counts, Miss, Notice, Rules, StageState};
+pub use state::{Action, Miss, Notice, Rules, StageState, Totals};
 
 /// All that is known of one stage.
 #[derive(Debug)]
@@ -425,8 +425,8 @@ impl<'a> Scheduler<'a> {
     }
 
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+    pub fn totals(&self) -> Totals {
+        let mut counts = Totals::default();
         for record in &self.stages {
             match record.state {
                 StageState::Unwanted => {}

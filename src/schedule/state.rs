@@ -1,5 +1,7 @@
 //! The words of the scheduler: where a stage stands, what is to be done next, what happened.
 
+use serde::{Deserialize, Serialize};
+
 use super::pools::{Pools, Share};
 use crate::graph::Unmet;
 use crate::identity::{Fingerprint, Identity};
@@ -105,15 +107,18 @@ pub enum Notice {
 }
 
 /// How many stages came to which end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
     pub done: usize,
     pub reused: usize,
+    /// Reused, from the remote.
     pub fetched: usize,
     pub failed: usize,
     pub waiting: usize,
     pub blocked: usize,
+    /// Of those made or reused: the gate is not met, and nobody accepted that.
     pub gated: usize,
-    /// Never started.
+    /// Not started because the run ended early.
     pub skipped: usize,
 }

@@ -234,6 +234,14 @@ impl Store {
         self.root.join("objects-v1").join(&hex[..2]).join(hex)
     }
 
+    /// The bytes of an object that is a file.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn object_bytes(&self, digest: &Digest) -> io::Result<Vec<u8>> {
+        files::read_own(&self.object_path(digest), u64::MAX)
+    }
+
     pub(crate) fn entry_path(&self, fingerprint: &Fingerprint) -> PathBuf {
         let hex = fingerprint.hex();
         self.root.join("entries-v1").join(&hex[..2]).join(format!("{hex}.json"))

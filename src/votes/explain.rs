@@ -1,13 +1,12 @@
 //! Why votes at a port make a stage run again, counted in votes.
 //! Does not know which stage reads them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Effective, VoteChange};
 use crate::columns;
-use crate::files;
 
 /// Votes that differ at an input port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +31,8 @@ enum Tag {
 /// What a stage read or would read: the votes in their canonical form, and its other inputs, of
 /// which one may hold the pairs.
 #[derive(Debug)]
-pub struct VotesRead {
-    pub votes: Vec<u8>,
+pub struct VotesRead<'a> {
+    pub votes: &'a [u8],
     pub others: Vec<PathBuf>,
 }
 
@@ -48,8 +47,8 @@ impl ChangedVotes {
 /// be read.
 #[must_use]
 pub fn explain(port: &str, before: &VotesRead, now: &VotesRead) -> Option<ChangedVotes> {
-    let new = Effective::parse(&now.votes).ok()?;
-    let old = Effective::parse(&before.votes).ok()?;
+    let new = Effective::parse(now.votes).ok()?;
+    let old = Effective::parse(before.votes).ok()?;
     let used = match (pairs(&before.others), pairs(&now.others)) {
         (Some(then), Some(now)) => {
             Some((old.used(texts(&then)), new.used(texts(&now)))).filter(|(a, b)| a != b)
@@ -57,12 +56,6 @@ pub fn explain(port: &str, before: &VotesRead, now: &VotesRead) -> Option<Change
         _ => None,
     };
     Some(ChangedVotes::new(port, new.change_from(&old), used))
-}
-
-/// The bytes of votes that a stage read earlier, from the store's file of them.
-#[must_use]
-pub fn read_kept(path: &Path) -> Option<Vec<u8>> {
-    files::read_own(path, u64::MAX).ok()
 }
 
 /// Names of the pairs in the first of these tables that names some.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use effective::{Ballot, Effective, Judged, VoteChange};
-pub use explain::{ChangedVotes, VotesRead, explain, read_kept};
+pub use explain::{ChangedVotes, VotesRead, explain};
 pub use folder::{Folder, Ledger, Problem, VotesError, composed, is_annotator, is_plain};
 
 /// Port type of a source that is a folder of votes.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::exec::git;
-use crate::files;
 use crate::identity::{Digest, Identity};
 use crate::plan::{Plan, Selection, Verdict};
 use crate::project::{self, Choices, Failure, Project, history, locate};
@@ -168,7 +167,7 @@ impl PipelineState {
     pub fn content(&self, digest: &Digest) -> Option<Vec<u8>> {
         match self.contents.get(digest) {
             Some(content) => Some(content.to_vec()),
-            None => files::read_own(&self.store.object_path(digest), u64::MAX).ok(),
+            None => self.store.object_bytes(digest).ok(),
         }
     }
 }

@@ -149,16 +149,18 @@ pub fn run_file(path: &Path) -> Ran {
     run_file_with(path, &[])
 }
 
+/// The worker on a task, silent, with further variables in its environment. Its standard input must
+/// stay open: it ends when that does.
+fn worker(path: &Path, env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(WORKER);
+    command.envs(env.iter().copied()).args(["run".as_ref(), path.as_os_str()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 /// With further variables in the worker's environment.
 pub fn run_file_with(path: &Path, env: &[(&str, &str)]) -> Ran {
-    let mut child = Command::new(WORKER)
-        .envs(env.iter().copied())
-        .args(["run".as_ref(), path.as_os_str()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the worker starts");
+    let mut child = worker(path, env).stdout(Stdio::piped()).spawn().expect("the worker starts");
     let mut text = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
     let code = child.wait().expect("ended").code();
@@ -171,14 +173,7 @@ pub fn run_file_with(path: &Path, env: &[(&str, &str)]) -> Ran {
 
 /// What the worker writes on standard error, with further variables in its environment.
 pub fn log_of(path: &Path, env: &[(&str, &str)]) -> String {
-    let mut child = Command::new(WORKER)
-        .envs(env.iter().copied())
-        .args(["run".as_ref(), path.as_os_str()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the worker starts");
+    let mut child = worker(path, env).stderr(Stdio::piped()).spawn().expect("the worker starts");
     let mut text = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
     assert_eq!(child.wait().expect("ended").code(), Some(0), "{text}");
