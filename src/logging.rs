@@ -90,8 +90,7 @@ pub fn start<W>(program: LoggingProgram, verbose: u8, writer: W) -> Result<(), F
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let asked = std::env::var(VARIABLE).unwrap_or_default();
-    let form = std::env::var(FORMAT).unwrap_or_default();
+    let (asked, form) = (variable(VARIABLE), variable(FORMAT));
     if !["", "json"].contains(&form.as_str()) {
         return Err(FilterError::Format(form));
     }
@@ -106,6 +105,11 @@ where
         _ => tracing::subscriber::set_global_default(registry().with(lines.with_filter(filter))),
     };
     Ok(())
+}
+
+/// What is no text either is refused as a word that is not known, not passed over.
+fn variable(name: &str) -> String {
+    std::env::var_os(name).unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `None`: nothing is heard.

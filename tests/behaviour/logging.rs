@@ -1,6 +1,8 @@
 //! The log of the program itself: what is heard at which level, in which form, and that nothing is
 //! where nobody asks.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use crate::space::{Said, Space};
 
 /// What `preflow ARGS` says with these variables set.
@@ -81,6 +83,18 @@ fn a_filter_that_is_not_understood_is_an_error() {
         assert_eq!(said.code, Some(2), "{}", said.err);
         assert!(said.err.contains(wanted) && said.err.contains("help: "), "{}", said.err);
         assert!(!space.path("cache").exists(), "nothing was begun");
+    }
+}
+
+#[test]
+fn a_filter_that_is_no_text_is_an_error_too() {
+    let space = Space::chain();
+    for variable in ["PREFLOW_LOG", "PREFLOW_LOG_FORMAT"] {
+        let mut command = space.command(&["run", "p.yaml"]);
+        command.env(variable, std::ffi::OsStr::from_bytes(b"\xff"));
+        let said = Said::of(&command.output().expect("starts"), space.dir.path());
+        assert_eq!(said.code, Some(2), "{}", said.err);
+        assert!(said.err.contains(&format!("{variable}: `�` is no ")), "{}", said.err);
     }
 }
 
