@@ -51,7 +51,9 @@ pub fn roots_of_pipelines(
     store: &Store,
 ) -> Result<BTreeSet<Fingerprint>, StoreError> {
     let mut keep = BTreeSet::new();
-    for file in pipelines_below(root, store.root()) {
+    // A workspace inside this one keeps its results in a store of its own, unless one is named.
+    let is_ours = |dir: &Path| choices.cache.is_some() || locate::workspace_root(dir) == root;
+    for file in pipelines_below(root, store.root(), &is_ours) {
         let doubt = |what: &str| {
             StoreError::Doubt(format!(
                 "`{}` {what}; what it needs is unknown, so nothing is removed",
@@ -81,8 +83,9 @@ pub fn roots_of_pipelines(
     Ok(keep)
 }
 
-/// Pipeline files anywhere in the workspace but in the store and hidden or build folders.
-fn pipelines_below(root: &Path, store: &Path) -> Vec<PathBuf> {
+/// Pipeline files anywhere in the workspace but in the store and hidden or build folders, and in
+/// those that are not ours.
+fn pipelines_below(root: &Path, store: &Path, is_ours: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root.to_owned()];
     while let Some(dir) = todo.pop() {
@@ -91,7 +94,7 @@ fn pipelines_below(root: &Path, store: &Path) -> Vec<PathBuf> {
             let name = item.file_name();
             let hidden = name.to_string_lossy().starts_with('.') || name == "target";
             let is_dir = item.file_type().is_ok_and(|t| t.is_dir());
-            if is_dir && !hidden && item.path() != store {
+            if is_dir && !hidden && item.path() != store && is_ours(&item.path()) {
                 todo.push(item.path());
             }
         }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use insta::assert_snapshot;
 
-use crate::space::{CHAIN, Space};
+use crate::space::{CHAIN, Said, Space};
 
 /// Other bytes of the same length under the name of an object.
 fn damage(path: &std::path::Path) {
@@ -346,6 +346,29 @@ fn gc_refuses_when_a_pipeline_cannot_be_read() {
     exit 2
     error: `[DIR]/broken.yaml` has errors (see `preflow check`); what it needs is unknown, so nothing is removed
     ");
+    assert_eq!(space.files("cache/entries-v1").len(), 4);
+}
+
+/// A workspace inside this one has a store of its own: what its pipelines need does not lie here,
+/// and workers that it names need not be trusted for it. Where one store is named for both, it does.
+#[test]
+fn gc_leaves_workspaces_inside_this_one_alone() {
+    let space = Space::chain();
+    space.ran(&["run", "p.yaml"]);
+    let inner = "preflow-workspace: 1\nworkers: { w: { command: [python3, worker.py] } }\n";
+    space.write("inner/preflow.yaml", inner);
+    space.write("inner/deep/p.yaml", "preflow: 1\nstages: { x: { kind: of_its_worker } }\n");
+    let mut gc = space.command(&["gc", "--yes", "--days", "0", "--grace", "0"]);
+    let said =
+        Said::of(&gc.env_remove("PREFLOW_TRUST").output().expect("starts"), space.dir.path());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(space.ran(&["run", "p.yaml"]), "", "nothing that is needed went");
+    let shared = space.preflow(&["gc", "--yes", "--cache", "cache"]);
+    assert!(shared.err.contains("inner/deep/p.yaml` has errors"), "{}", shared.error());
+    // A folder that is no workspace is part of this one.
+    std::fs::remove_file(space.path("inner/preflow.yaml")).expect("removed");
+    let said = space.preflow(&["gc", "--yes"]);
+    assert!(said.err.contains("inner/deep/p.yaml` has errors"), "{}", said.error());
     assert_eq!(space.files("cache/entries-v1").len(), 4);
 }
 

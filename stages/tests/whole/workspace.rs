@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A workspace with copies of the shipped pipelines and datasets.
+/// A workspace with copies of the shipped pipelines, datasets and templates.
 pub struct Workspace(pub tempfile::TempDir);
 
 pub fn copy(from: &Path, to: &Path) {
@@ -26,7 +26,7 @@ impl Workspace {
     pub fn new() -> Self {
         let space = Self::empty();
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for folder in ["pipelines", "datasets"] {
+        for folder in ["pipelines", "datasets", "templates"] {
             copy(&project.join(folder), &space.0.path().join(folder));
         }
         space
