@@ -19,7 +19,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::conversation::Content;
 use crate::files;
+
+mod messages;
+
+pub use messages::messages_array;
 
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
@@ -246,6 +251,18 @@ fn in_words(of: &DataType) -> String {
     }
 }
 
+/// Whether a type is that of conversations: lists of structs with a role.
+fn is_messages(of: &DataType) -> bool {
+    let (DataType::List(item) | DataType::LargeList(item)) = of else { return false };
+    let DataType::Struct(fields) = item.data_type() else { return false };
+    fields.find("role").or_else(|| fields.find("from")).is_some()
+}
+
+/// The name under which Arrow knows JSON text.
+pub const JSON: &str = "arrow.json";
+/// Where a field says so.
+pub const EXTENSION: &str = "ARROW:extension:name";
+
 /// One batch of rows.
 #[derive(Debug)]
 pub struct Columns {
@@ -330,17 +347,42 @@ impl Columns {
         let of = self.batch.column_by_name(name)?.data_type();
         let is_text = |of: &DataType| of.is_string() || *of == DataType::Null;
         let value = if let DataType::Dictionary(_, value) = of { value } else { of };
-        (!is_text(value)).then(|| in_words(of))
+        (!is_text(value) && !is_messages(of)).then(|| in_words(of))
     }
 
-    /// The texts of a column; empty where there is none.
+    /// The texts of a column; empty where there is none. Conversations are as
+    /// [`Content::written`] has them.
     #[must_use]
     pub fn texts(&self, name: &str) -> Vec<String> {
+        if let Some(conversations) = self.conversations(name) {
+            return conversations;
+        }
         let column = self.cast(name, &DataType::Utf8);
         let Some(column) = column.as_ref().map(|c| c.as_string::<i32>()) else {
             return vec![String::new(); self.rows()];
         };
         column.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The cells of a column of conversations; `None` where it is another one, or a cell is not
+    /// understood.
+    fn conversations(&self, name: &str) -> Option<Vec<String>> {
+        let place = self.batch.schema().index_of(name).ok()?;
+        let field = self.batch.schema().field(place).clone();
+        let json: Vec<Option<String>> = if is_messages(field.data_type()) {
+            let (objects, _) = Self::of(self.batch.project(&[place]).ok()?).objects().ok()?;
+            objects.into_iter().map(|mut row| row.remove(name).map(|v| v.to_string())).collect()
+        } else if field.metadata().get(EXTENSION).is_some_and(|name| name == JSON) {
+            let texts = self.cast(name, &DataType::Utf8)?;
+            texts.as_string::<i32>().iter().map(|t| t.map(ToOwned::to_owned)).collect()
+        } else {
+            return None;
+        };
+        let written = |cell: Option<String>| match cell {
+            None => Some(String::new()),
+            Some(json) => Some(Content::from_json(&json).ok()?.written().into_owned()),
+        };
+        json.into_iter().map(written).collect()
     }
 
     /// The numbers of a column; `None` where there is none.

@@ -201,6 +201,10 @@ fn words(bytes: u64) -> String {
     }
 }
 
+mod unpack;
+
+pub use unpack::unpacked;
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests make files")]
 mod tests {

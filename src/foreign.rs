@@ -7,8 +7,6 @@ const FOREIGN: &[(&[u8], &str)] = &[
         b"version https://git-lfs.github.com/spec/",
         "is a pointer of Git LFS: `git lfs pull` fetches the file",
     ),
-    (b"\x1f\x8b", "is compressed by gzip: unpack it first (`gunzip`)"),
-    (b"\x28\xb5\x2f\xfd", "is compressed by zstd: unpack it first (`unzstd`)"),
     (b"BZh", "is compressed by bzip2: unpack it first (`bunzip2`)"),
     (b"\xfd7zXZ\0", "is compressed by xz: unpack it first (`unxz`)"),
     (b"\x04\x22\x4d\x18", "is compressed by lz4: unpack it first (`unlz4`)"),

@@ -50,6 +50,8 @@ pub mod remote;
 pub mod sweep;
 
 // People.
+pub mod conversation;
+
 pub mod votes;
 
 pub mod agreement;

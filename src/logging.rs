@@ -15,12 +15,13 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 33] = [
+const ROOMS: [&str; 34] = [
     "agreement",
     "catalog",
     "cli",
     "columns",
     "compare",
+    "conversation",
     "diagnostic",
     "exec",
     "files",

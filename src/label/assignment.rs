@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::exchange::{BadRow, ExchangeError, form_of, rows};
+use super::exchange::{BadRow, ExchangeError, form_of, rows, turns};
 use super::settings::{PeopleSettings, ReadyWhen};
 use crate::columns::{ReadError, each_batch, is_parquet};
+use crate::conversation::Content;
 use crate::files;
 use crate::identity::Digest;
 use crate::votes::{Choice, PairText, pair_id};
@@ -84,7 +85,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
     };
     let mut bad = Vec::new();
     let no_text = |row, name: &str, form: &str| {
-        let reason = format!("`{name}` is {form}, not text");
+        let reason = format!("`{name}` is {form}, not text or a list of messages");
         BadRow { path: path.to_owned(), row, reason }
     };
     if is_parquet(path) {
@@ -100,11 +101,11 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
     } else {
         for (i, row) in rows(path, None, &mut bad)?.rows {
             let text = |name: &str| match row.get(name) {
-                None | Some(Value::Null) => Ok(""),
-                Some(value) => value.as_str().ok_or_else(|| no_text(i, name, &form_of(value))),
+                None | Some(Value::Null) => Ok(String::new()),
+                Some(value) => said(value).map_err(|form| no_text(i, name, &form)),
             };
             match NAMES.map(text) {
-                [Ok(prompt), Ok(one), Ok(other)] => add(prompt, one, other),
+                [Ok(prompt), Ok(one), Ok(other)] => add(&prompt, &one, &other),
                 found => bad.extend(found.into_iter().find_map(Result::err)),
             }
         }
@@ -118,6 +119,20 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairText>, AssignmentError> {
     Ok(pairs)
 }
 
+/// A text, or messages as a text.
+///
+/// # Errors
+/// What it is instead.
+fn said(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        list => match turns(list)? {
+            Some(messages) => Ok(Content::Messages(messages).written().into_owned()),
+            None => Err(form_of(list)),
+        },
+    }
+}
+
 /// Reads gold items: one JSON object a line with `prompt`, `response_a`, `response_b` and `choice`,
 /// whose `a` and `b` mean these two responses.
 ///
@@ -127,9 +142,9 @@ pub fn read_gold(path: &Path) -> Result<Vec<Gold>, AssignmentError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Line {
-        prompt: String,
-        response_a: String,
-        response_b: String,
+        prompt: Value,
+        response_a: Value,
+        response_b: Value,
         choice: Choice,
     }
     let text = files::read_to_string(path, LARGEST_GOLD)
@@ -145,8 +160,13 @@ pub fn read_gold(path: &Path) -> Result<Vec<Gold>, AssignmentError> {
         if !line.choice.counts() {
             return Err(bad("`choice` says nothing about the answers".to_owned()));
         }
-        let text = PairText::new(&line.prompt, &line.response_a, &line.response_b);
-        let swapped = text.a != line.response_a;
+        let cell = |name: &str, value: &Value| {
+            said(value).map_err(|form| bad(format!("`{name}` is {form}, not text")))
+        };
+        let one = cell("response_a", &line.response_a)?;
+        let other = cell("response_b", &line.response_b)?;
+        let text = PairText::new(&cell("prompt", &line.prompt)?, &one, &other);
+        let swapped = text.a != one;
         Ok(Gold { text, choice: if swapped { line.choice.mirrored() } else { line.choice } })
     });
     gold.collect()

@@ -15,7 +15,9 @@ use serde::de::DeserializeOwned;
 use tch::Device;
 use tracing::debug;
 
-use crate::data::{Column, Table, Vocabulary, Wanted, read_tables, read_texts, write_parquet};
+use crate::data::{
+    Column, Table, Vocabulary, Wanted, read_tables, read_texts, settle, write_parquet,
+};
 use crate::exit::{EXIT_TERMINATED, leave};
 use crate::resume::{Checkpoints, Metrics, StateDict};
 
@@ -23,10 +25,12 @@ use crate::resume::{Checkpoints, Metrics, StateDict};
 pub const TIME: &str = "time/";
 
 /// Columns by which a table as text is known when a kind reads rows.
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 11] = [
     "prompt",
     "completion",
     "messages",
+    "conversations",
+    "instruction",
     "chosen",
     "rejected",
     "response_a",
@@ -167,7 +171,7 @@ impl Context {
     /// When a file cannot be read or there is no row.
     pub fn table_of(&self, input: &InputSpec) -> Result<Table> {
         let wanted = Wanted { columns: COLUMNS.to_vec(), plain: false, named: input.source };
-        read_tables(&input.paths, &wanted)
+        settle(read_tables(&input.paths, &wanted)?, &input.port_type)
     }
 
     /// The column `text` of a port, one after the other, without holding them all.

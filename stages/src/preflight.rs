@@ -9,7 +9,9 @@ use preflow::protocol::{ConnectionSpec, ProblemDoc, StageSpec, ValidateSpec};
 use serde_json::Value;
 
 use crate::advice::Advised;
-use crate::data::{Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head};
+use crate::data::{
+    Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head, settle,
+};
 
 /// Looks at one stage before it runs, and notes what cannot work.
 pub struct Preflight<'a> {
@@ -127,7 +129,8 @@ impl<'a> Preflight<'a> {
             let wrong = match head.require(column) {
                 Err(e) => Some(e),
                 Ok(_) if *column == "messages" => None,
-                Ok(_) => head.texts(column).err(),
+                Ok(_) if *column == "text" => head.texts(column).err(),
+                Ok(_) => head.contents(column).err(),
             };
             if let Some(error) = wrong {
                 let help = match input.port_type.as_str() {
@@ -223,5 +226,5 @@ fn head_of(input: &ConnectionSpec) -> Result<Option<Table>> {
     let columns = columns_of(&input.port_type).to_vec();
     let wanted = Wanted { columns, plain, named: input.stage.is_none() };
     let Some(first) = input.paths.first() else { return Ok(None) };
-    read_head(Path::new(first), &wanted).map(Some)
+    settle(read_head(Path::new(first), &wanted)?, &input.port_type).map(Some)
 }

@@ -5,29 +5,34 @@ use anyhow::{Result, bail};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Column, Table, Vocabulary};
+use crate::data::{Prompt, Table, Vocabulary};
 use crate::model::Policy;
 
 /// Prompts that policies answer: the rows of their table, and their tokens.
 #[derive(Debug)]
 pub struct Prompts {
     pub table: Table,
+    /// The prompts, by row of the table.
+    pub all: Vec<Prompt>,
     /// Tokens of each prompt, by row of the table.
     pub tokens: Vec<Vec<i64>>,
 }
 
 impl Prompts {
-    /// The text of a prompt.
+    /// The prompts of a table as tokens that leave `room` tokens of the context free.
     ///
     /// # Errors
-    /// When the table has no prompts.
-    pub fn text(&self, row: usize) -> Result<&str> {
-        match self.table.require("prompt")? {
-            Column::Text(texts) => {
-                Ok(texts.get(row).and_then(Option::as_deref).unwrap_or_default())
-            }
-            other => bail!("column `prompt` holds {}, not text", other.describe(row)),
-        }
+    /// As [`encode_prompts`]; or a prompt is not understood.
+    pub fn new(
+        cx: &mut Context,
+        vocabulary: &Vocabulary,
+        policy: &Policy,
+        table: Table,
+        room: usize,
+    ) -> Result<Self> {
+        let all = table.prompts()?;
+        let tokens = encode_prompts(cx, vocabulary, policy, &all, room)?;
+        Ok(Self { table, all, tokens })
     }
 }
 
@@ -39,7 +44,7 @@ pub fn encode_prompts(
     cx: &mut Context,
     vocabulary: &Vocabulary,
     policy: &Policy,
-    prompts: &[&str],
+    prompts: &[Prompt],
     room: usize,
 ) -> Result<Vec<Vec<i64>>> {
     let context = policy.trunk.config.context as usize;

@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value};
 
-use super::messages::{Turn, form_of, split_transcripts, split_turns, text, turns};
+use super::messages::{form_of, turns, written};
 use super::opinions::{Form, Names, Opinion};
 use super::rows::FileRow;
+use crate::conversation::{Content, Message, preference};
 use crate::votes::Choice;
 
 type Fields = Map<String, Value>;
@@ -89,13 +90,21 @@ impl RowValue<'_> {
     /// A text that may be empty: a model may have said nothing.
     pub fn answer(self) -> Result<String, String> {
         if let Some(turns) = self.turns()? {
-            return Ok(text(&turns));
+            return Ok(Content::Messages(turns).written().into_owned());
         }
         let form = || format!("`{}` is {}, not text", self.name, form_of(self.value));
         self.value.as_str().map(str::to_owned).ok_or_else(form)
     }
 
-    pub fn turns(self) -> Result<Option<Vec<Turn>>, String> {
+    /// A text that may be empty, or messages.
+    pub fn content(self) -> Result<Content, String> {
+        match self.turns()? {
+            Some(messages) => Ok(Content::Messages(messages)),
+            None => self.answer().map(Content::Text),
+        }
+    }
+
+    pub fn turns(self) -> Result<Option<Vec<Message>>, String> {
         turns(self.value).map_err(|why| format!("`{}`: {why}", self.name))
     }
 
@@ -254,18 +263,14 @@ pub fn answer_names(fields: &Fields, names: &Names) -> [String; 2] {
 fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) -> Preferences {
     let chosen = field(fields, names.chosen.as_ref(), &["chosen"], "chosen answer")?;
     let rejected = field(fields, names.rejected.as_ref(), &["rejected"], "rejected answer")?;
-    let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt");
-    let whole = |turns: &[Turn]| turns.len() > 1 && turns[0].role != "assistant";
-    let texts = match (prompt, chosen.turns()?, rejected.turns()?) {
-        // Whole conversations hold the prompt once more, or are the only ones that do.
-        (_, Some(chosen), Some(rejected)) if whole(&chosen) => split_turns(&chosen, &rejected)?,
-        (_, Some(_), None) | (_, None, Some(_)) => {
-            let [one, other] = [chosen.name, rejected.name];
-            return Err(format!("of `{one}` and `{other}` only one is a list of turns"));
-        }
-        (Ok(prompt), ..) => [prompt.text()?, chosen.text()?, rejected.text()?],
-        (Err(reason), ..) => return Err(reason),
-    };
+    let prompt = field(fields, names.prompt.as_ref(), PROMPT, "prompt").ok();
+    let prompt = prompt.map(RowValue::content).transpose()?;
+    if prompt.as_ref().is_some_and(Content::is_empty) {
+        return Err("`prompt` is empty".to_owned());
+    }
+    let found = preference(prompt, chosen.content()?, rejected.content()?)
+        .map_err(|why| format!("`{}` and `{}`: {why}", chosen.name, rejected.name))?;
+    let texts = written(&found);
     let mut given = preferred(texts, annotator);
     if tie(fields)? {
         given.heard = Heard::Said(Choice::Tie);
@@ -296,8 +301,9 @@ pub fn helpful_harmless(fields: &Fields, names: &Names) -> Preferences {
     let text = |named, usual| field(fields, named, &[usual], "transcript")?.text();
     let chosen = text(names.chosen.as_ref(), "chosen")?;
     let rejected = text(names.rejected.as_ref(), "rejected")?;
-    let texts = split_transcripts(&chosen, &rejected)?;
-    Ok(vec![preferred(texts, None)])
+    let found = preference(None, Content::Text(chosen), Content::Text(rejected))
+        .map_err(|why| format!("the two transcripts: {why}"))?;
+    Ok(vec![preferred(written(&found), None)])
 }
 
 /// Two conversations with two models, side by side, and a winner.
@@ -307,8 +313,9 @@ pub fn arena(fields: &Fields, names: &Names) -> Preferences {
         let none = || format!("`{name}` is {}, not a list of turns", form_of(&fields[name]));
         get(name)?.turns()?.ok_or_else(none)
     };
-    let [prompt, left, right] =
-        split_turns(&conversation("conversation_a")?, &conversation("conversation_b")?)?;
+    let whole = ["conversation_a", "conversation_b"].map(conversation);
+    let [left, right] = whole.map(|messages| messages.map(Content::Messages));
+    let [prompt, left, right] = written(&preference(None, left?, right?)?);
     let heard = get("winner")?.choice(["model_a", "model_b"], names)?;
     let at = fields.get("tstamp").and_then(Value::as_f64).and_then(|seconds| {
         #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]

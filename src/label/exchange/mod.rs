@@ -16,7 +16,7 @@ mod tools;
 mod write;
 
 pub use error::ExchangeError;
-pub use messages::{form_of, plain};
+pub use messages::{form_of, plain, turns};
 pub use opinions::{BadRow, Form, Names, Opinion, Opinions, Wanted};
 pub use quotes::QuoteWatch;
 pub use read::read;

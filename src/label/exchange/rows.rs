@@ -1,6 +1,7 @@
 //! Files as rows of named values: JSON, JSON lines, CSV, Parquet.
 //! Knows nothing of what the values mean.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use super::opinions::BadRow;
 use super::quotes::QuoteWatch;
 use super::sniff::{Encoding, delimiter, no_file, sniff};
 use crate::columns::{each_batch, is_parquet};
+use crate::files::{self, unpacked};
 
 /// A record and where it stands.
 pub type FileRow = (usize, Map<String, Value>);
@@ -39,8 +41,13 @@ pub fn read(
         sniff(b"PAR1", asked).map_err(foreign)?;
         return parquet(path);
     }
-    let bytes = fs_err::read(path)
-        .map_err(|source| ExchangeError::Open { path: path.to_owned(), source })?;
+    let open = |source| ExchangeError::Open { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let mut file = unpacked(files::open(path).map_err(open)?).map_err(open)?;
+    file.read_to_end(&mut bytes).map_err(open)?;
+    if bytes.starts_with(b"PAR1") {
+        return Err(foreign("is a compressed Parquet file: unpack it first".to_owned()));
+    }
     let (encoding, bytes) = sniff(&bytes, asked).map_err(foreign)?;
     let unreadable = |reason: String| ExchangeError::Unreadable { path: path.to_owned(), reason };
     let mut refuse = |row, reason| bad.push(BadRow { path: path.to_owned(), row, reason });

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::conversation::{Content, Message};
 use crate::label::read_pairs;
 use crate::votes::{Choice, Effective, Folder, PairText, Side, pair_id};
 
@@ -145,9 +146,8 @@ fn prompts_that_are_conversations_leave_as_turns() {
     let turns = row(Shape::TrlConversational);
     assert_eq!(turns["prompt"], serde_json::from_str::<Value>(talk).expect("JSON"));
     assert_eq!(turns["rejected"], json!([{"role": "assistant", "content": "[y]"}]));
-    let plain = row(Shape::Trl);
-    assert_eq!(plain["prompt"], "System: Be brief.\n\nHuman: Hi?");
-    assert_eq!(plain["rejected"], "[y]");
+    // TRL takes messages in all columns, or in none.
+    assert_eq!(row(Shape::Trl), turns);
 }
 
 #[test]
@@ -188,8 +188,9 @@ fn transcripts_are_cut_where_they_part() {
     assert_eq!(import(&votes, &path, Some("crowd")).added["crowd"], 2);
     // `Hello there.` sorts after `Hello.`.
     assert_eq!(said(&votes, "Hi?", "Hello there.", "Hello.")[0].1, Choice::A);
-    let prompt = "Human: One\n\nAssistant: two\n\nHuman: Three";
-    assert_eq!(said(&votes, prompt, "four", "go away")[0].1, Choice::A);
+    let turns = [("user", "One"), ("assistant", "two"), ("user", "Three")];
+    let prompt = Content::Messages(turns.map(|(role, text)| Message::new(role, text)).to_vec());
+    assert_eq!(said(&votes, &prompt.written(), "four", "go away")[0].1, Choice::A);
     let odd = file(
         dir.path(),
         "odd.jsonl",
@@ -197,7 +198,7 @@ fn transcripts_are_cut_where_they_part() {
     );
     let mut bad = Vec::new();
     read(&odd, &Wanted::default(), &mut bad).expect("readable");
-    assert!(bad[0].reason.contains("share no beginning"), "{bad:?}");
+    assert!(bad[0].reason.contains("no prompt, and the answers"), "{bad:?}");
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn whole_conversations_are_cut_where_they_part_with_or_without_a_prompt() {
     let path = file(dir.path(), "odd.jsonl", &row.to_string());
     let mut bad = Vec::new();
     read(&path, &Wanted::default(), &mut bad).expect("readable");
-    assert!(bad[0].reason.contains("do not begin with the same turn"), "{bad:?}");
+    assert!(bad[0].reason.contains("do not begin with the same message"), "{bad:?}");
 }
 
 #[test]
@@ -583,13 +584,19 @@ fn what_is_no_text_is_named_by_column_and_form() {
     for (prompt, expected) in [
         (json!(3), "x:1: `prompt` is the number 3, not text"),
         (json!(true), "the truth value true"),
-        (json!([{"from": "human", "value": "p"}]), "a list of {from, value}, not text"),
         (json!({"text": "p"}), "a map of {text}, not text"),
         (json!(["p", "q"]), "a list of texts"),
         (json!([]), "an empty list"),
-        (turn(json!(null)), "`prompt`: turn 1 (user) has no content"),
-        (turn(json!([{"type": "image"}])), "turn 1 (user) holds parts that are no text"),
-        (json!([{"role": "assistant", "content": "", "tool_calls": [1]}]), "calls tools"),
+        (turn(json!(null)), "`prompt`: message 1 (user) says nothing"),
+        (
+            turn(json!([{"type": "image"}])),
+            "message 1: `content` holds a part that is no text (image)",
+        ),
+        (
+            json!([{"role": "user", "content": "x", "function_call": {}}]),
+            "`function_call` is not read",
+        ),
+        (json!([{"role": "critic", "content": "x"}]), "unknown role `critic`"),
         (json!(""), "`prompt` is empty"),
     ] {
         let path = file(dir.path(), "x", &row(prompt).to_string());
@@ -601,29 +608,31 @@ fn what_is_no_text_is_named_by_column_and_form() {
     assert_eq!(good(&path, None, &Names::default())[0].prompt, "a b");
     let mixed = json!({"prompt": "p", "chosen": turn(json!("x")), "rejected": "y"});
     let said = trouble(&file(dir.path(), "x", &mixed.to_string()), &Wanted::default());
-    assert!(said.contains("of `chosen` and `rejected` only one is a list of turns"), "{said}");
+    assert!(said.contains("of the two answers only one is a list of messages"), "{said}");
     // The same holds for pairs that are shown to people.
-    let pair = json!({"prompt": turn(json!("p")), "response_a": "x", "response_b": "y"});
+    let pair = json!({"prompt": 3, "response_a": "x", "response_b": "y"});
     let error = read_pairs(&file(dir.path(), "x", &pair.to_string())).expect_err("refused");
-    assert!(error.to_string().contains("x:1: `prompt` is a list of {content, role}"), "{error}");
-    let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let turn = DataType::Struct(vec![text("role"), text("content")].into());
-    let turns = DataType::List(Arc::new(Field::new("item", turn, true)));
-    let fields = vec![Field::new("prompt", turns, true), text("response_a"), text("response_b")];
-    let mut rows = arrow_json::ReaderBuilder::new(Arc::new(Schema::new(fields)))
-        .build(std::io::Cursor::new(pair.to_string()))
-        .expect("a reader");
-    let batch = rows.next().expect("a batch").expect("rows");
+    assert!(error.to_string().contains("x:1: `prompt` is the number 3"), "{error}");
+}
+
+#[test]
+fn conversations_are_read_alike_from_json_and_parquet_and_keep_plain_names() {
+    let dir = tempfile::tempdir().expect("temp");
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let long = json!([turn("system", "Be brief."), turn("user", "p")]);
+    let rows = [
+        json!({"prompt": [turn("user", "p")], "response_a": [turn("assistant", "x")], "response_b": "y"}),
+        json!({"prompt": long, "response_a": "x", "response_b": "y"}),
+    ];
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let pairs = read_pairs(&file(dir.path(), "x.jsonl", &lines)).expect("read");
+    assert_eq!(pairs[0], PairText::new("p", "x", "y"));
+    let Content::Messages(found) = Content::of_written(&pairs[1].prompt) else { panic!("a text") };
+    assert_eq!(found, [Message::new("system", "Be brief."), Message::new("user", "p")]);
+    let texts = pairs.iter().map(|p| [p.prompt.clone(), p.a.clone(), p.b.clone()]);
     let path = dir.path().join("x.parquet");
-    let file = std::fs::File::create(&path).expect("created");
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
-    writer.write(&batch).expect("written");
-    writer.close().expect("closed");
-    let error = read_pairs(&path).expect_err("refused");
-    assert!(
-        error.to_string().contains("`prompt` is a list of {role, content}, not text"),
-        "{error}"
-    );
+    write_pairs(&path, &texts.collect::<Vec<_>>()).expect("written");
+    assert_eq!(read_pairs(&path).expect("read"), pairs);
 }
 
 #[test]

@@ -1,27 +1,31 @@
 //! Labels for other tools: the columns of TRL, CSV, JSON lines, Parquet; pairs as a dataset.
 //! Knows nothing of how labels came about.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use serde_json::{Map, Value, json};
 
 use super::error::ExchangeError;
-use super::messages::{as_turns, plain};
-use crate::columns::each_batch;
+use super::messages::{as_turns, turns};
+use crate::columns::{EXTENSION, JSON, each_batch, messages_array};
+use crate::conversation::Content;
 use crate::store::write_atomic;
 use crate::votes::pair_id;
 
 /// A form in which labels are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// JSON lines with `prompt`, `chosen`, `rejected`; no ties.
+    /// JSON lines with `prompt`, `chosen`, `rejected`; no ties. Lists of messages where a row has
+    /// one.
     Trl,
-    /// The same as lists of messages.
+    /// The same, always as lists of messages.
     TrlConversational,
     /// All columns, all rows.
     JsonLines,
@@ -70,17 +74,19 @@ pub fn export(path: &Path, shape: Shape) -> Result<Labels, ExchangeError> {
     if matches!(shape, Shape::Trl | Shape::TrlConversational) {
         rows.retain(|row| row.get("tie").and_then(Value::as_bool) != Some(true));
     }
+    let conversational = rows.iter().any(|row| {
+        let cells = ["prompt", "chosen", "rejected"].map(|name| row.get(name).map(turns));
+        cells.into_iter().flatten().any(|found| matches!(found, Ok(Some(_))))
+    });
     let text = match shape {
         Shape::Csv => csv_text(&header, &rows).map_err(|e| unreadable(e.to_string()))?,
         Shape::JsonLines => lines(rows.iter().map(|row| Value::Object(row.clone()))),
-        Shape::Trl => lines(rows.iter().map(|row| {
-            let get = |name: &str| match row.get(name) {
-                Some(Value::String(text)) => Value::from(plain(text)),
-                other => other.cloned().unwrap_or_default(),
-            };
+        // TRL takes one of the two: texts, or messages in all columns.
+        Shape::Trl if !conversational => lines(rows.iter().map(|row| {
+            let get = |name: &str| row.get(name).cloned().unwrap_or_default();
             json!({"prompt": get("prompt"), "chosen": get("chosen"), "rejected": get("rejected")})
         })),
-        Shape::TrlConversational => lines(rows.iter().map(|row| {
+        Shape::Trl | Shape::TrlConversational => lines(rows.iter().map(|row| {
             let turn =
                 |role: &str, name: &str| as_turns(row.get(name).unwrap_or(&Value::Null), role);
             json!({
@@ -118,20 +124,45 @@ fn csv_text(header: &[String], rows: &[Map<String, Value>]) -> csv::Result<Strin
 /// The file cannot be written.
 pub fn write_pairs(path: &Path, pairs: &[[String; 3]]) -> Result<(), ExchangeError> {
     let failed = |source: std::io::Error| ExchangeError::Write { path: path.to_owned(), source };
-    let texts = |k: usize| StringArray::from_iter_values(pairs.iter().map(|p| p[k].as_str()));
+    let texts =
+        |k: usize| column(pairs.iter().map(|p| p[k].as_str()), ["user", "assistant"][k.min(1)]);
     let names = pairs.iter().map(|[prompt, a, b]| pair_id(prompt, a, b));
     let finished = || Arc::new(BooleanArray::from(vec![true; pairs.len()])) as ArrayRef;
-    let batch = RecordBatch::try_from_iter([
-        ("pair", Arc::new(StringArray::from_iter_values(names)) as ArrayRef),
-        ("prompt", Arc::new(texts(0))),
-        ("response_a", Arc::new(texts(1))),
-        ("response_b", Arc::new(texts(2))),
-        ("finished_a", finished()),
-        ("finished_b", finished()),
-    ])
-    .expect("invariant: the columns are of one length");
+    let named = |name: &str, (field, array): (Field, ArrayRef)| (field.with_name(name), array);
+    let text = |array: ArrayRef| (Field::new("", array.data_type().clone(), true), array);
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = [
+        named("pair", text(Arc::new(StringArray::from_iter_values(names)))),
+        named("prompt", texts(0)),
+        named("response_a", texts(1)),
+        named("response_b", texts(2)),
+        named("finished_a", text(finished())),
+        named("finished_b", text(finished())),
+    ]
+    .into_iter()
+    .unzip();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        .expect("invariant: the columns are of one length");
     let bytes = parquet_bytes(&batch).map_err(std::io::Error::other).map_err(failed)?;
     write_atomic(path, &bytes).map_err(failed)
+}
+
+/// A column of texts; one of conversations where any of them is one, in which a text is a message
+/// of `role`.
+fn column<'a>(texts: impl Iterator<Item = &'a str> + Clone, role: &str) -> (Field, ArrayRef) {
+    let contents: Vec<Content> = texts.clone().map(Content::of_written).collect();
+    if contents.iter().any(|content| matches!(content, Content::Messages(_))) {
+        let messages: Vec<_> = contents.iter().map(|content| content.messages(role)).collect();
+        let rows: Vec<_> = messages.iter().map(|list| Some(list.as_ref())).collect();
+        if let Ok(Some(made)) = messages_array(&rows) {
+            return made;
+        }
+        let json = messages.iter().map(|list| Content::Messages(list.to_vec()).to_json());
+        let array: ArrayRef = Arc::new(StringArray::from_iter_values(json));
+        let known_as = HashMap::from([(EXTENSION.to_owned(), JSON.to_owned())]);
+        return (Field::new("", DataType::Utf8, true).with_metadata(known_as), array);
+    }
+    let array: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    (Field::new("", DataType::Utf8, true), array)
 }
 
 /// Settings are pinned: equal rows give equal bytes.

@@ -5,28 +5,10 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow, bail};
 use minijinja::{Environment, ErrorKind, Value, context};
+use preflow::conversation::Message;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    pub content: String,
-}
-
-impl Message {
-    /// A turn of `role`.
-    pub fn new(role: &str, content: &str) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-
-    /// Whether the model is to learn it.
-    pub fn is_answer(&self) -> bool {
-        self.role == "assistant"
-    }
-}
+use super::TemplateValues;
 
 /// A conversation as text, and the stretches of bytes that the model writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +17,11 @@ pub struct Rendered {
     /// `None`: the template does not mark them.
     pub answers: Option<Vec<Range<usize>>>,
 }
+
+/// The field in which a message calls tools.
+const CALLS: &str = "tool_calls";
+/// Fields in which a message thinks.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
 /// What stands around `{% generation %}` blocks while a template is rendered: code points that no
 /// text may contain.
@@ -49,6 +36,8 @@ pub struct ChatTemplate {
     marked: bool,
     /// Names such as `bos_token`, and the tokens.
     special: Vec<(String, String)>,
+    /// Arguments of every rendering, a JSON map; those of a row count more.
+    pub arguments: Option<String>,
 }
 
 impl ChatTemplate {
@@ -63,7 +52,7 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", source)
             .map_err(|e| anyhow!("the chat template is not usable: {e:#}"))?;
-        Ok(Self { environment, source: given, marked, special })
+        Ok(Self { environment, source: given, marked, special, arguments: None })
     }
 
     /// The template as it was given.
@@ -75,18 +64,64 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// When the template refuses the conversation.
-    pub fn render(&self, messages: &[Message], open: bool) -> Result<Rendered> {
+    pub fn render(
+        &self,
+        messages: &[Message],
+        values: &TemplateValues,
+        open: bool,
+    ) -> Result<Rendered> {
+        let rendered = self.rendered(messages, values, open)?;
+        if messages.iter().any(|m| m.field(CALLS).is_some()) {
+            let mut without = messages.to_vec();
+            without.iter_mut().for_each(|m| m.more.retain(|(name, _)| name != CALLS));
+            if self.rendered(&without, values, open)? == rendered {
+                bail!("the chat template does not write the calls of tools that a message makes");
+            }
+        }
+        let last = messages.last().filter(|m| THOUGHTS.iter().any(|name| m.field(name).is_some()));
+        if last.is_some() {
+            let mut without = messages.to_vec();
+            let more = without.last_mut().map(|m| &mut m.more);
+            more.into_iter().for_each(|m| m.retain(|(name, _)| !THOUGHTS.contains(&name.as_str())));
+            if self.rendered(&without, values, open)? == rendered {
+                bail!("the chat template does not write the reasoning of the last message");
+            }
+        }
+        if values.tools.is_some() {
+            let without = TemplateValues { tools: None, ..values.clone() };
+            if self.rendered(messages, &without, open)? == rendered {
+                bail!("the chat template does not show the tools of column `tools`");
+            }
+        }
+        Ok(rendered)
+    }
+
+    fn rendered(
+        &self,
+        messages: &[Message],
+        values: &TemplateValues,
+        open: bool,
+    ) -> Result<Rendered> {
         let special = Value::from_pairs(self.special.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        let turn = |m: &Message| {
-            Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())])
+        let json = |text: &str| serde_json::from_str::<Value>(text);
+        let turn = |m: &Message| -> serde_json::Result<Value> {
+            // What is not said is not there, as TRL has it: `none` would be written as a word.
+            let said = m.content.as_deref().map(|text| ("content", Value::from(text)));
+            let own = [("role", Value::from(m.role.as_str()))].into_iter().chain(said);
+            let more = m.more.iter().map(|(name, value)| Ok((name.as_str(), json(value)?)));
+            let more = more.collect::<serde_json::Result<Vec<_>>>()?;
+            Ok(Value::from_pairs(own.chain(more)))
         };
-        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let turns: Vec<Value> = messages.iter().map(turn).collect::<Result<_, _>>()?;
+        let tools = values.tools.as_deref().map(json).transpose()?;
+        let arguments = [self.arguments.as_deref(), values.arguments.as_deref()];
+        let [model, row] = arguments.map(|map| map.map_or(Ok(context! {}), json));
         let values = context! {
             messages => turns,
-            tools => (),
+            tools => tools,
             documents => (),
             add_generation_prompt => open,
-            ..special
+            ..context! { ..row?, ..context! { ..model?, ..special } }
         };
         let template = self.environment.get_template("chat")?;
         let text = template.render(values).map_err(|e| match e.kind() {
@@ -187,7 +222,11 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &[Message], open: bool) -> Result<Rendered> {
-        ChatTemplate::new(source, vec![("bos_token".into(), "<s>".into())])?.render(messages, open)
+        ChatTemplate::new(source, vec![("bos_token".into(), "<s>".into())])?.render(
+            messages,
+            &TemplateValues::default(),
+            open,
+        )
     }
 
     #[test]

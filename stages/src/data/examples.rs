@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 
-use super::Vocabulary;
+use super::{Content, Prompt, Vocabulary};
 use crate::rng::hash;
 
 /// A prompt and a completion as token ids.
@@ -70,10 +70,11 @@ impl Room {
     pub fn rows(
         self,
         vocabulary: &Vocabulary,
-        prompt: &str,
-        completions: &[(&str, bool)],
+        prompt: &Prompt,
+        completions: &[(&Content, bool)],
     ) -> Result<Option<(Vec<Example>, bool)>> {
-        let whole = |(text, finished): &(&str, bool)| vocabulary.example(prompt, text, *finished);
+        let whole =
+            |(answer, finished): &(&Content, bool)| vocabulary.example(prompt, answer, *finished);
         let mut rows = completions.iter().map(whole).collect::<Result<Vec<_>>>()?;
         let longest = rows.iter().map(|r| r.completion.len()).max().unwrap_or_default();
         let most = self.context.saturating_sub(longest.max(self.free));
@@ -134,7 +135,7 @@ impl Examples {
     pub fn new<'a>(
         vocabulary: &Vocabulary,
         room: Room,
-        rows: impl IntoIterator<Item = (&'a str, &'a str, bool)>,
+        rows: impl IntoIterator<Item = (&'a Prompt, &'a Content, bool)>,
     ) -> Result<Self> {
         let mut out = Self::default();
         for (source, (prompt, completion, finished)) in rows.into_iter().enumerate() {

@@ -2,11 +2,13 @@
 //! its name, which differs between the place where a stage writes and the place where it is kept.
 //! Knows nothing of how rows are read.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use preflow::files::unpacked;
 use preflow::foreign::foreign;
+use serde_json::Value;
 
 /// Bytes at the start of a file that are looked at.
 const HEAD: usize = 1 << 16;
@@ -17,10 +19,15 @@ const DELIMITERS: [u8; 3] = *b",\t;";
 /// A mark that some programs put before UTF-8 text.
 pub const MARK: &[u8] = "\u{feff}".as_bytes();
 
+/// How a stream of Arrow begins.
+const ARROW: [u8; 4] = [0xff; 4];
+
 /// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Parquet,
+    /// A stream of Arrow, as `datasets.save_to_disk` writes it.
+    Arrow,
     /// One JSON object a line.
     JsonLines,
     /// One list of JSON objects.
@@ -57,6 +64,26 @@ pub fn refuse_others(path: &Path) -> Result<()> {
     refuse(path, &head_of(path)?)
 }
 
+/// A file, unpacked where it is compressed.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(path: &Path) -> Result<Box<dyn Read>> {
+    unpacked(fs_err::File::open(path)?).with_context(|| path.display().to_string())
+}
+
+/// All bytes of a file, unpacked where it is compressed.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_all(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot unpack {}", path.display()))?;
+    Ok(bytes)
+}
+
 fn refuse(path: &Path, head: &[u8]) -> Result<()> {
     match foreign(head) {
         Some(what) => bail!("{} {what}", path.display()),
@@ -66,7 +93,8 @@ fn refuse(path: &Path, head: &[u8]) -> Result<()> {
 
 fn head_of(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    fs_err::File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    let read = open(path)?.take(HEAD as u64).read_to_end(&mut head);
+    read.with_context(|| format!("cannot unpack {}", path.display()))?;
     Ok(head)
 }
 
@@ -78,7 +106,15 @@ impl Form {
     pub fn of(path: &Path, wanted: &Wanted) -> Result<Self> {
         let head = head_of(path)?;
         if head.starts_with(b"PAR1") {
+            let mut start = [0; 4];
+            fs_err::File::open(path)?.read_exact(&mut start)?;
+            if start != *b"PAR1" {
+                bail!("{} is a compressed Parquet file: unpack it first", path.display());
+            }
             return Ok(Self::Parquet);
+        }
+        if head.starts_with(&ARROW) {
+            return Ok(Self::Arrow);
         }
         refuse(path, &head)?;
         if head.contains(&0) {
@@ -180,14 +216,39 @@ pub fn files_of(paths: &[String]) -> Result<Vec<PathBuf>> {
 
 fn parts(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let name = folder.display();
-    if folder.join("dataset_info.json").is_file() || folder.join("dataset_dict.json").is_file() {
-        bail!("{name} is a folder of `datasets.save_to_disk`: write it with `to_parquet`");
+    if folder.join("dataset_dict.json").is_file() {
+        bail!("{name} holds several splits of `datasets`: name the folder of one, {name}/train");
+    }
+    if folder.join("state.json").is_file() && folder.join("dataset_info.json").is_file() {
+        return saved(folder, files);
     }
     let before = files.len();
     collect(folder, files)?;
     files[before..].sort();
     if files.len() == before {
         bail!("the folder {name} holds no files");
+    }
+    Ok(())
+}
+
+/// The files of a folder of `datasets.save_to_disk`, in the order of its rows.
+fn saved(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let state: Value = serde_json::from_slice(&fs_err::read(folder.join("state.json"))?)
+        .with_context(|| format!("{} is not JSON", folder.join("state.json").display()))?;
+    if !state["_indices_data_files"].is_null() {
+        bail!("{}: rows chosen by index; call `flatten_indices` before saving", folder.display());
+    }
+    let list = state["_data_files"].as_array().map_or(&[][..], Vec::as_slice);
+    for file in list {
+        let name = file["filename"].as_str().unwrap_or_default();
+        let plain = Path::new(name).file_name().is_some_and(|f| f == name);
+        if !plain || !folder.join(name).is_file() {
+            bail!("{}: state.json names `{name}`, which is not there", folder.display());
+        }
+        files.push(folder.join(name));
+    }
+    if list.is_empty() {
+        bail!("{}: state.json names no data files", folder.display());
     }
     Ok(())
 }

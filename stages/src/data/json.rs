@@ -147,6 +147,13 @@ fn table(path: &Path, rows: &[Row], numbers: Vec<usize>) -> Result<Table> {
     Ok(Table::new(columns)?.from_file(&file, numbers))
 }
 
+impl Column {
+    /// The narrowest column that holds values given as JSON without loss.
+    pub fn of_json(cells: &[Option<String>]) -> Self {
+        column(&cells.iter().map(Option::as_deref).collect::<Vec<_>>())
+    }
+}
+
 /// The narrowest column type that holds all values without loss. `cells` are JSON.
 fn column(cells: &[Option<&str>]) -> Column {
     let values = || cells.iter().flatten();

@@ -1,14 +1,17 @@
 //! Tables, their files, tokens, and rules over answers.
 //! Knows nothing of models, stages or events.
 
+mod arrow_file;
 mod chat;
 mod column;
 mod examples;
 mod form;
+mod forms;
 mod jinja;
 mod json;
 mod labels;
 mod parquet_file;
+mod prompt;
 mod read;
 mod rows;
 mod rules;
@@ -18,14 +21,17 @@ mod token_file;
 mod tokens;
 mod write;
 
-pub use chat::{ChatTemplate, Message, Rendered};
+pub use chat::{ChatTemplate, Rendered};
 pub use column::Column;
 pub use examples::{
     Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, fit_prompt, part_of_prompt,
 };
 pub use form::{Wanted, files_of, refuse_others};
+pub use forms::settle;
 pub use labels::{Chosen, check_labels, choices};
 pub use parquet_file::{Batches, parquet_rows, read_parquet};
+pub use preflow::conversation::{Content, Message};
+pub use prompt::{Prompt, TemplateValues};
 pub use read::{BadRow, BadRows, TextUnit, read_head, read_table, read_tables, split_text};
 pub use rows::Rows;
 pub use rules::{Answer, CompiledRule, Rule, RuleBook};

@@ -21,6 +21,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::basic::Compression;
+use preflow::columns::{EXTENSION, JSON};
 use serde_json::value::RawValue;
 
 use super::{Column, Table};
@@ -28,11 +29,8 @@ use super::{Column, Table};
 /// Rows of one batch.
 const BATCH: usize = 4096;
 
-/// The name under which Arrow knows JSON text, and that of identifiers of 16 bytes.
-pub const JSON: &str = "arrow.json";
+/// The name under which Arrow knows identifiers of 16 bytes.
 const UUID: &str = "arrow.uuid";
-/// Where a field says so.
-pub const EXTENSION: &str = "ARROW:extension:name";
 
 /// A Parquet file, batch by batch: never more than a batch and what its pages need in memory.
 pub struct Batches {
@@ -129,9 +127,22 @@ pub fn parquet_rows(path: &Path) -> Option<u64> {
 }
 
 fn read_rows(path: &Path, most: usize) -> Result<Table> {
-    let file = path.display().to_string();
     let batches = Batches::open(path, &[])?;
-    let fields: Vec<Arc<Field>> = batches.schema.fields().iter().cloned().collect();
+    table_of(path, &batches.schema.clone(), batches, most)
+}
+
+/// The first rows of some batches as a table, `most` or some more.
+///
+/// # Errors
+/// A batch cannot be read.
+pub fn table_of(
+    path: &Path,
+    schema: &Schema,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+    most: usize,
+) -> Result<Table> {
+    let file = path.display().to_string();
+    let fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
     let mut columns: Vec<Result<Column, String>> =
         fields.iter().map(|field| convert(field, &empty(field))).collect();
     let mut rows = 0;

@@ -1,14 +1,15 @@
 //! Reads files of every form into tables, and names the rows it cannot read.
 //! Knows nothing of what the columns mean.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use preflow::label::exchange::QuoteWatch;
 
-use super::form::{Form, MARK, Wanted, files_of};
+use super::arrow_file::{arrow_head, read_arrow};
+use super::form::{Form, MARK, Wanted, files_of, open, read_all};
 use super::json::{Fail, read_lines, read_list};
 use super::parquet_file::{parquet_head, read_parquet};
 use super::{Column, Table};
@@ -97,11 +98,12 @@ pub fn read_table(
         Form::Parquet => {
             read_parquet(path).with_context(|| format!("cannot read {}", path.display()))
         }
-        Form::JsonLines => read_lines(path, &fs_err::read(path)?, &mut fail),
-        Form::JsonList => read_list(path, &fs_err::read(path)?, &mut fail),
+        Form::Arrow => read_arrow(path).with_context(|| format!("cannot read {}", path.display())),
+        Form::JsonLines => read_lines(path, &read_all(path)?, &mut fail),
+        Form::JsonList => read_list(path, &read_all(path)?, &mut fail),
         Form::Delimited(delimiter) => read_delimited(path, delimiter, usize::MAX, &mut fail),
         Form::Text => {
-            let bytes = fs_err::read(path)?;
+            let bytes = read_all(path)?;
             let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
             let text = std::str::from_utf8(bytes)
                 .with_context(|| format!("{} is not UTF-8 text", path.display()))?;
@@ -127,8 +129,11 @@ pub fn read_head(path: &Path, wanted: &Wanted) -> Result<Table> {
         Form::Parquet => {
             parquet_head(path, HEAD_ROWS).with_context(|| format!("cannot read {}", path.display()))
         }
+        Form::Arrow => {
+            arrow_head(path, HEAD_ROWS).with_context(|| format!("cannot read {}", path.display()))
+        }
         Form::JsonLines => {
-            let mut reader = BufReader::new(fs_err::File::open(path)?).take(HEAD_BYTES);
+            let mut reader = BufReader::new(open(path)?).take(HEAD_BYTES);
             let mut bytes = Vec::new();
             for _ in 0..HEAD_ROWS {
                 let before = bytes.len();
@@ -141,7 +146,7 @@ pub fn read_head(path: &Path, wanted: &Wanted) -> Result<Table> {
             read_lines(path, &bytes, &mut fail)
         }
         Form::JsonList if fs_err::metadata(path)?.len() > HEAD_BYTES => Ok(Table::default()),
-        Form::JsonList => read_list(path, &fs_err::read(path)?, &mut fail),
+        Form::JsonList => read_list(path, &read_all(path)?, &mut fail),
         Form::Delimited(delimiter) => read_delimited(path, delimiter, HEAD_ROWS, &mut fail),
         // Any line will do.
         Form::Text => Table::new(vec![("text", Column::text(["text"]))]),
@@ -182,8 +187,8 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
 pub fn open_delimited(
     path: &Path,
     delimiter: u8,
-) -> Result<(csv::Reader<QuoteWatch<fs_err::File>>, Vec<String>)> {
-    let file = QuoteWatch::new(fs_err::File::open(path)?, delimiter);
+) -> Result<(csv::Reader<QuoteWatch<Box<dyn Read>>>, Vec<String>)> {
+    let file = QuoteWatch::new(open(path)?, delimiter);
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
     match reader.headers() {
         Ok(names) => {

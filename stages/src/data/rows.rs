@@ -2,10 +2,9 @@
 //! conversations. Knows nothing of losses.
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
 use super::tokens::check_turns;
-use super::{Column, Examples, Message, Room, Row, Table, Vocabulary};
+use super::{Column, Content, Examples, Message, Prompt, Room, Row, Table, Vocabulary};
 use crate::advice::error_with_help;
 
 /// Token rows that fit a context.
@@ -19,24 +18,28 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads column `messages`, a list of `{"role", "content"}` a row, or else the columns `prompt`
-    /// and `completion`.
+    /// Reads column `messages`, a conversation a row, or else the columns `prompt` and
+    /// `completion`, which hold texts or messages.
     ///
     /// # Errors
     /// When neither is there, a cell is not understood (names file, row and column), or no row is
     /// left.
     pub fn read(vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Self> {
-        if let Some(column) = table.column("messages") {
-            return Self::conversations(vocabulary, context, table, column);
+        if table.column("messages").is_some() {
+            return Self::conversations(vocabulary, context, table);
         }
         refuse_verdicts(table)?;
-        let prompts = table.texts("prompt")?;
-        let completions = table.texts("completion")?;
-        let rows = prompts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
+        let prompts = table.prompts()?;
+        let completions = table.contents("completion")?;
+        let several = |c: &Content| matches!(c, Content::Messages(list) if list.len() > 1);
+        if completions.iter().any(several) {
+            return Self::with_turns(vocabulary, context, table, &prompts, &completions);
+        }
+        let rows = prompts.iter().zip(&completions).map(|(p, c)| (p, c, true));
         let examples = Examples::new(vocabulary, Room::new(context), rows)?;
         Ok(Self {
             warning: examples.warning(context),
-            prompts: examples.sources.iter().map(|i| prompts[*i].to_owned()).collect(),
+            prompts: examples.sources.iter().map(|i| prompts[*i].key().into_owned()).collect(),
             rows: examples.rows.iter().map(Row::from).collect(),
         })
     }
@@ -46,111 +49,107 @@ impl Rows {
     /// # Errors
     /// Names file, row and column.
     pub fn check(table: &Table) -> Result<()> {
-        let Some(column) = table.column("messages") else { return refuse_verdicts(table) };
-        let one = |i| -> Result<()> {
-            let wrong = |what: String| table.bad_cell(i, "messages", &what);
-            let messages = conversation(column, i).map_err(wrong)?;
-            check_turns(&messages).map_err(|e| wrong(format!("is not understood: {e:#}")))
-        };
-        (0..table.rows()).try_for_each(one)
+        table.template_values()?;
+        if table.column("messages").is_none() {
+            return refuse_verdicts(table);
+        }
+        for (i, messages) in conversations(table)?.iter().enumerate() {
+            check_turns(messages)
+                .map_err(|e| table.bad_cell(i, "messages", &format!("is not understood: {e:#}")))?;
+        }
+        Ok(())
     }
 
-    fn conversations(
+    fn conversations(vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Self> {
+        let values = table.template_values()?;
+        let mut list = RowList { context, skipped: 0, rows: Self::default() };
+        for (i, messages) in conversations(table)?.iter().enumerate() {
+            let row = vocabulary
+                .conversation(messages, &values[i], 0)
+                .map_err(|e| table.bad_cell(i, "messages", &format!("is not understood: {e:#}")))?;
+            let opening = messages.iter().find(|m| m.role == "user").unwrap_or(&messages[0]);
+            list.add(row, opening.text());
+        }
+        list.done()
+    }
+
+    /// Prompts with answers of several messages: those of the assistant are learned.
+    fn with_turns(
         vocabulary: &Vocabulary,
         context: usize,
         table: &Table,
-        column: &Column,
+        prompts: &[Prompt],
+        completions: &[Content],
     ) -> Result<Self> {
-        let (mut out, mut skipped) = (Self::default(), 0);
-        for i in 0..table.rows() {
-            let wrong = |what: String| table.bad_cell(i, "messages", &what);
-            let messages = conversation(column, i).map_err(wrong)?;
-            let row = vocabulary
-                .conversation(&messages)
-                .map_err(|e| wrong(format!("is not understood: {e:#}")))?;
-            if row.tokens.len() > context || row.learned() == 0 {
-                skipped += 1;
-                continue;
-            }
-            out.rows.push(row);
-            let opening = messages.iter().find(|m| m.role == "user").unwrap_or(&messages[0]);
-            out.prompts.push(opening.content.clone());
+        let mut list = RowList { context, skipped: 0, rows: Self::default() };
+        for (i, (prompt, completion)) in prompts.iter().zip(completions).enumerate() {
+            let mut all = prompt.messages().into_owned();
+            let from = all.len();
+            all.extend_from_slice(&completion.messages("assistant"));
+            let row = vocabulary.conversation(&all, &prompt.values, from).map_err(|e| {
+                table.bad_cell(i, "completion", &format!("is not understood: {e:#}"))
+            })?;
+            list.add(row, &prompt.key());
         }
-        if out.rows.is_empty() {
+        list.done()
+    }
+}
+
+/// Rows while they are read.
+struct RowList {
+    context: usize,
+    skipped: usize,
+    rows: Rows,
+}
+
+impl RowList {
+    fn add(&mut self, row: Row, prompt: &str) {
+        if row.tokens.len() > self.context || row.learned() == 0 {
+            self.skipped += 1;
+            return;
+        }
+        self.rows.rows.push(row);
+        self.rows.prompts.push(prompt.to_owned());
+    }
+
+    fn done(mut self) -> Result<Rows> {
+        let Self { context, skipped, .. } = self;
+        if self.rows.rows.is_empty() {
             bail!("no row is left: all {skipped} conversations are empty or too long");
         }
-        let mut said = Vec::new();
-        if skipped > 0 {
-            said.push(format!(
-                "{skipped} conversations were left out: they do not fit {context} tokens"
-            ));
-        }
-        let tools = |column: &Column| (0..column.len()).any(|i| offers_tools(column, i));
-        if table.column("tools").is_some_and(tools) {
-            said.push("column `tools` is not shown to the model".into());
-        }
-        out.warning = (!said.is_empty()).then(|| said.join("; "));
-        Ok(out)
+        self.rows.warning = (skipped > 0).then(|| {
+            format!("{skipped} conversations were left out: they do not fit {context} tokens")
+        });
+        Ok(self.rows)
     }
 }
 
-/// Keys of a turn that templates and trainers give a meaning which is not understood here.
-const MEANINGFUL: [&str; 7] = [
-    "tool_calls",
-    "function_call",
-    "tool_call_id",
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-    "weight",
-];
-
-/// The turns of one cell.
+/// The messages of column `messages`.
 ///
 /// # Errors
-/// What is wrong with it.
-fn conversation(column: &Column, row: usize) -> Result<Vec<Message>, String> {
-    // A column of text is what older versions wrote.
-    let text = match column {
-        Column::Text(v) | Column::Json(v) => v[row].as_deref(),
-        _ => return Err(format!("holds {}, no list of {{role, content}}", column.describe(row))),
-    };
-    let Some(text) = text else { return Err("is missing".into()) };
-    let Ok(Value::Array(turns)) = serde_json::from_str(text) else {
-        return Err(format!("holds {}, no list of {{role, content}}", column.describe(row)));
-    };
-    let turn = |(i, turn): (usize, &Value)| {
-        message(turn).map_err(|reason| format!("is not understood: turn {}: {reason}", i + 1))
-    };
-    turns.iter().enumerate().map(turn).collect()
-}
-
-fn message(turn: &Value) -> Result<Message, String> {
-    let Value::Object(fields) = turn else { return Err("it is no {role, content}".into()) };
-    let idle = |v: &Value| {
-        v.is_null() || v.as_array().is_some_and(Vec::is_empty) || v.as_str() == Some("")
-    };
-    if let Some(key) = MEANINGFUL.iter().find(|k| fields.get(**k).is_some_and(|v| !idle(v))) {
-        return Err(format!("`{key}` is not supported"));
-    }
-    let Some(role) = fields.get("role").and_then(Value::as_str) else {
-        return Err("it has no `role`".into());
-    };
-    match fields.get("content") {
-        Some(Value::String(content)) => Ok(Message::new(role, content)),
-        Some(Value::Null) => Err("its `content` is null".into()),
-        Some(Value::Array(_)) => {
-            Err("its `content` is a list of parts, only text is supported".into())
+/// A cell is missing or not understood: names file, row and column.
+fn conversations(table: &Table) -> Result<Vec<Vec<Message>>> {
+    let column = table.require("messages")?;
+    let one = |row: usize| -> Result<Vec<Message>> {
+        let wrong = |what: String| table.bad_cell(row, "messages", &what);
+        // A column of text is what older versions wrote.
+        let json = match column {
+            Column::Text(v) | Column::Json(v) => v[row].as_deref(),
+            _ => None,
+        };
+        let Some(json) = json else {
+            return Err(wrong(match column.is_gap(row) {
+                true => "is missing".into(),
+                false => format!("holds {}, not a list of messages", column.describe(row)),
+            }));
+        };
+        match Content::from_json(json) {
+            Ok(Content::Messages(list)) => Ok(list),
+            Err(why) if json.starts_with("[{") => Err(wrong(format!("is not understood: {why}"))),
+            _ => Err(wrong(format!("holds {}, not a list of messages", column.describe(row)))),
         }
-        Some(_) => Err("its `content` is no text".into()),
-        None => Err("it has no `content`".into()),
-    }
-}
-
-/// Whether a cell of column `tools` offers any.
-fn offers_tools(column: &Column, row: usize) -> bool {
-    let text = column.display(row).unwrap_or_default();
-    !["", "[]", "null", "{}"].contains(&text.trim())
+    };
+    (0..table.rows()).map(one).collect()
 }
 
 /// Column `label` of unpaired preferences says which completions are good; learning them all would

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::form::{Form, MARK, Wanted, files_of};
+use super::form::{Form, MARK, Wanted, files_of, open};
 use super::json::field;
 use super::parquet_file::parquet_texts;
 use super::read::open_delimited;
@@ -41,7 +41,7 @@ fn texts_of(path: &Path, named: bool) -> Result<Texts> {
     Ok(match Form::of(path, &wanted)? {
         Form::Parquet => Box::new(parquet_texts(path, TEXT)?),
         Form::JsonLines => Box::new(json_texts(path)?),
-        Form::JsonList => {
+        Form::Arrow | Form::JsonList => {
             let table = read_table(path, &wanted, TextUnit::Lines, BadRows::Fail, &mut Vec::new())?;
             let texts: Vec<String> = texts(&table)?;
             Box::new(texts.into_iter().map(Ok))
@@ -61,7 +61,7 @@ fn texts(table: &Table) -> Result<Vec<String>> {
 
 /// Lines with their numbers from 1.
 fn lines(path: &Path) -> Result<impl Iterator<Item = (usize, Result<String>)> + use<>> {
-    let file = BufReader::new(fs_err::File::open(path)?);
+    let file = BufReader::new(open(path)?);
     let name = path.display().to_string();
     let mark = std::str::from_utf8(MARK).expect("invariant: the mark is a character");
     Ok(file.lines().enumerate().map(move |(i, line)| {

@@ -123,6 +123,11 @@ impl Table {
         Ok(())
     }
 
+    /// Leaves out a column; nothing where there is none of that name.
+    pub fn remove(&mut self, name: &str) {
+        self.columns.retain(|(n, _)| n != name);
+    }
+
     /// Renames columns, all at once: `names` says what each new name was before. A column that has
     /// a new name already, and none of its own, is replaced.
     ///

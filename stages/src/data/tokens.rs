@@ -7,13 +7,15 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+mod answer;
 mod growth;
 mod turns;
 
 pub use turns::check_turns;
 
-use super::chat::{ChatTemplate, Message};
-use super::examples::{Example, Row, fit_prompt};
+use super::chat::ChatTemplate;
+use super::examples::Row;
+use super::{Message, TemplateValues};
 
 /// Fills a row up; never seen by attention or loss.
 pub const PAD: i64 = 0;
@@ -34,6 +36,8 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Says that the tokenizer was not made here: its special tokens and, in older folders, its
 /// template.
 const SETTINGS: &str = "tokenizer_config.json";
+/// Where the settings keep arguments of the template.
+const ARGUMENTS: &str = "chat_template_kwargs";
 /// The template of a conversation.
 const TEMPLATE: &str = "chat_template.jinja";
 
@@ -162,8 +166,10 @@ impl Vocabulary {
         };
         let turns = match template {
             Some(source) => {
-                let names = special_names(&settings);
-                Turns::Template(Box::new(ChatTemplate::new(&source, names)?))
+                let mut template = ChatTemplate::new(&source, special_names(&settings))?;
+                let arguments = &settings[ARGUMENTS];
+                template.arguments = arguments.is_object().then(|| arguments.to_string());
+                Turns::Template(Box::new(template))
             }
             None => Turns::Plain,
         };
@@ -182,7 +188,9 @@ impl Vocabulary {
         }
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
         // A template may refuse so short a conversation; then the usual end token stands.
-        let Ok(row) = self.conversation(&probe) else { return Ok(()) };
+        let Ok(row) = self.conversation(&probe, &TemplateValues::default(), 0) else {
+            return Ok(());
+        };
         let last = row.mask.iter().rposition(|learned| *learned);
         self.end_first(last.map(|i| row.tokens[i]));
         Ok(())
@@ -199,7 +207,7 @@ impl Vocabulary {
     pub fn trouble_with_template(&self) -> Option<String> {
         let Turns::Template(_) = &self.turns else { return None };
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
-        let row = match self.conversation(&probe) {
+        let row = match self.conversation(&probe, &TemplateValues::default(), 0) {
             Ok(row) => row,
             Err(e) => return Some(format!("a question and its answer cannot be rendered: {e:#}")),
         };
@@ -318,58 +326,6 @@ impl Vocabulary {
         self.special.eos.contains(&id) || (id == self.special.pad && (self.is_own() || special(id)))
     }
 
-    /// `<bos><user>{prompt}<bot>`, or what the chat template makes of one turn.
-    ///
-    /// # Errors
-    /// As [`Vocabulary::encode`].
-    pub fn prompt(&self, prompt: &str) -> Result<Vec<i64>> {
-        match &self.turns {
-            Turns::Own => {
-                let mut ids = vec![BOS, USER];
-                ids.extend(self.encode(prompt)?);
-                ids.push(BOT);
-                Ok(ids)
-            }
-            Turns::Template(template) => {
-                self.encode(&template.render(&[Message::new("user", prompt)], true)?.text)
-            }
-            Turns::Plain => Ok(self.start().into_iter().chain(self.encode(prompt)?).collect()),
-        }
-    }
-
-    /// As [`Vocabulary::prompt`], cut to at most `room` tokens where it can be: the beginning of
-    /// the text goes, the template stays. Returns whether it was cut.
-    ///
-    /// # Errors
-    /// As [`Vocabulary::encode`].
-    pub fn prompt_within(&self, prompt: &str, room: usize) -> Result<(Vec<i64>, bool)> {
-        self.fit(prompt, self.prompt(prompt)?, room)
-    }
-
-    /// Cuts `ids`, those of `prompt`, as [`Vocabulary::prompt_within`] does.
-    ///
-    /// # Errors
-    /// As [`Vocabulary::encode`].
-    pub fn fit(&self, prompt: &str, mut ids: Vec<i64>, room: usize) -> Result<(Vec<i64>, bool)> {
-        match self.turns {
-            Turns::Own => return Ok(fit_prompt(ids, room, 2)),
-            Turns::Plain => {
-                let start = usize::from(self.start().is_some());
-                return Ok(fit_prompt(ids, room, start));
-            }
-            Turns::Template(_) if ids.len() <= room => return Ok((ids, false)),
-            Turns::Template(_) => {}
-        }
-        let mut text = prompt;
-        while ids.len() > room && !text.is_empty() {
-            // A token is one character or more but for the rarest, so no more is cut than needed.
-            let surplus = ids.len() - room;
-            text = text.char_indices().nth(surplus).map_or("", |(at, _)| &text[at..]);
-            ids = self.prompt(text)?;
-        }
-        Ok((ids, true))
-    }
-
     /// `{completion}`, and the end token when it is finished.
     ///
     /// # Errors
@@ -380,32 +336,6 @@ impl Vocabulary {
             ids.extend(self.special.eos.first());
         }
         Ok(ids)
-    }
-
-    /// A prompt and its completion as tokens, those that the two have together.
-    ///
-    /// # Errors
-    /// As [`Vocabulary::encode`].
-    pub fn example(&self, prompt: &str, completion: &str, finished: bool) -> Result<Example> {
-        let before = match &self.turns {
-            _ if !self.glues => None,
-            Turns::Own => None,
-            Turns::Template(t) => Some(t.render(&[Message::new("user", prompt)], true)?.text),
-            Turns::Plain => Some(prompt.to_owned()),
-        };
-        let Some(before) = before else {
-            let (prompt, completion) =
-                (self.prompt(prompt)?, self.completion(completion, finished)?);
-            return Ok(Example { prompt, completion });
-        };
-        let (mut ids, mut completion) = self.continued(&before, completion)?;
-        if matches!(self.turns, Turns::Plain) {
-            ids.splice(0..0, self.start());
-        }
-        if finished {
-            completion.extend(self.special.eos.first());
-        }
-        Ok(Example { prompt: ids, completion })
     }
 
     /// The tokens of two texts one after the other, parted where the second begins. A token that

@@ -14,9 +14,9 @@ use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
+use preflow::columns::{EXTENSION, JSON, messages_array};
 
-use super::parquet_file::{EXTENSION, JSON};
-use super::{Column, Table};
+use super::{Column, Content, Message, Table};
 
 /// Rows in a row group.
 const ROW_GROUP: usize = 65_536;
@@ -26,7 +26,15 @@ const ROW_GROUP: usize = 65_536;
 /// # Errors
 /// When the file cannot be written.
 pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
-    let fields: Vec<Field> = table.columns().iter().map(|(n, c)| field(n, c)).collect();
+    let messages: Vec<Option<Conversations>> =
+        table.columns().iter().map(|(_, c)| Conversations::of(c)).collect();
+    let named = table.columns().iter().zip(&messages);
+    let fields: Vec<Field> = named
+        .map(|((name, column), messages)| match messages {
+            Some(messages) => messages.field.clone().with_name(name),
+            None => field(name, column),
+        })
+        .collect();
     let schema = Arc::new(Schema::new(fields));
     let file = fs_err::File::create(path)?;
     let properties = WriterProperties::builder()
@@ -40,13 +48,42 @@ pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
     // A row group at a time: a second copy of a large table would not fit.
     for start in (0..table.rows()).step_by(ROW_GROUP) {
         let rows = start..(start + ROW_GROUP).min(table.rows());
-        let arrays = table.columns().iter().map(|(_, column)| array(column, rows.clone()));
+        let both = table.columns().iter().zip(&messages);
+        let arrays = both.map(|((_, column), messages)| match messages {
+            Some(messages) => messages.array.slice(rows.start, rows.len()),
+            None => array(column, rows.clone()),
+        });
         let batch = RecordBatch::try_new(schema.clone(), arrays.collect())?;
         writer.write(&batch).with_context(context)?;
         writer.flush().with_context(context)?;
     }
     writer.close().with_context(context)?;
     Ok(())
+}
+
+/// A column of which every cell is a list of messages, as lists of structs.
+struct Conversations {
+    field: Field,
+    array: ArrayRef,
+}
+
+impl Conversations {
+    /// `None`: the column holds something else, or messages that no list of structs holds exactly.
+    fn of(column: &Column) -> Option<Self> {
+        let Column::Json(cells) = column else { return None };
+        let list = |cell: &Option<String>| match cell.as_deref().map(Content::from_json) {
+            None => Some(None),
+            Some(Ok(Content::Messages(list))) => Some(Some(list)),
+            Some(_) => None,
+        };
+        let rows: Vec<Option<Vec<Message>>> = cells.iter().map(list).collect::<Option<_>>()?;
+        let rows: Vec<Option<&[Message]>> = rows.iter().map(Option::as_deref).collect();
+        if rows.iter().all(Option::is_none) {
+            return None;
+        }
+        let (field, array) = messages_array(&rows).ok()??;
+        Some(Self { field, array })
+    }
 }
 
 fn field(name: &str, column: &Column) -> Field {

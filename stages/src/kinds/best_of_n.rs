@@ -13,7 +13,7 @@ use crate::kind::{Stage, Summary, check_range, output};
 use crate::model::Policy;
 use crate::on_policy::{self, Candidate, RewardSources, Rewards, Scorer};
 use crate::preflight::Preflight;
-use crate::prompts::{Prompts, encode_prompts};
+use crate::prompts::Prompts;
 use crate::sampling::{SamplingConfig, generate};
 use crate::stats::{best_of_kl, bootstrap, mean};
 
@@ -95,9 +95,7 @@ impl Stage for BestOfN {
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.draw_only_known(&vocabulary);
         let table = cx.table("prompts")?;
-        let texts = table.texts("prompt")?;
-        let tokens = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;
-        let prompts = Prompts { table, tokens };
+        let prompts = Prompts::new(cx, &vocabulary, &policy, table, self.max_tokens as usize)?;
         let mut scorer = RewardSources::open(cx, &self.rewards, &vocabulary)?;
         let kept = self.draw(cx, &policy, &vocabulary, &mut scorer, &prompts)?;
         self.write(cx, &prompts, &kept)
@@ -164,7 +162,9 @@ impl BestOfN {
     fn write(&self, cx: &mut Context, prompts: &Prompts, kept: &[Kept]) -> Result<Summary> {
         let rows: Vec<usize> = kept.iter().map(|k| k.row).collect();
         let mut table = prompts.table.take(&rows);
-        table.set("completion", Column::text(kept.iter().map(|k| k.text.as_str())))?;
+        let answers =
+            Column::answers(kept.iter().map(|k| k.text.as_str()), table.require("prompt")?);
+        table.set("completion", answers)?;
         table.set("finished", Column::bools(kept.iter().map(|k| k.finished)))?;
         table.set("score", Column::floats(kept.iter().map(|k| k.score)))?;
         table.set("mean_score", Column::floats(kept.iter().map(|k| k.mean)))?;

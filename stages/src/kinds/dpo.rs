@@ -189,19 +189,19 @@ impl Dpo {
     ) -> Result<(Vec<DpoPair>, Vec<DpoPair>)> {
         let context = policy.trunk.config.context as usize;
         let labels = cx.table("labels")?;
-        let prompts = labels.texts("prompt")?;
+        let prompts = labels.keys("prompt")?;
         let all = preferences(cx, vocabulary, Room::new(context), &labels)?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         let connected = !cx.inputs("eval_labels").is_empty();
         for pair in all {
-            let out = !connected && part_of_prompt(prompts[pair.row], "dpo", self.eval_fraction);
+            let out = !connected && part_of_prompt(&prompts[pair.row], "dpo", self.eval_fraction);
             if out { &mut held_out } else { &mut train }.push(pair);
         }
         if connected {
             let eval = cx.table("eval_labels")?;
             held_out = preferences(cx, vocabulary, Room::new(context), &eval)?;
-            let seen: std::collections::BTreeSet<&str> = prompts.iter().copied().collect();
-            let both = eval.texts("prompt")?.iter().filter(|p| seen.contains(*p)).count();
+            let seen: std::collections::BTreeSet<&String> = prompts.iter().collect();
+            let both = eval.keys("prompt")?.iter().filter(|p| seen.contains(p)).count();
             cx.warn_if(
                 (both > 0).then(|| {
                     format!("{both} held-out pairs are about prompts that are trained on")

@@ -311,10 +311,11 @@ impl Evaluate {
             ));
         }
         let table = cx.table("train")?;
-        table.texts("completion")?;
+        table.contents("completion")?;
         let mut seen = std::collections::HashSet::new();
-        let texts = table.texts("prompt")?;
-        let rows: Vec<usize> = (0..texts.len()).filter(|i| seen.insert(texts[*i])).collect();
+        let texts = table.keys("prompt")?;
+        let rows: Vec<usize> =
+            (0..texts.len()).filter(|i| seen.insert(texts[*i].as_str())).collect();
         let count = rows.len().min(self.train_prompts.max(1) as usize);
         let some: Vec<usize> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
         let some = table.take(&some);
@@ -355,7 +356,10 @@ impl Evaluate {
             Some(RewardModel::open(folder)?.to(cx.device()))
         };
         self.check_judge(reward.is_some())?;
-        let trained = train.map(|t| Ok::<_, anyhow::Error>(Trained::new(&t.texts("completion")?)));
+        let trained = train.map(|t| -> Result<Trained> {
+            let answers = t.transcripts("completion")?;
+            Ok(Trained::new(&answers.iter().map(String::as_str).collect::<Vec<_>>()))
+        });
         let trained = trained.transpose()?;
         let sampling = SamplingConfig {
             temperature: self.temperature,

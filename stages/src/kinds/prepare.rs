@@ -10,15 +10,19 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json_path::JsonPath;
 
-use crate::advice::error_with_help;
+use crate::advice::{Advised, error_with_help};
 use crate::context::Context;
 use crate::data::{
-    BadRow, BadRows, Column, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
-    read_table,
+    BadRow, BadRows, Column, Content, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
+    read_table, settle,
 };
 use crate::kind::{Stage, Summary, input, output};
 use crate::preflight::{Preflight, one_file};
+
+/// What helps where a row is not understood.
+const MEND: &str = "mend the row, or leave such rows out: `on_bad_row: skip`";
 
 /// Rows named one by one before the rest is only counted.
 const NAMED_ROWS: usize = 5;
@@ -28,10 +32,13 @@ const NAMED_ROWS: usize = 5;
 #[serde(deny_unknown_fields)]
 pub struct Prepare {
     /// What the rows are: `text` needs column text, `prompt` column prompt, `prompt_completion`
-    /// columns prompt and completion, `pairs` columns prompt, response_a and response_b.
+    /// columns prompt and completion, `messages` column messages, `pairs` columns prompt,
+    /// response_a and response_b, `labels` columns prompt, chosen and rejected. Alpaca, ShareGPT,
+    /// whole conversations and transcripts are known by their columns.
     #[serde(rename = "as")]
     target: Target,
-    /// Canonical column → column of the source, where the two differ.
+    /// Canonical column → column of the source, where the two differ; or a path into one, such as
+    /// `chosen[-1].content` or `instances[0].output`.
     #[serde(default)]
     columns: BTreeMap<String, String>,
     /// How plain text is cut into rows: lines, paragraphs, whole, or chars:N.
@@ -88,7 +95,9 @@ enum Target {
     Text,
     Prompt,
     PromptCompletion,
+    Messages,
     Pairs,
+    Labels,
 }
 
 impl Target {
@@ -97,7 +106,20 @@ impl Target {
             Self::Text => &["text"],
             Self::Prompt => &["prompt"],
             Self::PromptCompletion => &["prompt", "completion"],
+            Self::Messages => &["messages"],
             Self::Pairs => &["prompt", "response_a", "response_b"],
+            Self::Labels => &["prompt", "chosen", "rejected"],
+        }
+    }
+
+    fn port_type(self) -> &'static str {
+        match self {
+            Self::Text => "dataset/text",
+            Self::Prompt => "dataset/prompt",
+            Self::PromptCompletion => "dataset/prompt_completion",
+            Self::Messages => "dataset/messages",
+            Self::Pairs => "dataset/pairs",
+            Self::Labels => "dataset/labels",
         }
     }
 }
@@ -128,7 +150,6 @@ impl Stage for Prepare {
             return;
         };
         let wanted = self.wanted(input.stage.is_none());
-        let columns = || self.target.columns().iter().map(|c| (*c, self.source(c)));
         match read_head(Path::new(&input.paths[0]), &wanted) {
             Err(e) if self.on_bad_row == OnBadRow::Fail => {
                 look.refuse("data", format!("source `{}`: {e:#}", input.name), None);
@@ -139,27 +160,7 @@ impl Stage for Prepare {
                 let message = format!("source `{}`: {} has no rows", input.name, input.paths[0]);
                 look.refuse("data", message, None);
             }
-            Ok(head) => {
-                for (to, from) in columns() {
-                    let column = match head.require(from) {
-                        Ok(column) => column,
-                        Err(e) => {
-                            let help = format!("name it under `columns: {{ {to}: … }}`");
-                            let field = if to == from { "as" } else { "columns" };
-                            let message = format!("source `{}`: {e:#}", input.name);
-                            return look.refuse(field, message, Some(help));
-                        }
-                    };
-                    let wrong = |i| text_of(column, from, i).err().map(|reason| (i, reason));
-                    let bad = (0..head.rows()).find_map(wrong);
-                    if let Some((i, reason)) = bad.filter(|_| self.on_bad_row == OnBadRow::Fail) {
-                        let message =
-                            format!("source `{}`: {}: {reason}", input.name, head.place(i));
-                        let help = "mend the row, or leave such rows out: `on_bad_row: skip`";
-                        return look.refuse("data", message, Some(help.into()));
-                    }
-                }
-            }
+            Ok(head) => self.check_head(look, head, &input.name),
         }
     }
 
@@ -199,6 +200,40 @@ impl Stage for Prepare {
 }
 
 impl Prepare {
+    /// Notes what is wrong with the first rows of source `name`.
+    fn check_head(&self, look: &mut Preflight, head: Table, name: &str) {
+        let skip = self.on_bad_row == OnBadRow::Skip;
+        let named = match self.named(head) {
+            Ok(named) => named,
+            Err(e) => {
+                let help = e.downcast_ref::<Advised>().map(|a| a.help.clone());
+                return look.refuse("columns", format!("source `{name}`: {e:#}"), help);
+            }
+        };
+        let head = match settle(named, self.target.port_type()) {
+            Ok(head) => head,
+            Err(_) if skip => return,
+            Err(e) => {
+                return look.refuse("data", format!("source `{name}`: {e:#}"), Some(MEND.into()));
+            }
+        };
+        for to in self.target.columns() {
+            let column = match head.require(to) {
+                Ok(column) => column,
+                Err(e) => {
+                    let help = format!("name it under `columns: {{ {to}: … }}`");
+                    return look.refuse("as", format!("source `{name}`: {e:#}"), Some(help));
+                }
+            };
+            let wrong = |i| self.content(column, to, i).err().map(|reason| (i, reason));
+            let bad = (0..head.rows()).find_map(wrong);
+            if let Some((i, reason)) = bad.filter(|_| !skip) {
+                let message = format!("source `{name}`: {}: {reason}", head.place(i));
+                return look.refuse("data", message, Some(MEND.into()));
+            }
+        }
+    }
+
     /// One file with its columns renamed; rows without text in a canonical column are bad.
     fn read(&self, path: &Path, named: bool, bad: &mut Vec<BadRow>) -> Result<Table> {
         let policy = match self.on_bad_row {
@@ -210,23 +245,24 @@ impl Prepare {
         if table.rows() == 0 {
             return Ok(Table::default());
         }
-        table.rename(&self.columns).with_context(|| path.display().to_string())?;
+        table = self.named(table).with_context(|| path.display().to_string())?;
         let mut good = vec![true; table.rows()];
+        table = self.settled(path, table, &mut good, bad)?;
         for name in self.target.columns() {
             let column = table.require(name).map_err(|e| {
                 let help = format!("name it under `columns: {{ {name}: … }}`");
                 error_with_help(format!("{}: {e}", path.display()), help)
             })?;
-            let mut texts = Vec::with_capacity(column.len());
+            let mut contents = Vec::with_capacity(column.len());
             for (i, good) in good.iter_mut().enumerate() {
-                let reason = match text_of(column, name, i) {
-                    Ok(text) => {
-                        texts.push(Some(text.into_owned()));
+                let reason = match self.content(column, name, i) {
+                    Ok(content) => {
+                        contents.push(content);
                         continue;
                     }
                     Err(reason) => reason,
                 };
-                texts.push(None);
+                contents.push(Content::Text(String::new()));
                 if policy == BadRows::Fail {
                     bail!("{}: {reason}", table.place(i));
                 }
@@ -235,10 +271,56 @@ impl Prepare {
                     bad.push(BadRow { file, row: table.row_number(i), reason });
                 }
             }
-            table.set(name, Column::Text(texts))?;
+            let role = if *name == "prompt" { "user" } else { "assistant" };
+            table.set(name, Column::contents(contents.iter().map(Cow::Borrowed), role))?;
         }
         let rows: Vec<usize> = (0..table.rows()).filter(|i| good[*i]).collect();
         Ok(table.take(&rows))
+    }
+
+    /// The rows in the form of their type. Where that fails and bad rows are skipped, each row is
+    /// tried by itself.
+    fn settled(
+        &self,
+        path: &Path,
+        table: Table,
+        good: &mut Vec<bool>,
+        bad: &mut Vec<BadRow>,
+    ) -> Result<Table> {
+        let port_type = self.target.port_type();
+        let first = settle(table.clone(), port_type);
+        if first.is_ok() || self.on_bad_row == OnBadRow::Fail {
+            return first;
+        }
+        let mut all = Table::default();
+        for row in 0..table.rows() {
+            match settle(table.take(&[row]), port_type) {
+                Ok(one) => all = all.stack(one)?,
+                Err(e) => {
+                    let file = path.display().to_string();
+                    bad.push(BadRow { file, row: table.row_number(row), reason: format!("{e:#}") });
+                }
+            }
+        }
+        good.truncate(all.rows());
+        Ok(all)
+    }
+
+    /// The table with its columns renamed; paths into columns become columns.
+    ///
+    /// # Errors
+    /// A column or what a path names is not there.
+    fn named(&self, mut table: Table) -> Result<Table> {
+        let mut names = self.columns.clone();
+        for from in names.values_mut() {
+            if table.column(from).is_none() && table.unreadable().get(from).is_none() {
+                if let Some(column) = at_path(&table, from)? {
+                    table.set(from, column)?;
+                }
+            }
+        }
+        table.rename(&names)?;
+        Ok(table)
     }
 
     /// What the source calls a canonical column.
@@ -250,53 +332,117 @@ impl Prepare {
     fn wanted(&self, named: bool) -> Wanted<'_> {
         let mut columns: Vec<&str> =
             self.target.columns().iter().map(|name| self.source(name)).collect();
-        columns.extend(self.columns.values().map(String::as_str));
+        let base = |path: &'_ String| path.find(['[', '.']).unwrap_or(path.len());
+        columns.extend(self.columns.values().flat_map(|path| [path, &path[..base(path)]]));
+        if self.target != Target::Text {
+            columns.extend(["instruction", "conversations", "chosen", "messages"]);
+        }
         let plain = columns.contains(&"text");
         Wanted { columns, plain, named }
     }
 
     /// The rows of the part that is asked for, without repetitions when `dedupe`.
     fn choose(&self, table: &Table) -> Result<Table> {
-        let keys = table.texts(self.target.columns()[0])?;
-        let columns = self.target.columns().iter().map(|c| table.texts(c));
+        let columns = self.target.columns().iter().map(|c| match self.target {
+            Target::Messages => openings(table),
+            _ => table.keys(c),
+        });
         let columns = columns.collect::<Result<Vec<_>>>()?;
+        let messages = match self.target {
+            Target::Messages => vec![table.keys("messages")?],
+            _ => Vec::new(),
+        };
+        let whole = if messages.is_empty() { &columns } else { &messages };
         let mut seen = BTreeSet::new();
         let mut rows = Vec::new();
-        for (i, key) in keys.iter().enumerate() {
+        for (i, key) in columns[0].iter().enumerate() {
             let test = part_of_prompt(key, "split", self.split.test_fraction);
             let wanted = match self.split.part {
                 Part::All => true,
                 Part::Train => !test,
                 Part::Test => test,
             };
-            let row: Vec<&str> = columns.iter().map(|c| c[i]).collect();
+            let row: Vec<&str> = whole.iter().map(|c| c[i].as_str()).collect();
             if wanted && (!self.dedupe || seen.insert(row)) {
                 rows.push(i);
             }
         }
         Ok(table.take(&rows))
     }
-}
 
-/// The text of a cell that must have one.
-///
-/// # Errors
-/// What is wrong with it.
-fn text_of<'a>(column: &'a Column, name: &str, row: usize) -> Result<Cow<'a, str>, String> {
-    match column.text_at(row) {
-        Ok(Some(text)) if !text.is_empty() => Ok(text),
-        Ok(_) => Err(format!("column `{name}` is empty")),
-        Err(found) => {
-            Err(format!("column `{name}` holds {found}, not text: see docs/your-data.md"))
+    /// The content of a cell that must have one: messages only where the type has them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn content(&self, column: &Column, name: &str, row: usize) -> Result<Content, String> {
+        if let Column::Json(v) | Column::Text(v) = column
+            && let Some(json) = v[row].as_deref().filter(|text| text.starts_with("[{"))
+            && self.target != Target::Text
+            && (matches!(column, Column::Json(_)) || self.target == Target::Messages)
+        {
+            let found = Content::from_json(json);
+            return found.map_err(|why| format!("column `{name}` is not understood: {why}"));
+        }
+        match column.text_at(row) {
+            Ok(Some(text)) if !text.is_empty() && self.target != Target::Messages => {
+                Ok(Content::Text(text.into_owned()))
+            }
+            Ok(text) if text.as_deref().is_none_or(str::is_empty) => {
+                Err(format!("column `{name}` is empty"))
+            }
+            Ok(_) => Err(format!("column `{name}` holds text, not a list of messages")),
+            Err(found) => {
+                Err(format!("column `{name}` holds {found}, not text: see docs/your-data.md"))
+            }
         }
     }
 }
 
+/// What each conversation begins with: the first message of the user.
+fn openings(table: &Table) -> Result<Vec<String>> {
+    let opening = |content: &Content| match content {
+        Content::Text(text) => text.clone(),
+        Content::Messages(list) => {
+            let first = list.iter().find(|m| m.role == "user").or(list.first());
+            first.map(|m| m.text().to_owned()).unwrap_or_default()
+        }
+    };
+    Ok(table.contents("messages")?.iter().map(opening).collect())
+}
+
+/// The values at a path such as `chosen[-1].content`, whose first word is a column; `None` where it
+/// is no path into one.
+///
+/// # Errors
+/// A row has nothing at that path, or more than one value.
+fn at_path(table: &Table, path: &str) -> Result<Option<Column>> {
+    let end = path.find(['[', '.']).unwrap_or(path.len());
+    let Some(column) = table.column(&path[..end]).filter(|_| end < path.len()) else {
+        return Ok(None);
+    };
+    let help = "for example chosen[-1].content, instances[0].output";
+    let query = JsonPath::parse(&format!("${}", &path[end..])).map_err(|e| {
+        error_with_help(format!("`{path}` is no path into column `{}`: {e}", &path[..end]), help)
+    })?;
+    let cell = |row: usize| -> Result<Option<String>> {
+        let Some(json) = column.json(row) else { return Ok(None) };
+        let value: serde_json::Value = serde_json::from_str(&json)?;
+        let found = query.query(&value);
+        match found.all().as_slice() {
+            [one] => Ok(Some(one.to_string()).filter(|json| json != "null")),
+            [] => bail!("{}: nothing at `{path}`", table.place(row)),
+            many => bail!("{}: {} values at `{path}`, not one", table.place(row), many.len()),
+        }
+    };
+    let cells = (0..table.rows()).map(cell).collect::<Result<Vec<_>>>()?;
+    Ok(Some(Column::of_json(&cells)))
+}
+
 /// Adds the names by which votes know the pairs.
 fn named(mut table: Table) -> Result<Table> {
-    let prompts = table.texts("prompt")?;
-    let (one, other) = (table.texts("response_a")?, table.texts("response_b")?);
-    let names = (0..table.rows()).map(|i| pair_id(prompts[i], one[i], other[i]));
+    let prompts = table.keys("prompt")?;
+    let (one, other) = (table.keys("response_a")?, table.keys("response_b")?);
+    let names = (0..table.rows()).map(|i| pair_id(&prompts[i], &one[i], &other[i]));
     let names = Column::text(names.collect::<Vec<_>>());
     table.set("pair", names)?;
     Ok(table)

@@ -238,10 +238,10 @@ impl Reinforce {
                 }
             }
         } else {
-            let (prompts, texts) = (table.texts("prompt")?, table.texts("completion")?);
+            let (prompts, texts) = (table.prompts()?, table.contents("completion")?);
             let ends = table.bools("finished", true)?;
             let all = verdicts_of(&table)?;
-            let triples = (0..table.rows()).map(|i| (prompts[i], texts[i], ends[i]));
+            let triples = (0..table.rows()).map(|i| (&prompts[i], &texts[i], ends[i]));
             let found = Examples::new(vocabulary, room, triples)?;
             cx.warn_if(found.warning(context))?;
             for (example, source) in found.rows.into_iter().zip(found.sources) {
@@ -257,7 +257,8 @@ impl Reinforce {
             finished: e.completion.last().is_some_and(|t| vocabulary.special().eos.contains(t)),
             tokens: e.completion.clone(),
         });
-        let prompts = Prompts { tokens: tokens.collect(), table: table.take(&rows) };
+        let table = table.take(&rows);
+        let prompts = Prompts { tokens: tokens.collect(), all: table.prompts()?, table };
         Ok(Given { responses: responses.collect(), prompts, verdicts })
     }
 }

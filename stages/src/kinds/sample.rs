@@ -78,10 +78,10 @@ impl Stage for Sample {
         let vocabulary = cx.vocabulary(&folder)?;
         policy.draw_only_known(&vocabulary);
         let prompts = cx.table("prompts")?;
-        let texts = prompts.texts("prompt")?;
-        let encoded = encode_prompts(cx, &vocabulary, &policy, &texts, self.max_tokens as usize)?;
+        let asked = prompts.prompts()?;
+        let encoded = encode_prompts(cx, &vocabulary, &policy, &asked, self.max_tokens as usize)?;
         let n = self.n.max(1) as usize;
-        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; n]).collect();
+        let places: Vec<usize> = (0..asked.len()).flat_map(|p| vec![p; n]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
         let sampling = SamplingConfig {
@@ -98,7 +98,9 @@ impl Stage for Sample {
             answers.push(vocabulary.decode(&response.tokens)?.trim().to_owned());
         }
         let mut table = prompts.take(&places);
-        table.set("completion", Column::text(answers))?;
+        let like = table.require("prompt")?;
+        let answers = Column::answers(answers.iter().map(String::as_str), like);
+        table.set("completion", answers)?;
         table.set("finished", Column::bools(responses.iter().map(|r| r.finished)))?;
         table.set("tokens", Column::ints(responses.iter().map(|r| r.tokens.len() as i64)))?;
         cx.write_table("answers", &table)?;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::{Column, Table, Vocabulary};
+use crate::data::{Column, Prompt, Table, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
@@ -104,9 +104,9 @@ impl Stage for SamplePairs {
             Some(against)
         };
         let prompts = cx.table("prompts")?;
-        let texts = prompts.texts("prompt")?;
-        let rows = self.order(texts.len());
-        let chosen: Vec<&str> = rows.iter().map(|i| texts[*i]).collect();
+        let asked = prompts.prompts()?;
+        let rows = self.order(asked.len());
+        let chosen: Vec<Prompt> = rows.iter().map(|i| asked[*i].clone()).collect();
         let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
         let start = std::time::Instant::now();
         let first = self.draw(&policy, &vocabulary, &encoded, 0, None)?;
@@ -191,12 +191,12 @@ impl SamplePairs {
         first: &[Drawn],
         second: &[Drawn],
     ) -> Result<Summary> {
-        let texts = prompts.texts("prompt")?;
+        let texts = prompts.keys("prompt")?;
         let mut seen = std::collections::BTreeSet::new();
         let mut keep = Vec::new();
         let mut pairs = Vec::new();
         for (i, row) in rows.iter().enumerate() {
-            let pair = pair_id(texts[*row], &first[i].text, &second[i].text);
+            let pair = pair_id(&texts[*row], &first[i].text, &second[i].text);
             let equal = self.resample > 0 && first[i].text == second[i].text;
             if !equal && seen.insert(pair.clone()) {
                 keep.push(i);
@@ -207,11 +207,13 @@ impl SamplePairs {
             bail!("the model gives one and the same answer to every prompt: nothing to compare");
         }
         let kept: Vec<usize> = keep.iter().map(|i| rows[*i]).collect();
-        let text = |of: &[Drawn]| Column::text(keep.iter().map(|i| of[*i].text.clone()));
+        let asked = prompts.take(&kept);
+        let asked = asked.require("prompt")?;
+        let text = |of: &[Drawn]| Column::answers(keep.iter().map(|i| of[*i].text.as_str()), asked);
         let finished = |of: &[Drawn]| Column::bools(keep.iter().map(|i| of[*i].finished));
         let mut table = Table::new(vec![
             ("pair", Column::text(pairs)),
-            ("prompt", Column::text(kept.iter().map(|r| texts[*r]))),
+            ("prompt", asked.clone()),
             ("response_a", text(first)),
             ("response_b", text(second)),
             ("finished_a", finished(first)),

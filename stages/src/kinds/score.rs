@@ -55,9 +55,9 @@ impl Stage for Score {
         let model = RewardModel::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let table = cx.table("answers")?;
-        let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
+        let (prompts, answers) = (table.prompts()?, table.contents("completion")?);
         let finished = table.bools("finished", true)?;
-        let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
+        let rows = (0..table.rows()).map(|i| (&prompts[i], &answers[i], finished[i]));
         let context = model.trunk.config.context as usize;
         let examples = Examples::new(&vocabulary, Room::new(context), rows)?;
         cx.warn_if(examples.warning(context))?;

@@ -149,7 +149,7 @@ impl TrainReward {
         let texts = split.texts()?;
         for share in if self.learning_curve { &CURVE[..] } else { &[] } {
             let inside = |i: &usize| {
-                let [prompt, chosen, rejected] = texts[*i];
+                let [prompt, chosen, rejected] = &texts[*i];
                 // Whatever the label says, and the smaller subset within the larger.
                 let (low, high) = (chosen.min(rejected), chosen.max(rejected));
                 part_of_prompt(&format!("{prompt}\0{low}\0{high}"), "curve", *share)
@@ -292,30 +292,31 @@ impl TrainReward {
     ) -> Result<()> {
         let table = if cx.inputs("pool").is_empty() {
             let (prompts, chosen, rejected) = (
-                split.eval.texts("prompt")?,
-                split.eval.texts("chosen")?,
-                split.eval.texts("rejected")?,
+                split.eval.keys("prompt")?,
+                split.eval.keys("chosen")?,
+                split.eval.keys("rejected")?,
             );
             let rows = split.held_out.iter().map(|p| p.labelled.row);
             let texts: Vec<[&str; 3]> =
-                rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect();
+                rows.map(|row| [&*prompts[row], &*chosen[row], &*rejected[row]]).collect();
             let said: Vec<Vec<f64>> = members.iter().map(|m| m.deltas.clone()).collect();
             disagreement(&texts, &said)?
         } else {
             let pool = cx.table("pool")?;
             let (prompts, a, b) =
-                (pool.texts("prompt")?, pool.texts("response_a")?, pool.texts("response_b")?);
+                (pool.keys("prompt")?, pool.keys("response_a")?, pool.keys("response_b")?);
             let as_labels = Table::new(vec![
-                ("prompt", Column::text(prompts.iter().copied())),
-                ("chosen", Column::text(a.iter().copied())),
-                ("rejected", Column::text(b.iter().copied())),
+                ("prompt", pool.require("prompt")?.clone()),
+                ("chosen", pool.require("response_a")?.clone()),
+                ("rejected", pool.require("response_b")?.clone()),
                 ("finished_a", Column::bools(pool.bools("finished_a", true)?)),
                 ("finished_b", Column::bools(pool.bools("finished_b", true)?)),
             ])?;
             let context = models[0].trunk.config.context as usize;
             let pairs = pairs(cx, vocabulary, context, &as_labels)?;
             let rows = pairs.iter().map(|p| p.labelled.row);
-            let texts: Vec<[&str; 3]> = rows.map(|row| [prompts[row], a[row], b[row]]).collect();
+            let texts: Vec<[&str; 3]> =
+                rows.map(|row| [&*prompts[row], &*a[row], &*b[row]]).collect();
             let said: Vec<Vec<f64>> = models.iter().map(|m| deltas(m, &pairs)).collect();
             disagreement(&texts, &said)?
         };

@@ -178,7 +178,7 @@ impl Samples {
             rollout.prompts.iter().zip(&rollout.rows).zip(&rollout.scores)
         {
             let response = vocabulary.decode(&example.completion)?.trim().to_owned();
-            let prompt = prompts.text(*row)?.to_owned();
+            let prompt = prompts.all[*row].content.transcript().into_owned();
             self.rows.push(SampleRow { update, prompt, response, score: *score });
         }
         Ok(())

@@ -13,7 +13,7 @@ use tch::no_grad;
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Answer, Column, Example, Examples, Room, Rule, RuleBook, Vocabulary};
+use crate::data::{Answer, Column, Content, Example, Examples, Room, Rule, RuleBook, Vocabulary};
 use crate::model::{Packed, RewardModel, to_f64};
 use crate::preflight::Preflight;
 use crate::prompts::{Prompts, same_tokenizer};
@@ -172,10 +172,9 @@ impl<'a> RewardSources<'a> {
             let rows: Vec<&Example> = responses.iter().map(|r| r.example).collect();
             return Ok(score_rows(model, &rows));
         };
-        let mut triples = Vec::with_capacity(responses.len());
-        for (response, text) in responses.iter().zip(texts) {
-            triples.push((prompts.text(response.row)?, text.as_str(), response.finished));
-        }
+        let answers: Vec<Content> = texts.iter().cloned().map(Content::Text).collect();
+        let both = responses.iter().zip(&answers);
+        let triples = both.map(|(r, answer)| (&prompts.all[r.row], answer, r.finished));
         let context = model.trunk.config.context as usize;
         let examples = Examples::new(other, Room::new(context), triples)?;
         if examples.rows.len() != responses.len() {

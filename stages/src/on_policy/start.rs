@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::Summary;
 use crate::model::{BatchShape, Policy, ValueModel, forecast};
-use crate::prompts::{Prompts, encode_prompts};
+use crate::prompts::Prompts;
 use crate::training;
 
 /// The policy of port `policy`, with its adapters if it is to have any, and its tokenizer.
@@ -38,9 +38,7 @@ pub fn read_prompts(
     policy: &Policy,
 ) -> Result<Prompts> {
     let table = cx.table("prompts")?;
-    let texts = table.texts("prompt")?;
-    let tokens = encode_prompts(cx, vocabulary, policy, &texts, settings.max_tokens as usize)?;
-    Ok(Prompts { table, tokens })
+    Prompts::new(cx, vocabulary, policy, table, settings.max_tokens as usize)
 }
 
 /// Says what training takes, and refuses what does not fit: the policy in training, the critic too

@@ -82,7 +82,7 @@ impl<'a> PolicyTrainer<'a> {
     ) -> Result<Self> {
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         for row in 0..prompts.tokens.len() {
-            let out = part_of_prompt(prompts.text(row)?, "on_policy", settings.eval_fraction);
+            let out = part_of_prompt(&prompts.all[row].key(), "on_policy", settings.eval_fraction);
             if out { &mut held_out } else { &mut train }.push(row);
         }
         if train.is_empty() || (settings.keep_best && held_out.is_empty()) {

@@ -39,8 +39,8 @@ pub fn preferences(
     room: Room,
     labels: &Table,
 ) -> Result<Vec<Preference>> {
-    let prompts = labels.texts("prompt")?;
-    let (chosen, rejected) = (labels.texts("chosen")?, labels.texts("rejected")?);
+    let prompts = labels.prompts()?;
+    let (chosen, rejected) = (labels.contents("chosen")?, labels.contents("rejected")?);
     let choices = choices(labels)?;
     let ends = [labels.bools("finished_a", true)?, labels.bools("finished_b", true)?];
     let mut left = LeftOut::default();
@@ -48,8 +48,8 @@ pub fn preferences(
     for i in 0..labels.rows() {
         // Which answer was chosen decides which of the two flags is whose.
         let (c, r) = if choices[i] == Chosen::Second { (1, 0) } else { (0, 1) };
-        let both = [(chosen[i], ends[c][i]), (rejected[i], ends[r][i])];
-        let Some((mut rows, cut)) = room.rows(vocabulary, prompts[i], &both)? else {
+        let both = [(&chosen[i], ends[c][i]), (&rejected[i], ends[r][i])];
+        let Some((mut rows, cut)) = room.rows(vocabulary, &prompts[i], &both)? else {
             left.skipped += 1;
             continue;
         };

@@ -256,10 +256,9 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
             ("demos", From::Source("dataset/prompt_completion", paths)),
         ]
     };
-    let wrong = file("a.jsonl", "{\"instruction\": \"a\", \"output\": \"b\"}\n");
+    let wrong = file("a.jsonl", "{\"question\": \"a\", \"output\": \"b\"}\n");
     let found = asked.of("sft", json!({}), demos(wrong.clone()));
-    let says =
-        "demos: source `source`: no column `prompt`; the columns are `instruction`, `output`";
+    let says = "demos: source `source`: no column `prompt`; the columns are `output`, `question`";
     assert!(found.contains(says), "{found}");
     let nested = file("b.jsonl", "{\"prompt\": \"a\", \"completion\": [\"b\"]}\n");
     let found = asked.of("sft", json!({}), demos(nested));

@@ -1,6 +1,6 @@
 //! What saves time or memory changes nothing that is learned.
 
-use preflow_stages::data::{Row, Vocabulary};
+use preflow_stages::data::{Prompt, Row, TemplateValues, Vocabulary};
 use preflow_stages::model::config::Biases;
 use preflow_stages::model::{
     Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, RewardModel, Target, Trunk,
@@ -12,8 +12,8 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::harness::{
-    Workshop, byte_vocabulary, close, numbers, refs, tiny_config, tiny_policy, tiny_reward,
-    tiny_rows,
+    Workshop, byte_vocabulary, close, messages, numbers, refs, tiny_config, tiny_policy,
+    tiny_reward, tiny_rows,
 };
 
 /// How far two f32 results may lie apart, as a share of the largest value, when the same terms were
@@ -246,8 +246,9 @@ fn only_what_the_assistant_writes_is_learned() {
         {"role": "assistant", "content": "a"}, {"role": "user", "content": "v"},
         {"role": "assistant", "content": "b"},
     ]);
-    let messages: Vec<preflow_stages::data::Message> = serde_json::from_value(chat).expect("turns");
-    let row = vocabulary.conversation(&messages).expect("a row");
+    let messages = messages(&chat);
+    let none = TemplateValues::default();
+    let row = vocabulary.conversation(&messages, &none, 0).expect("a row");
     let id = |c: &str| vocabulary.encode(c).expect("an id")[0];
     let tokens = [1, id("s"), 3, id("u"), 4, id("a"), 2, 3, id("v"), 4, id("b"), 2];
     assert_eq!(row.tokens, tokens);
@@ -258,8 +259,8 @@ fn only_what_the_assistant_writes_is_learned() {
     let places = packed.places.expect("places");
     assert_eq!(numbers(&places), [4.0, 5.0, 9.0, 10.0]);
     // One turn is the row of a prompt and its completion.
-    let one = vocabulary.conversation(&messages[1..3]).expect("a row");
-    let mut known = vocabulary.prompt("u").expect("ids");
+    let one = vocabulary.conversation(&messages[1..3], &none, 0).expect("a row");
+    let mut known = vocabulary.prompt(&Prompt::text("u")).expect("ids");
     known.extend(vocabulary.completion("a", true).expect("ids"));
     assert_eq!(one.tokens, known);
 }
@@ -311,7 +312,10 @@ fn sft_learns_conversations_with_every_saving_at_once() {
     shop.write("odd.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n");
     let inputs: [(&str, &[&str]); 2] = [("model", &["base.model"]), ("demos", &["odd.jsonl"])];
     let failure = shop.run("odd", "sft", json!({}), &inputs).failure();
-    assert!(failure.contains("row 1") && failure.contains("no turn of the assistant"), "{failure}");
+    assert!(
+        failure.contains("row 1") && failure.contains("no message of the assistant"),
+        "{failure}"
+    );
 }
 
 /// Forecast and measured peak of a pretraining run, MiB.

@@ -1,6 +1,8 @@
 //! Readers, the tokenizer kind, and the committed world.
 
-use preflow_stages::data::{BadRows, TextUnit, Vocabulary, part_of_prompt, read_table, split_text};
+use preflow_stages::data::{
+    BadRows, Prompt, TextUnit, Vocabulary, part_of_prompt, read_table, split_text,
+};
 use serde_json::json;
 
 use crate::harness::*;
@@ -136,7 +138,7 @@ fn tokenizers_are_deterministic_and_lose_nothing() {
             let ids = vocabulary.encode(text).expect("ids");
             assert_eq!(vocabulary.decode(&ids).expect("text"), text, "{params}");
         }
-        assert_eq!(vocabulary.prompt("a").expect("ids")[..2], [1, 3]);
+        assert_eq!(vocabulary.prompt(&Prompt::text("a")).expect("ids")[..2], [1, 3]);
         assert_eq!(*vocabulary.completion("a", true).expect("ids").last().expect("one"), 2);
         assert_eq!(vocabulary.encode("<eos>").expect("ids"), [2]);
     }

@@ -111,8 +111,8 @@ fn what_is_no_data_is_named_by_every_reader() {
         assert!(failure.contains(&format!("{broken} is a pointer of Git LFS")), "{failure}");
     }
     for (bytes, says) in [
-        (&b"\x1f\x8b\x08\x00rest"[..], "compressed by gzip: unpack it first"),
-        (&b"\x28\xb5\x2f\xfdrest"[..], "compressed by zstd: unpack it first"),
+        (&b"\x1f\x8b\x08\x00rest"[..], "cannot unpack"),
+        (&b"\x28\xb5\x2f\xfdrest"[..], "cannot unpack"),
         (&b"\xff\xfea\0b\0"[..], "text in UTF-16: save it as UTF-8"),
         (&b"a\0b\0\n\0"[..], "holds zero bytes: it is no UTF-8 text"),
     ] {
@@ -120,10 +120,12 @@ fn what_is_no_data_is_named_by_every_reader() {
         let failure = for_inference(&shop, "prompt", "z.jsonl.gz").failure();
         assert!(failure.contains(says), "{failure}");
     }
-    shop.write("d/dataset_info.json", "{}");
-    shop.write("d/data-00000-of-00001.arrow", "ARROW1");
+    shop.write("d/data.arrow", "ARROW1");
     let failure = for_inference(&shop, "prompt", "d").failure();
-    assert!(failure.contains("`datasets.save_to_disk`: write it with `to_parquet`"), "{failure}");
+    assert!(failure.contains("is an Arrow file: write it with `to_parquet`"), "{failure}");
+    shop.write("e/dataset_dict.json", "{\"splits\": [\"train\"]}");
+    let failure = for_inference(&shop, "prompt", "e").failure();
+    assert!(failure.contains("several splits of `datasets`: name the folder of one"), "{failure}");
 }
 
 /// Eight rows in a file of the given settings.
@@ -209,18 +211,17 @@ fn what_is_carried_along_comes_out_as_it_went_in() {
 #[test]
 fn a_list_or_a_number_where_text_is_wanted_is_a_bad_row() {
     let shop = Workshop::new();
-    let turns = json!([{"role": "user", "content": "hi"}]);
     shop.write(
         "rows.jsonl",
         format!(
             "{}\n{}\n{}\n",
             json!({"prompt": "a"}),
-            json!({"prompt": turns}),
+            json!({"prompt": ["hi"]}),
             json!({"prompt": 3})
         ),
     );
     let failure = for_inference(&shop, "prompt", "rows.jsonl").failure();
-    let says = "rows.jsonl: column `prompt` holds a list of {role, content}, not text";
+    let says = "rows.jsonl: column `prompt` holds a list (`[\"hi\"]`), neither text nor messages";
     assert!(failure.contains("row 2 of ") && failure.contains(says), "{failure}");
     let params = json!({"as": "prompt", "on_bad_row": "skip"});
     let ran = shop.run("p", "prepare", params, &[("data", &["rows.jsonl"])]);
@@ -250,21 +251,21 @@ fn conversations_that_are_not_understood_are_refused_by_turn() {
     };
     let user = json!({"role": "user", "content": "a"});
     for (turn, says) in [
-        (json!({"role": "assistant", "content": null}), "turn 2: its `content` is null"),
+        (json!({"role": "assistant", "content": null}), "message 2 (assistant) says nothing"),
         (
-            json!({"role": "assistant", "content": [{"type": "text", "text": "b"}]}),
-            "turn 2: its `content` is a list of parts",
+            json!({"role": "assistant", "content": [{"type": "image_url"}]}),
+            "message 2: `content` holds a part that is no text (image_url)",
         ),
         (
             json!({"role": "assistant", "content": "b", "tool_calls": [{"id": "c"}]}),
-            "turn 2: `tool_calls` is not supported",
+            "the model has no chat template: `tool_calls` of a message has no form",
         ),
         (
             json!({"role": "assistant", "content": "b", "reasoning_content": "x"}),
-            "turn 2: `reasoning_content` is not supported",
+            "the model has no chat template: `reasoning_content` of a message has no form",
         ),
-        (json!({"from": "gpt", "value": "b"}), "turn 2: it has no `role`"),
-        (json!({"role": "developer", "content": "b"}), "unknown role `developer`"),
+        (json!({"content": "b"}), "message 2: it has no `role`"),
+        (json!({"role": "critic", "content": "b"}), "unknown role `critic`"),
     ] {
         let failure = sft(json!([user, turn]));
         assert!(

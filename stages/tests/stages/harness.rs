@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use preflow::protocol::{Event, Execution, InputSpec, PROTOCOL, TaskSpec};
 use preflow_stages::context::{Context, Events};
-use preflow_stages::data::{Column, Example, Table, Vocabulary, Wanted, read_tables};
+use preflow_stages::data::{
+    Column, Content, Example, Message, Table, Vocabulary, Wanted, read_tables,
+};
 use preflow_stages::kinds::KINDS;
 use preflow_stages::model::{ModelConfig, Packed, Policy, RewardModel, Trunk};
 use preflow_stages::on_policy::{Candidate, Scorer};
@@ -291,11 +293,19 @@ impl Scorer for ByModel {
     }
 }
 
+/// The messages of a JSON list.
+pub fn messages(list: &serde_json::Value) -> Vec<Message> {
+    match Content::from_json(&list.to_string()) {
+        Ok(Content::Messages(list)) => list,
+        other => panic!("{list}: {other:?}"),
+    }
+}
+
 /// Prompts of these tokens; their texts are their numbers.
 pub fn prompts_of(tokens: Vec<Vec<i64>>) -> Prompts {
     let names = (0..tokens.len()).map(|i| i.to_string());
     let table = Table::new(vec![("prompt", Column::text(names))]).expect("a table");
-    Prompts { table, tokens }
+    Prompts { all: table.prompts().expect("texts"), table, tokens }
 }
 
 /// A context for calling a loop without a worker; its events go nowhere.

@@ -3,6 +3,7 @@
 mod ahead;
 mod algorithms;
 mod compute;
+mod conversations;
 mod data;
 mod evaluation;
 mod forms;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use preflow_stages::data::{Message, Vocabulary};
+use preflow_stages::data::{Message, Prompt, TemplateValues, Vocabulary};
 use preflow_stages::model::{Layout, Policy, WeightFile};
 use preflow_stages::sampling::{SamplingConfig, generate};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use crate::harness::{Ran, Workshop, close, numbers};
+use crate::harness::{Ran, Workshop, close, messages, numbers};
 
 const MODELS: [&str; 8] =
     ["llama", "mistral", "qwen2", "qwen2_sharded", "qwen3", "gpt2", "pythia", "neox_sequential"];
@@ -167,16 +167,13 @@ fn invariant_25_import_and_export_change_no_bit() {
     }
 }
 
-fn chat(value: &Value) -> Vec<Message> {
-    serde_json::from_value(value.clone()).expect("messages")
-}
-
 #[test]
 fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
     let (shop, expected) = (Workshop::new(), expected());
     let (_, qwen) = imported(&shop, "qwen2");
+    let none = TemplateValues::default();
     for known in expected["chats"].as_array().expect("chats") {
-        let row = qwen.conversation(&chat(&known["messages"])).expect("a row");
+        let row = qwen.conversation(&messages(&known["messages"]), &none, 0).expect("a row");
         assert_eq!(row.tokens, ids(&known["ids"]));
         let mask: Vec<i64> = row.mask.iter().map(|m| i64::from(*m)).collect();
         assert_eq!(mask, ids(&known["mask"]));
@@ -185,31 +182,34 @@ fn conversations_and_what_is_learned_of_them_are_those_of_transformers() {
     // Llama's template marks nothing: the mask comes from rendering what stands before each answer.
     let (_, llama) = imported(&shop, "llama");
     let known = &expected["llama_chat"];
-    let messages = chat(&known["messages"]);
-    let row = llama.conversation(&messages).expect("a row");
+    let messages = messages(&known["messages"]);
+    let row = llama.conversation(&messages, &none, 0).expect("a row");
     assert_eq!(row.tokens, ids(&known["ids"]));
     let learned: Vec<i64> =
         row.tokens.iter().zip(&row.mask).filter(|(_, m)| **m).map(|(t, _)| *t).collect();
     let mut answers = Vec::new();
     for message in messages.iter().filter(|m| m.is_answer()) {
-        answers.extend(llama.completion(&message.content, true).expect("ids"));
+        answers.extend(llama.completion(message.text(), true).expect("ids"));
     }
     assert_eq!(learned, answers);
     // Two end tokens; the one that ends turns comes first.
     assert_eq!(llama.special().eos, [2, 1]);
     let whole = llama.encode(known["prompt"].as_str().expect("text")).expect("ids");
-    assert!(whole.ends_with(&llama.prompt("is the red fish in the net ?").expect("ids")[1..]));
+    assert!(whole.ends_with(
+        &llama.prompt(&Prompt::text("is the red fish in the net ?")).expect("ids")[1..]
+    ));
     // A prompt that is too long loses its beginning, not the template's.
-    let long = "is the red fish in the net ? ".repeat(9);
+    let long = Prompt::text(&"is the red fish in the net ? ".repeat(9));
     let whole = qwen.prompt(&long).expect("ids");
     let (cut, was_cut) = qwen.prompt_within(&long, 40).expect("ids");
     assert!(was_cut && cut.len() <= 40 && cut.len() > 30, "{}", cut.len());
-    let head = qwen.prompt("").expect("ids");
+    let head = qwen.prompt(&Prompt::text("")).expect("ids");
     assert_eq!(cut[..3], head[..3]);
     assert_eq!(cut[cut.len() - 12..], whole[whole.len() - 12..]);
     assert_eq!(qwen.prompt_within(&long, 999).expect("ids"), (whole, false));
-    let odd = llama.conversation(&[Message::new("tool", "x"), Message::new("assistant", "y")]);
-    assert!(format!("{:#}", odd.expect_err("refused")).contains("unknown role `tool`"));
+    let odd = llama.conversation(&[Message::new("user", "x")], &none, 0);
+    let error = format!("{:#}", odd.expect_err("refused"));
+    assert!(error.contains("no message of the assistant is to be learned"), "{error}");
 }
 
 type Tensors = Vec<(String, Tensor)>;

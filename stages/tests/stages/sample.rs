@@ -1,6 +1,6 @@
 //! Answers and scores on their own: what `preflow sample` runs.
 
-use preflow_stages::data::{Example, Vocabulary};
+use preflow_stages::data::{Example, Prompt, Vocabulary};
 use preflow_stages::model::{ModelConfig, Packed, Policy, RewardModel, Trunk};
 use serde_json::json;
 
@@ -68,7 +68,7 @@ fn scores_are_those_of_the_model_and_ends_count() {
     let model = RewardModel::open(&shop.path("reward")).expect("opens");
     for ((prompt, answer, finished), score) in rows.iter().zip(&scores) {
         let example = Example {
-            prompt: vocabulary.prompt(prompt).expect("ids"),
+            prompt: vocabulary.prompt(&Prompt::text(prompt)).expect("ids"),
             completion: vocabulary.completion(answer, *finished).expect("ids"),
         };
         let packed = Packed::new(&[&example], tch::Device::Cpu);

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use preflow_stages::data::{Example, Examples, Message, Room, Special, Vocabulary};
+use preflow_stages::data::{
+    Content, Example, Examples, Message, Prompt, Room, Special, TemplateValues, Vocabulary,
+};
 use preflow_stages::model::{ModelConfig, Packed, Policy, Trunk};
 use preflow_stages::sampling::{SamplingConfig, generate};
 use serde_json::json;
@@ -32,12 +34,13 @@ fn a_completion_has_the_tokens_that_it_has_after_its_prompt() {
             ("yes", "yes", (vec![20], vec![22, 2])),
         ] {
             let (prompt_ids, completion_ids) = expected;
-            let example = vocabulary.example(prompt, completion, true).expect("tokens");
+            let answer = Content::Text(completion.into());
+            let example = vocabulary.example(&Prompt::text(prompt), &answer, true).expect("tokens");
             let known = Example { prompt: prompt_ids, completion: completion_ids };
             assert_eq!(example, known, "{file}: {prompt:?} {completion:?}");
         }
         let turns = [Message::new("user", "Is it?\n"), Message::new("assistant", "yes")];
-        let row = vocabulary.conversation(&turns).expect("a row");
+        let row = vocabulary.conversation(&turns, &TemplateValues::default(), 0).expect("a row");
         assert_eq!(row.tokens, [23, 24, 14, 4, 22, 2], "{file}");
     }
 }
@@ -47,19 +50,22 @@ fn a_prompt_that_is_too_long_loses_its_beginning_and_nothing_else() {
     let shop = Workshop::new();
     // Without a token at the start nothing of the beginning stays.
     let vocabulary = plain(&shop, "legacy.json");
-    let long = "Is it? Is it? Is it?\n";
-    let rows = Examples::new(&vocabulary, Room::new(9), [(long, "yes", true)]).expect("a row");
-    let whole = vocabulary.prompt(long).expect("ids");
+    let long = Prompt::text("Is it? Is it? Is it?\n");
+    let answer = |text: &str| Content::Text(text.into());
+    let [yes, z] = ["yes", "z"].map(answer);
+    let rows = Examples::new(&vocabulary, Room::new(9), [(&long, &yes, true)]).expect("a row");
+    let whole = vocabulary.prompt(&long).expect("ids");
     assert_eq!(rows.rows[0].prompt, whole[whole.len() - 7..]);
     assert_eq!(rows.left.truncated, 1);
     // Our own tokenizers keep <bos><user> and <bot>.
     let own = byte_vocabulary(&shop);
-    let rows = Examples::new(&own, Room::new(9), [("abcdefgh", "z", true)]).expect("a row");
+    let letters = Prompt::text("abcdefgh");
+    let rows = Examples::new(&own, Room::new(9), [(&letters, &z, true)]).expect("a row");
     let id = |text: &str| own.encode(text).expect("an id")[0];
     assert_eq!(rows.rows[0].prompt, [1, 3, id("e"), id("f"), id("g"), id("h"), 4]);
     // Room that is kept free counts as if the completion filled it.
     let room = Room { context: 9, free: 4 };
-    let rows = Examples::new(&own, room, [("abcdefgh", "z", true)]).expect("a row");
+    let rows = Examples::new(&own, room, [(&letters, &z, true)]).expect("a row");
     assert_eq!(rows.rows[0].prompt, [1, 3, id("g"), id("h"), 4]);
 }
 
@@ -68,12 +74,15 @@ fn both_answers_of_a_pair_follow_the_same_prompt() {
     let shop = Workshop::new();
     let own = byte_vocabulary(&shop);
     let room = Room::new(12);
-    let both = [("z", true), ("zyxw", true)];
-    let (rows, cut) = room.rows(&own, "abcdefgh", &both).expect("tokens").expect("they fit");
+    let answer = |text: &str| Content::Text(text.into());
+    let [z, longer, longest, nothing] = ["z", "zyxw", "zyxwvutsr", ""].map(answer);
+    let [letters, a] = ["abcdefgh", "a"].map(Prompt::text);
+    let both = [(&z, true), (&longer, true)];
+    let (rows, cut) = room.rows(&own, &letters, &both).expect("tokens").expect("they fit");
     assert!(cut && rows[0].prompt == rows[1].prompt && rows[0].prompt.len() == 7, "{rows:?}");
     // One that does not fit takes the other with it.
-    assert_eq!(room.rows(&own, "a", &[("z", true), ("zyxwvutsr", true)]).expect("tokens"), None);
-    assert_eq!(room.rows(&own, "a", &[("z", true), ("", false)]).expect("tokens"), None);
+    assert_eq!(room.rows(&own, &a, &[(&z, true), (&longest, true)]).expect("tokens"), None);
+    assert_eq!(room.rows(&own, &a, &[(&z, true), (&nothing, false)]).expect("tokens"), None);
 }
 
 #[test]

@@ -77,14 +77,14 @@ impl ByModel {
         let model = RewardModel::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         let (prompts, a, b) =
-            (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
+            (pairs.prompts()?, pairs.contents("response_a")?, pairs.contents("response_b")?);
         let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
         let room = Room::new(model.trunk.config.context as usize);
         let mut left = LeftOut::default();
         let (mut examples, mut used) = (Vec::new(), Vec::new());
         for i in 0..pairs.rows() {
-            let both = [(a[i], ends[0][i]), (b[i], ends[1][i])];
-            let Some((rows, cut)) = room.rows(&vocabulary, prompts[i], &both)? else {
+            let both = [(&a[i], ends[0][i]), (&b[i], ends[1][i])];
+            let Some((rows, cut)) = room.rows(&vocabulary, &prompts[i], &both)? else {
                 left.skipped += 1;
                 continue;
             };

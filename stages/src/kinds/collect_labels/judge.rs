@@ -157,14 +157,14 @@ impl LlmJudge {
     /// Asks about every pair in both orders, several questions at a time. The first refusal ends
     /// it; answers so far are kept.
     fn ask_all(&self, cx: &mut Context, chat: &Chat, pairs: &Table) -> Result<Vec<Heard>> {
-        let (prompts, a, b) =
-            (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
+        let [prompts, a, b] = ["prompt", "response_a", "response_b"].map(|n| pairs.transcripts(n));
+        let (prompts, a, b) = (prompts?, a?, b?);
         let total = 2 * pairs.rows();
         let next = AtomicUsize::new(0);
         let ask = |task: usize| {
             let (row, swapped) = (task / 2, task % 2 == 1);
-            let (first, second) = if swapped { (b[row], a[row]) } else { (a[row], b[row]) };
-            self.ask(chat, prompts[row], first, second)
+            let (first, second) = if swapped { (&b[row], &a[row]) } else { (&a[row], &b[row]) };
+            self.ask(chat, &prompts[row], first, second)
         };
         let mut heard: Vec<Heard> = vec![[None, None]; pairs.rows()];
         std::thread::scope(|scope| {

@@ -1,6 +1,7 @@
 //! Labels by people: the votes that count, put together pair by pair.
 //! Knows nothing of vote files; it reads their canonical form.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
@@ -15,7 +16,7 @@ use super::aggregate::{Decided, decide};
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::advice::error_with_help;
 use crate::context::{Context, Waiting};
-use crate::data::{Column, Table};
+use crate::data::{Column, Content, Table};
 use crate::kind::Summary;
 
 const PEOPLE: Labeler = Labeler { simulated: false, name: None };
@@ -102,8 +103,8 @@ fn material(people: &PeopleSettings, cx: &Context) -> Result<Material> {
 /// The name of each pair, by its text.
 fn names(pairs: &Table) -> Result<Vec<String>> {
     let (prompts, a, b) =
-        (pairs.texts("prompt")?, pairs.texts("response_a")?, pairs.texts("response_b")?);
-    Ok((0..pairs.rows()).map(|i| pair_id(prompts[i], a[i], b[i])).collect())
+        (pairs.keys("prompt")?, pairs.keys("response_a")?, pairs.keys("response_b")?);
+    Ok((0..pairs.rows()).map(|i| pair_id(&prompts[i], &a[i], &b[i])).collect())
 }
 
 /// The sampled pairs and below them those whose text the votes kept; what else is known of pairs is
@@ -113,19 +114,20 @@ fn with_kept(sampled: &Table, names: &[String], kept: &[(&str, &[String; 3])]) -
     pairs.set("pair", Column::text(names))?;
     let mut out = Vec::new();
     for (name, column) in pairs.columns() {
-        let text = |v: &[Option<String>]| {
-            let more = kept.iter().map(|(pair, [prompt, a, b])| match name.as_str() {
-                "pair" => Some((*pair).to_owned()),
-                "prompt" => Some(prompt.clone()),
-                "response_a" => Some(a.clone()),
-                "response_b" => Some(b.clone()),
-                _ => None,
-            });
-            Column::Text(v.iter().cloned().chain(more).collect())
-        };
-        let column = match column {
-            Column::Text(v) => text(v),
-            other => {
+        let place = ["prompt", "response_a", "response_b"].iter().position(|n| n == name);
+        let column = match (place, column) {
+            (Some(place), _) if !kept.is_empty() => {
+                let own = pairs.contents(name)?;
+                let more = kept.iter().map(|(_, text)| Content::of_written(&text[place]));
+                let all: Vec<Content> = own.into_iter().chain(more).collect();
+                let role = if place == 0 { "user" } else { "assistant" };
+                Column::contents(all.iter().map(Cow::Borrowed), role)
+            }
+            (None, Column::Text(v)) if name == "pair" => {
+                let more = kept.iter().map(|(pair, _)| Some((*pair).to_owned()));
+                Column::Text(v.iter().cloned().chain(more).collect())
+            }
+            (_, other) => {
                 let mut longer = other.clone();
                 longer.extend_gaps(kept.len());
                 longer
@@ -150,7 +152,7 @@ impl Material {
 
     /// Rows of the labels; `decided` names pairs by their place in `used`.
     fn labels(&self, decided: &[Decided]) -> Vec<Label> {
-        let texts = |name| self.pairs.texts(name).unwrap_or_default();
+        let texts = |name| self.pairs.keys(name).unwrap_or_default();
         let (a, b) = (texts("response_a"), texts("response_b"));
         let label = |d: &Decided| {
             let row = self.used[d.item].0;

@@ -1,6 +1,8 @@
 //! From what was said of pairs to the rows of `dataset/labels`.
 //! Knows nothing of who said it.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 
 use crate::data::{Column, Table};
@@ -58,21 +60,23 @@ pub struct Labeler<'a> {
 pub fn table(pairs: &Table, labels: &[Label], by: Labeler) -> Result<Table> {
     let rows: Vec<usize> = labels.iter().map(|l| l.row).collect();
     let pairs = pairs.take(&rows);
-    let (a, b) = (pairs.texts("response_a")?, pairs.texts("response_b")?);
-    let side =
-        |i: usize, chosen: bool| if (labels[i].choice == "b") == chosen { b[i] } else { a[i] };
+    let (a, b) = (pairs.contents("response_a")?, pairs.contents("response_b")?);
     let all = || 0..labels.len();
+    let side = |chosen: bool| {
+        let of = |i: usize| if (labels[i].choice == "b") == chosen { &b[i] } else { &a[i] };
+        Column::contents(all().map(|i| Cow::Borrowed(of(i))), "assistant")
+    };
     let mut table = Table::new(vec![
-        ("prompt", Column::text(pairs.texts("prompt")?)),
-        ("chosen", Column::text(all().map(|i| side(i, true)))),
-        ("rejected", Column::text(all().map(|i| side(i, false)))),
+        ("prompt", pairs.require("prompt")?.clone()),
+        ("chosen", side(true)),
+        ("rejected", side(false)),
         ("tie", Column::bools(labels.iter().map(|l| is_tie(l.choice)))),
         ("strength", Column::floats(labels.iter().map(|l| l.strength))),
         ("votes", Column::ints(labels.iter().map(|l| l.votes.into()))),
         ("annotators", Column::ints(labels.iter().map(|l| l.annotators.into()))),
         ("pair", Column::text(pairs.texts("pair")?)),
-        ("response_a", Column::text(a.iter().copied())),
-        ("response_b", Column::text(b.iter().copied())),
+        ("response_a", pairs.require("response_a")?.clone()),
+        ("response_b", pairs.require("response_b")?.clone()),
         ("choice", Column::text(labels.iter().map(|l| l.choice))),
         ("simulated", Column::bools(all().map(|_| by.simulated))),
     ])?;

@@ -93,14 +93,15 @@ impl Simulated {
     /// A verdict on each pair. It depends on the pair and the seed, not on the other pairs.
     fn judge(&self, rules: &mut RuleBook, pairs: &Table, seed: u64) -> Result<Vec<Label>> {
         let names = pairs.texts("pair")?;
-        let (a, b) = (pairs.texts("response_a")?, pairs.texts("response_b")?);
+        let (a, b) = (pairs.contents("response_a")?, pairs.contents("response_b")?);
         let ends = [pairs.bools("finished_a", true)?, pairs.bools("finished_b", true)?];
         let mut labels = Vec::with_capacity(names.len());
         for row in 0..names.len() {
-            let (_, score_a) =
-                rules.judge(Answer { text: a[row], finished: ends[0][row] }, pairs, row)?;
-            let (_, score_b) =
-                rules.judge(Answer { text: b[row], finished: ends[1][row] }, pairs, row)?;
+            let mut score = |text: &str, finished: bool| {
+                rules.judge(Answer { text, finished }, pairs, row).map(|(_, score)| score)
+            };
+            let score_a = score(a[row].last_text(), ends[0][row])?;
+            let score_b = score(b[row].last_text(), ends[1][row])?;
             let delta = score_a - score_b;
             let mut stream = Stream::new(seed, "annotator", hash(names[row].as_bytes()), 0);
             let taste = stream.uniform();

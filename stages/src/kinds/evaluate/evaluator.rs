@@ -54,10 +54,10 @@ impl Evaluator {
         policy: &Policy,
         distance: Distance,
     ) -> Result<Vec<Judged>> {
-        let texts = plan.prompts.texts("prompt")?;
+        let asked = plan.prompts.prompts()?;
         let room = self.sampling.max_tokens;
-        let encoded = encode_prompts(cx, &self.vocabulary, policy, &texts, room)?;
-        let places: Vec<usize> = (0..texts.len()).flat_map(|p| vec![p; plan.samples]).collect();
+        let encoded = encode_prompts(cx, &self.vocabulary, policy, &asked, room)?;
+        let places: Vec<usize> = (0..asked.len()).flat_map(|p| vec![p; plan.samples]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
         let sampling = SamplingConfig { step: plan.stream, ..self.sampling };

@@ -369,8 +369,8 @@ pub fn completion_losses(
     if prompts.column("completion").is_none() {
         return Ok(Vec::new());
     }
-    let (texts, completions) = (prompts.texts("prompt")?, prompts.texts("completion")?);
-    let rows = texts.iter().zip(&completions).map(|(p, c)| (*p, *c, true));
+    let (texts, completions) = (prompts.prompts()?, prompts.contents("completion")?);
+    let rows = texts.iter().zip(&completions).map(|(p, c)| (p, c, true));
     let examples =
         Examples::new(vocabulary, Room::new(policy.trunk.config.context as usize), rows)?;
     // A row that does not fit the context has none.

@@ -38,7 +38,7 @@ impl Evaluate {
         answers: &[Answers],
         buckets: &[(String, Vec<usize>)],
     ) -> Result<Table> {
-        let texts = prompts.texts("prompt")?;
+        let texts = prompts.transcripts("prompt")?;
         let named = buckets.len() - self.groups.len() - 1;
         let shown = if named > 0 { &buckets[..named] } else { buckets };
         let mut rows: Vec<(&str, &str, &str, &Judged)> = Vec::new();
@@ -47,7 +47,7 @@ impl Evaluate {
             for i in 0..count {
                 let row = members[i * members.len() / count];
                 for policy in answers {
-                    rows.push((&policy.name, bucket, texts[row], policy.shown(row)));
+                    rows.push((&policy.name, bucket, &texts[row], policy.shown(row)));
                 }
             }
         }

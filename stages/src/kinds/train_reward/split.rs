@@ -51,9 +51,9 @@ impl TrainReward {
         }
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         let eval = if cx.inputs("eval_labels").is_empty() {
-            let prompts = labels.texts("prompt")?;
+            let prompts = labels.keys("prompt")?;
             for pair in all {
-                let prompt = prompts[pair.labelled.row];
+                let prompt = &prompts[pair.labelled.row];
                 let out = part_of_prompt(prompt, "reward", self.eval_fraction);
                 if out { &mut held_out } else { &mut train }.push(pair);
             }
@@ -82,9 +82,9 @@ impl TrainReward {
 
     /// Refuses prompts on both sides: accuracy on them would measure memory.
     fn check_disjoint(&self, split: &Split) -> Result<()> {
-        let (train, eval) = (split.labels.texts("prompt")?, split.eval.texts("prompt")?);
-        let seen: BTreeSet<&str> = split.train.iter().map(|p| train[p.labelled.row]).collect();
-        let asked: BTreeSet<&str> = split.held_out.iter().map(|p| eval[p.labelled.row]).collect();
+        let (train, eval) = (split.labels.keys("prompt")?, split.eval.keys("prompt")?);
+        let seen: BTreeSet<&str> = split.train.iter().map(|p| &*train[p.labelled.row]).collect();
+        let asked: BTreeSet<&str> = split.held_out.iter().map(|p| &*eval[p.labelled.row]).collect();
         let both: Vec<&&str> = seen.intersection(&asked).collect();
         match both.first() {
             Some(example) if !self.allow_overlap => Err(error_with_help(
@@ -104,14 +104,15 @@ impl TrainReward {
 
 impl Split {
     /// Prompt and both answers of each training pair.
-    pub(super) fn texts(&self) -> Result<Vec<[&str; 3]>> {
+    pub(super) fn texts(&self) -> Result<Vec<[String; 3]>> {
         let (prompts, chosen, rejected) = (
-            self.labels.texts("prompt")?,
-            self.labels.texts("chosen")?,
-            self.labels.texts("rejected")?,
+            self.labels.keys("prompt")?,
+            self.labels.keys("chosen")?,
+            self.labels.keys("rejected")?,
         );
         let rows = self.train.iter().map(|p| p.labelled.row);
-        Ok(rows.map(|row| [prompts[row], chosen[row], rejected[row]]).collect())
+        let texts = |row: usize| [&prompts, &chosen, &rejected].map(|column| column[row].clone());
+        Ok(rows.map(texts).collect())
     }
 }
 
@@ -149,9 +150,9 @@ pub(super) fn references(
         return Ok(None);
     }
     let table = cx.table("references")?;
-    let (prompts, answers) = (table.texts("prompt")?, table.texts("completion")?);
+    let (prompts, answers) = (table.prompts()?, table.contents("completion")?);
     let finished = table.bools("finished", true)?;
-    let rows = (0..table.rows()).map(|i| (prompts[i], answers[i], finished[i]));
+    let rows = (0..table.rows()).map(|i| (&prompts[i], &answers[i], finished[i]));
     let examples = Examples::new(vocabulary, Room::new(context), rows)?;
     cx.warn_if(examples.warning(context))?;
     Ok(Some(examples))
