@@ -26,6 +26,9 @@ pub struct SampleArgs {
     /// What to answer; may be repeated; `-` reads one a line from standard input
     #[arg(short, long, value_name = "TEXT", required = true, allow_hyphen_values = true)]
     pub prompt: Vec<String>,
+    /// What the system says before each prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system: Option<String>,
     /// For a model that scores: the answer to the prompt; may be repeated
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub answer: Vec<String>,
@@ -104,12 +107,18 @@ fn rows(args: &SampleArgs, kind: &KindDoc, stage: &str) -> Result<Vec<Value>, Fa
     if prompts.is_empty() {
         return Err(Failure::usage("standard input holds no prompt"));
     }
+    let asked = |prompt: &String| match &args.system {
+        Some(said) => {
+            json!([{ "role": "system", "content": said }, { "role": "user", "content": prompt }])
+        }
+        None => json!(prompt),
+    };
     if kind.name == ANSWERS {
         if !args.answer.is_empty() {
             return Err(Failure::usage(format!("`{stage}` answers, it does not score"))
                 .help("leave out --answer, or name a stage whose model scores"));
         }
-        return Ok(prompts.iter().map(|p| json!({ "prompt": p })).collect());
+        return Ok(prompts.iter().map(|p| json!({ "prompt": asked(p) })).collect());
     }
     let answers = &args.answer;
     let pairs: Vec<(&String, &String)> = match (prompts.len(), answers.len()) {
@@ -122,7 +131,7 @@ fn rows(args: &SampleArgs, kind: &KindDoc, stage: &str) -> Result<Vec<Value>, Fa
             .help("one -a for each -p, or one -p and several -a"));
         }
     };
-    Ok(pairs.iter().map(|(p, a)| json!({ "prompt": p, "completion": a })).collect())
+    Ok(pairs.iter().map(|(p, a)| json!({ "prompt": asked(p), "completion": a })).collect())
 }
 
 /// The kind's defaults, and what the command line says instead.

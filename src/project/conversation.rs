@@ -9,6 +9,7 @@ use super::execution::worker_command;
 use super::{Failure, Project};
 use crate::catalog::Catalog;
 use crate::columns::each_batch;
+use crate::conversation::Content;
 use crate::exec::{Program, Task};
 use crate::graph::GraphOutput;
 use crate::plan::Selection;
@@ -150,8 +151,11 @@ pub fn answers(path: &Path) -> Result<Vec<Answer>, Failure> {
     let mut answers = Vec::new();
     each_batch(path, usize::MAX, |columns| {
         let (prompts, texts) = (columns.texts("prompt"), columns.texts("completion"));
+        // What the system says is known to whoever asks.
+        let asked = |prompt: &String| Content::of_written(prompt).last_text().to_owned();
         let (finished, scores) = (columns.flags("finished"), columns.numbers("score"));
         for (i, (prompt, text)) in prompts.into_iter().zip(texts).enumerate() {
+            let prompt = asked(&prompt);
             answers.push(Answer { prompt, text, finished: finished[i], score: scores[i] });
         }
     })

@@ -392,7 +392,12 @@ impl Prepare {
             }
             Ok(_) => Err(format!("column `{name}` holds text, not a list of messages")),
             Err(found) => {
-                Err(format!("column `{name}` holds {found}, not text: see docs/your-data.md"))
+                let wanted = if self.target == Target::Text {
+                    "not text"
+                } else {
+                    "neither text nor messages"
+                };
+                Err(format!("column `{name}` holds {found}, {wanted}: see docs/your-data.md"))
             }
         }
     }

@@ -275,8 +275,10 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
         ("demos", From::Source("dataset/messages", file("chat.jsonl", &turns))),
     ];
     let found = asked.of("sft", json!({}), chat);
-    assert!(found.contains("turn 1: its `content` is null"), "{found}");
-    for (role, says) in [("gpt", "unknown role `gpt`"), ("user", "no turn of the assistant")] {
+    assert!(found.contains("message 1 (assistant) says nothing"), "{found}");
+    for (role, says) in
+        [("critic", "unknown role `critic`"), ("user", "no message of the assistant")]
+    {
         let turns = json!({"messages": [{"role": role, "content": "a"}]}).to_string();
         let chat = vec![
             ("model", From::Stage("base")),

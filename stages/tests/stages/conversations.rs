@@ -113,8 +113,11 @@ fn every_shape_of_rows_has_the_tokens_that_it_has_in_trl() {
                 _ => vec![ids(&theirs["input_ids"])],
             };
             for (i, (mine, theirs)) in found.iter().zip(parts).enumerate() {
-                let whole =
-                    i == 0 && (found.len() == 3 || key == "prompt" || key.starts_with("messages"));
+                let whole = i == 0
+                    && (found.len() == 3
+                        || key == "prompt"
+                        || key.starts_with("messages")
+                        || key == "completion_turns");
                 let theirs = if whole { theirs } else { to_end(theirs, &vocabulary) };
                 assert_eq!(*mine, theirs, "{template} {key} part {i}");
             }
@@ -289,7 +292,7 @@ fn prepare_makes_messages_and_labels_and_reads_paths_into_columns() {
     assert_eq!(labels.keys("prompt").expect("keys")[2], "q1");
     assert_eq!(labels.keys("chosen").expect("keys")[2], "a2");
     let part = |part: &str, target: &str| {
-        let split = json!({"part": part, "test_fraction": "30%"});
+        let split = json!({"part": part, "test_fraction": 0.3});
         run(part, json!({"as": target, "split": split}))
     };
     for target in ["labels", "messages"] {
