@@ -3,13 +3,15 @@
 
 Runs a small pipeline, then: its datasets in `datasets` and pandas; its models in transformers, whose
 loss must be that which the stage reported; a shard, a bf16 copy and a reward model; one step of
-TRL's DPOTrainer on an exported model and its labels. The libraries are installed with pip into
+TRL's DPOTrainer on an exported model and its labels. A model of every architecture goes in and out
+again, and transformers must find the logits that it found before. The libraries are installed with pip into
 target/interop, unless INTEROP_PYTHON names an interpreter that has them.
 usage: interop.py [path of preflow]
 """
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,7 +72,36 @@ def main():
         copies_agree(views)
         rewards_agree(views)
         dpo_takes_a_step(views, scratch)
+        architectures_agree(preflow, scratch)
     print("interop: everything opens and agrees")
+
+
+def architectures_agree(preflow, scratch):
+    """Small models of all architectures, imported and exported again."""
+    import torch
+    models = ROOT / "stages/tests/fixtures/models"
+    expected = json.loads((models / "bare/expected.json").read_text())
+    names = [name for name in expected if name != "versions"]
+    lines = ["preflow: 1", "name: architectures", "sources:"]
+    for name in names:
+        shutil.copytree(models / "bare" / name, scratch / "models" / name)
+        for file in ["tokenizer.json", "tokenizer_config.json"]:
+            shutil.copy(models / "qwen2" / file, scratch / "models" / name / file)
+        lines.append(f"  {name}: {{ path: models/{name}, as: huggingface }}")
+    lines.append("stages:")
+    for name in names:
+        lines.append(f"  in_{name}: {{ kind: import_model, source: {name}, context: 64 }}")
+        lines.append(f"  out_{name}: {{ kind: export, model: in_{name} }}")
+    (scratch / "architectures.yaml").write_text("\n".join(lines) + "\n")
+    subprocess.run([preflow.resolve(), "run", "architectures.yaml"], cwd=scratch, check=True)
+    for name in names:
+        model, _ = opened(scratch / f"cache/views/architectures/out_{name}/folder")
+        for row, known in zip(expected[name]["rows"], expected[name]["logits"]):
+            with torch.no_grad():
+                found = model(input_ids=torch.tensor([row])).logits[0, -2:].reshape(-1)
+            apart = float((found - torch.tensor(known)).abs().max())
+            assert apart < 1e-4, (name, apart)
+    print(f"interop: {len(names)} architectures go in and out with their logits")
 
 
 def interpreter():

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::advice::error_with_help;
 use crate::context::Context;
@@ -94,13 +94,9 @@ impl ImportModel {
     /// The config, with the context that is asked for.
     fn shape(&self, folder: &Path) -> Result<ModelConfig> {
         let path = folder.join("config.json");
-        let mut value = json_file(&path)?;
         let asked = i64::from(self.context);
-        if asked > 0 && value["max_position_embeddings"].as_i64().is_some_and(|n| asked < n) {
-            value["max_position_embeddings"] = json!(asked);
-        }
-        let config = ModelConfig::shape_from_json(&value)
-            .with_context(|| format!("cannot use {}", path.display()))?;
+        let cannot = || format!("cannot use {}", path.display());
+        let mut config = ModelConfig::shape_from_json(&json_file(&path)?).with_context(cannot)?;
         if asked > config.context
             || (asked > 0 && asked < config.context && config.positions == Positions::Learned)
         {
@@ -112,6 +108,10 @@ impl ImportModel {
                  learned positions keeps its own",
             ));
         }
+        if asked > 0 {
+            config.context = asked;
+        }
+        config.check_positions().with_context(cannot)?;
         Ok(config)
     }
 

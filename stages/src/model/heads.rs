@@ -67,7 +67,13 @@ impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         let trunk = &self.trunk;
-        let logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
+        let mut logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
+        if trunk.config.logit_divisor != 1.0 {
+            logits = logits / trunk.config.logit_divisor;
+        }
+        if let Some(cap) = trunk.config.logit_cap {
+            logits = (logits / cap).tanh() * cap;
+        }
         match &trunk.absent {
             Some(absent) => logits + absent.to_kind(trunk.compute.kind),
             None => logits,

@@ -5,6 +5,7 @@ mod algorithms;
 mod compute;
 mod data;
 mod evaluation;
+mod families;
 mod forms;
 mod formulas;
 mod golden;
