@@ -16,7 +16,7 @@ pub struct Mask {
 
 /// How products of queries and keys become weights.
 #[derive(Debug, Clone, Copy)]
-pub struct Scores {
+pub struct Products {
     /// Multiplies the products; `None`: 1/√head_dim.
     pub scale: Option<f64>,
     /// They end softly here: `cap · tanh(x / cap)`.
@@ -25,7 +25,7 @@ pub struct Scores {
 
 /// Attention of `q`, `[batch, heads, time, head_dim]`, over `k` and `v`,
 /// `[batch, kv_heads, columns, head_dim]`.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, scores: Scores) -> Tensor {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, scores: Products) -> Tensor {
     let groups = q.size()[1] / k.size()[1];
     let spread = |x: &Tensor| {
         if groups == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(groups, 1, None) }

@@ -69,7 +69,7 @@ impl Policy {
         let trunk = &self.trunk;
         let mut logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
         if trunk.config.logit_divisor != 1.0 {
-            logits = logits / trunk.config.logit_divisor;
+            logits /= trunk.config.logit_divisor;
         }
         if let Some(cap) = trunk.config.logit_cap {
             logits = (logits / cap).tanh() * cap;

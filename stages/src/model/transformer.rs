@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::adapter::Adapter;
-use super::attention::{Rotary, Scores, attention};
+use super::attention::{Products, Rotary, attention};
 use super::columns::{Columns, Layout};
 use super::config::{Activation, ModelConfig, Norm, Positions, QkNorm};
 use super::layout::{Block, Linear, WeightIndex, parameters};
@@ -283,7 +283,7 @@ impl Trunk {
         v: &Tensor,
     ) -> Tensor {
         let c = &self.config;
-        let scores = Scores { scale: c.attention_scale, cap: c.attention_cap };
+        let scores = Products { scale: c.attention_scale, cap: c.attention_cap };
         attention(q, k, v, columns.mask(c.layer_kind(i)), scores)
     }
 

@@ -52,7 +52,7 @@ fn open(model: &str) -> Policy {
     let mut config = ModelConfig::shape_from_json(&config(model)).expect("a shape");
     config.context = config.context.min(64);
     config.check().expect("sizes that fit");
-    let params = read_folder(&folder(model), &config).expect("weights");
+    let params = read_folder(&folder(model), &config, false).expect("weights");
     Policy { trunk: Trunk::new(config, params) }
 }
 

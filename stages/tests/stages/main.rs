@@ -6,6 +6,7 @@ mod compute;
 mod data;
 mod evaluation;
 mod families;
+mod foreign_rewards;
 mod forms;
 mod formulas;
 mod golden;

@@ -324,7 +324,7 @@ fn configs_that_ask_for_other_arithmetic_are_refused_by_key() {
     });
     let failure = import(&shop, "scorer_in", &scorer, json!({})).failure();
     assert!(failure.contains("is a reward model or another classifier"), "{failure}");
-    assert!(failure.contains("only language models"), "{failure}");
+    assert!(failure.contains("`kind: import_reward` imports"), "{failure}");
     let failure = import(&shop, "long", &folder("qwen2"), json!({"context": 65})).failure();
     assert!(failure.contains("made for 64"), "{failure}");
     let failure = import(&shop, "learned", &folder("gpt2"), json!({"context": 32})).failure();
