@@ -133,7 +133,7 @@ struct PairLosses {
 
 impl Stage for Dpo {
     const NAME: &'static str = "dpo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
     const FIGURES: &'static [&'static str] =

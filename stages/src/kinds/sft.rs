@@ -93,7 +93,7 @@ impl Default for SftLoop {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
     const FIGURES: &'static [&'static str] = &["train/*", "eval/loss"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];

@@ -307,9 +307,10 @@ impl ValueModel {
 
 /// One number a hidden state: `[…]` of `[…, hidden]`.
 fn score(trunk: &Trunk, hidden: &Tensor) -> Tensor {
-    let t = &trunk.params.tensors;
+    let trained = |i: usize| trunk.adapter.as_ref().and_then(|a| a.in_place_of(i));
+    let tensor = |i: usize| trained(i).unwrap_or(&trunk.params.tensors[i]);
     let head = trunk.index.head;
-    hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
+    hidden.linear(tensor(head.weight), head.bias.map(tensor)).squeeze_dim(-1)
 }
 
 fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {

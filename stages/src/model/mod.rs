@@ -24,7 +24,7 @@ mod rope_json;
 mod transformer;
 mod weight_file;
 
-pub use adapter::{Lora, Target};
+pub use adapter::{Lora, Start, Target};
 pub use checkpoint::{read_weights, write_weights};
 pub use columns::Layout;
 pub use config::ModelConfig;

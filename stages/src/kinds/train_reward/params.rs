@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Lora;
 use crate::optim::Schedule;
 use crate::training::{Computation, Defaults, Optimizer};
 
@@ -64,6 +65,8 @@ pub struct TrainReward {
     pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     pub(super) keep_best: bool,
+    /// Train low-rank adapters, and the head, instead of all weights.
+    pub(super) lora: Lora,
     /// How steps are computed; a pair counts as one row.
     pub(super) compute: Computation,
     /// AdamW and clipping.
@@ -98,6 +101,7 @@ impl Default for TrainReward {
             eval_fraction: 0.1,
             allow_overlap: false,
             keep_best: true,
+            lora: Lora::default(),
             compute: Computation::default(),
             optimizer: Optimizer::default(),
             seed: 0,
