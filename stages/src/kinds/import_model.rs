@@ -8,10 +8,11 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::imports::Published;
-use crate::kind::{Stage, Summary, input, output};
-use crate::model::Policy;
+use crate::kind::{Stage, Summary, input, optional, output};
+use crate::model::{LowRank, Policy};
 use crate::preflight::Preflight;
 
 /// Params of `import_model`.
@@ -32,11 +33,15 @@ impl Stage for ImportModel {
     const FIGURES: &'static [&'static str] = &["model/parameters"];
 
     fn inputs() -> Vec<InputDoc> {
-        vec![input(
-            "source",
-            &["model/huggingface"],
-            "a folder with config.json, safetensors and tokenizer.json",
-        )]
+        vec![
+            input(
+                "source",
+                &["model/huggingface"],
+                "a folder with config.json, safetensors and tokenizer.json, or with an adapter of \
+                 peft",
+            ),
+            optional("base", &["model/policy"], "the model that an adapter was trained beside"),
+        ]
     }
 
     fn outputs() -> Vec<OutputDoc> {
@@ -46,18 +51,58 @@ impl Stage for ImportModel {
     fn check(&self, look: &mut Preflight) {
         let [source] = look.inputs("source") else { return };
         if let Some(folder) = source.paths.first().map(Path::new) {
-            look.tell("source", self.how().look_at(folder));
+            if LowRank::is_in(folder) {
+                look.tell("source", LowRank::check(folder));
+                look.tell("base", with_base(!look.inputs("base").is_empty()));
+            } else {
+                look.tell("source", self.how().look_at(folder));
+                look.tell("base", without_base(!look.inputs("base").is_empty()));
+            }
         }
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         let folder = cx.path("source")?.to_owned();
+        let based = !cx.inputs("base").is_empty();
+        if LowRank::is_in(&folder) {
+            with_base(based)?;
+            return add_adapter(cx, &folder);
+        }
+        without_base(based)?;
         let (trunk, vocabulary) = self.how().open(cx, &folder)?;
         let parameters = trunk.params.numel() as f64;
         Policy { trunk }.save(&cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
         Ok(Summary::from([("model/parameters".into(), parameters)]))
     }
+}
+
+/// Puts the adapter in `folder` beside the weights of port `base`.
+fn add_adapter(cx: &mut Context, folder: &Path) -> Result<Summary> {
+    let (base, to) = (cx.path("base")?.to_owned(), cx.output("model")?);
+    let vocabulary = cx.vocabulary(&base)?;
+    Policy::save_adapted(&base, folder, &to, &vocabulary)?;
+    let parameters = Policy::open(&to)?.trunk.params.numel() as f64;
+    cx.note("an adapter beside the weights of its base, whose tokenizer it has")?;
+    cx.complete("model", None)?;
+    Ok(Summary::from([("model/parameters".into(), parameters)]))
+}
+
+fn with_base(connected: bool) -> Result<()> {
+    if connected {
+        return Ok(());
+    }
+    Err(error_with_help(
+        "the folder holds an adapter of peft, and no `base` is connected",
+        "import the model that it was trained beside, and name that stage as `base`",
+    ))
+}
+
+fn without_base(connected: bool) -> Result<()> {
+    if !connected {
+        return Ok(());
+    }
+    Err(error_with_help("`base` is connected, but the folder holds no adapter", "take `base` out"))
 }
 
 impl ImportModel {

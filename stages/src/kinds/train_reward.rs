@@ -84,6 +84,7 @@ impl Stage for TrainReward {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("lora", self.check_lora());
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }
@@ -91,6 +92,7 @@ impl Stage for TrainReward {
     }
 
     fn run(mut self, cx: &mut Context) -> Result<Summary> {
+        self.check_lora()?;
         let folder = cx.path("base")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.trunk.compute = self.compute.resolve(cx)?;

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::part::{Init, Part, Stored};
 use super::{ModelConfig, ParamSpec, Params, Trunk};
+use crate::advice::error_with_help;
 
 /// Low-rank adapters beside the matrices of a frozen model. The saved model has them merged in.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +28,9 @@ pub struct Lora {
     /// How A starts, the first of the two factors: kaiming draws it as peft does, uniform up to
     /// 1/√inputs; normal from N(0, 1/rank), which acts several times as strongly at the same lr.
     pub init: Start,
+    /// Keep the adapters apart: the output is the weights of the model it started from, which are
+    /// stored once, and the adapters beside them. Every kind that reads it adds them in.
+    pub keep: bool,
 }
 
 /// How the first factor of an adapter starts; the second is zero.
@@ -53,11 +58,25 @@ impl Default for Lora {
     fn default() -> Self {
         use Target::{Down, Gate, K, O, Q, Up, V};
         let targets = vec![Q, K, V, O, Gate, Up, Down];
-        Self { rank: 0, alpha: 16.0, targets, init: Start::Kaiming }
+        Self { rank: 0, alpha: 16.0, targets, init: Start::Kaiming, keep: false }
     }
 }
 
 impl Lora {
+    /// Checks that what is to be kept is there.
+    ///
+    /// # Errors
+    /// When there are no adapters to keep.
+    pub fn check(&self) -> Result<()> {
+        if self.keep && self.rank == 0 {
+            return Err(error_with_help(
+                "`lora.keep` keeps adapters, but without a rank there are none",
+                "set lora.rank, as in lora: { rank: 8, keep: true }",
+            ));
+        }
+        Ok(())
+    }
+
     /// Number of weights of these adapters on a model.
     pub fn size(&self, c: &ModelConfig) -> u64 {
         let [q, k, v] = c.qkv_widths();
@@ -100,6 +119,20 @@ impl Adapter {
     /// The tensor that is trained in place of parameter `place`, if there is one.
     pub fn in_place_of(&self, place: usize) -> Option<&Tensor> {
         self.whole.get(&place).map(|i| &self.params.tensors[*i])
+    }
+
+    /// Of every adapted matrix its place and, from its first row to its last, pieces of so many
+    /// rows, with A and the scaled B of those that have an adapter.
+    #[expect(clippy::type_complexity, reason = "read in one place")]
+    pub fn sites(
+        &self,
+    ) -> impl Iterator<Item = (usize, Vec<(i64, Option<(Tensor, Tensor)>)>)> + use<'_> {
+        let t = &self.params.tensors;
+        self.sites.iter().map(move |(place, sites)| {
+            let factors =
+                |(a, b): (usize, usize)| (t[a].detach().copy(), t[b].detach() * self.scale);
+            (*place, sites.iter().map(|s| (s.rows, s.places.map(factors))).collect())
+        })
     }
 
     /// What is added to `(x · gain) Wᵀ`, where `W` is the matrix at `place`: `[…, rows]`.

@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
                          change its arithmetic",
                         self.within
                     ),
-                    "where it changes nothing in the forward pass, take it out of config.json",
+                    "where it changes nothing in the forward pass, take it out of the file",
                 ));
             }
         }

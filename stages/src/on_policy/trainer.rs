@@ -302,7 +302,8 @@ impl<'a> PolicyTrainer<'a> {
         if settings.keep_best && self.state.best.is_some() {
             no_grad(|| policy.trunk.trainable().flat.shallow_clone().copy_(&self.best));
         }
-        policy.save(&cx.output("model")?, environment.vocabulary)?;
+        let (base, to) = (cx.path("policy")?.to_owned(), cx.output("model")?);
+        policy.save_trained((&base, &settings.lora), &to, environment.vocabulary)?;
         cx.complete("model", None)?;
         cx.write_metrics()?;
         cx.write_table("samples", &self.samples.table()?)?;

@@ -1,5 +1,6 @@
 //! All tests that need libtorch, in one program.
 
+mod adapters;
 mod ahead;
 mod algorithms;
 mod compute;

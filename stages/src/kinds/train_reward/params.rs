@@ -1,9 +1,11 @@
 //! Params of `train_reward`.
 //! Knows nothing of how they are used.
 
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::error_with_help;
 use crate::model::Lora;
 use crate::optim::Schedule;
 use crate::training::{Computation, Defaults, Optimizer};
@@ -73,6 +75,19 @@ pub struct TrainReward {
     pub(super) optimizer: Optimizer<RewardDefaults>,
     /// Names the random streams: the head and the order of pairs.
     pub(super) seed: u64,
+}
+
+impl TrainReward {
+    /// Refuses to keep adapters apart: a reward model has a head beside them.
+    pub(super) fn check_lora(&self) -> Result<()> {
+        if self.lora.keep {
+            return Err(error_with_help(
+                "`lora.keep`: a reward model is written whole, its head is trained with it",
+                "take `keep` out",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Defaults of AdamW in `train_reward`.
