@@ -3,19 +3,21 @@
 
 Runs a small pipeline, then: its datasets in `datasets` and pandas; its models in transformers, whose
 loss must be that which the stage reported; a shard, a bf16 copy and a reward model; one step of
-TRL's DPOTrainer on an exported model and its labels. The libraries are installed with pip into
+TRL's DPOTrainer on an exported model and its labels; adapters in peft. A model of every architecture goes in and out
+again, and transformers must find the logits that it found before. The libraries are installed with pip into
 target/interop, unless INTEROP_PYTHON names an interpreter that has them.
 usage: interop.py [path of preflow]
 """
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = ["torch", "transformers", "datasets", "pandas", "trl"]
+PACKAGES = ["torch", "transformers", "datasets", "pandas", "trl", "peft"]
 PIPELINE = """
 preflow: 1
 name: interop
@@ -29,6 +31,8 @@ stages:
   imported: {{ kind: import_model, source: published }}
   tuned: {{ kind: sft, model: imported, demos: chats, lora: {{ rank: 4 }}, train: {{ epochs: 4, lr: 1.0e-2 }} }}
   tuned_out: {{ kind: export, model: tuned }}
+  kept: {{ kind: sft, model: imported, demos: chats, lora: {{ rank: 4, keep: true }}, train: {{ epochs: 4, lr: 1.0e-2 }} }}
+  kept_out: {{ kind: export, model: kept, form: peft }}
   sharded_out: {{ kind: export, model: tuned, max_shard_size: 8000 }}
   half_out: {{ kind: export, model: tuned, dtype: bfloat16 }}
   text: {{ kind: prepare, data: corpus, as: text, split: {{ part: test, test_fraction: 20% }} }}
@@ -68,9 +72,39 @@ def main():
         conversations_cost_the_same(views)
         completions_cost_the_same(views)
         copies_agree(views)
+        adapters_agree(views)
         rewards_agree(views)
         dpo_takes_a_step(views, scratch)
+        architectures_agree(preflow, scratch)
     print("interop: everything opens and agrees")
+
+
+def architectures_agree(preflow, scratch):
+    """Small models of all architectures, imported and exported again."""
+    import torch
+    models = ROOT / "stages/tests/fixtures/models"
+    expected = json.loads((models / "bare/expected.json").read_text())
+    names = [name for name in expected if "greedy" in expected[name]]
+    lines = ["preflow: 1", "name: architectures", "sources:"]
+    for name in names:
+        shutil.copytree(models / "bare" / name, scratch / "models" / name)
+        for file in ["tokenizer.json", "tokenizer_config.json"]:
+            shutil.copy(models / "qwen2" / file, scratch / "models" / name / file)
+        lines.append(f"  {name}: {{ path: models/{name}, as: huggingface }}")
+    lines.append("stages:")
+    for name in names:
+        lines.append(f"  in_{name}: {{ kind: import_model, source: {name}, context: 64 }}")
+        lines.append(f"  out_{name}: {{ kind: export, model: in_{name} }}")
+    (scratch / "architectures.yaml").write_text("\n".join(lines) + "\n")
+    subprocess.run([preflow.resolve(), "run", "architectures.yaml"], cwd=scratch, check=True)
+    for name in names:
+        model, _ = opened(scratch / f"cache/views/architectures/out_{name}/folder")
+        for row, known in zip(expected[name]["rows"], expected[name]["logits"]):
+            with torch.no_grad():
+                found = model(input_ids=torch.tensor([row])).logits[0, -2:].reshape(-1)
+            apart = float((found - torch.tensor(known)).abs().max())
+            assert apart < 1e-4, (name, apart)
+    print(f"interop: {len(names)} architectures go in and out with their logits")
 
 
 def interpreter():
@@ -165,6 +199,19 @@ def copies_agree(views):
         assert torch.equal(tensor, sharded.state_dict()[name]), name
         assert torch.equal(tensor.bfloat16().float(), half.state_dict()[name]), name
     print("interop: shards and bf16 hold the same weights")
+
+
+def adapters_agree(views):
+    """Adapters that were kept apart, in peft beside the base: the model that has them merged in."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "stages/tests/fixtures/models/qwen2").float()
+    merged = PeftModel.from_pretrained(base, views / "kept_out/folder").merge_and_unload()
+    whole, _ = opened(views / "tuned_out/folder")
+    apart = max(float((tensor - merged.state_dict()[name]).abs().max())
+                for name, tensor in whole.state_dict().items())
+    near("weights with adapters of peft merged in, farthest apart", apart, 0.0, 1e-5)
 
 
 def rewards_agree(views):

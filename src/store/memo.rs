@@ -35,6 +35,13 @@ impl Memo {
         known.is_some_and(|(s, _)| s[..content] == now.to_bytes()[..content])
     }
 
+    /// The digest of a file that nobody wrote to since it was remembered; more names of it are no
+    /// writing.
+    pub(super) fn get_unwritten(&self, path: &Path, now: &Signature) -> Option<Digest> {
+        let known = self.known.get(path.as_os_str().as_bytes()).map(|(_, digest)| *digest);
+        known.filter(|_| self.is_unwritten(path, now))
+    }
+
     /// Remembers the digest of a file that looks like this.
     pub(crate) fn put(&mut self, path: &Path, signature: Signature, digest: Digest) {
         self.known.insert(path.as_os_str().as_bytes().into(), (signature.to_bytes(), digest));

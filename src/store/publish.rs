@@ -12,11 +12,12 @@ use fs_err as fs;
 
 use tracing::debug;
 
-use super::digest::Signature;
+use super::digest::{Signature, TreeFile};
 use super::entry::ENTRY_FORMAT;
 use super::slot::{Scratch, remove};
 use super::{Entry, EntryOutput, Health, Sealed, Slot, Store, StoreError, summed};
 use crate::files;
+use crate::identity::{Identity, InputIdentity};
 
 impl Store {
     /// Publishes a group: 1. sync the outputs; 2. give them their names under `objects-v1` and
@@ -61,8 +62,9 @@ impl Store {
     }
 
     fn stage(&self, sealed: Sealed) -> Result<Staged, StoreError> {
+        let inputs = self.folders_read(&sealed.slot.identity);
         for (port, output) in &sealed.outputs {
-            self.place_object(&sealed.files[port], output)?;
+            self.place_beside(&sealed.files[port], output, &inputs)?;
             // What is linked now is what was hashed then, or nobody may believe its name.
             let seen = &sealed.seen[port];
             if seen.looks_changed() && seen.has_changed() {
@@ -89,6 +91,17 @@ impl Store {
     /// Links a finished output to its name. An object that is there already is trusted only after
     /// reading it; a damaged one is moved aside.
     pub(super) fn place_object(&self, from: &Path, output: &EntryOutput) -> Result<(), StoreError> {
+        self.place_beside(from, output, &[])
+    }
+
+    /// As [`Store::place_object`]. A file that lies in one of `inputs`, too, at the same place with
+    /// the same content, is linked from there: what a stage hands on takes no room twice.
+    fn place_beside(
+        &self,
+        from: &Path,
+        output: &EntryOutput,
+        inputs: &[PathBuf],
+    ) -> Result<(), StoreError> {
         let to = self.object_path(&output.digest);
         match self.check(output, true)? {
             Health::Good => return Ok(()),
@@ -108,7 +121,14 @@ impl Store {
         for file in files {
             let inner = partial.path().join(&file.path);
             fs::create_dir_all(inner.parent().expect("invariant: a file has a parent"))?;
-            link_or_copy(&from.join(&file.path), &inner)?;
+            match inputs.iter().find_map(|input| self.held(input, file)) {
+                Some(held) => {
+                    link_or_copy(&held, &inner)?;
+                    // Its new name touched it, and nobody should read it again for that.
+                    self.remember(&held, file.digest)?;
+                }
+                None => link_or_copy(&from.join(&file.path), &inner)?,
+            }
         }
         // Its files must be durable under their new directory before it gets its name.
         self.sync()?;
@@ -124,6 +144,23 @@ impl Store {
             self.remember(&to.join(&file.path), file.digest)?;
         }
         Ok(())
+    }
+
+    /// Folders that a stage of this identity read, where the store holds them.
+    fn folders_read(&self, identity: &Identity) -> Vec<PathBuf> {
+        let digests = identity.inputs.values().flat_map(|input| match input {
+            InputIdentity::One(digest) => vec![*digest],
+            InputIdentity::Many(all) => all.iter().map(|(_, digest)| *digest).collect(),
+        });
+        digests.map(|digest| self.object_path(&digest)).filter(|path| path.is_dir()).collect()
+    }
+
+    /// The file of an object that is known to be this one.
+    fn held(&self, object: &Path, file: &TreeFile) -> Option<PathBuf> {
+        let path = object.join(&file.path);
+        let meta = fs::symlink_metadata(&path).ok().filter(|meta| meta.is_file())?;
+        let known = self.memo().get_unwritten(&path, &Signature::of(&meta))?;
+        (known == file.digest && file.size > 0).then_some(path)
     }
 
     pub(super) fn remember(
@@ -197,4 +234,72 @@ fn fail_all<T>(n: usize, error: &StoreError) -> Vec<Result<T, StoreError>> {
         _ => io::ErrorKind::Other,
     };
     (0..n).map(|_| Err(io::Error::new(kind, error.to_string()).into())).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files as workers do")]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::store::{Lookup, Provenance};
+
+    /// Publishes a folder of these files, made by a stage that read `inputs`.
+    fn publish(
+        store: &Store,
+        inputs: &[(&str, InputIdentity)],
+        files: &[(&str, &str)],
+    ) -> EntryOutput {
+        let identity = Identity {
+            kind: "command".into(),
+            version: 1,
+            params: serde_json::Map::new(),
+            inputs: inputs.iter().map(|(port, i)| ((*port).to_owned(), i.clone())).collect(),
+            endings: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        };
+        let Lookup::Miss(slot) = store.lookup(identity, false).unwrap() else { panic!("a miss") };
+        let path = slot.output_path("o", "");
+        for (name, text) in files {
+            let inner = path.join(name);
+            std::fs::create_dir_all(inner.parent().unwrap()).unwrap();
+            std::fs::write(inner, text).unwrap();
+        }
+        let sealed = slot.seal(BTreeMap::from([("o".into(), path)]), Provenance::default());
+        let (entry, scratch) = store.publish(vec![sealed.unwrap()]).remove(0).unwrap();
+        store.discard(scratch);
+        assert_eq!(store.health(&entry).unwrap(), None);
+        entry.outputs["o"].clone()
+    }
+
+    #[test]
+    fn what_a_stage_hands_on_takes_no_room_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("cache")).unwrap();
+        store.prepare_for_writing().unwrap();
+        let weights = ("sub/weights", "the same bytes");
+        let base = publish(&store, &[], &[weights, ("shape", "one"), ("only", "here")]);
+        let one = ("base", InputIdentity::One(base.digest));
+        let files = [weights, ("shape", "two"), ("added", "new"), ("other", "here")];
+        let next = publish(&store, std::slice::from_ref(&one), &files);
+        let many = InputIdentity::Many(vec![("a".into(), base.digest), ("b".into(), next.digest)]);
+        let last = publish(&store, &[("all", many)], &[("sub/weights", "the same bytes")]);
+        let at = |output: &EntryOutput, name: &str| store.object_path(&output.digest).join(name);
+        let inode =
+            |output: &EntryOutput, name: &str| std::fs::metadata(at(output, name)).unwrap().ino();
+        assert_eq!(inode(&base, "sub/weights"), inode(&next, "sub/weights"));
+        assert_eq!(inode(&base, "sub/weights"), inode(&last, "sub/weights"));
+        // Other content at the same place, and the same content elsewhere, are files of their own.
+        assert_ne!(inode(&base, "shape"), inode(&next, "shape"));
+        assert_eq!(std::fs::read_to_string(at(&next, "shape")).unwrap(), "two");
+        assert_ne!(inode(&base, "only"), inode(&next, "other"));
+        // A file that somebody wrote to is not linked from.
+        let spoiled = at(&base, "sub/weights");
+        std::fs::remove_file(&spoiled).unwrap();
+        std::fs::write(&spoiled, "others  bytes!").unwrap();
+        let files = [weights, ("shape", "three")];
+        let sound = publish(&store, &[("again", one.1)], &files);
+        assert_ne!(inode(&base, "sub/weights"), inode(&sound, "sub/weights"));
+        assert_eq!(std::fs::read_to_string(at(&sound, "sub/weights")).unwrap(), weights.1);
+    }
 }

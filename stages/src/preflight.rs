@@ -202,10 +202,12 @@ impl<'a> Preflight<'a> {
         // An origin lies further up; a chain has no more steps than there are stages.
         for _ in 0..=self.spec.stages.len() {
             let stage = &self.spec.stages[at];
-            if stage.kind == kind {
+            // Pretraining goes on where a model is connected.
+            let further = stage.kind == "pretrain" && stage.inputs.contains_key("base");
+            if stage.kind == kind && !further {
                 return Value::Object(stage.params.clone()).pointer(pointer).cloned();
             }
-            if !GO_ON.contains(&stage.kind.as_str()) {
+            if !further && !GO_ON.contains(&stage.kind.as_str()) {
                 return None;
             }
             let from = ["model", "policy", "base", "pairs"];

@@ -133,7 +133,7 @@ struct PairLosses {
 
 impl Stage for Dpo {
     const NAME: &'static str = "dpo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
     const FIGURES: &'static [&'static str] =
@@ -156,6 +156,7 @@ impl Stage for Dpo {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("lora", self.lora.check());
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }
@@ -164,6 +165,7 @@ impl Stage for Dpo {
     fn run(self, cx: &mut Context) -> Result<Summary> {
         check_range("beta", self.beta, 1e-9, 1e6)?;
         check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
+        self.lora.check()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());
@@ -172,7 +174,7 @@ impl Stage for Dpo {
         let (train, held_out) = self.rows(cx, &vocabulary, &policy)?;
         self.check_memory(cx, &policy, &train)?;
         let summary = self.optimize(cx, &policy, &train, &held_out)?;
-        policy.save(&cx.output("model")?, &vocabulary)?;
+        policy.save_trained((&folder, &self.lora), &cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
         cx.write_metrics()?;
         Ok(summary)

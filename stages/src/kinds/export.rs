@@ -1,26 +1,39 @@
 //! `export`: a model as a folder that `transformers` opens.
 //! Knows nothing of training.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::{Stage, Summary, input, output};
-use crate::model::{Policy, RewardModel, Trunk, write_shards};
+use crate::model::{LowRank, ModelConfig, ParamSpec, Policy, RewardModel, Trunk, write_shards};
 
 /// Params of `export`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Export {
+    /// What is written: transformers, the whole model; peft, the adapters that `lora: { keep: true
+    /// }` kept, for the base that they were trained beside.
+    form: Form,
     /// Type of the weights: float32, or bfloat16 at half the size.
     dtype: Dtype,
     /// Largest file of weights, bytes; 0: one file.
     #[schemars(extend("x-unit" = "count"))]
     max_shard_size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Form {
+    Transformers,
+    Peft,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +45,7 @@ enum Dtype {
 
 impl Default for Export {
     fn default() -> Self {
-        Self { dtype: Dtype::Float32, max_shard_size: 5_000_000_000 }
+        Self { form: Form::Transformers, dtype: Dtype::Float32, max_shard_size: 5_000_000_000 }
     }
 }
 
@@ -82,6 +95,11 @@ impl Stage for Export {
             .context("config.json is not JSON")?;
         let architecture = config["architectures"][0].as_str().unwrap_or_default();
         let reward = architecture.ends_with("ForSequenceClassification");
+        if self.form == Form::Peft {
+            let parameters = self.write_adapter(&from, &to, &vocabulary)?;
+            cx.complete("folder", None)?;
+            return Ok(Summary::from([("model/parameters".into(), parameters)]));
+        }
         let trunk =
             if reward { RewardModel::open(&from)?.trunk } else { Policy::open(&from)?.trunk };
         fs_err::create_dir_all(&to)?;
@@ -109,6 +127,23 @@ impl Stage for Export {
         }
         cx.complete("folder", None)?;
         Ok(Summary::from([("model/parameters".into(), trunk.params.numel() as f64)]))
+    }
+}
+
+impl Export {
+    /// Writes the adapters in `from`. Returns the number of their weights.
+    fn write_adapter(&self, from: &Path, to: &Path, vocabulary: &Vocabulary) -> Result<f64> {
+        let config = ModelConfig::read(&from.join("config.json"))?;
+        let Some(adapter) = LowRank::open(from, &ParamSpec::list(&config, false))? else {
+            return Err(error_with_help(
+                "this model has no adapters apart from its weights",
+                "form: peft writes what a stage with lora: { rank: …, keep: true } kept",
+            ));
+        };
+        fs_err::create_dir_all(to)?;
+        adapter.write(to, &config, self.dtype == Dtype::Bfloat16)?;
+        vocabulary.save(to)?;
+        Ok(adapter.numel() as f64)
     }
 }
 

@@ -56,7 +56,7 @@ impl Default for Grpo {
 
 impl Stage for Grpo {
     const NAME: &'static str = "grpo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy against a reward by group relative advantages, without a critic";
     const FIGURES: &'static [&'static str] = on_policy::FIGURES;

@@ -9,6 +9,7 @@ mod evaluate;
 mod export;
 pub mod grpo;
 mod import_model;
+mod import_reward;
 pub mod ppo;
 mod prepare;
 mod pretrain;
@@ -33,6 +34,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sample_pairs::SamplePairs>(),
     Kind::of::<collect_labels::CollectLabels>(),
     Kind::of::<train_reward::TrainReward>(),
+    Kind::of::<import_reward::ImportReward>(),
     Kind::of::<ppo::Ppo>(),
     Kind::of::<rloo::Rloo>(),
     Kind::of::<grpo::Grpo>(),

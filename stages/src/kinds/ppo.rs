@@ -75,7 +75,7 @@ impl Default for Ppo {
 
 impl Stage for Ppo {
     const NAME: &'static str = "ppo";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "improve a policy against a reward by PPO with a critic";
     const FIGURES: &'static [&'static str] = on_policy::FIGURES;
     const LIVE: &'static [&'static str] = &["objective/scores", "objective/kl"];

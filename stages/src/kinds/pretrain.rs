@@ -29,7 +29,7 @@ use crate::training::{
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pretrain {
-    /// Shape of the model.
+    /// Shape of the model; left out where `base` is connected, whose shape it then is.
     model: ModelShape,
     /// How it is trained.
     train: PretrainLoop,
@@ -38,7 +38,7 @@ pub struct Pretrain {
 }
 
 /// Shape of a model.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ModelShape {
     /// Architecture; llama is the only one so far.
@@ -69,7 +69,7 @@ struct ModelShape {
     norm_eps: f64,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Arch {
     #[default]
@@ -150,7 +150,7 @@ impl Default for PretrainLoop {
 impl Stage for Pretrain {
     const NAME: &'static str = "pretrain";
     const VERSION: u32 = 3;
-    const SUMMARY: &'static str = "train a language model from scratch on text";
+    const SUMMARY: &'static str = "train a language model on text, from scratch or further";
     const FIGURES: &'static [&'static str] =
         &["train/*", "eval/loss", "eval/perplexity", "model/parameters"];
     const LIVE: &'static [&'static str] = &["train/loss", "eval/loss"];
@@ -158,31 +158,63 @@ impl Stage for Pretrain {
     fn inputs() -> Vec<InputDoc> {
         vec![
             input("text", &["dataset/text"], "documents, one a row"),
-            input("tokenizer", &["tokenizer"], "what cuts them into tokens"),
+            optional(
+                "tokenizer",
+                &["tokenizer"],
+                "what cuts them into tokens; needed to train from scratch",
+            ),
+            optional(
+                "base",
+                &["model/policy"],
+                "a model to train further, with its own tokenizer, instead of a fresh one",
+            ),
             optional("eval_text", &["dataset/text"], "documents to measure perplexity on"),
         ]
     }
 
     fn outputs() -> Vec<OutputDoc> {
         vec![
-            output("model", "model/policy", "", "opens as LlamaForCausalLM"),
+            output("model", "model/policy", "", "a fresh one opens as LlamaForCausalLM"),
             output("metrics", "dataset/metrics", "parquet", "losses by step"),
         ]
     }
 
     fn check(&self, look: &mut Preflight) {
-        // Any vocabulary will do.
-        look.tell("model", self.model.config(SPECIAL.len()));
+        let connected = |port: &str| !look.inputs(port).is_empty();
+        let (tokenizer, base) = (connected("tokenizer"), connected("base"));
+        look.tell(if tokenizer && base { "tokenizer" } else { "" }, one_of(tokenizer, base));
+        if base {
+            look.tell("model", self.check_no_shape());
+        } else {
+            // Any vocabulary will do.
+            look.tell("model", self.model.config(SPECIAL.len()));
+        }
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
-        let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
-        let config = self.model.config(vocabulary.size())?;
+        let connected = |port: &str| !cx.inputs(port).is_empty();
+        one_of(connected("tokenizer"), connected("base"))?;
+        let base = if connected("base") { Some(cx.path("base")?.to_owned()) } else { None };
+        let (vocabulary, config) = match &base {
+            Some(folder) => {
+                self.check_no_shape()?;
+                (cx.vocabulary(folder)?, ModelConfig::read(&folder.join("config.json"))?)
+            }
+            None => {
+                let vocabulary = Vocabulary::open(cx.path("tokenizer")?)?;
+                let config = self.model.config(vocabulary.size())?;
+                (vocabulary, config)
+            }
+        };
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
         let compute = self.train.compute.resolve(cx)?;
         check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
         let before = memory_now();
-        let mut policy = Policy { trunk: Trunk::init(config, false, self.seed).to(cx.device()) };
+        let policy = match &base {
+            Some(folder) => Policy::open(folder)?,
+            None => Policy { trunk: Trunk::init(config, false, self.seed) },
+        };
+        let mut policy = policy.to(cx.device());
         policy.trunk.compute = compute;
         cx.note(format!(
             "{} parameters; {} rows to train on, {} held out",
@@ -209,7 +241,33 @@ impl Stage for Pretrain {
     }
 }
 
+/// Refuses a stage with neither a tokenizer nor a model to go on from, or with both.
+fn one_of(tokenizer: bool, base: bool) -> Result<()> {
+    match (tokenizer, base) {
+        (true, true) => Err(error_with_help(
+            "`tokenizer` and `base` are both connected: a model has its own tokenizer",
+            "leave `tokenizer` out to train `base` further, or `base` to train from scratch",
+        )),
+        (false, false) => Err(error_with_help(
+            "neither `tokenizer` nor `base` is connected",
+            "connect a tokenizer to train from scratch, or a model to train it further",
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Pretrain {
+    /// Refuses a shape beside a model that has one.
+    fn check_no_shape(&self) -> Result<()> {
+        if self.model == ModelShape::default() {
+            return Ok(());
+        }
+        Err(error_with_help(
+            "`model` gives sizes, but `base` has its own",
+            "take `model` out; `context` of import_model shortens the rows of an imported model",
+        ))
+    }
+
     /// Rows of context + 1 tokens, to train on and held out (split by document).
     fn rows(
         &self,

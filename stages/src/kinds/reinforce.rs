@@ -82,7 +82,7 @@ struct Given {
 
 impl Stage for Reinforce {
     const NAME: &'static str = "reinforce";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy by the plain policy gradient, from scores or ±1";
     const FIGURES: &'static [&'static str] = on_policy::FIGURES;

@@ -35,7 +35,7 @@ impl Default for Rloo {
 
 impl Stage for Rloo {
     const NAME: &'static str = "rloo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy against a reward by REINFORCE leave-one-out, without a critic";
     const FIGURES: &'static [&'static str] = on_policy::FIGURES;

@@ -93,7 +93,7 @@ impl Default for SftLoop {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
     const FIGURES: &'static [&'static str] = &["train/*", "eval/loss"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
@@ -113,12 +113,13 @@ impl Stage for Sft {
 
     fn outputs() -> Vec<OutputDoc> {
         vec![
-            output("model", "model/policy", "", "the model after training, adapters merged in"),
+            output("model", "model/policy", "", "the model after training"),
             output("metrics", "dataset/metrics", "parquet", "losses by step"),
         ]
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("lora", self.lora.check());
         for port in ["demos", "eval_demos"] {
             let declared = look.inputs(port).first().map(|input| input.port_type.as_str());
             look.rows_of(port, |rows| {
@@ -129,6 +130,7 @@ impl Stage for Sft {
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.lora.check()?;
         let folder = cx.path("model")?.to_owned();
         let before = memory_now();
         let mut policy = Policy::open(&folder)?.to(cx.device());
@@ -143,7 +145,7 @@ impl Stage for Sft {
         report_peak(cx, steps, before)?;
         let (train_loss, eval_loss) = (mean_loss(&policy, &train), mean_loss(&policy, &held_out));
         cx.metric(steps, &[("train/final_loss", train_loss), ("eval/loss", eval_loss)])?;
-        policy.save(&cx.output("model")?, &vocabulary)?;
+        policy.save_trained((&folder, &self.lora), &cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
         cx.write_metrics()?;
         Ok(Summary::from([

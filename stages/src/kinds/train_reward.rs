@@ -84,6 +84,7 @@ impl Stage for TrainReward {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.tell("lora", self.check_lora());
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }
@@ -91,6 +92,7 @@ impl Stage for TrainReward {
     }
 
     fn run(mut self, cx: &mut Context) -> Result<Summary> {
+        self.check_lora()?;
         let folder = cx.path("base")?.to_owned();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.trunk.compute = self.compute.resolve(cx)?;
@@ -137,9 +139,15 @@ impl TrainReward {
         // One number is read of each answer, no logits.
         let shape = BatchShape { rows, time, predicted: 0, packed: false };
         let trunk = &policy.trunk;
-        let mut need = forecast(&trunk.config, &trunk.compute, 0, shape);
+        let adapter = self.lora.size(&trunk.config);
+        let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape);
         // The base beside the model, the best weights, and the members that are done.
-        need.weights += 4 * (1 + u64::from(self.members)) * trunk.params.numel() as u64;
+        let (all, members) = (trunk.params.numel() as u64, u64::from(self.members));
+        need.weights += 4 * match adapter {
+            0 => (1 + members) * all,
+            // Members are merged at the end.
+            _ => all + members * (all + adapter),
+        };
         check_memory(cx, need)
     }
 

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use super::part::{Init, Part, Stored};
-use super::{ParamSpec, Params, Trunk};
+use super::{ModelConfig, ParamSpec, Params, Trunk};
+use crate::advice::error_with_help;
 
 /// Low-rank adapters beside the matrices of a frozen model. The saved model has them merged in.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +25,20 @@ pub struct Lora {
     /// Matrices that get one: q, k, v and o of attention, gate, up and down of the MLP.
     #[schemars(length(min = 1))]
     pub targets: Vec<Target>,
+    /// How A starts, the first of the two factors: kaiming draws it as peft does, uniform up to
+    /// 1/√inputs; normal from N(0, 1/rank), which acts several times as strongly at the same lr.
+    pub init: Start,
+    /// Keep the adapters apart: the output is the weights of the model it started from, which are
+    /// stored once, and the adapters beside them. Every kind that reads it adds them in.
+    pub keep: bool,
+}
+
+/// How the first factor of an adapter starts; the second is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    Kaiming,
+    Normal,
 }
 
 /// A matrix of every layer.
@@ -41,7 +57,39 @@ pub enum Target {
 impl Default for Lora {
     fn default() -> Self {
         use Target::{Down, Gate, K, O, Q, Up, V};
-        Self { rank: 0, alpha: 16.0, targets: vec![Q, K, V, O, Gate, Up, Down] }
+        let targets = vec![Q, K, V, O, Gate, Up, Down];
+        Self { rank: 0, alpha: 16.0, targets, init: Start::Kaiming, keep: false }
+    }
+}
+
+impl Lora {
+    /// Checks that what is to be kept is there.
+    ///
+    /// # Errors
+    /// When there are no adapters to keep.
+    pub fn check(&self) -> Result<()> {
+        if self.keep && self.rank == 0 {
+            return Err(error_with_help(
+                "`lora.keep` keeps adapters, but without a rank there are none",
+                "set lora.rank, as in lora: { rank: 8, keep: true }",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Number of weights of these adapters on a model.
+    pub fn size(&self, c: &ModelConfig) -> u64 {
+        let [q, k, v] = c.qkv_widths();
+        let of = |target: &Target| match target {
+            Target::Q => c.hidden + q,
+            Target::K => c.hidden + k,
+            Target::V => c.hidden + v,
+            Target::O => q + c.hidden,
+            Target::Gate if !c.gated => 0,
+            Target::Gate | Target::Up | Target::Down => c.hidden + c.intermediate,
+        };
+        let sides: i64 = self.targets.iter().map(of).sum();
+        u64::from(self.rank) * (c.layers * sides) as u64
     }
 }
 
@@ -52,6 +100,9 @@ pub struct Adapter {
     /// The pieces of each adapted matrix, by its place among the parameters; from its first row to
     /// its last.
     sites: BTreeMap<usize, Vec<Site>>,
+    /// Parameters trained whole in place of those of the model, by its place among them: the head
+    /// of a reward model.
+    whole: BTreeMap<usize, usize>,
     /// α / rank.
     scale: f64,
 }
@@ -65,6 +116,25 @@ struct Site {
 }
 
 impl Adapter {
+    /// The tensor that is trained in place of parameter `place`, if there is one.
+    pub fn in_place_of(&self, place: usize) -> Option<&Tensor> {
+        self.whole.get(&place).map(|i| &self.params.tensors[*i])
+    }
+
+    /// Of every adapted matrix its place and, from its first row to its last, pieces of so many
+    /// rows, with A and the scaled B of those that have an adapter.
+    #[expect(clippy::type_complexity, reason = "read in one place")]
+    pub fn sites(
+        &self,
+    ) -> impl Iterator<Item = (usize, Vec<(i64, Option<(Tensor, Tensor)>)>)> + use<'_> {
+        let t = &self.params.tensors;
+        self.sites.iter().map(move |(place, sites)| {
+            let factors =
+                |(a, b): (usize, usize)| (t[a].detach().copy(), t[b].detach() * self.scale);
+            (*place, sites.iter().map(|s| (s.rows, s.places.map(factors))).collect())
+        })
+    }
+
     /// What is added to `(x · gain) Wᵀ`, where `W` is the matrix at `place`: `[…, rows]`.
     pub fn delta(
         &self,
@@ -93,8 +163,9 @@ impl Adapter {
 }
 
 impl Trunk {
-    /// Freezes the weights and puts adapters beside them: A ~ N(0, 1/rank), drawn from `seed`, and
-    /// B = 0, so that nothing changes at first. A rank of 0 leaves everything as it is.
+    /// Freezes the weights and puts adapters beside them: A drawn from `seed`, and B = 0, so that
+    /// nothing changes at first. The head of a reward model is trained whole. A rank of 0 leaves
+    /// everything as it is.
     pub fn adapt(&mut self, lora: &Lora, seed: u64) {
         if lora.rank == 0 || lora.targets.is_empty() {
             return;
@@ -117,8 +188,12 @@ impl Trunk {
                     let places = lora.targets.contains(&target).then(|| {
                         let rank = i64::from(lora.rank);
                         let name = |side: &str| format!("layers.{i}.{target:?}.lora_{side}");
-                        let std = Init::Normal(1.0 / rank as f64);
-                        specs.push(one(name("A"), vec![rank, inputs], std));
+                        let start = match lora.init {
+                            // Kaiming's bound at a slope of √5.
+                            Start::Kaiming => Init::Uniform((inputs as f64).powf(-0.5)),
+                            Start::Normal => Init::Normal(1.0 / rank as f64),
+                        };
+                        specs.push(one(name("A"), vec![rank, inputs], start));
                         specs.push(one(name("B"), vec![rows, rank], Init::Zeros));
                         (specs.len() - 2, specs.len() - 1)
                     });
@@ -130,13 +205,26 @@ impl Trunk {
             }
         }
         self.params = self.params.shared();
+        let head = self.index.head;
+        let mut whole = BTreeMap::new();
+        if let Some(bias) = head.bias {
+            for place in [head.weight, bias] {
+                whole.insert(place, specs.len());
+                specs.push(ParamSpec { init: Init::Zeros, ..self.params.specs[place].clone() });
+            }
+        }
         let scale = lora.alpha / f64::from(lora.rank);
         let mut params = Params::init(specs, seed);
         let device = self.params.flat.device();
         if params.flat.device() != device {
             params = Params::from_flat(params.specs, params.flat.to_device(device));
         }
-        self.adapter = Some(Adapter { params, sites, scale });
+        no_grad(|| {
+            for (place, i) in &whole {
+                params.tensors[*i].detach().copy_(&self.params.tensors[*place]);
+            }
+        });
+        self.adapter = Some(Adapter { params, sites, whole, scale });
     }
 
     /// Number of weights of the adapters; 0 without any.
@@ -149,6 +237,9 @@ impl Trunk {
         let adapter = self.adapter.as_ref()?;
         let (out, t) = (self.params.duplicate(), &adapter.params.tensors);
         no_grad(|| {
+            for (place, i) in &adapter.whole {
+                out.tensors[*place].detach().copy_(&t[*i]);
+            }
             for (place, sites) in &adapter.sites {
                 let mut start = 0;
                 for site in sites {

@@ -3,23 +3,64 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::config::{ModelConfig, Positions, RopeScaling};
+use super::config::{ModelConfig, Rope, RopeScaling};
+
+/// Which columns each column sees.
+#[derive(Debug, Default)]
+pub struct Mask {
+    /// True where a column may be seen, `[batch, 1, time, columns]`.
+    pub seen: Option<Tensor>,
+    /// Every column sees itself and those before it.
+    pub causal: bool,
+}
+
+/// How products of queries and keys become weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Products {
+    /// Multiplies the products; `None`: 1/√head_dim.
+    pub scale: Option<f64>,
+    /// They end softly here: `cap · tanh(x / cap)`.
+    pub cap: Option<f64>,
+}
 
 /// Attention of `q`, `[batch, heads, time, head_dim]`, over `k` and `v`,
-/// `[batch, kv_heads, columns, head_dim]`; `mask`, `[batch, 1, time, columns]`, is true where a
-/// column may be seen.
-pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: Option<&Tensor>,
-    causal: bool,
-) -> Tensor {
+/// `[batch, kv_heads, columns, head_dim]`.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, scores: Products) -> Tensor {
     let groups = q.size()[1] / k.size()[1];
     let spread = |x: &Tensor| {
         if groups == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(groups, 1, None) }
     };
-    Tensor::scaled_dot_product_attention(q, &spread(k), &spread(v), mask, 0.0, causal, None, false)
+    let (k, v, seen) = (spread(k), spread(v), mask.seen.as_ref());
+    let Some(cap) = scores.cap else {
+        let scale = scores.scale;
+        return Tensor::scaled_dot_product_attention(
+            q,
+            &k,
+            &v,
+            seen,
+            0.0,
+            mask.causal,
+            scale,
+            false,
+        );
+    };
+    let scale = scores.scale.unwrap_or_else(|| (q.size()[3] as f64).powf(-0.5));
+    let products = (q.matmul(&k.transpose(2, 3)) * (scale / cap)).tanh() * cap;
+    let hidden = match seen {
+        Some(seen) => seen.logical_not(),
+        None => {
+            let all = Tensor::ones([q.size()[2], k.size()[2]], (Kind::Bool, q.device()));
+            if mask.causal { all.triu(1) } else { all.zeros_like() }
+        }
+    };
+    let weights = products.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float);
+    weights.to_kind(v.kind()).matmul(&v)
+}
+
+/// True where a column is one of the last `window` of the query, itself included, or later.
+pub fn window_mask(queries: &Tensor, keys: &Tensor, window: i64) -> Tensor {
+    let (queries, keys) = (queries.view([1, 1, -1, 1]), keys.view([1, 1, 1, -1]));
+    keys.gt_tensor(&(queries - window))
 }
 
 /// True where the column is real and not later than the query. Padding sees itself, so that no row
@@ -46,29 +87,28 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// The tables of a model; nothing when its positions are learned.
-    pub fn new(config: &ModelConfig, device: Device) -> Option<Self> {
-        let Positions::Rotary { theta, scaling, .. } = config.positions else { return None };
+    /// The tables of `rope` for a model.
+    pub fn new(rope: &Rope, config: &ModelConfig, device: Device) -> Self {
         let dim = config.rotary_dim();
         let half = (dim / 2) as usize;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| {
-                let exponent = i as f32 * 2.0 / dim as f32;
-                stretch(1.0 / (theta as f32).powf(exponent), scaling)
-            })
-            .collect();
+        let frequencies: Vec<f32> = (0..half).map(|i| frequency(rope, i, dim)).collect();
+        let grow = match rope.scaling {
+            RopeScaling::Yarn { attention_factor, .. }
+            | RopeScaling::LongRope { attention_factor, .. } => attention_factor as f32,
+            _ => 1.0,
+        };
         let size = (config.context * dim) as usize;
         let (mut cos, mut sin) = (Vec::with_capacity(size), Vec::with_capacity(size));
         for position in 0..config.context {
             for i in 0..dim as usize {
                 let angle = position as f32 * frequencies[i % half];
-                cos.push(angle.cos());
-                sin.push(if i < half { -angle.sin() } else { angle.sin() });
+                cos.push(grow * angle.cos());
+                sin.push(grow * if i < half { -angle.sin() } else { angle.sin() });
             }
         }
         let table =
             |v: &[f32]| Tensor::from_slice(v).view([config.context, 1, dim]).to_device(device);
-        Some(Self { cos: table(&cos), sin: table(&sin) })
+        Self { cos: table(&cos), sin: table(&sin) }
     }
 
     /// The same tables, not copied.
@@ -109,25 +149,59 @@ impl Rotary {
     }
 }
 
-/// A frequency (radians a token) as `scaling` wants it. Llama 3's rule is that of `transformers`:
-/// wavelengths beyond the original context over `low_freq_factor` are stretched by `factor`, those
-/// below it over `high_freq_factor` are kept, and a ramp lies between.
-fn stretch(frequency: f32, scaling: RopeScaling) -> f32 {
-    match scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor as f32,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-            let (low, high) = (low_freq_factor as f32, high_freq_factor as f32);
-            let (factor, context) = (factor as f32, original_context as f32);
-            let wavelength = 2.0 * std::f32::consts::PI / frequency;
-            if wavelength > context / low {
-                frequency / factor
-            } else if wavelength < context / high {
-                frequency
-            } else {
-                let ramp = (context / wavelength - low) / (high - low);
-                (1.0 - ramp) * frequency / factor + ramp * frequency
-            }
+/// Frequency `i` of `rope` over `dim` dimensions, radians a token.
+fn frequency(rope: &Rope, i: usize, dim: i64) -> f32 {
+    let period = (rope.theta as f32).powf(i as f32 * 2.0 / dim as f32);
+    let frequency = 1.0 / period;
+    match &rope.scaling {
+        // Within the context, a dynamic base is the usual one.
+        RopeScaling::None | RopeScaling::Dynamic { .. } => frequency,
+        RopeScaling::Linear { factor } => frequency / *factor as f32,
+        RopeScaling::Llama3 { .. } => by_wavelength(frequency, &rope.scaling),
+        RopeScaling::LongRope { short, .. } => 1.0 / (short[i] as f32 * period),
+        RopeScaling::Yarn { factor, .. } => {
+            let kept = 1.0 - yarn_ramp(rope, i, dim);
+            (1.0 - kept) / (*factor as f32 * period) + kept * frequency
         }
+    }
+}
+
+/// How far dimension `i` is on YaRN's ramp, from 0 (kept) to 1 (divided).
+fn yarn_ramp(rope: &Rope, i: usize, dim: i64) -> f32 {
+    let RopeScaling::Yarn { beta_fast, beta_slow, original_context, truncate, .. } = rope.scaling
+    else {
+        return 0.0;
+    };
+    // The dimension that turns so often within the original context.
+    let turning = |turns: f64| {
+        let context = original_context as f64 / (turns * std::f64::consts::TAU);
+        dim as f64 * context.ln() / (2.0 * rope.theta.ln())
+    };
+    let (low, high) = (turning(beta_fast), turning(beta_slow));
+    let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
+    let (low, high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+    let high = if low == high { high + 0.001 } else { high };
+    (((i as f64 - low) / (high - low)) as f32).clamp(0.0, 1.0)
+}
+
+/// Llama 3's rule is that of `transformers`: wavelengths beyond the original context over
+/// `low_freq_factor` are stretched by `factor`, those below it over `high_freq_factor` are kept,
+/// and a ramp lies between.
+fn by_wavelength(frequency: f32, scaling: &RopeScaling) -> f32 {
+    let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } =
+        *scaling
+    else {
+        return frequency;
+    };
+    let (low, high) = (low_freq_factor as f32, high_freq_factor as f32);
+    let (factor, context) = (factor as f32, original_context as f32);
+    let wavelength = 2.0 * std::f32::consts::PI / frequency;
+    if wavelength > context / low {
+        frequency / factor
+    } else if wavelength < context / high {
+        frequency
+    } else {
+        let ramp = (context / wavelength - low) / (high - low);
+        (1.0 - ramp) * frequency / factor + ramp * frequency
     }
 }

@@ -78,7 +78,7 @@ impl Trunk {
         }
         let columns = self.columns(&batch.ids, &batch.layout);
         let run = |i: usize, x: Tensor| {
-            self.block(&self.index.blocks[i], x, &columns, |q, k, v| columns.attend(q, k, v))
+            self.block(i, x, &columns, |q, k, v| self.attend(i, &columns, q, k, v))
         };
         let layers = self.index.blocks.len();
         let mut inputs = Vec::with_capacity(layers + 1);

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use tch::Tensor;
 
 use super::{
-    ModelConfig, Packed, ParamSpec, Params, Trunk, entropy, read_weights, token_log_probs,
-    write_weights,
+    Lora, LowRank, ModelConfig, Packed, ParamSpec, Params, Trunk, entropy, read_weights,
+    token_log_probs, write_weights,
 };
 use crate::data::Vocabulary;
 use crate::rng::Stream;
@@ -67,7 +67,13 @@ impl Policy {
     /// Logits of the next token, `[…, vocab]`, of hidden states `[…, hidden]`.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
         let trunk = &self.trunk;
-        let logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
+        let mut logits = trunk.cast(hidden).linear(&trunk.head(), None::<Tensor>);
+        if trunk.config.logit_divisor != 1.0 {
+            logits /= trunk.config.logit_divisor;
+        }
+        if let Some(cap) = trunk.config.logit_cap {
+            logits = (logits / cap).tanh() * cap;
+        }
         match &trunk.absent {
             Some(absent) => logits + absent.to_kind(trunk.compute.kind),
             None => logits,
@@ -159,6 +165,41 @@ impl Policy {
     /// When a file cannot be written.
     pub fn save(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
         save(&self.trunk, folder, vocabulary, false)
+    }
+
+    /// As [`Policy::save`], of a policy opened from `base` and adapted by `lora`, which may ask to
+    /// keep the adapters apart from the base's weights.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save_trained(
+        &self,
+        (base, lora): (&Path, &Lora),
+        folder: &Path,
+        vocabulary: &Vocabulary,
+    ) -> Result<()> {
+        match &self.trunk.adapter {
+            Some(adapter) if lora.keep => {
+                let added = LowRank::of(adapter, &self.trunk.params.specs);
+                save_beside(base, &self.trunk.config, added, folder, vocabulary)
+            }
+            _ => self.save(folder, vocabulary),
+        }
+    }
+
+    /// Writes a `model/policy` folder of the model in `base` and an adapter of others for it.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the adapter does not fit.
+    pub fn save_adapted(
+        base: &Path,
+        adapter: &Path,
+        folder: &Path,
+        vocabulary: &Vocabulary,
+    ) -> Result<()> {
+        let config = ModelConfig::read(&base.join("config.json"))?;
+        let added = LowRank::open(adapter, &ParamSpec::list(&config, false))?.unwrap_or_default();
+        save_beside(base, &config, added, folder, vocabulary)
     }
 
     /// A copy that shares nothing with this one.
@@ -301,9 +342,10 @@ impl ValueModel {
 
 /// One number a hidden state: `[…]` of `[…, hidden]`.
 fn score(trunk: &Trunk, hidden: &Tensor) -> Tensor {
-    let t = &trunk.params.tensors;
+    let trained = |i: usize| trunk.adapter.as_ref().and_then(|a| a.in_place_of(i));
+    let tensor = |i: usize| trained(i).unwrap_or(&trunk.params.tensors[i]);
     let head = trunk.index.head;
-    hidden.linear(&t[head.weight], head.bias.map(|i| &t[i])).squeeze_dim(-1)
+    hidden.linear(tensor(head.weight), head.bias.map(tensor)).squeeze_dim(-1)
 }
 
 fn fresh_head(spec: &ParamSpec, seed: u64) -> Tensor {
@@ -319,14 +361,45 @@ fn open(folder: &Path, reward: bool) -> Result<Trunk> {
     let config = ModelConfig::read(&folder.join("config.json")).with_context(context)?;
     let specs = ParamSpec::list(&config, reward);
     let flat = read_weights(&folder.join("model.safetensors"), &specs).with_context(context)?;
-    Ok(Trunk::new(config, Params::from_flat(specs, flat)))
+    let params = Params::from_flat(specs, flat);
+    if let Some(adapter) = LowRank::open(folder, &params.specs)? {
+        adapter.add_to(&params);
+    }
+    Ok(Trunk::new(config, params))
+}
+
+/// The files of a model folder besides its weights.
+fn save_shape(
+    config: &ModelConfig,
+    folder: &Path,
+    vocabulary: &Vocabulary,
+    reward: bool,
+) -> Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let config = serde_json::to_string_pretty(&config.to_json(reward))?;
+    fs_err::write(folder.join("config.json"), config + "\n")?;
+    vocabulary.save(folder)
+}
+
+/// A model folder with the weights in `base`, and beside them what is added to them: what `base`
+/// adds already, then `added`.
+fn save_beside(
+    base: &Path,
+    config: &ModelConfig,
+    added: LowRank,
+    folder: &Path,
+    vocabulary: &Vocabulary,
+) -> Result<()> {
+    save_shape(config, folder, vocabulary, false)?;
+    let [from, to] = [base, folder].map(|folder| folder.join("model.safetensors"));
+    // What is equal to an input takes no room of its own once it is published.
+    fs_err::copy(from, to)?;
+    let before = LowRank::open(base, &ParamSpec::list(config, false))?.unwrap_or_default();
+    before.then(added).write(folder, config, false)
 }
 
 fn save(trunk: &Trunk, folder: &Path, vocabulary: &Vocabulary, reward: bool) -> Result<()> {
-    fs_err::create_dir_all(folder)?;
-    let config = serde_json::to_string_pretty(&trunk.config.to_json(reward))?;
-    fs_err::write(folder.join("config.json"), config + "\n")?;
-    vocabulary.save(folder)?;
+    save_shape(&trunk.config, folder, vocabulary, reward)?;
     let merged = trunk.merged();
     write_weights(&folder.join("model.safetensors"), merged.as_ref().unwrap_or(&trunk.params))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use tch::Kind;
+use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::fill;
 use super::layout::{head_name, prefix};
@@ -24,12 +24,16 @@ const FOREIGN: [&str; 7] = ["bin", "pt", "pth", "ckpt", "pkl", "h5", "msgpack"];
 const BUFFERS: [&str; 5] =
     [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".inv_freq"];
 
-/// Reads the language model of `config` in `folder`.
+/// The bias of a reward model, which transformers has not and our exports have.
+const BIAS: &str = "score.bias";
+
+/// Reads the language model of `config` in `folder` or, with `reward`, a model with one number
+/// instead of an output layer.
 ///
 /// # Errors
 /// When there are no safetensors, a file is damaged or does not fit the index, a tensor is
 /// missing, unknown, there twice or of another shape, or a value is not finite.
-pub fn read_folder(folder: &Path, config: &ModelConfig) -> Result<Params> {
+pub fn read_folder(folder: &Path, config: &ModelConfig, reward: bool) -> Result<Params> {
     let mut files = open_files(folder)?;
     let mut found = BTreeMap::new();
     for (i, file) in files.iter().enumerate() {
@@ -39,7 +43,7 @@ pub fn read_folder(folder: &Path, config: &ModelConfig) -> Result<Params> {
             }
         }
     }
-    let specs = ParamSpec::list(config, false);
+    let specs = ParamSpec::list(config, reward);
     let bare = !found.keys().any(|name| name.starts_with(prefix(config.family)));
     let published = |name: &str| {
         let short = name.strip_prefix(prefix(config.family)).filter(|_| bare);
@@ -48,16 +52,22 @@ pub fn read_folder(folder: &Path, config: &ModelConfig) -> Result<Params> {
     let parts: Vec<_> = specs.iter().flat_map(|s| &s.parts).collect();
     for part in &parts {
         let name = published(&part.name);
-        let Some((_, stretch)) = found.get(&name) else { bail!("tensor `{name}` is missing") };
+        let Some((_, stretch)) = found.get(&name) else {
+            if name == BIAS {
+                continue;
+            }
+            bail!("tensor `{name}` is missing")
+        };
         stretch.expect_shape(&name, &part.file_shape())?;
     }
     let wanted: BTreeSet<String> = parts.iter().map(|p| published(&p.name)).collect();
     let head = head_name(config.family);
     let is_buffer = |name: &str| BUFFERS.iter().any(|ending| name.ends_with(ending));
-    let spare = |name: &str| config.tie_embeddings && name == head;
+    let spare = |name: &str| config.tie_embeddings && !reward && name == head;
     let unknown = |name: &&String| !wanted.contains(*name) && !is_buffer(name) && !spare(name);
     if let Some(name) = found.keys().find(unknown) {
-        bail!("tensor `{name}` is not part of a {} language model", config.family.model_type());
+        let what = if reward { "reward" } else { "language" };
+        bail!("tensor `{name}` is not part of a {} {what} model", config.family.model_type());
     }
     if let Some((i, _)) = found.get(&head).filter(|_| spare(&head)) {
         let embed = published(&parts[0].name);
@@ -68,7 +78,10 @@ pub fn read_folder(folder: &Path, config: &ModelConfig) -> Result<Params> {
     }
     let flat = fill(&specs, |part| {
         let name = published(&part.name);
-        let file = &mut files[found[&name].0];
+        let Some((place, _)) = found.get(&name) else {
+            return Ok(Tensor::zeros([part.numel()], (Kind::Float, Device::Cpu)));
+        };
+        let file = &mut files[*place];
         let values =
             file.read(&name).with_context(|| format!("cannot read {}", file.path.display()))?;
         match values.numel() as i64 - values.isfinite().sum(Kind::Int64).int64_value(&[]) {

@@ -1,7 +1,7 @@
 //! Which parameters a model has, under which names files know them, and where each stands.
 //! Knows nothing of their values.
 
-use super::config::{Family, ModelConfig, Norm, Positions};
+use super::config::{Family, ModelConfig, Norm, NormPlace, Positions, QkNorm};
 use super::part::{Init, ParamSpec, Part, Stored};
 
 /// Places of a weight and its bias in the list of parameters.
@@ -14,13 +14,17 @@ pub struct Linear {
 /// Places of the parameters of one layer.
 #[derive(Debug, Clone, Default)]
 pub struct Block {
-    pub attention_norm: Linear,
+    pub attention_norm: Option<Linear>,
+    /// The norm of what attention adds.
+    pub attention_post: Option<Linear>,
     /// Queries, keys and values under one another.
     pub qkv: Linear,
     pub q_norm: Option<usize>,
     pub k_norm: Option<usize>,
     pub o: Linear,
-    pub mlp_norm: Linear,
+    pub mlp_norm: Option<Linear>,
+    /// The norm of what the MLP adds.
+    pub mlp_post: Option<Linear>,
     /// The projection that is activated and, in a gated MLP, the other one below it.
     pub up: Linear,
     pub down: Linear,
@@ -47,10 +51,11 @@ struct Names {
     /// One name for a fused projection, or three.
     qkv: &'static [&'static str],
     o: &'static str,
-    /// One name, or two for a gated MLP.
+    /// One name, or two for a gated MLP whose projections are apart.
     up: &'static [&'static str],
     down: &'static str,
-    norms: [&'static str; 2],
+    /// Before attention, after it, before the MLP, after it.
+    norms: [&'static str; 4],
     norm: &'static str,
     head: &'static str,
 }
@@ -63,10 +68,26 @@ const LLAMA: Names = Names {
     o: "self_attn.o_proj",
     up: &["mlp.gate_proj", "mlp.up_proj"],
     down: "mlp.down_proj",
-    norms: ["input_layernorm", "post_attention_layernorm"],
+    norms: ["input_layernorm", "", "post_attention_layernorm", ""],
     norm: "model.norm",
     head: "lm_head",
 };
+
+/// Names of Llama, with norms of what is added.
+const GEMMA: Names = Names {
+    norms: [
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "post_feedforward_layernorm",
+    ],
+    ..LLAMA
+};
+
+const OLMO2: Names =
+    Names { norms: ["", "post_attention_layernorm", "", "post_feedforward_layernorm"], ..LLAMA };
+
+const PHI3: Names = Names { qkv: &["self_attn.qkv_proj"], up: &["mlp.gate_up_proj"], ..LLAMA };
 
 const GPT2: Names = Names {
     embed: "transformer.wte",
@@ -76,7 +97,7 @@ const GPT2: Names = Names {
     o: "attn.c_proj",
     up: &["mlp.c_fc"],
     down: "mlp.c_proj",
-    norms: ["ln_1", "ln_2"],
+    norms: ["ln_1", "", "ln_2", ""],
     norm: "transformer.ln_f",
     head: "lm_head",
 };
@@ -89,7 +110,7 @@ const GPT_NEOX: Names = Names {
     o: "attention.dense",
     up: &["mlp.dense_h_to_4h"],
     down: "mlp.dense_4h_to_h",
-    norms: ["input_layernorm", "post_attention_layernorm"],
+    norms: ["input_layernorm", "", "post_attention_layernorm", ""],
     norm: "gpt_neox.final_layer_norm",
     head: "embed_out",
 };
@@ -109,7 +130,10 @@ fn names(family: Family) -> &'static Names {
     match family {
         Family::Gpt2 => &GPT2,
         Family::GptNeox => &GPT_NEOX,
-        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => &LLAMA,
+        Family::Gemma2 | Family::Gemma3 => &GEMMA,
+        Family::Olmo2 => &OLMO2,
+        Family::Phi3 => &PHI3,
+        _ => &LLAMA,
     }
 }
 
@@ -153,7 +177,7 @@ impl List<'_> {
             let block = Block {
                 qkv: self.matrix(i, names.qkv, &c.qkv_widths(), d, std),
                 o: self.matrix(i, &[names.o], &[d], c.query_width(), residual),
-                up: self.matrix(i, names.up, &vec![f; names.up.len()], d, std),
+                up: self.matrix(i, names.up, &up_sides(c), d, std),
                 down: self.matrix(i, &[names.down], &[d], f, residual),
                 ..Block::default()
             };
@@ -175,12 +199,24 @@ impl List<'_> {
         let d = c.hidden;
         for (i, block) in (0..c.layers).zip(&mut index.blocks) {
             let at = |tail: &str| format!("{}{i}.{tail}", names.layer);
-            block.attention_norm = self.norm(&at(names.norms[0]));
-            block.mlp_norm = self.norm(&at(names.norms[1]));
-            if c.qk_norm {
-                let mut gain = |tail| self.one(at(tail), vec![c.head_dim], Init::Ones);
-                block.q_norm = Some(gain("self_attn.q_norm.weight"));
-                block.k_norm = Some(gain("self_attn.k_norm.weight"));
+            let (before, after) =
+                (c.norm_place != NormPlace::After, c.norm_place != NormPlace::Before);
+            let mut norm =
+                |place: usize, there: bool| there.then(|| self.norm(&at(names.norms[place])));
+            block.attention_norm = norm(0, before);
+            block.attention_post = norm(1, after);
+            block.mlp_norm = norm(2, before);
+            block.mlp_post = norm(3, after);
+            let [q, k, _] = c.qkv_widths();
+            let widths = match c.qk_norm {
+                QkNorm::None => None,
+                QkNorm::Head => Some([c.head_dim, c.head_dim]),
+                QkNorm::Width => Some([q, k]),
+            };
+            if let Some([q, k]) = widths {
+                let mut gain = |tail, width| self.one(at(tail), vec![width], one(c));
+                block.q_norm = Some(gain("self_attn.q_norm.weight", q));
+                block.k_norm = Some(gain("self_attn.k_norm.weight", k));
             }
             if c.biases.qkv {
                 block.qkv.bias = Some(self.bias(i, names.qkv, &c.qkv_widths()));
@@ -189,8 +225,7 @@ impl List<'_> {
                 block.o.bias = Some(self.bias(i, &[names.o], &[d]));
             }
             if c.biases.mlp {
-                let sides = vec![c.intermediate; names.up.len()];
-                block.up.bias = Some(self.bias(i, names.up, &sides));
+                block.up.bias = Some(self.bias(i, names.up, &up_sides(c)));
                 block.down.bias = Some(self.bias(i, &[names.down], &[d]));
             }
         }
@@ -202,7 +237,7 @@ impl List<'_> {
 
     fn norm(&mut self, name: &str) -> Linear {
         let d = self.config.hidden;
-        let weight = self.one(format!("{name}.weight"), vec![d], Init::Ones);
+        let weight = self.one(format!("{name}.weight"), vec![d], one(self.config));
         let bias = (self.config.norm == Norm::Layer)
             .then(|| self.one(format!("{name}.bias"), vec![d], Init::Zeros));
         Linear { weight, bias }
@@ -221,7 +256,7 @@ impl List<'_> {
         let stored = match self.config.family {
             // Its linear layers are convolutions, stored as input × output.
             Family::Gpt2 => Stored::Transposed,
-            _ if fused => Stored::ByHead(self.config.heads),
+            Family::GptNeox if fused => Stored::ByHead(self.config.heads),
             _ => Stored::Plain,
         };
         let parts = self.parts(i, names, sides, "weight", stored, Some(columns));
@@ -262,4 +297,14 @@ impl List<'_> {
         self.specs.push(spec);
         self.specs.len() - 1
     }
+}
+
+/// Rows of the projections that an MLP begins with.
+fn up_sides(c: &ModelConfig) -> Vec<i64> {
+    vec![c.intermediate; if c.gated { 2 } else { 1 }]
+}
+
+/// How the gain 1 is stored.
+fn one(c: &ModelConfig) -> Init {
+    if c.gain_from_one { Init::Zeros } else { Init::Ones }
 }

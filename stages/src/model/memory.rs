@@ -3,7 +3,7 @@
 
 use tch::Kind;
 
-use super::config::{ModelConfig, Norm};
+use super::config::{ModelConfig, Norm, NormPlace, QkNorm};
 use super::{Compute, ParamSpec};
 
 /// Bytes of an f32.
@@ -119,9 +119,10 @@ fn layer_bytes(c: &ModelConfig, kind: Kind, adapted: bool) -> u64 {
     let (d, f) = (c.hidden as u64, c.intermediate as u64);
     let [q, k, v] = c.qkv_widths().map(|n| n as u64);
     // The two inputs of norms stay f32; what comes out of them is in the type of the products.
-    let norms = 2 * d * WORD + 2 * d * part;
-    let rotated = if c.rotary_dim() > 0 || c.qk_norm { q + k } else { 0 };
-    let normed = if c.qk_norm { 3 * (q + k) * WORD } else { 0 };
+    let after = if c.norm_place == NormPlace::Before { 0 } else { 4 * d * WORD };
+    let norms = 2 * d * WORD + 2 * d * part + after;
+    let rotated = if c.rotary_dim() > 0 || c.qk_norm != QkNorm::None { q + k } else { 0 };
+    let normed = if c.qk_norm != QkNorm::None { 3 * (q + k) * WORD } else { 0 };
     let spread = if q > k { 2 * q } else { 0 };
     let attention = (q + k + v + rotated + spread + q) * part + c.heads as u64 * WORD + normed;
     let mlp = if c.gated { 4 * f } else { 2 * f } * part;
@@ -140,8 +141,18 @@ fn layer_fixed(c: &ModelConfig, kind: Kind, shape: BatchShape) -> u64 {
         (Kind::Float, Norm::Layer) => 0,
         _ => (qkv + c.query_width() as u64 * d + up + f * d) * 2,
     };
-    let mask = if shape.packed { shape.rows * shape.time * shape.time * WORD } else { 0 };
-    matrices + mask
+    let square = shape.time * shape.time * WORD;
+    let mask = if shape.packed {
+        shape.rows * square
+    } else if c.has_window() {
+        square
+    } else {
+        0
+    };
+    // Capped products are kept before and after each step.
+    let products =
+        if c.attention_cap.is_some() { 4 * shape.rows * c.heads as u64 * square } else { 0 };
+    matrices + mask + products
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ impl Params {
                 Init::Ones => 1.0,
                 Init::Zeros => 0.0,
                 Init::Normal(std) => (stream.normal() * std) as f32,
+                Init::Uniform(end) => ((2.0 * stream.uniform() - 1.0) * end) as f32,
             }));
         }
         Self::from_flat(specs, Tensor::from_slice(&values))

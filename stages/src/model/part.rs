@@ -73,6 +73,8 @@ pub enum Init {
     Zeros,
     /// Normal with this standard deviation.
     Normal(f64),
+    /// Uniform between this and its negative.
+    Uniform(f64),
 }
 
 impl ParamSpec {

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::adapter::Adapter;
-use super::attention::{Rotary, attention, left_mask, text_mask};
-use super::config::{Activation, ModelConfig, Norm};
+use super::attention::{Products, Rotary, attention};
+use super::columns::{Columns, Layout};
+use super::config::{Activation, ModelConfig, Norm, Positions, QkNorm};
 use super::layout::{Block, Linear, WeightIndex, parameters};
 use super::{ParamSpec, Params};
 
@@ -20,7 +21,9 @@ pub struct Trunk {
     pub(super) index: WeightIndex,
     pub(super) adapter: Option<Adapter>,
     /// `None` when positions are learned.
-    rotary: Option<Rotary>,
+    pub(super) rotary: Option<Rotary>,
+    /// Of layers with a window, where they have positions of their own.
+    pub(super) window_rotary: Option<Rotary>,
     /// Weights with gains, adapters and conversions worked in, by their place among the
     /// parameters; empty in training: see [`Trunk::for_inference`].
     fused: BTreeMap<usize, Tensor>,
@@ -43,31 +46,6 @@ impl Default for Compute {
     fn default() -> Self {
         Self { kind: Kind::Float, checkpoint: false, logits: 1 << 24 }
     }
-}
-
-/// How the texts of a batch lie in its rows: which columns are real, which positions they have.
-#[derive(Debug)]
-pub enum Layout {
-    /// Rows start in column 0 and are padded on the right. The causal mask then hides the
-    /// padding from every real token, and positions are the columns.
-    RightPadded,
-    /// Row `b` starts in column `start[b]`, `[batch]`, and ends in the last column.
-    LeftPadded(Tensor),
-    /// Several texts share a row: `texts`, `[batch, time]`, numbers them, and none sees another;
-    /// `positions`, `[batch, time]`, count from the start of each.
-    Packed { texts: Tensor, positions: Tensor },
-}
-
-/// Positions and mask of the columns of a batch, as the layers use them.
-pub(super) struct Columns {
-    /// Rotary tables of the columns.
-    rotary: Option<Rotary>,
-    /// What learned positions add to the embedding.
-    learned: Option<Tensor>,
-    /// True where a column may be seen, `[batch, 1, time, columns]`.
-    mask: Option<Tensor>,
-    /// Every column sees those before it.
-    causal: bool,
 }
 
 /// Keys and values of the columns seen so far: `[batch, kv_heads, columns, head_dim]` a layer.
@@ -103,10 +81,16 @@ impl Trunk {
     /// A trunk over these weights.
     pub fn new(config: ModelConfig, params: Params) -> Self {
         let reward = params.specs.last().is_some_and(|s| s.parts[0].name == "score.bias");
-        let rotary = Rotary::new(&config, params.flat.device());
+        let tables = |rope| Rotary::new(rope, &config, params.flat.device());
+        let rotary = match &config.positions {
+            Positions::Rotary(rope) => Some(tables(rope)),
+            Positions::Learned => None,
+        };
+        let window_rotary = config.window_rope.as_ref().map(tables);
         let index = parameters(&config, reward).1;
         let (compute, adapter, fused) = (Compute::default(), None, BTreeMap::new());
-        Self { config, params, compute, index, adapter, rotary, fused, absent: None }
+        let absent = None;
+        Self { config, params, compute, index, adapter, rotary, window_rotary, fused, absent }
     }
 
     /// Fresh weights.
@@ -148,7 +132,9 @@ impl Trunk {
     #[must_use]
     pub fn for_inference(&self) -> Self {
         let mut out = self.over(self.merged().unwrap_or_else(|| self.params.shared()));
-        let norm = |norm: Linear| (self.config.norm == Norm::Rms).then_some(norm.weight);
+        let norm = |norm: Option<Linear>| {
+            norm.filter(|_| self.config.norm == Norm::Rms).map(|norm| norm.weight)
+        };
         let blocks = self.index.blocks.iter();
         let mut linears: Vec<(Linear, Option<usize>)> = blocks
             .flat_map(|b| {
@@ -158,10 +144,10 @@ impl Trunk {
             .collect();
         linears.push((self.index.head, None));
         out.fused = no_grad(|| {
-            let t = &out.params.tensors;
-            let fused = linears
-                .into_iter()
-                .map(|(linear, gain)| (linear.weight, out.folded(linear, gain.map(|i| &t[i]))));
+            let fused = linears.into_iter().map(|(linear, gain)| {
+                let gain = gain.map(|i| out.gain(i));
+                (linear.weight, out.folded(linear, gain.as_ref()))
+            });
             fused.collect()
         });
         out
@@ -176,6 +162,7 @@ impl Trunk {
             index: self.index.clone(),
             adapter: None,
             rotary: self.rotary.as_ref().map(Rotary::share),
+            window_rotary: self.window_rotary.as_ref().map(Rotary::share),
             fused: BTreeMap::new(),
             absent: self.absent.as_ref().map(Tensor::shallow_clone),
         }
@@ -184,7 +171,7 @@ impl Trunk {
     /// Hidden states after the last norm, `[batch, time, hidden]`, of `ids`, `[batch, time]`.
     pub fn hidden(&self, ids: &Tensor, layout: &Layout) -> Tensor {
         let columns = self.columns(ids, layout);
-        self.layers(ids, &columns, |_, q, k, v| columns.attend(q, k, v))
+        self.layers(ids, &columns, |i, q, k, v| self.attend(i, &columns, q, k, v))
     }
 
     /// Hidden states of the next columns of left-padded rows, `[batch, time, hidden]`; `ids`,
@@ -199,47 +186,10 @@ impl Trunk {
             keys[layer].narrow(2, seen, time).copy_(k);
             values[layer].narrow(2, seen, time).copy_(v);
             let (k, v) = (keys[layer].narrow(2, 0, total), values[layer].narrow(2, 0, total));
-            columns.attend(q, &k, &v)
+            self.attend(layer, &columns, q, &k, &v)
         });
         cache.len = total;
         hidden
-    }
-
-    /// Positions and mask of a batch `ids`, `[batch, time]`.
-    pub(super) fn columns(&self, ids: &Tensor, layout: &Layout) -> Columns {
-        let time = ids.size()[1];
-        match layout {
-            Layout::RightPadded => Columns {
-                rotary: self.rotary.as_ref().map(|r| r.first(time).to_kind(self.compute.kind)),
-                learned: self.learned().map(|table| table.narrow(0, 0, time)),
-                mask: None,
-                causal: time > 1,
-            },
-            Layout::LeftPadded(start) => {
-                let all = Tensor::arange(time, (Kind::Int64, ids.device()));
-                self.left_columns(&all, &all, start)
-            }
-            Layout::Packed { texts, positions } => self.columns_at(positions, text_mask(texts)),
-        }
-    }
-
-    /// Columns `columns`, `[time]`, of left-padded rows that see columns `all`: positions count
-    /// from each row's start.
-    fn left_columns(&self, columns: &Tensor, all: &Tensor, start: &Tensor) -> Columns {
-        let positions = (columns.unsqueeze(0) - start.unsqueeze(1)).clamp_min(0);
-        self.columns_at(&positions, left_mask(columns, all, start))
-    }
-
-    /// Columns at `positions`, `[batch, time]`.
-    fn columns_at(&self, positions: &Tensor, mask: Tensor) -> Columns {
-        let rotary = self.rotary.as_ref().map(|r| r.at(positions).to_kind(self.compute.kind));
-        let learned = self.learned().map(|t| Tensor::embedding(t, positions, -1, false, false));
-        Columns { rotary, learned, mask: Some(mask), causal: false }
-    }
-
-    /// The table of learned positions, `[context, hidden]`.
-    fn learned(&self) -> Option<&Tensor> {
-        self.index.positions.map(|i| &self.params.tensors[i])
     }
 
     fn layers(
@@ -249,8 +199,8 @@ impl Trunk {
         attend: impl Fn(usize, &Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
         let mut x = self.embed(ids, columns);
-        for (i, block) in self.index.blocks.iter().enumerate() {
-            x = self.block(block, x, columns, |q, k, v| attend(i, q, k, v));
+        for i in 0..self.index.blocks.len() {
+            x = self.block(i, x, columns, |q, k, v| attend(i, q, k, v));
         }
         self.last_norm(&x)
     }
@@ -259,7 +209,7 @@ impl Trunk {
     /// hidden]`.
     pub(super) fn embed(&self, ids: &Tensor, columns: &Columns) -> Tensor {
         let embed = &self.params.tensors[self.index.embed];
-        let x = Tensor::embedding(embed, ids, -1, false, false);
+        let x = scaled(Tensor::embedding(embed, ids, -1, false, false), self.config.embed_scale);
         match &columns.learned {
             Some(learned) => x + learned,
             None => x,
@@ -271,38 +221,49 @@ impl Trunk {
         self.norm(x, self.index.norm)
     }
 
-    /// One layer on `x`, `[batch, time, hidden]`.
+    /// Layer `i` on `x`, `[batch, time, hidden]`.
     pub(super) fn block(
         &self,
-        block: &Block,
+        i: usize,
         x: Tensor,
         columns: &Columns,
         attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
-        let mixed = self.mix(block, &x, columns, attend);
+        let block = &self.index.blocks[i];
+        let mixed = self.added(self.mix(i, &x, columns, attend), block.attention_post);
         if self.config.parallel {
-            return &x + mixed + self.mlp(block, &x);
+            return &x + mixed + self.added(self.mlp(block, &x), block.mlp_post);
         }
         // Not in place: the sum before is needed for the gradient.
         let attended = x + mixed;
-        let mlp = self.mlp(block, &attended);
+        let mlp = self.added(self.mlp(block, &attended), block.mlp_post);
         attended + mlp
     }
 
-    /// The attention block of a layer: projections, rotary positions, attention, output projection.
+    /// What a layer adds to the residual stream of what attention or MLP made.
+    fn added(&self, made: Tensor, norm: Option<Linear>) -> Tensor {
+        let made = match norm {
+            Some(norm) => self.norm(&made.to_kind(Kind::Float), norm),
+            None => made,
+        };
+        scaled(made, self.config.residual_scale)
+    }
+
+    /// The attention block of layer `i`: projections, rotary positions, attention, output
+    /// projection.
     fn mix(
         &self,
-        block: &Block,
+        i: usize,
         x: &Tensor,
         columns: &Columns,
         attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
-        let c = &self.config;
+        let (c, block) = (&self.config, &self.index.blocks[i]);
         let (batch, time, rotated) = (x.size()[0], x.size()[1], c.heads + c.kv_heads);
         let projected = self.norm_linear(x, block.attention_norm, block.qkv);
         let heads = projected.view([batch, time, rotated + c.kv_heads, c.head_dim]);
         let mut qk = self.normed_heads(block, heads.narrow(2, 0, rotated));
-        if let Some(rotary) = &columns.rotary {
+        if let Some(rotary) = columns.rotary(c.layer_kind(i)) {
             qk = rotary.rotate(&qk);
         }
         let q = qk.narrow(2, 0, c.heads).transpose(1, 2);
@@ -312,18 +273,38 @@ impl Trunk {
         self.linear(&mixed, None, block.o)
     }
 
-    /// The norms of queries and keys, where the architecture has them.
+    /// Attention of layer `i` over the columns that may be seen.
+    pub(super) fn attend(
+        &self,
+        i: usize,
+        columns: &Columns,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Tensor {
+        let c = &self.config;
+        let scores = Products { scale: c.attention_scale, cap: c.attention_cap };
+        attention(q, k, v, columns.mask(c.layer_kind(i)), scores)
+    }
+
+    /// The norms of queries and keys, where the architecture has them; `qk` holds the heads of
+    /// both, `[batch, time, heads + kv_heads, head_dim]`.
     fn normed_heads(&self, block: &Block, qk: Tensor) -> Tensor {
         let (Some(q), Some(k)) = (block.q_norm, block.k_norm) else { return qk };
-        let (c, t) = (&self.config, &self.params.tensors);
-        let gains = Tensor::cat(
-            &[
-                t[q].expand([c.heads, c.head_dim], false),
-                t[k].expand([c.kv_heads, c.head_dim], false),
-            ],
-            0,
-        );
-        self.cast(&(scale_to_unit(&qk.to_kind(Kind::Float), c.norm_eps) * gains))
+        let c = &self.config;
+        let (heads, kv_heads) = ([c.heads, c.head_dim], [c.kv_heads, c.head_dim]);
+        let (q, k, x) = (self.gain(q), self.gain(k), qk.to_kind(Kind::Float));
+        if c.qk_norm == QkNorm::Width {
+            let over_all = |first: i64, shape: [i64; 2], gain: Tensor| {
+                let x = x.narrow(2, first, shape[0]);
+                let unit = scale_to_unit(&x.flatten(2, 3), c.norm_eps) * gain;
+                unit.view_as(&x)
+            };
+            let both = [over_all(0, heads, q), over_all(c.heads, kv_heads, k)];
+            return self.cast(&Tensor::cat(&both, 2));
+        }
+        let gains = Tensor::cat(&[q.expand(heads, false), k.expand(kv_heads, false)], 0);
+        self.cast(&(scale_to_unit(&x, c.norm_eps) * gains))
     }
 
     fn mlp(&self, block: &Block, x: &Tensor) -> Tensor {
@@ -343,26 +324,34 @@ impl Trunk {
         self.linear(&inner, None, block.down)
     }
 
+    /// The gain of a norm.
+    fn gain(&self, place: usize) -> Tensor {
+        let stored = &self.params.tensors[place];
+        if self.config.gain_from_one { stored + 1.0 } else { stored.shallow_clone() }
+    }
+
     fn norm(&self, x: &Tensor, norm: Linear) -> Tensor {
         let (t, eps) = (&self.params.tensors, self.config.norm_eps);
+        let gain = self.gain(norm.weight);
         match self.config.norm {
-            Norm::Rms => scale_to_unit(x, eps) * &t[norm.weight],
+            Norm::Rms => scale_to_unit(x, eps) * gain,
             Norm::Layer => {
                 let bias = norm.bias.map(|i| &t[i]);
-                x.layer_norm([self.config.hidden], Some(&t[norm.weight]), bias, eps, false)
+                x.layer_norm([self.config.hidden], Some(&gain), bias, eps, false)
             }
         }
     }
 
     /// `linear(norm(x))`. The gain of an RMS norm is folded into the matrix, which is far smaller
     /// than `x`.
-    fn norm_linear(&self, x: &Tensor, norm: Linear, linear: Linear) -> Tensor {
-        match self.config.norm {
-            Norm::Rms => {
-                let gain = &self.params.tensors[norm.weight];
-                self.linear(&scale_to_unit(x, self.config.norm_eps), Some(gain), linear)
+    fn norm_linear(&self, x: &Tensor, norm: Option<Linear>, linear: Linear) -> Tensor {
+        match (norm, self.config.norm) {
+            (None, _) => self.linear(x, None, linear),
+            (Some(norm), Norm::Rms) => {
+                let gain = self.gain(norm.weight);
+                self.linear(&scale_to_unit(x, self.config.norm_eps), Some(&gain), linear)
             }
-            Norm::Layer => self.linear(&self.norm(x, norm), None, linear),
+            (Some(norm), Norm::Layer) => self.linear(&self.norm(x, norm), None, linear),
         }
     }
 
@@ -402,11 +391,9 @@ impl Trunk {
     }
 }
 
-impl Columns {
-    /// Attention over the columns that may be seen.
-    pub(super) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        attention(q, k, v, self.mask.as_ref(), self.causal)
-    }
+/// `x · by`; the same where that changes nothing.
+fn scaled(x: Tensor, by: f64) -> Tensor {
+    if by == 1.0 { x } else { x * by }
 }
 
 /// `x / √(mean(x²) + eps)` over the last dimension (Zhang and Sennrich 2019, without the gain).

@@ -46,7 +46,7 @@ impl OnPolicy {
             let help = "for example eval_fraction: 10%";
             return Err(error_with_help("keep_best needs held-out prompts to be best on", help));
         }
-        Ok(())
+        self.lora.check()
     }
 
     /// Before anything runs: reports params, prompts and rewards that cannot work.

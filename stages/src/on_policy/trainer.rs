@@ -302,7 +302,13 @@ impl<'a> PolicyTrainer<'a> {
         if settings.keep_best && self.state.best.is_some() {
             no_grad(|| policy.trunk.trainable().flat.shallow_clone().copy_(&self.best));
         }
-        policy.save(&cx.output("model")?, environment.vocabulary)?;
+        let to = cx.output("model")?;
+        if settings.lora.keep {
+            let base = cx.path("policy")?.to_owned();
+            policy.save_trained((&base, &settings.lora), &to, environment.vocabulary)?;
+        } else {
+            policy.save(&to, environment.vocabulary)?;
+        }
         cx.complete("model", None)?;
         cx.write_metrics()?;
         cx.write_table("samples", &self.samples.table()?)?;

@@ -104,14 +104,27 @@ fn relations_between_params_are_known_before_anything_runs() {
     let policy = || vec![("policy", From::Stage("sft"))];
     let rules = |pattern: &str| json!([{"name": "r", "score": 1.0, "match": pattern}]);
     let model = |heads: u32| json!({"model": {"hidden": 64, "heads": heads}});
+    let text = || vec![("tokenizer", From::Stage("base"))];
+    let on = || vec![("base", From::Stage("sft"))];
     for (kind, params, inputs, says) in [
         (
             "pretrain",
             model(5),
-            vec![],
+            text(),
             "model: model.hidden 64 must be an even multiple of heads 5",
         ),
-        ("pretrain", model(4), vec![], ""),
+        ("pretrain", model(4), text(), ""),
+        ("pretrain", model(4), vec![], "neither `tokenizer` nor `base` is connected"),
+        ("pretrain", json!({}), on(), ""),
+        ("pretrain", model(4), on(), "model: `model` gives sizes, but `base` has its own"),
+        (
+            "pretrain",
+            json!({}),
+            [text(), on()].concat(),
+            "tokenizer: `tokenizer` and `base` are both connected",
+        ),
+        ("sft", json!({"lora": {"keep": true}}), policy(), "lora: `lora.keep` keeps adapters"),
+        ("train_reward", json!({"lora": {"rank": 2, "keep": true}}), vec![], "lora: `lora.keep`"),
         ("tokenizer", json!({"vocab_size": 100}), vec![], "vocab_size: a vocabulary of 100 is too"),
         (
             "sample_pairs",
@@ -209,6 +222,11 @@ fn relations_between_params_are_known_before_anything_runs() {
 #[test]
 fn nothing_is_known_of_a_model_that_a_program_made_from_another() {
     let mut asked = base();
+    // Pretraining that goes on keeps the context of what it goes on from.
+    asked.add("more", "pretrain", json!({}), vec![("base", From::Stage("base"))]);
+    let found =
+        asked.of("sample", json!({"max_tokens": 100}), vec![("model", From::Stage("more"))]);
+    assert!(found.contains("in a context of 32 tokens"), "{found}");
     asked.add("longer", "command", json!({"command": ["x"]}), vec![("model", From::Stage("base"))]);
     let answers = json!({"max_tokens": 100});
     let found = asked.of("sample", answers.clone(), vec![("model", From::Stage("longer"))]);

@@ -3,8 +3,8 @@
 use preflow_stages::data::{Prompt, Row, TemplateValues, Vocabulary};
 use preflow_stages::model::config::Biases;
 use preflow_stages::model::{
-    Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, RewardModel, Target, Trunk,
-    ValueModel,
+    Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, RewardModel, Start, Target,
+    Trunk, ValueModel,
 };
 use preflow_stages::sampling::{SamplingConfig, generate};
 use preflow_stages::training::mean_nll;
@@ -202,9 +202,52 @@ fn invariant_28_an_adapter_changes_nothing_at_first_and_can_be_merged() {
         let again = policy.backward(&batch, 1.0, false, |p| -p.log_probs.mean(Kind::Float));
         assert_same("adapter", &again, &plain, ROUNDING);
     }
+    let size = |lora: &Lora| {
+        let mut policy = odd_policy();
+        policy.trunk.adapt(lora, 1);
+        assert_eq!(policy.trunk.adapter_size(), lora.size(&policy.trunk.config), "{lora:?}");
+    };
+    size(&lora(3, &all));
+    size(&lora(2, &[Target::K, Target::Up]));
+    size(&lora(0, &all));
     let mut off = tiny_policy(2);
     off.trunk.adapt(&Lora::default(), 1);
     assert_eq!(off.trunk.trainable().numel(), off.trunk.params.numel());
+}
+
+#[test]
+fn adapters_start_as_those_of_peft() {
+    let config = ModelConfig {
+        hidden: 64,
+        intermediate: 96,
+        heads: 4,
+        head_dim: 16,
+        kv_heads: 4,
+        ..tiny_config()
+    };
+    let spread = |init: Start| {
+        let mut trunk = Trunk::init(config.clone(), false, 1);
+        trunk.adapt(&Lora { init, ..lora(8, &[Target::Q, Target::Down]) }, 5);
+        let params = trunk.trainable();
+        let each = params.specs.iter().zip(&params.tensors).map(|(spec, tensor)| {
+            let largest = tensor.abs().max().double_value(&[]);
+            (spec.parts[0].name.clone(), largest, tensor.std(true).double_value(&[]))
+        });
+        each.collect::<Vec<_>>()
+    };
+    for (name, largest, std) in spread(Start::Kaiming) {
+        // peft: torch.nn.init.kaiming_uniform_(A, a=√5), which is uniform up to 1/√inputs.
+        let bound = if name.contains("Q") { 1.0 / 8.0 } else { 1.0 / 96_f64.sqrt() };
+        if name.ends_with('B') {
+            assert_eq!(largest, 0.0);
+        } else {
+            assert!(largest <= bound && largest > 0.98 * bound, "{name} {largest}");
+            assert!((std * 3_f64.sqrt() / bound - 1.0).abs() < 0.1, "{name} {std}");
+        }
+    }
+    for (name, _, std) in spread(Start::Normal).iter().filter(|(name, ..)| name.ends_with('A')) {
+        assert!((std * 8.0 - 1.0).abs() < 0.1, "{name} {std}");
+    }
 }
 
 #[test]

@@ -223,3 +223,35 @@ fn a_command_finds_its_ports_in_the_environment() {
     assert!(failure.contains("the command failed"), "{failure}");
     assert!(KINDS.iter().any(|k| k.name == "command"));
 }
+
+#[test]
+fn pretraining_goes_on_from_a_model_and_says_what_does_not_fit() {
+    let shop = Workshop::new();
+    shop.write("t.jsonl", "{\"text\": \"a b c a b c a b c d e f g\"}\n".repeat(40));
+    let params = json!({"algorithm": "byte"});
+    shop.run("tok", "tokenizer", params, &[("text", &["t.jsonl"])]).summary();
+    let text: (&str, &[&str]) = ("text", &["t.jsonl"]);
+    let tokenizer: (&str, &[&str]) = ("tokenizer", &["tok.tokenizer.json"]);
+    let base: (&str, &[&str]) = ("base", &["first.model"]);
+    let train = json!({"tokens": 2000, "batch_tokens": 64, "lr": 1e-2});
+    let shape = json!({"layers": 1, "hidden": 16, "heads": 2, "context": 16});
+    let params = json!({"train": train, "model": shape});
+    let first = shop.run("first", "pretrain", params.clone(), &[text, tokenizer]).summary();
+    let more = shop.run("more", "pretrain", json!({"train": train}), &[text, base]).summary();
+    assert!(more["eval/loss"] < first["eval/loss"], "{first:?} {more:?}");
+    assert_eq!(more["model/parameters"], first["model/parameters"]);
+    // Steps of no length leave the model as it was, tokenizer and all.
+    let still = json!({"train": {"tokens": 64, "batch_tokens": 64, "lr": 0.0}});
+    shop.run("still", "pretrain", still, &[text, base]).summary();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let bytes = |name: &str| fs_err::read(shop.path(name).join(file)).expect("bytes");
+        assert!(bytes("still.model") == bytes("first.model"), "{file}");
+    }
+    let refused = |params: serde_json::Value, inputs: &[(&str, &[&str])], says: &str| {
+        let ran = shop.run("refused", "pretrain", params, inputs);
+        assert!(ran.failure().contains(says), "{}", ran.failure());
+    };
+    refused(params, &[text, base], "`base` has its own");
+    refused(json!({}), &[text, base, tokenizer], "are both connected");
+    refused(json!({}), &[text], "neither `tokenizer` nor `base`");
+}

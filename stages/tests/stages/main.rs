@@ -1,11 +1,14 @@
 //! All tests that need libtorch, in one program.
 
+mod adapters;
 mod ahead;
 mod algorithms;
 mod compute;
 mod conversations;
 mod data;
 mod evaluation;
+mod families;
+mod foreign_rewards;
 mod forms;
 mod formulas;
 mod golden;

@@ -70,6 +70,44 @@ fn invariant_11_a_rule_is_learned_and_shuffled_labels_are_not() {
 }
 
 #[test]
+fn adapters_learn_the_rule_and_leave_the_rest_of_the_model_alone() {
+    let shop = workshop();
+    shop.write("labels.jsonl", lines(&labels(500, 100, 1, false)));
+    let inputs: &[(&str, &[&str])] = &[("labels", &["labels.jsonl"])];
+    let some = json!({"lora": {"rank": 2, "targets": ["q", "down"]}, "lr": 2e-2, "members": 2,
+                      "learning_curve": true});
+    let ran = train(&shop, "some", some, inputs);
+    let summary = ran.summary();
+    assert!(summary["eval/accuracy"] >= 0.95, "{summary:?}");
+    assert!(ran.notes().contains("needs about"), "{}", ran.notes());
+    // Adapters are merged: each member is an ordinary reward model.
+    let base = Policy::open(&shop.path("base")).expect("a policy");
+    for member in ["some.reward", "some.reward/members/1"] {
+        let reward = RewardModel::open(&shop.path(member)).expect("a reward model");
+        for (spec, tensor) in reward.trunk.params.specs.iter().zip(&reward.trunk.params.tensors) {
+            let before = base.trunk.params.specs.iter().position(|s| s.parts == spec.parts);
+            let Some(before) = before.map(|i| &base.trunk.params.tensors[i]) else { continue };
+            let apart = numbers(&(tensor - before));
+            let name = &spec.parts[0].name;
+            // Queries are the first rows of the three that lie together.
+            let adapted = name.ends_with("q_proj.weight") || name.ends_with("down_proj.weight");
+            assert_eq!(apart.iter().any(|x| *x != 0.0), adapted, "{member} {name}");
+            if name.ends_with("q_proj.weight") {
+                let [q, ..] = reward.trunk.config.qkv_widths();
+                let rest = (q * reward.trunk.config.hidden) as usize;
+                assert!(apart[rest..].iter().all(|x| *x == 0.0), "keys and values");
+            }
+        }
+    }
+    // The same seed gives the same adapters.
+    let again = train(&shop, "again", json!({"lora": {"rank": 2}, "epochs": 1}), inputs);
+    again.summary();
+    let other = train(&shop, "other", json!({"lora": {"rank": 2}, "epochs": 1}), inputs);
+    other.summary();
+    assert!(bytes(&shop, "again") == bytes(&shop, "other"));
+}
+
+#[test]
 fn how_steps_are_computed_changes_nothing_but_rounding() {
     let shop = workshop();
     shop.write("labels.jsonl", lines(&labels(90, 30, 5, false)));

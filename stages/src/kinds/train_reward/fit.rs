@@ -93,6 +93,13 @@ impl Threshold {
     }
 }
 
+/// The model before the first step, its head and adapters drawn from `seed`.
+fn start(policy: &Policy, stage: &TrainReward, seed: u64) -> RewardModel {
+    let mut model = RewardModel::from_policy(policy, seed);
+    model.trunk.adapt(&stage.lora, seed);
+    model
+}
+
 /// Fits the members of an ensemble (and the points of the learning curve) one after the other, with
 /// one set of weights, moments and threshold.
 struct EnsembleTrainer<'a> {
@@ -108,7 +115,7 @@ struct EnsembleTrainer<'a> {
 
 impl<'a> EnsembleTrainer<'a> {
     fn new(policy: &'a Policy, stage: &TrainReward, members: usize) -> Self {
-        let model = RewardModel::from_policy(policy, stage.seed);
+        let model = start(policy, stage, stage.seed);
         let params = model.trunk.trainable();
         let n = params.flat.numel() as i64;
         let kept = if members > 1 { members as i64 } else { 0 };
@@ -134,8 +141,8 @@ impl<'a> EnsembleTrainer<'a> {
 
     /// Starts a fit: weights, head, moments and threshold as before the first step. `seed` draws
     /// the head.
-    fn reset(&self, seed: u64) {
-        let fresh = RewardModel::from_policy(self.policy, seed);
+    fn reset(&self, stage: &TrainReward, seed: u64) {
+        let fresh = start(self.policy, stage, seed);
         let params = self.model.trunk.trainable();
         no_grad(|| {
             for (name, tensor) in self.state_dict() {
@@ -184,7 +191,7 @@ pub fn fit_all(
         let before: u64 = fits[..place].iter().map(|f| steps(f).1).sum();
         let (an_epoch, end) = steps(fit);
         if state.step == 0 {
-            trainer.reset(fit.seed);
+            trainer.reset(stage, fit.seed);
         }
         let mut order = Order::new(fit.seed, "shuffle", fit.rows.len());
         for step in state.step..end {
@@ -320,16 +327,16 @@ impl EnsembleTrainer<'_> {
         Fitted { deltas: deltas(&self.model, held_out), nu: self.threshold.nu(), steps }
     }
 
+    /// The members, their adapters merged in.
     fn models(self, members: usize) -> Vec<RewardModel> {
+        let flat = &self.model.trunk.trainable().flat;
         if self.members.numel() == 0 {
-            return vec![self.model];
+            let adapted = self.model.trunk.adapter_size() > 0;
+            return vec![if adapted { self.model.duplicate() } else { self.model }];
         }
         let models = (0..members).map(|i| {
-            let model = self.model.duplicate();
-            no_grad(|| {
-                model.trunk.trainable().flat.shallow_clone().copy_(&self.members.get(i as i64));
-            });
-            model
+            no_grad(|| flat.shallow_clone().copy_(&self.members.get(i as i64)));
+            self.model.duplicate()
         });
         models.collect()
     }

@@ -1,9 +1,12 @@
 //! Params of `train_reward`.
 //! Knows nothing of how they are used.
 
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::error_with_help;
+use crate::model::Lora;
 use crate::optim::Schedule;
 use crate::training::{Computation, Defaults, Optimizer};
 
@@ -64,12 +67,27 @@ pub struct TrainReward {
     pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     pub(super) keep_best: bool,
+    /// Train low-rank adapters, and the head, instead of all weights.
+    pub(super) lora: Lora,
     /// How steps are computed; a pair counts as one row.
     pub(super) compute: Computation,
     /// AdamW and clipping.
     pub(super) optimizer: Optimizer<RewardDefaults>,
     /// Names the random streams: the head and the order of pairs.
     pub(super) seed: u64,
+}
+
+impl TrainReward {
+    /// Refuses to keep adapters apart: a reward model has a head beside them.
+    pub(super) fn check_lora(&self) -> Result<()> {
+        if self.lora.keep {
+            return Err(error_with_help(
+                "`lora.keep`: a reward model is written whole, its head is trained with it",
+                "take `keep` out",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Defaults of AdamW in `train_reward`.
@@ -98,6 +116,7 @@ impl Default for TrainReward {
             eval_fraction: 0.1,
             allow_overlap: false,
             keep_best: true,
+            lora: Lora::default(),
             compute: Computation::default(),
             optimizer: Optimizer::default(),
             seed: 0,
