@@ -21,9 +21,10 @@ pub struct Preflight<'a> {
 }
 
 /// Kinds whose output model or pairs have the shape of what they start from.
-const GO_ON: [&str; 9] = [
+const GO_ON: [&str; 10] = [
     "sft",
     "dpo",
+    "kto",
     "ppo",
     "rloo",
     "grpo",

@@ -1,8 +1,8 @@
 //! `grpo`: group relative policy optimisation (Shao et al. 2024), with the options of Dr. GRPO (Liu
-//! et al. 2025) and DAPO (Yu et al. 2025). No critic. Knows nothing of how the reward came about.
+//! et al. 2025), DAPO (Yu et al. 2025) and GSPO (Zheng et al. 2025). No critic. Knows nothing of how the reward came about.
 //!
 //! One update: G responses to each prompt; advantage = score against the mean of the group, by its
-//! spread if asked; clipped steps token by token; the KL is in the loss.
+//! spread if asked; clipped steps by tokens or whole responses; the KL is in the loss.
 
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, improve};
+use crate::on_policy::{
+    self, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, Terms, improve,
+};
 use crate::preflight::Preflight;
-use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
+use crate::rl::{KlEstimator, RatioOf, grpo_advantages, overlong_penalty};
 
 /// Params of `grpo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +29,9 @@ pub struct Grpo {
     group: u32,
     /// Divide the advantages of a group by its standard deviation; false is Dr. GRPO.
     scale_by_std: bool,
+    /// What the clipped ratio is of: token; sequence (GSPO), the geometric mean over a response,
+    /// for which clip 3e-4, clip_high 4e-4 and aggregation seq_mean are usual.
+    ratio: RatioOf,
     /// Estimator of the KL in the loss: k2, whose gradient is that of the KL; k3 as in the paper,
     /// whose gradient is that of the KL the other way round; k1, which has no effect.
     kl_estimator: KlEstimator,
@@ -46,6 +51,7 @@ impl Default for Grpo {
             on_policy: OnPolicy::default(),
             group: 8,
             scale_by_std: true,
+            ratio: RatioOf::Token,
             kl_estimator: KlEstimator::K2,
             dynamic_sampling: 0,
             overlong_buffer: 0,
@@ -102,9 +108,12 @@ impl Grpo {
                 .chunks(self.group as usize)
                 .flat_map(|group| grpo_advantages(group, self.scale_by_std))
                 .collect();
-            let advantages = rollout.spread(&advantages);
+            let (advantages, terms) = match self.ratio {
+                RatioOf::Token => (rollout.spread(&advantages), Terms::Tokens),
+                RatioOf::Sequence => (advantages, Terms::Means),
+            };
             let kl = (trainer.beta() != 0.0).then_some((trainer.beta(), self.kl_estimator));
-            let what = StepLoss { advantages: &advantages, sequence: false, kl };
+            let what = StepLoss { advantages: &advantages, terms, kl };
             let stats = trainer.epochs(&rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
             trainer.record(cx, &rollout, &stats, &zero)?;

@@ -9,6 +9,7 @@ mod evaluate;
 mod export;
 pub mod grpo;
 mod import_model;
+pub mod kto;
 pub mod ppo;
 mod prepare;
 mod pretrain;
@@ -38,6 +39,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<grpo::Grpo>(),
     Kind::of::<reinforce::Reinforce>(),
     Kind::of::<dpo::Dpo>(),
+    Kind::of::<kto::Kto>(),
     Kind::of::<best_of_n::BestOfN>(),
     Kind::of::<sample::Sample>(),
     Kind::of::<score::Score>(),

@@ -17,7 +17,7 @@ mod trainer;
 pub use actor::{Actor, Environment};
 pub use check::FIGURES;
 pub use epochs::epochs;
-pub use loss::{StepLoss, policy_gradient};
+pub use loss::{StepLoss, Terms, policy_gradient};
 pub use ports::{inputs, outputs};
 pub use report::{UpdateStats, ValueStep};
 pub use rewards::{Candidate, RewardSources, Rewards, Scorer};

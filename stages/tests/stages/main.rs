@@ -14,6 +14,7 @@ mod judge;
 mod kinds;
 mod labels;
 mod logging;
+mod losses;
 mod models;
 mod parity;
 mod registry;
