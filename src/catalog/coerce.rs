@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Number, Value};
 
 use super::ParamFile;
+use super::choice::coerce_choice;
 use super::units::{self, Unit, UnitError};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 use crate::pipeline::{Key, Node, NodeValue};
@@ -18,8 +19,8 @@ pub struct Coercion {
     /// Params that name files.
     pub files: Vec<ParamFile>,
     /// Said with every unknown key.
-    all_fields: String,
-    pointer: String,
+    pub(super) all_fields: String,
+    pub(super) pointer: String,
 }
 
 impl Coercion {
@@ -33,7 +34,12 @@ impl Coercion {
         }
     }
 
-    fn under<T>(&mut self, name: &str, span: &Span, f: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn under<T>(
+        &mut self,
+        name: &str,
+        span: &Span,
+        f: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let length = self.pointer.len();
         self.pointer.push('/');
         self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
@@ -44,11 +50,16 @@ impl Coercion {
     }
 
     /// `lr`, `train.lr`: the field that is being fitted.
-    fn field(&self) -> String {
+    pub(super) fn field(&self) -> String {
         self.pointer.trim_start_matches('/').replace('/', ".")
     }
 
-    fn problem(&mut self, message: String, label: String, node: &Node) -> &mut Diagnostic {
+    pub(super) fn problem(
+        &mut self,
+        message: String,
+        label: String,
+        node: &Node,
+    ) -> &mut Diagnostic {
         let mut problem = Diagnostic::new(message, Some(node.span.clone())).label(label);
         if let Some(via) = &node.via {
             problem = problem.help(format!("`${}` comes from {}", via.param, via.origin));
@@ -57,14 +68,14 @@ impl Coercion {
         self.problems.last_mut().expect("invariant: just pushed")
     }
 
-    fn mismatch(&mut self, wanted: &str, node: &Node) {
+    pub(super) fn mismatch(&mut self, wanted: &str, node: &Node) {
         let message = format!("`{}` must be {wanted}", self.field());
         self.problem(message, format!("found {}", found(node)), node);
     }
 }
 
 /// What a person sees in the file, when it is short.
-fn found(node: &Node) -> String {
+pub(super) fn found(node: &Node) -> String {
     match &node.value {
         NodeValue::String(s) if s.chars().count() <= 30 => format!("the text {s:?}"),
         NodeValue::Int(i) => i.to_string(),
@@ -105,12 +116,16 @@ pub fn coerce_object(
         let fitted = coercion.under(&key.name, &node.span, |coercion| {
             coerce_value(coercion, property.unwrap_or(&any), node)
         });
+        let fitted = fitted.filter(|value| !is_later_default(property.unwrap_or(&any), value));
         out.extend(fitted.map(|value| (key.name.clone(), value)));
     }
     let required = schema.get("required").and_then(Value::as_array);
     let required = |name: &str| required.is_some_and(|r| r.iter().any(|v| v == name));
     for (name, property) in properties {
         if fields.iter().any(|(key, _)| key.name == *name) {
+            continue;
+        }
+        if is_later(property) {
             continue;
         }
         if let Some(default) = property.get("default") {
@@ -132,13 +147,23 @@ pub fn coerce_object(
     out
 }
 
+/// Whether a field came to its kind later: at its default it is left out, so that what was made
+/// before it came is still what the file says.
+fn is_later(schema: &Value) -> bool {
+    schema.get("x-later") == Some(&Value::Bool(true))
+}
+
+fn is_later_default(schema: &Value, value: &Value) -> bool {
+    is_later(schema) && schema.get("default") == Some(value)
+}
+
 fn unknown_field(key: &Key, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", named(&key.name));
     Diagnostic::new(message, Some(key.span.clone())).help(all_fields)
 }
 
 /// Fits one value; `None` after a problem was noted.
-fn coerce_value(coercion: &mut Coercion, schema: &Value, node: &Node) -> Option<Value> {
+pub(super) fn coerce_value(coercion: &mut Coercion, schema: &Value, node: &Node) -> Option<Value> {
     for (keyword, one) in [("oneOf", true), ("anyOf", false)] {
         if let Some(options) = schema.get(keyword).and_then(Value::as_array) {
             return coerce_choice(coercion, options, one, node);
@@ -167,7 +192,7 @@ fn coerce_value(coercion: &mut Coercion, schema: &Value, node: &Node) -> Option<
     }
 }
 
-fn type_fits(name: &str, node: &Node) -> bool {
+pub(super) fn type_fits(name: &str, node: &Node) -> bool {
     match &node.value {
         NodeValue::Null => name == "null",
         NodeValue::Bool(_) => name == "boolean",
@@ -293,7 +318,7 @@ fn misfit(coercion: &mut Coercion, error: &UnitError, fitting: &str, node: &Node
     None
 }
 
-fn coerce_enum(coercion: &mut Coercion, words: &[Value], node: &Node) -> Option<Value> {
+pub(super) fn coerce_enum(coercion: &mut Coercion, words: &[Value], node: &Node) -> Option<Value> {
     let value = plain(node);
     if words.contains(&value) {
         return Some(value);
@@ -308,145 +333,15 @@ fn coerce_enum(coercion: &mut Coercion, words: &[Value], node: &Node) -> Option<
     None
 }
 
-fn word(value: &Value) -> String {
+pub(super) fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-fn one_of(list: &[String]) -> String {
+pub(super) fn one_of(list: &[String]) -> String {
     match list {
         [only] => only.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
         [] => "nothing".to_owned(),
-    }
-}
-
-/// Alternatives: words, externally tagged branches (of a `oneOf`), "or nothing", or else the first
-/// that fits.
-fn coerce_choice(
-    coercion: &mut Coercion,
-    options: &[Value],
-    one: bool,
-    node: &Node,
-) -> Option<Value> {
-    let is_null = |s: &Value| s.get("type").is_some_and(|t| t == "null");
-    if node.value == NodeValue::Null && options.iter().any(is_null) {
-        return Some(Value::Null);
-    }
-    let options: Vec<&Value> = options.iter().filter(|s| !is_null(s)).collect();
-    let tagged = one && options.iter().any(|o| tag(o).is_some());
-    if tagged && options.iter().all(|o| tag(o).is_some() || !words(o).is_empty()) {
-        return coerce_tagged(coercion, &options, node);
-    }
-    if let [only] = options[..] {
-        return coerce_value(coercion, only, node);
-    }
-    if options.iter().all(|o| !words(o).is_empty()) {
-        let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
-        return coerce_enum(coercion, &all, node);
-    }
-    let mut shaped = None;
-    for option in &options {
-        let mut attempt = Coercion::new(coercion.all_fields.clone());
-        attempt.pointer.clone_from(&coercion.pointer);
-        if let Some(value) = coerce_value(&mut attempt, option, node)
-            && attempt.problems.is_empty()
-        {
-            coercion.spans.extend(attempt.spans);
-            coercion.files.extend(attempt.files);
-            return Some(value);
-        }
-        let fits = option.get("type").and_then(Value::as_str).is_some_and(|t| type_fits(t, node));
-        if fits && shaped.is_none() {
-            shaped = Some(attempt.problems);
-        }
-    }
-    match shaped {
-        Some(problems) => coercion.problems.extend(problems),
-        None => {
-            let names: Vec<String> = options.iter().map(|o| type_words(o)).collect();
-            coercion.mismatch(&one_of(&names), node);
-        }
-    }
-    None
-}
-
-fn type_words(schema: &Value) -> String {
-    match schema.get("type").and_then(Value::as_str) {
-        Some("integer") => "a whole number",
-        Some("number") => "a number",
-        Some("string") => "text",
-        Some("boolean") => "true or false",
-        Some("array") => "a list",
-        Some("object") => "a map",
-        _ => "another shape",
-    }
-    .to_owned()
-}
-
-/// The tag of an externally tagged branch: an object with exactly one property, required.
-fn tag(schema: &Value) -> Option<(&str, &Value)> {
-    let properties = schema.get("properties")?.as_object()?;
-    let required = schema.get("required")?.as_array()?;
-    let (name, inner) = properties.iter().next()?;
-    (properties.len() == 1 && required.len() == 1 && required[0] == *name)
-        .then_some((name.as_str(), inner))
-}
-
-/// The words of an `enum` or `const` branch.
-fn words(schema: &Value) -> Vec<Value> {
-    match (schema.get("enum"), schema.get("const")) {
-        (Some(Value::Array(words)), _) => words.clone(),
-        (_, Some(word)) => vec![word.clone()],
-        _ => Vec::new(),
-    }
-}
-
-fn coerce_tagged(coercion: &mut Coercion, options: &[&Value], node: &Node) -> Option<Value> {
-    let plain_words: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
-    let tags: Vec<&str> = options.iter().filter_map(|o| tag(o)).map(|(t, _)| t).collect();
-    let value = plain(node);
-    if plain_words.contains(&value) {
-        return Some(value);
-    }
-    let names: Vec<String> =
-        plain_words.iter().map(word).chain(tags.iter().map(|t| (*t).to_owned())).collect();
-    let wanted = |coercion: &Coercion| format!("`{}` must be {}", coercion.field(), one_of(&names));
-    match &node.value {
-        NodeValue::Map(entries) if entries.len() == 1 => {
-            let (key, inner) = &entries[0];
-            let branch = options.iter().filter_map(|o| tag(o)).find(|(t, _)| *t == key.name);
-            let Some((_, schema)) = branch else {
-                let problem = Diagnostic::new(wanted(coercion), Some(key.span.clone()));
-                let near = did_you_mean(&key.name, names.iter().map(String::as_str));
-                let label = near.map_or("unknown".to_owned(), |n| format!("did you mean `{n}`?"));
-                coercion.problems.push(problem.label(label));
-                return None;
-            };
-            let empty = Node::new(NodeValue::Map(Vec::new()), key.span.clone());
-            let inner = if inner.value == NodeValue::Null { &empty } else { inner };
-            let fitted = coercion
-                .under(&key.name, &inner.span, |coercion| coerce_value(coercion, schema, inner))?;
-            Some(Value::Object(Map::from_iter([(key.name.clone(), fitted)])))
-        }
-        NodeValue::String(text) if tags.contains(&text.as_str()) => {
-            let message = format!("`{}: {text}` lacks its settings", coercion.field());
-            coercion.problem(message, format!("write `{text}: {{ … }}`"), node);
-            None
-        }
-        NodeValue::Map(entries) => {
-            let message = wanted(coercion);
-            coercion.problem(
-                message,
-                format!("exactly one of them, found {}", entries.len()),
-                node,
-            );
-            None
-        }
-        _ => {
-            let message = wanted(coercion);
-            coercion.problem(message, format!("found {}", found(node)), node);
-            None
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Kinds as data: what the workers offer, and the types of ports and params.
 //! Does not know files, time or processes, nor what any kind does.
 
+mod choice;
 mod coerce;
 pub mod editor;
 pub mod execution;

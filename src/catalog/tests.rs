@@ -36,6 +36,7 @@ fn schema() -> Value {
             "words": { "type": "array", "items": { "type": "string" }, "maxItems": 3, "default": [] },
             "either": { "default": 0.5, "anyOf": [
                 { "type": "number" }, { "type": "array", "items": { "type": "number" } }] },
+            "later": { "type": "number", "default": 0.5, "x-later": true },
             "free": { "default": null }
         }
     })
@@ -194,6 +195,14 @@ proptest! {
     }
 
     #[test]
+fn what_came_later_is_left_out_at_its_default() {
+    let same = good("    lr: 1\n");
+    assert_eq!(good("    lr: 1\n    later: 0.5\n"), same);
+    assert!(!same.contains("later"), "{same}");
+    assert!(good("    lr: 1\n    later: 2\n").contains(r#""later":2.0"#));
+}
+
+#[test]
     fn every_value_changes_params(a in 1u32..1000, b in 1u32..1000) {
         for (field, place) in [("steps", "    steps: "), ("lr", "    lr: "), ("layers", "")] {
             let of = |n: u32| match field {

@@ -323,6 +323,21 @@ pub fn grpo_advantages(rewards: &[f64], by_spread: bool) -> Vec<f64> {
     rewards.iter().map(of).collect()
 }
 
+/// Advantages by several rewards that are made comparable before they are added (Liu et al. 2026,
+/// GDPO): each by the mean and spread of its group of `size` responses, then their weighted sum by
+/// mean and spread over all responses. `rewards`: weight, and one number a response.
+pub fn grpo_advantages_of_many(rewards: &[(f64, &[f64])], size: usize) -> Vec<f64> {
+    let responses = rewards.first().map_or(0, |(_, scores)| scores.len());
+    let mut sum = vec![0.0; responses];
+    for (weight, scores) in rewards {
+        let advantages = scores.chunks(size).flat_map(|group| grpo_advantages(group, true));
+        for (sum, advantage) in sum.iter_mut().zip(advantages) {
+            *sum += weight * advantage;
+        }
+    }
+    grpo_advantages(&sum, true)
+}
+
 /// What is taken off the reward of a response of `tokens` tokens when the last `buffer` of the
 /// `longest` allowed are to be left free: 0 to 1, linear (Yu et al. 2025, DAPO); `buffer` 0:
 /// nothing.

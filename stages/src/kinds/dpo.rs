@@ -40,11 +40,11 @@ pub struct Dpo {
     /// label_smoothing), ipo, or without a reference orpo and simpo (usual beta 2 to 10).
     loss: DpoLoss,
     /// Margin that simpo aims at, its γ; the others have none.
-    #[schemars(range(min = 0.0, max = 1e6))]
+    #[schemars(range(min = 0.0, max = 1e6), extend("x-later" = true))]
     simpo_gamma: f64,
     /// Weight of the chosen answers' likelihood beside the loss, a mean over their tokens; orpo has
     /// it in itself.
-    #[schemars(range(min = 0.0, max = 1000.0))]
+    #[schemars(range(min = 0.0, max = 1000.0), extend("x-later" = true))]
     sft_coef: f64,
     /// Probability that a label is the wrong way round.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]

@@ -90,12 +90,13 @@ impl Stage for Ppo {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("", self.check_params());
-        self.on_policy.check_ahead(look);
+        self.on_policy.check_ahead(look, false);
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         self.check_params()?;
         let settings = &self.on_policy;
+        settings.rewards.check_combine(false)?;
         let (policy, vocabulary) = open_policy(cx, settings)?;
         let prompts = read_prompts(cx, settings, &vocabulary, &policy)?;
         let mut scorer = RewardSources::open(cx, &settings.rewards, &vocabulary)?;

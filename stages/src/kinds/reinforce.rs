@@ -3,7 +3,8 @@
 //!
 //! One update: reward = score − β·KL of the whole response, less a baseline; each response's
 //! log-probability goes up or down by it. Verdicts on responses that were drawn earlier (labels, or
-//! a column `verdict` or `label`) need no reward model: their ratio to the starting policy is clipped.
+//! a column `verdict` or `label`) need no reward model: their ratio to the starting policy is
+//! clipped.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +110,7 @@ impl Stage for Reinforce {
         look.tell("baseline", self.check_baseline(fresh));
         look.rows_of("verdicts", check_verdicts);
         if fresh {
-            self.on_policy.check_ahead(look);
+            self.on_policy.check_ahead(look, false);
         } else {
             look.tell("", self.on_policy.check());
         }
@@ -119,6 +120,7 @@ impl Stage for Reinforce {
         let fresh = cx.inputs("verdicts").is_empty();
         self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
         if fresh {
+            self.on_policy.rewards.check_combine(false)?;
             return improve(cx, &self.on_policy, |cx, policy, environment| {
                 self.optimize(cx, policy, environment, None)
             });

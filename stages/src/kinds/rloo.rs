@@ -50,11 +50,12 @@ impl Stage for Rloo {
     }
 
     fn check(&self, look: &mut Preflight) {
-        self.on_policy.check_ahead(look);
+        self.on_policy.check_ahead(look, false);
         look.tell("group", self.on_policy.check_group(self.group, 2));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.on_policy.rewards.check_combine(false)?;
         improve(cx, &self.on_policy, |cx, policy, environment| {
             self.optimize(cx, policy, environment)
         })

@@ -50,10 +50,11 @@ impl OnPolicy {
     }
 
     /// Before anything runs: reports params, prompts and rewards that cannot work.
-    pub fn check_ahead(&self, look: &mut Preflight) {
+    /// `groups`: the kind compares responses within groups.
+    pub fn check_ahead(&self, look: &mut Preflight, groups: bool) {
         look.tell("", self.check());
         look.room_to_answer("policy", self.max_tokens.into());
-        self.rewards.check(look);
+        self.rewards.check(look, groups);
     }
 
     /// Checks that the responses of an update are whole groups of one size, `least` or more.

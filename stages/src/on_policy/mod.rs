@@ -11,6 +11,7 @@ mod report;
 mod rewards;
 mod rollout;
 mod settings;
+mod sources;
 mod start;
 mod trainer;
 
@@ -20,8 +21,9 @@ pub use epochs::epochs;
 pub use loss::{StepLoss, Terms, policy_gradient};
 pub use ports::{inputs, outputs};
 pub use report::{UpdateStats, ValueStep};
-pub use rewards::{Candidate, RewardSources, Rewards, Scorer};
+pub use rewards::{Candidate, Combine, NamedScores, PartScores, Rewards, Scorer};
 pub use rollout::{LogProbs, Responses, Rollout, Scores};
 pub use settings::OnPolicy;
+pub use sources::RewardSources;
 pub use start::{check_memory, improve, open_policy, read_prompts};
 pub use trainer::PolicyTrainer;

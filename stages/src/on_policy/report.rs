@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::rewards::PartScores;
 use super::rollout::Rollout;
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
@@ -125,6 +126,16 @@ pub fn figures(
         ]);
     }
     all
+}
+
+/// Mean and spread of each named reward.
+pub fn named_figures(rollout: &Rollout) -> Vec<(String, f64)> {
+    let of = |part: &PartScores| {
+        let name = &part.name;
+        let figures = [("mean", mean(&part.raw)), ("std", std(&part.raw))];
+        figures.map(|(figure, value)| (format!("reward/{name}/{figure}"), value))
+    };
+    rollout.parts.iter().flat_map(of).collect()
 }
 
 /// The answer to one prompt before one update.

@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad};
 use super::actor::{Actor, Environment};
 use super::epochs::epochs;
 use super::loss::{StepLoss, policy_gradient};
-use super::report::{SampleRow, Samples, UpdateStats, alarms, figures};
+use super::report::{SampleRow, Samples, UpdateStats, alarms, figures, named_figures};
 use super::rollout::{Responses, Rollout};
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
@@ -234,7 +234,7 @@ impl<'a> PolicyTrainer<'a> {
         let settings = self.actor.settings;
         let (update, updates) = (self.state.update, u64::from(settings.updates));
         let lr = settings.lr * self.schedule_factor();
-        let mut all = figures(rollout, stats, self.kl.beta, lr);
+        let mut all: Vec<(&str, f64)> = figures(rollout, stats, self.kl.beta, lr);
         all.extend_from_slice(more);
         alarms(cx, update, &all)?;
         let every = match settings.eval_every {
@@ -254,6 +254,9 @@ impl<'a> PolicyTrainer<'a> {
             ("time/train", stats.seconds()),
             ("time/tokens_per_s", rollout.old.len() as f64 / seconds),
         ]);
+        let named = named_figures(rollout);
+        self.state.summary.extend(named.iter().cloned());
+        all.extend(named.iter().map(|(name, value)| (name.as_str(), *value)));
         cx.metric(update + 1, &all)
     }
 

@@ -9,6 +9,7 @@ use preflow_stages::model::Policy;
 use preflow_stages::on_policy::{
     LogProbs, OnPolicy, Responses, Rollout, Scores, StepLoss, Terms, policy_gradient,
 };
+use preflow_stages::rl::{grpo_advantages, grpo_advantages_of_many};
 use preflow_stages::sampling::Response;
 use preflow_stages::training::{Preference, Verdict};
 use serde_json::{Value, json};
@@ -118,7 +119,8 @@ fn rollout(fixture: &Value) -> Rollout {
         let tokens = numbers(&found).into_iter().map(|x| x as f32).collect();
         LogProbs { tokens, entropy: 0.0 }
     };
-    let scores = Scores { raw: vec![0.0; rows.len()], counted: vec![0.0; rows.len()] };
+    let scores =
+        Scores { raw: vec![0.0; rows.len()], counted: vec![0.0; rows.len()], parts: vec![] };
     Rollout::new(responses, log_probs(), log_probs(), scores)
 }
 
@@ -146,4 +148,18 @@ fn clipped_losses_of_tokens_and_of_sequences_are_those_of_trl() {
             assert!((found - expected).abs() < 1e-5, "{level} {trl}: {found} for {expected}");
         }
     }
+}
+
+#[test]
+fn advantages_by_several_rewards_are_those_of_trl() {
+    let fixture = fixture();
+    let rewards = &fixture["rewards"];
+    let (first, second) = (list(&rewards["first"]), list(&rewards["second"]));
+    let weights = list(&rewards["weights"]);
+    let sum: Vec<f64> =
+        first.iter().zip(&second).map(|(a, b)| weights[0] * a + weights[1] * b).collect();
+    let summed: Vec<f64> = sum.chunks(2).flat_map(|group| grpo_advantages(group, true)).collect();
+    close(&summed, &list(&rewards["sum_then_normalize"]), 1e-5);
+    let scaled = grpo_advantages_of_many(&[(weights[0], &first), (weights[1], &second)], 2);
+    close(&scaled, &list(&rewards["normalize_then_sum"]), 1e-5);
 }
