@@ -82,6 +82,7 @@ impl Stage for BestOfN {
 
     fn check(&self, look: &mut Preflight) {
         look.room_to_answer("policy", self.max_tokens.into());
+        look.usual_length("policy", self.max_tokens.into());
         self.rewards.check(look, false);
     }
 

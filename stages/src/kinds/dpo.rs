@@ -18,7 +18,7 @@ use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Lora, Policy, forecast, to_f64};
 use crate::optim::Schedule;
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::rl::DpoLoss;
 use crate::stats::wilson;
 use crate::training::{
@@ -168,6 +168,7 @@ impl Stage for Dpo {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.usual_rate("policy", "lr", self.lr, self.lora.rank > 0, Lesson::Preferences);
         look.tell("loss", self.check_loss());
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);

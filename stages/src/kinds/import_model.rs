@@ -52,7 +52,7 @@ impl Stage for ImportModel {
 
     fn check(&self, look: &mut Preflight) {
         let [source] = look.inputs("source") else { return };
-        if let Some(folder) = source.paths.first().map(Path::new) {
+        if let Some(folder) = source.paths.first().map(Path::new).filter(|_| look.sees_inputs()) {
             look.tell("source", self.look_at(folder));
         }
     }

@@ -21,7 +21,7 @@ use crate::data::{Room, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Lora, Policy, forecast};
 use crate::optim::Schedule;
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::rng::Stream;
 use crate::stats::wilson;
 use crate::training::{
@@ -141,6 +141,7 @@ impl Stage for Kto {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.usual_rate("policy", "lr", self.lr, self.lora.rank > 0, Lesson::Preferences);
         look.tell("batch", self.check());
         for port in ["verdicts", "eval_verdicts"] {
             look.rows_of(port, check_verdicts);

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, RewardModel, forecast};
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::stats::{correlation, mean, std};
 use crate::training::check_memory;
 use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
@@ -84,6 +84,7 @@ impl Stage for TrainReward {
     }
 
     fn check(&self, look: &mut Preflight) {
+        look.usual_rate("base", "lr", self.lr, false, Lesson::Scores);
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }

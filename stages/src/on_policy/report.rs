@@ -13,7 +13,7 @@ use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::prompts::Prompts;
-use crate::rl::RatioSums;
+use crate::rl::{EosMode, RatioSums};
 use crate::stats::{correlation, mean, quantile, std};
 
 /// Number of prompts whose answers are sampled in the course of training.
@@ -126,6 +126,25 @@ pub fn figures(
         ]);
     }
     all
+}
+
+/// A warning where most responses of the first update are cut off before they end: what the policy
+/// then learns is to be short.
+pub fn cut_off(settings: &OnPolicy, finished: &[bool]) -> Option<String> {
+    let cut = finished.iter().filter(|f| !**f).count();
+    let OnPolicy { eos, max_tokens, .. } = settings;
+    let what = match eos.mode {
+        EosMode::Replace => "are worth the penalty alone, whatever they say (eos.mode: replace)",
+        EosMode::Subtract => "pay the penalty of eos",
+        EosMode::Keep => "are scored as far as they go",
+    };
+    (2 * cut > finished.len()).then(|| {
+        format!(
+            "{cut} of the first {} responses do not end within {max_tokens} tokens, and {what}: a \
+             larger max_tokens teaches what the reward says; eos: {{ mode: subtract }} keeps scores",
+            finished.len()
+        )
+    })
 }
 
 /// Mean and spread of each named reward.

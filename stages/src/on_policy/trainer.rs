@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad};
 use super::actor::{Actor, Environment};
 use super::epochs::epochs;
 use super::loss::{StepLoss, policy_gradient};
-use super::report::{SampleRow, Samples, UpdateStats, alarms, figures, named_figures};
+use super::report::{SampleRow, Samples, UpdateStats, alarms, cut_off, figures, named_figures};
 use super::rollout::{Responses, Rollout};
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
@@ -237,6 +237,9 @@ impl<'a> PolicyTrainer<'a> {
         let mut all: Vec<(&str, f64)> = figures(rollout, stats, self.kl.beta, lr);
         all.extend_from_slice(more);
         alarms(cx, update, &all)?;
+        if update == 0 {
+            cx.warn_if(cut_off(settings, &rollout.finished))?;
+        }
         let every = match settings.eval_every {
             0 => (updates / 5).max(1),
             n => u64::from(n),
