@@ -23,7 +23,7 @@ use crate::rl::DpoLoss;
 use crate::stats::wilson;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
-    learning_rate, preferences,
+    learning_rate, preferences, too_few,
 };
 
 /// Pairs of one forward pass outside training.
@@ -145,7 +145,7 @@ struct State {
 
 impl Stage for Dpo {
     const NAME: &'static str = "dpo";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
     const FIGURES: &'static [&'static str] =
@@ -256,6 +256,7 @@ impl Dpo {
         if held_out.is_empty() {
             cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
         }
+        cx.warn_if(too_few(held_out.len(), "pairs"))?;
         if !self.loss.has_reference() {
             let pair = |pair| DpoPair::new(pair, [0.0; 2]);
             let pairs = |all: Vec<Preference>| all.into_iter().map(pair).collect();
@@ -325,6 +326,8 @@ impl Dpo {
         let mut state_dict = trainer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
+        // Ten rows of metrics at least, also of a short stage.
+        let every = (total / 10).clamp(1, 10);
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows: Vec<&DpoPair> =
@@ -333,7 +336,7 @@ impl Dpo {
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient.flat, lr)?;
             since.1 += rows.len();
-            if (step + 1) % 10 == 0 || step + 1 == total {
+            if (step + 1) % every == 0 || step + 1 == total {
                 let mut figures = look.figures("rewards");
                 figures.extend([
                     ("train/loss".to_owned(), look.loss),

@@ -26,7 +26,7 @@ use crate::rng::Stream;
 use crate::stats::wilson;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, Verdict, check_memory, check_verdicts,
-    learning_rate, verdicts,
+    learning_rate, too_few, verdicts,
 };
 
 pub use loss::KtoRow;
@@ -214,6 +214,7 @@ impl Kto {
         if held_out.is_empty() {
             cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
         }
+        cx.warn_if(too_few(held_out.len(), "answers"))?;
         let shuffled = |all: Vec<Verdict>| -> Vec<Verdict> {
             let order = Stream::new(self.seed, "batches", 0, 0).permutation(all.len());
             order.into_iter().map(|i| all[i].clone()).collect()
@@ -292,6 +293,8 @@ impl Kto {
         let mut state_dict = trainer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
+        // Ten rows of metrics at least, also of a short stage.
+        let every = (total / 10).clamp(1, 10);
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows = &train[order.at(step)];
@@ -299,7 +302,7 @@ impl Kto {
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient.flat, lr)?;
             since.1 += rows.len();
-            if (step + 1) % 10 == 0 || step + 1 == total {
+            if (step + 1) % every == 0 || step + 1 == total {
                 let mut figures = look.figures("rewards");
                 figures.extend(
                     [

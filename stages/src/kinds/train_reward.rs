@@ -18,7 +18,7 @@ use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::{Lesson, Preflight};
 use crate::stats::{correlation, mean, std};
-use crate::training::check_memory;
+use crate::training::{check_memory, too_few};
 use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
 use params::Ties;
 pub use params::TrainReward;
@@ -104,6 +104,7 @@ impl Stage for TrainReward {
             self.ties = Ties::Drop;
             split.held_out.retain(|p| !p.is_tie());
         }
+        cx.warn_if(too_few(split.held_out.len(), "pairs"))?;
         self.check_memory(cx, &policy, &split.train)?;
         let references = references(cx, &vocabulary, context)?;
         let fits = self.fits(cx, &split)?;

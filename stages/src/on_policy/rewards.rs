@@ -181,7 +181,7 @@ impl Rewards {
     /// # Errors
     /// When it cannot.
     pub fn check_combine(&self, groups: bool) -> Result<()> {
-        if self.combine == Combine::NormalizeThenSum && !(groups && !self.named.is_empty()) {
+        if self.combine == Combine::NormalizeThenSum && (!groups || self.named.is_empty()) {
             let help = "use combine: sum, or kind `grpo` with rewards.named";
             return Err(error_with_help(
                 "normalize_then_sum compares named rewards within a group of responses",

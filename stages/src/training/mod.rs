@@ -3,6 +3,7 @@
 //! Knows nothing of any one kind.
 
 mod compute;
+mod held_out;
 mod memory;
 mod order;
 mod preferences;
@@ -10,6 +11,7 @@ mod trainer;
 mod verdicts;
 
 pub use compute::{Computation, mean_nll};
+pub use held_out::too_few;
 pub use memory::{check_memory, memory_now, report_peak};
 pub use order::Order;
 pub use preferences::{Preference, both_sides, preferences};

@@ -85,9 +85,10 @@ fn align_real_fits_a_real_model_and_what_does_not_is_told() {
         assert_eq!(code, Some(0), "a warning stops nothing: {text}");
         text
     };
-    let full = "    lora: &adapters { rank: 16, alpha: 32 }";
-    let text = with(full, "    lora: &adapters { rank: 0 }");
-    assert!(text.contains("stage `dpo`: lr 1e-5 for all weights of the imported model"), "{text}");
+    let own = "lr: 1.0e-5 # 1e-6 without adapters\n    lora: &adapters { rank: 16, alpha: 32 }";
+    let full = "lr: 1.0e-4\n    lora: &adapters { rank: 0 }";
+    let text = with(own, full);
+    assert!(text.contains("stage `dpo`: lr 1e-4 for all weights of the imported model"), "{text}");
     assert!(text.contains("(135 M weights) likely ruins it: 5e-7 to 5e-6 is usual"), "{text}");
     let text = with("lr: 1.0e-5 # 1e-6 without adapters", "lr: 2.0e-7");
     assert!(text.contains("lr 2e-7 for adapters of") && text.contains("hardly moves"), "{text}");
@@ -97,5 +98,5 @@ fn align_real_fits_a_real_model_and_what_does_not_is_told() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/qwen2");
     std::fs::remove_dir_all(space.0.path().join("models/instruct")).expect("removed");
     crate::workspace::copy(&model, &space.0.path().join("models/instruct"));
-    assert!(!with(full, "    lora: &adapters { rank: 0 }").contains("ruins"));
+    assert!(!with(own, full).contains("ruins"));
 }
