@@ -28,7 +28,7 @@ pub enum Template {
     Tiny,
     /// A model of others, aligned to the preferences of people
     ImportAndAlign,
-    /// An instruct model with values that fit it: LoRA, pairs, reward, DPO and GRPO
+    /// An instruct model of others, aligned in several ways with values that fit it
     AlignReal,
     /// Answers that you have already, compared by people
     LabelsOnly,

@@ -208,7 +208,8 @@ impl<'a> Preflight<'a> {
         self.tell(field, book.judge(answer, &head, 0));
     }
 
-    /// A param of the stage of kind `kind` that what is connected started from, by its JSON pointer.
+    /// A param of the stage of kind `kind` that what is connected started from, by its JSON
+    /// pointer.
     pub fn of_origin(&self, input: &ConnectionSpec, kind: &str, pointer: &str) -> Option<Value> {
         let stage = self.origin(input, kind)?;
         Value::Object(stage.params.clone()).pointer(pointer).cloned()
