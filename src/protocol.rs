@@ -159,7 +159,8 @@ pub struct CatalogDoc {
 #[serde(deny_unknown_fields)]
 pub struct ValidateSpec {
     pub protocol: u32,
-    /// Inputs are looked at too: of those that exist the paths are named.
+    /// Inputs are looked at too: of those that exist the paths are named. Else only those of
+    /// sources that are folders, and what is in them is not judged.
     #[serde(default)]
     pub inputs: bool,
     /// In topological order. Those that need not be looked at are there for what depends on them.
@@ -180,8 +181,8 @@ pub struct StageSpec {
     pub wanted: bool,
 }
 
-/// What an input is connected to. `paths` are those that exist: none where the artifact is not made
-/// yet, or inputs are not looked at.
+/// What an input is connected to. `paths` are those that exist and are named: none where the
+/// artifact is not made yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionSpec {
@@ -204,7 +205,7 @@ pub struct ValidateDoc {
     pub figures: BTreeMap<usize, Vec<String>>,
 }
 
-/// One thing that cannot work.
+/// One thing that cannot work, or seldom does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProblemDoc {
     /// Place in [`ValidateSpec::stages`].
@@ -214,6 +215,9 @@ pub struct ProblemDoc {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// It may work, but seldom does: people are told, and the stage runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
 }
 
 /// One stage kind, as data.

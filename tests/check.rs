@@ -52,6 +52,36 @@ fn a_sound_file_is_ok_and_a_broken_one_is_shown() {
 }
 
 #[test]
+fn names_of_trl_and_transformers_are_told_in_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rows.jsonl"), "").unwrap();
+    std::fs::create_dir(folder.path().join("model")).unwrap();
+    let text = "preflow: 1\nsources:\n  base: { path: model, as: huggingface }\n  labels: { path: rows.jsonl, \
+                as: labels }\nstages:\n  base_model: { kind: import_model, source: base }\n  dpo:\n    \
+                kind: dpo\n    policy: base_model\n    labels: labels\n    learning_rate: 5e-7\n    \
+                num_train_epochs: 1\n    per_device_train_batch_size: 8\n    \
+                gradient_accumulation_steps: 4\n    loss_type: hinge\n    rpo_alpha: 1\n    \
+                lr_scheduler_type: constant_with_warmup\n    bf16: true\n    \
+                lora: { r: 16, target_modules: [q_proj, v_proj] }\n";
+    std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+    let (code, _, stderr) = preflow(folder.path(), &["check", "p.yaml"]);
+    assert_eq!(code, 2, "{stderr}");
+    for hint in [
+        "lr: 5e-7",
+        "epochs: 1",
+        "batch: 32",
+        "loss: hinge",
+        "sft_coef: 1",
+        "schedule: constant",
+        "compute: { precision: bf16 }",
+        "rank: 16",
+        "targets: [q, v]",
+    ] {
+        assert!(stderr.contains(&format!("here it is `{hint}`")), "{hint}: {stderr}");
+    }
+}
+
+#[test]
 fn problems_are_told_to_programs_too() {
     let folder = workshop();
     let (code, stdout, stderr) = preflow(folder.path(), &["check", "broken.yaml", "--json"]);

@@ -1,78 +1,16 @@
 //! A node × a schema: types, units, defaults, one canonical spelling of every value.
 //! Leaves ranges and patterns to the schema validator.
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Number, Value};
 
 use super::ParamFile;
+use super::coercion::{Coercion, Unknown, canonical, found, node_of, one_of, plain, word};
 use super::units::{self, Unit, UnitError};
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
 use crate::pipeline::{Key, Node, NodeValue};
 
-/// What fitting gathers beside the value.
-pub struct Coercion {
-    pub problems: Vec<Diagnostic>,
-    /// JSON pointer → place, for what the validator finds later.
-    pub spans: HashMap<String, Span>,
-    /// Params that name files.
-    pub files: Vec<ParamFile>,
-    /// Said with every unknown key.
-    all_fields: String,
-    pointer: String,
-}
-
-impl Coercion {
-    pub fn new(all_fields: String) -> Self {
-        Self {
-            problems: Vec::new(),
-            spans: HashMap::new(),
-            files: Vec::new(),
-            all_fields,
-            pointer: String::new(),
-        }
-    }
-
-    fn under<T>(&mut self, name: &str, span: &Span, f: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.pointer.len();
-        self.pointer.push('/');
-        self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        self.spans.insert(self.pointer.clone(), span.clone());
-        let result = f(self);
-        self.pointer.truncate(length);
-        result
-    }
-
-    /// `lr`, `train.lr`: the field that is being fitted.
-    fn field(&self) -> String {
-        self.pointer.trim_start_matches('/').replace('/', ".")
-    }
-
-    fn problem(&mut self, message: String, label: String, node: &Node) -> &mut Diagnostic {
-        let mut problem = Diagnostic::new(message, Some(node.span.clone())).label(label);
-        if let Some(via) = &node.via {
-            problem = problem.help(format!("`${}` comes from {}", via.param, via.origin));
-        }
-        self.problems.push(problem);
-        self.problems.last_mut().expect("invariant: just pushed")
-    }
-
-    fn mismatch(&mut self, wanted: &str, node: &Node) {
-        let message = format!("`{}` must be {wanted}", self.field());
-        self.problem(message, format!("found {}", found(node)), node);
-    }
-}
-
-/// What a person sees in the file, when it is short.
-fn found(node: &Node) -> String {
-    match &node.value {
-        NodeValue::String(s) if s.chars().count() <= 30 => format!("the text {s:?}"),
-        NodeValue::Int(i) => i.to_string(),
-        NodeValue::Float(f) => format!("{f:?}"),
-        NodeValue::Bool(b) => b.to_string(),
-        _ => node.describe().to_owned(),
-    }
-}
+/// Unknown names of one stage that are looked up among those of other tools.
+const MOST_UNKNOWN: usize = 20;
 
 /// Fits the entries of a map. `owner` and `at` are for what is unknown or missing.
 pub fn coerce_object(
@@ -94,6 +32,15 @@ pub fn coerce_object(
             let near = did_you_mean(&key.name, properties.keys().map(String::as_str));
             meant.extend(near);
             let problem = unknown_field(key, owner, &coercion.all_fields);
+            // A file with very many of them is told of by the first ones.
+            if coercion.unknown.len() < MOST_UNKNOWN {
+                coercion.unknown.push(Unknown {
+                    problem: coercion.problems.len(),
+                    name: key.name.clone(),
+                    pointer: coercion.pointer.clone(),
+                    beside: fields.iter().map(|(k, n)| (k.name.clone(), plain(n))).collect(),
+                });
+            }
             coercion.problems.push(match coercion.pointer.is_empty() {
                 // At the top the name may be meant for something else than a param.
                 true => problem.naming(&key.name, near),
@@ -105,12 +52,16 @@ pub fn coerce_object(
         let fitted = coercion.under(&key.name, &node.span, |coercion| {
             coerce_value(coercion, property.unwrap_or(&any), node)
         });
+        let fitted = fitted.filter(|value| !is_later_default(property.unwrap_or(&any), value));
         out.extend(fitted.map(|value| (key.name.clone(), value)));
     }
     let required = schema.get("required").and_then(Value::as_array);
     let required = |name: &str| required.is_some_and(|r| r.iter().any(|v| v == name));
     for (name, property) in properties {
         if fields.iter().any(|(key, _)| key.name == *name) {
+            continue;
+        }
+        if is_later(property) {
             continue;
         }
         if let Some(default) = property.get("default") {
@@ -132,6 +83,16 @@ pub fn coerce_object(
     out
 }
 
+/// Whether a field came to its kind later: at its default it is left out, so that what was made
+/// before it came is still what the file says.
+fn is_later(schema: &Value) -> bool {
+    schema.get("x-later") == Some(&Value::Bool(true))
+}
+
+fn is_later_default(schema: &Value, value: &Value) -> bool {
+    is_later(schema) && schema.get("default") == Some(value)
+}
+
 fn unknown_field(key: &Key, owner: &str, all_fields: &str) -> Diagnostic {
     let message = format!("unknown field `{}` in {owner}", named(&key.name));
     Diagnostic::new(message, Some(key.span.clone())).help(all_fields)
@@ -148,10 +109,10 @@ fn coerce_value(coercion: &mut Coercion, schema: &Value, node: &Node) -> Option<
         return coerce_value(coercion, only, node);
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return coerce_enum(coercion, words, node);
+        return coerce_enum(coercion, words, schema.get("x-words"), node);
     }
     if let Some(word) = schema.get("const") {
-        return coerce_enum(coercion, std::slice::from_ref(word), node);
+        return coerce_enum(coercion, std::slice::from_ref(word), None, node);
     }
     match schema.get("type") {
         Some(Value::String(name)) => coerce_type(coercion, schema, name, node),
@@ -277,47 +238,33 @@ fn coerce_number(
     canonical(number, whole).or_else(|| mismatch(coercion, wanted, node))
 }
 
-/// `1` and `1.0` are one value in a number field; `2.0` is whole, `2.5` is not.
-fn canonical(number: f64, whole: bool) -> Option<Value> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if !whole {
-        let number = if number == 0.0 { 0.0 } else { number };
-        return Number::from_f64(number).map(Value::Number);
-    }
-    (number.fract() == 0.0 && number.abs() <= EXACT).then(|| Value::from(number as i64))
-}
-
 fn misfit(coercion: &mut Coercion, error: &UnitError, fitting: &str, node: &Node) -> Option<Value> {
     let message = format!("`{}`: {error}", coercion.field());
     coercion.problem(message, fitting.to_owned(), node);
     None
 }
 
-fn coerce_enum(coercion: &mut Coercion, words: &[Value], node: &Node) -> Option<Value> {
+/// `theirs`: words of other tools for words of ours.
+fn coerce_enum(
+    coercion: &mut Coercion,
+    words: &[Value],
+    theirs: Option<&Value>,
+    node: &Node,
+) -> Option<Value> {
     let value = plain(node);
     if words.contains(&value) {
         return Some(value);
     }
     let names: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-    let label = node.as_str().and_then(|s| did_you_mean(s, names.iter().copied()));
+    let same = theirs.and_then(|theirs| theirs.get(word(&value))?.as_str());
+    let near = || node.as_str().and_then(|s| did_you_mean(s, names.iter().copied()));
+    let label = same.or_else(near);
     let label =
         label.map_or_else(|| format!("found {}", found(node)), |n| format!("did you mean `{n}`?"));
     let list: Vec<String> = words.iter().map(word).collect();
     let message = format!("`{}` must be {}", coercion.field(), one_of(&list));
     coercion.problem(message, label, node);
     None
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
-}
-
-fn one_of(list: &[String]) -> String {
-    match list {
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
-        [] => "nothing".to_owned(),
-    }
 }
 
 /// Alternatives: words, externally tagged branches (of a `oneOf`), "or nothing", or else the first
@@ -342,7 +289,7 @@ fn coerce_choice(
     }
     if options.iter().all(|o| !words(o).is_empty()) {
         let all: Vec<Value> = options.iter().flat_map(|o| words(o)).collect();
-        return coerce_enum(coercion, &all, node);
+        return coerce_enum(coercion, &all, None, node);
     }
     let mut shaped = None;
     for option in &options {
@@ -448,48 +395,4 @@ fn coerce_tagged(coercion: &mut Coercion, options: &[&Value], node: &Node) -> Op
             None
         }
     }
-}
-
-/// A value that no schema constrains, in JSON.
-pub fn plain(node: &Node) -> Value {
-    match &node.value {
-        NodeValue::Null => Value::Null,
-        NodeValue::Bool(b) => Value::Bool(*b),
-        NodeValue::Int(i) => i64::try_from(*i)
-            .map(Value::from)
-            .or_else(|_| u64::try_from(*i).map(Value::from))
-            .unwrap_or_else(|_| Value::from(*i as f64)),
-        NodeValue::Float(f) => {
-            canonical(*f, true).or_else(|| canonical(*f, false)).unwrap_or(Value::Null)
-        }
-        NodeValue::String(s) => Value::String(s.clone()),
-        NodeValue::List(items) => Value::Array(items.iter().map(plain).collect()),
-        NodeValue::Map(entries) => {
-            let mut map: Map<String, Value> =
-                entries.iter().map(|(k, n)| (k.name.clone(), plain(n))).collect();
-            map.sort_keys();
-            Value::Object(map)
-        }
-    }
-}
-
-/// A default of the schema, as if it stood at `at`.
-fn node_of(value: &Value, at: &Span) -> Node {
-    let value = match value {
-        Value::Null => NodeValue::Null,
-        Value::Bool(b) => NodeValue::Bool(*b),
-        Value::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => NodeValue::Int(i.into()),
-            (None, Some(u)) => NodeValue::Int(u.into()),
-            (None, None) => NodeValue::Float(n.as_f64().unwrap_or_default()),
-        },
-        Value::String(s) => NodeValue::String(s.clone()),
-        Value::Array(items) => NodeValue::List(items.iter().map(|v| node_of(v, at)).collect()),
-        Value::Object(map) => NodeValue::Map(
-            map.iter()
-                .map(|(k, v)| (Key { name: k.clone(), span: at.clone() }, node_of(v, at)))
-                .collect(),
-        ),
-    };
-    Node::new(value, at.clone())
 }

@@ -143,6 +143,10 @@ fn gate() -> Value {
 fn editor(schema: &Value) -> Value {
     let Some(object) = schema.as_object() else { return schema.clone() };
     let mut out = object.clone();
+    // What is for messages and identities says nothing to editors.
+    for key in ["x-alias", "x-words", "x-later"] {
+        out.remove(key);
+    }
     let unit = out.remove("x-unit").and_then(|u| u.as_str().and_then(Unit::named));
     if let Some(Value::Object(properties)) = out.get_mut("properties") {
         for property in properties.values_mut() {

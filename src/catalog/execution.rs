@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::coerce::{Coercion, coerce_object};
+use super::coerce::coerce_object;
+use super::coercion::Coercion;
 use super::{compile, params};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::{Key, Node, NodeValue};

@@ -1,7 +1,9 @@
 //! Kinds as data: what the workers offer, and the types of ports and params.
 //! Does not know files, time or processes, nor what any kind does.
 
+mod alias;
 mod coerce;
+mod coercion;
 pub mod editor;
 pub mod execution;
 mod params;

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
-use super::coerce::{Coercion, coerce_object};
+use super::alias;
+use super::coerce::coerce_object;
+use super::coercion::Coercion;
 use super::{Kind, Params};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::pipeline::{Key, Node};
@@ -21,6 +23,7 @@ pub fn typed(
     let mut coercion = Coercion::new(format!("`preflow kinds {}` lists all fields", kind.doc.name));
     let params = coerce_object(&mut coercion, &kind.doc.params, fields, owner, at);
     if !coercion.problems.is_empty() {
+        alias::explain(&mut coercion, &kind.doc.params);
         return Err(coercion.problems);
     }
     let value = Value::Object(params);

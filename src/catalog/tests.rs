@@ -14,14 +14,18 @@ fn schema() -> Value {
     json!({
         "type": "object", "additionalProperties": false, "required": ["lr"],
         "properties": {
-            "lr": { "type": "number", "exclusiveMinimum": 0 },
-            "steps": { "type": "integer", "minimum": 1, "x-unit": "count", "default": 10 },
+            "lr": { "type": "number", "exclusiveMinimum": 0,
+                "x-alias": [{ "name": "learning_rate" }] },
+            "steps": { "type": "integer", "minimum": 1, "x-unit": "count", "default": 10,
+                "x-alias": [{ "name": "device_batch", "times": "accumulation" },
+                            { "name": "max_steps", "note": "count rows" }] },
             "warmup": { "type": "number", "x-unit": "fraction", "default": 0.02 },
             "every": { "type": ["number", "null"], "x-unit": "seconds", "default": null },
             "fast": { "type": "boolean", "default": false },
             "model": { "type": "object", "additionalProperties": false, "default": {},
                 "properties": {
-                    "layers": { "type": "integer", "default": 4 },
+                    "layers": { "type": "integer", "default": 4,
+                        "x-alias": [{ "name": "num_hidden_layers" }] },
                     "act": { "default": "silu", "oneOf": [
                         { "const": "silu", "description": "smooth" }, { "const": "relu" }] } } },
             "labeler": { "default": { "simulated": {} }, "oneOf": [
@@ -34,8 +38,13 @@ fn schema() -> Value {
                     "properties": { "noise": { "type": "number", "default": 0.1 } } } } },
                 { "const": "nobody" }] },
             "words": { "type": "array", "items": { "type": "string" }, "maxItems": 3, "default": [] },
+            "parts": { "type": "array", "default": [], "x-alias": [{ "name": "target_modules" }],
+                "items": { "type": "string", "enum": ["q", "k"], "x-words": { "q_proj": "q" } } },
+            "penalty": { "type": "number", "default": -1.0,
+                "x-alias": [{ "name": "missing_penalty", "negative": true }] },
             "either": { "default": 0.5, "anyOf": [
                 { "type": "number" }, { "type": "array", "items": { "type": "number" } }] },
+            "later": { "type": "number", "default": 0.5, "x-later": true },
             "free": { "default": null }
         }
     })
@@ -67,11 +76,11 @@ fn bad(fields: &str) -> String {
 
 #[test]
 fn every_default_is_filled_in() {
-    insta::assert_snapshot!(good("    lr: 1"), @r#"{"either":0.5,"every":null,"fast":false,"free":null,"labeler":{"simulated":{"noise":0.1}},"lr":1.0,"model":{"act":"silu","layers":4},"steps":10,"warmup":0.02,"words":[]}"#);
+    insta::assert_snapshot!(good("    lr: 1"), @r#"{"either":0.5,"every":null,"fast":false,"free":null,"labeler":{"simulated":{"noise":0.1}},"lr":1.0,"model":{"act":"silu","layers":4},"parts":[],"penalty":-1.0,"steps":10,"warmup":0.02,"words":[]}"#);
     insta::assert_snapshot!(good(
         "    lr: 1e-3\n    steps: 2k\n    warmup: 5%\n    every: 1m\n    model: { layers: 2.0 }\n    \
              labeler: { people: { votes: x } }\n    either: [1, 2.5]\n    words: [a]\n    free: { b: [1.0], a: 2 }"
-    ), @r#"{"either":[1.0,2.5],"every":60.0,"fast":false,"free":{"a":2,"b":[1]},"labeler":{"people":{"question":"Which?","votes":"x"}},"lr":0.001,"model":{"act":"silu","layers":2},"steps":2000,"warmup":0.05,"words":["a"]}"#);
+    ), @r#"{"either":[1.0,2.5],"every":60.0,"fast":false,"free":{"a":2,"b":[1]},"labeler":{"people":{"question":"Which?","votes":"x"}},"lr":0.001,"model":{"act":"silu","layers":2},"parts":[],"penalty":-1.0,"steps":2000,"warmup":0.05,"words":["a"]}"#);
     assert!(good("    lr: 1\n    labeler: nobody").contains(r#""labeler":"nobody""#));
     assert!(
         good("    lr: 1\n    labeler: { simulated: }").contains(r#"{"simulated":{"noise":0.1}}"#)
@@ -182,6 +191,43 @@ fn spelling() -> impl Strategy<Value = String> {
         ];
         order.iter().map(|i| lines[*i].as_str()).collect::<Vec<_>>().join("\n")
     })
+}
+
+#[test]
+fn what_came_later_is_left_out_at_its_default() {
+    let same = good("    lr: 1\n");
+    assert_eq!(good("    lr: 1\n    later: 0.5\n"), same);
+    assert!(!same.contains("later"), "{same}");
+    assert!(good("    lr: 1\n    later: 2\n").contains(r#""later":2.0"#));
+}
+
+#[test]
+fn names_of_other_tools_are_told_with_the_value_converted() {
+    let said = |field: &str, text: &str| {
+        let problems = fit(text).unwrap_err();
+        let about = |p: &&Diagnostic| p.message.contains(&format!("`{field}`"));
+        let problem = problems.iter().find(about).unwrap();
+        format!("{} | {}", problem.label, problem.help.as_deref().unwrap_or_default())
+    };
+    let all = "`preflow kinds k` lists all fields";
+    for (field, value, expected) in [
+        ("learning_rate", "2e-5", format!("here it is `lr: 2e-5` | {all}")),
+        ("device_batch", "8\n    accumulation: 4", format!("here it is `steps: 32` | {all}")),
+        ("device_batch", "8", format!("here it is `steps: 8` | {all}")),
+        ("device_batch", "auto", format!("here it is `steps: …` | {all}")),
+        ("max_steps", "100", "here it is `steps: …` | count rows".to_owned()),
+        ("num_hidden_layers", "6", format!("here it is `model: {{ layers: 6 }}` | {all}")),
+        ("layers", "6", format!("here it is `model: {{ layers: 6 }}` | {all}")),
+        ("missing_penalty", "1", format!("here it is `penalty: -1.0` | {all}")),
+        ("target_modules", "[q_proj, k]", format!("here it is `parts: [q, k]` | {all}")),
+        ("target_modules", "[fc1]", format!("here it is `parts: …` | {all}")),
+    ] {
+        assert_eq!(said(field, &format!("    lr: 1\n    {field}: {value}")), expected);
+    }
+    let nested = "    lr: 1\n    model: { num_hidden_layers: 6 }";
+    assert_eq!(said("num_hidden_layers", nested), format!("here it is `layers: 6` | {all}"));
+    let word = said("parts.0", "    lr: 1\n    parts: [q_proj]");
+    assert!(word.starts_with("did you mean `q`?"), "{word}");
 }
 
 proptest! {

@@ -28,6 +28,8 @@ pub enum Template {
     Tiny,
     /// A model of others, aligned to the preferences of people
     ImportAndAlign,
+    /// An instruct model of others, aligned in several ways with values that fit it
+    AlignReal,
     /// Answers that you have already, compared by people
     LabelsOnly,
     /// The tiny pipeline and a sweep over one of its params
@@ -60,6 +62,13 @@ impl Template {
                 file!("pipelines/align.yaml", "templates/import-and-align/pipelines/align.yaml"),
                 file!("data/demos.jsonl", "templates/import-and-align/data/demos.jsonl"),
                 file!("data/prompts.jsonl", "templates/import-and-align/data/prompts.jsonl"),
+            ],
+            Self::AlignReal => &[
+                file!("README.md", "templates/align-real/README.md"),
+                file!("pipelines/real.yaml", "templates/align-real/pipelines/real.yaml"),
+                file!("data/demos.jsonl", "templates/align-real/data/demos.jsonl"),
+                file!("data/prompts.jsonl", "templates/align-real/data/prompts.jsonl"),
+                file!("data/unseen.jsonl", "templates/align-real/data/unseen.jsonl"),
             ],
             Self::LabelsOnly => &[
                 file!("README.md", "templates/labels-only/README.md"),

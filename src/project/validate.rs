@@ -20,7 +20,7 @@ use crate::store::{SourceDigest, Store, derived};
 use crate::votes::Effective;
 
 /// Goes into the key under which answers are kept.
-const FORMAT: &str = "ahead/2";
+const FORMAT: &str = "ahead/3";
 
 /// What workers are asked about, and where their answers are kept.
 struct Question<'a> {
@@ -86,8 +86,27 @@ pub fn params(pipeline: &Pipeline, graph: &Graph, cwd: &Path, warn: fn(&str)) ->
         return Vec::new();
     }
     let question = Question { cwd, kept: None, what: "params", sources: None, warn };
-    let found = ask(graph, &question, &|_| true, &|_| Vec::new());
-    found.problems.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
+    // Of folders the place is told: how large a model is decides what fits it.
+    let folder = |producer| match producer {
+        Producer::Source(source) => {
+            let path = Path::new(&graph.sources[source].path);
+            path.is_dir().then(|| graph.sources[source].path.clone()).into_iter().collect()
+        }
+        Producer::Output { .. } => Vec::new(),
+    };
+    let found = ask(graph, &question, &|_| true, &folder);
+    let found = without_warnings(graph, found.problems, warn);
+    found.iter().map(|f| diagnostic(Some(pipeline), &graph.stages[f.stage], f)).collect()
+}
+
+/// Tells of what may work but seldom does; returns the rest.
+fn without_warnings(graph: &Graph, found: Vec<ProblemDoc>, warn: fn(&str)) -> Vec<ProblemDoc> {
+    let (warnings, problems): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.warning);
+    for found in warnings {
+        let help = found.help.map_or(String::new(), |help| format!(": {help}"));
+        warn(&format!("stage `{}`: {}{help}", graph.stages[found.stage].name, found.message));
+    }
+    problems
 }
 
 /// Refuses what would run and cannot: stages whose params or inputs do not fit.
@@ -131,6 +150,7 @@ pub fn refuse(
         warn: project.choices.warn,
     };
     let found = ask(graph, &question, &runs, &text).problems;
+    let found = without_warnings(graph, found, project.choices.warn);
     if found.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,8 @@
 //! What a stage kind is: a name, a version, ports, a schema of params and a function.
 //! Knows nothing of what any kind does.
 
+mod aliases;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
@@ -155,6 +157,7 @@ fn describe<S: Stage>() -> KindDoc {
         schema.insert("additionalProperties".into(), false.into());
     }
     bound(&mut params);
+    aliases::annotate(S::NAME, &mut params);
     KindDoc {
         name: S::NAME.into(),
         version: S::VERSION,

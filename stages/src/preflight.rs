@@ -2,6 +2,8 @@
 //! of inputs that exist. Nothing is changed.
 //! Knows nothing of what any kind looks for.
 
+mod usual;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,6 +15,8 @@ use crate::data::{
     Answer, LEAST_PROMPT, Rule, RuleBook, Table, Wanted, parquet_rows, read_head, settle,
 };
 
+pub use usual::Lesson;
+
 /// Looks at one stage before it runs, and notes what cannot work.
 pub struct Preflight<'a> {
     spec: &'a ValidateSpec,
@@ -23,9 +27,10 @@ pub struct Preflight<'a> {
 }
 
 /// Kinds whose output model or pairs have the shape of what they start from.
-const GO_ON: [&str; 9] = [
+const GO_ON: [&str; 10] = [
     "sft",
     "dpo",
+    "kto",
     "ppo",
     "rloo",
     "grpo",
@@ -61,7 +66,13 @@ impl<'a> Preflight<'a> {
     /// Notes a problem with a param or an input, `train.lr`; empty: with the stage as a whole.
     pub fn refuse(&mut self, field: &str, message: impl Into<String>, help: Option<String>) {
         let (field, message) = (field.to_owned(), message.into());
-        self.problems.push(ProblemDoc { stage: self.place, field, message, help });
+        self.problems.push(ProblemDoc { stage: self.place, field, message, help, warning: false });
+    }
+
+    /// Notes what may work, but seldom does.
+    pub fn warn(&mut self, field: &str, message: impl Into<String>, help: Option<String>) {
+        let (field, message) = (field.to_owned(), message.into());
+        self.problems.push(ProblemDoc { stage: self.place, field, message, help, warning: true });
     }
 
     /// Unwraps a result; an error is noted as a problem with `field`.
@@ -76,7 +87,7 @@ impl<'a> Preflight<'a> {
         }
     }
 
-    /// Whether inputs are looked at too: else none is known to exist.
+    /// Whether inputs are looked at too.
     pub fn sees_inputs(&self) -> bool {
         self.spec.inputs
     }
@@ -89,6 +100,9 @@ impl<'a> Preflight<'a> {
     /// The first rows of what is connected to a port, where it exists and can be read.
     pub fn head(&self, port: &str) -> Option<Table> {
         let [input] = self.inputs(port) else { return None };
+        if !self.sees_inputs() {
+            return None;
+        }
         head_of(input).ok().flatten()
     }
 
@@ -97,7 +111,7 @@ impl<'a> Preflight<'a> {
     pub fn at_inputs(&mut self) {
         let stage = self.stage();
         // It says itself which columns it reads.
-        if stage.kind == "prepare" {
+        if stage.kind == "prepare" || !self.sees_inputs() {
             return;
         }
         for (port, connected) in &stage.inputs {
@@ -156,7 +170,7 @@ impl<'a> Preflight<'a> {
     /// Applies `check` to the first rows of what is connected to a port, where it exists.
     pub fn rows_of<T>(&mut self, port: &str, check: impl FnOnce(&Table) -> Result<T>) {
         // A column that is not there was told of already.
-        let told = self.problems.iter().any(|p| p.field == port);
+        let told = self.problems.iter().any(|p| p.field == port && !p.warning);
         if let Some(head) = self.head(port).filter(|head| head.rows() > 0 && !told) {
             self.tell(port, check(&head));
         }
@@ -165,6 +179,9 @@ impl<'a> Preflight<'a> {
     /// Number of rows of what is connected to a port, where it exists and says so.
     pub fn rows(&self, port: &str) -> Option<u64> {
         let [input] = self.inputs(port) else { return None };
+        if !self.sees_inputs() {
+            return None;
+        }
         let rows = |path: &String| parquet_rows(Path::new(path));
         input.paths.iter().map(rows).sum::<Option<u64>>().filter(|_| !input.paths.is_empty())
     }
@@ -194,10 +211,17 @@ impl<'a> Preflight<'a> {
         self.tell(field, book.judge(answer, &head, 0));
     }
 
-    /// A param of the stage that made what is connected, by its JSON pointer; stages that go on
-    /// from another model are followed to the one that has it. Stages of which nothing is
-    /// known, such as programs and those of other workers, end the way.
+    /// A param of the stage of kind `kind` that what is connected started from, by its JSON
+    /// pointer.
     pub fn of_origin(&self, input: &ConnectionSpec, kind: &str, pointer: &str) -> Option<Value> {
+        let stage = self.origin(input, kind)?;
+        Value::Object(stage.params.clone()).pointer(pointer).cloned()
+    }
+
+    /// The stage of kind `kind` that what is connected started from; stages that go on from another
+    /// model are followed. Stages of which nothing is known, such as programs and those of other
+    /// workers, end the way.
+    fn origin(&self, input: &ConnectionSpec, kind: &str) -> Option<&'a StageSpec> {
         let mut at = input.stage?;
         // An origin lies further up; a chain has no more steps than there are stages.
         for _ in 0..=self.spec.stages.len() {
@@ -205,7 +229,7 @@ impl<'a> Preflight<'a> {
             // Pretraining goes on where a model is connected.
             let further = stage.kind == "pretrain" && stage.inputs.contains_key("base");
             if stage.kind == kind && !further {
-                return Value::Object(stage.params.clone()).pointer(pointer).cloned();
+                return Some(stage);
             }
             if !further && !GO_ON.contains(&stage.kind.as_str()) {
                 return None;

@@ -8,6 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+mod preference;
+
+pub use preference::{
+    DpoLoss, PairLoss, half_tie_loss, kto_kl, kto_losses, preference_loss, rao_kupper_losses,
+};
+
 /// Estimators of KL(π‖ρ) from samples of π (Schulman 2020). `log_ratio` is `log π − log ρ`, `[n]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -169,6 +175,17 @@ impl Clip {
     }
 }
 
+/// What a ratio of new to old probabilities is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RatioOf {
+    // Each token (PPO).
+    #[default]
+    Token,
+    // The whole response, by the mean log-ratio of its tokens (Zheng et al. 2025, GSPO).
+    Sequence,
+}
+
 /// The clipped policy loss and what to report of it.
 #[derive(Debug)]
 pub struct PolicyLoss {
@@ -282,26 +299,6 @@ pub fn value_loss(
     ((free.maximum(&clipped) * weights).sum(Kind::Float) * 0.5, count.double_value(&[]))
 }
 
-/// Loss of a preference, `−log σ(Δ)`, `[n]` of Δ = r(chosen) − r(rejected) (Bradley and Terry).
-pub fn preference_loss(delta: &Tensor) -> Tensor {
-    (-delta).softplus()
-}
-
-/// Loss of a tie as half a preference either way, `[n]`.
-pub fn half_tie_loss(delta: &Tensor) -> Tensor {
-    (preference_loss(delta) + preference_loss(&-delta)) * 0.5
-}
-
-/// Losses of Rao and Kupper (1967) with threshold `nu ≥ 0`, a scalar: of a preference, and of a
-/// tie, both `[n]`.
-pub fn rao_kupper_losses(delta: &Tensor, nu: &Tensor) -> (Tensor, Tensor) {
-    let preferred = (nu - delta).softplus();
-    // 1 − σ(Δ−ν) − σ(−Δ−ν) = σ(ν−Δ)·σ(ν+Δ)·(1 − exp(−2ν)), which keeps its digits.
-    let scale = -(nu * -2.0).expm1();
-    let tied = (delta - nu).softplus() + (-delta - nu).softplus() - scale.clamp_min(1e-12).log();
-    (preferred, tied)
-}
-
 /// Advantages of k samples of one prompt against the mean of the others (Kool et al. 2019); 0 of
 /// one sample.
 pub fn rloo_advantages(rewards: &[f64]) -> Vec<f64> {
@@ -326,41 +323,25 @@ pub fn grpo_advantages(rewards: &[f64], by_spread: bool) -> Vec<f64> {
     rewards.iter().map(of).collect()
 }
 
+/// Advantages by several rewards that are made comparable before they are added (Liu et al. 2026,
+/// GDPO): each by the mean and spread of its group of `size` responses, then their weighted sum by
+/// mean and spread over all responses. `rewards`: weight, and one number a response.
+pub fn grpo_advantages_of_many(rewards: &[(f64, &[f64])], size: usize) -> Vec<f64> {
+    let responses = rewards.first().map_or(0, |(_, scores)| scores.len());
+    let mut sum = vec![0.0; responses];
+    for (weight, scores) in rewards {
+        let advantages = scores.chunks(size).flat_map(|group| grpo_advantages(group, true));
+        for (sum, advantage) in sum.iter_mut().zip(advantages) {
+            *sum += weight * advantage;
+        }
+    }
+    grpo_advantages(&sum, true)
+}
+
 /// What is taken off the reward of a response of `tokens` tokens when the last `buffer` of the
 /// `longest` allowed are to be left free: 0 to 1, linear (Yu et al. 2025, DAPO); `buffer` 0:
 /// nothing.
 pub fn overlong_penalty(tokens: usize, longest: usize, buffer: usize) -> f64 {
     let free = longest.saturating_sub(buffer);
     if buffer == 0 { 0.0 } else { tokens.saturating_sub(free) as f64 / buffer as f64 }
-}
-
-/// What DPO makes of the margin of a preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DpoLoss {
-    // `−log σ(β·h)` (Rafailov et al. 2023).
-    #[default]
-    Sigmoid,
-    // `(h − 1/(2β))²` (Azar et al. 2023).
-    Ipo,
-}
-
-impl DpoLoss {
-    /// Loss of each pair, `[n]` of h = the policy's log-ratio of the chosen minus that of the
-    /// rejected response, both summed over tokens (IPO: their means). `smoothing`, `[n]`, is the
-    /// probability that a preference is the wrong way round (cDPO; ½ makes it a tie); IPO moves
-    /// its aim by it.
-    pub fn of(self, h: &Tensor, beta: f64, smoothing: &Tensor) -> Tensor {
-        match self {
-            Self::Sigmoid => {
-                let scaled = h * beta;
-                preference_loss(&scaled) * (-smoothing + 1.0)
-                    + preference_loss(&-&scaled) * smoothing
-            }
-            Self::Ipo => {
-                let aim = (smoothing * -2.0 + 1.0) / (2.0 * beta);
-                (h - aim).square()
-            }
-        }
-    }
 }

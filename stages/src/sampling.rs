@@ -2,6 +2,7 @@
 //! alone: not on the batch, its order or the number of threads.
 //! Knows nothing of files, events or what the responses are for.
 
+use anyhow::Result;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::model::{Cache, ModelConfig, Policy};
@@ -64,10 +65,26 @@ pub fn generate(
     keys: &[u64],
     sampling: &SamplingConfig,
 ) -> Vec<Response> {
+    let told = generate_telling(policy, prompts, keys, sampling, &mut |_| Ok(()));
+    told.expect("invariant: who hears nothing never fails")
+}
+
+/// As [`generate`]; `told` hears again and again how many responses have ended.
+///
+/// # Errors
+/// Those of `told`.
+pub fn generate_telling(
+    policy: &Policy,
+    prompts: &[Vec<i64>],
+    keys: &[u64],
+    sampling: &SamplingConfig,
+    told: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Vec<Response>> {
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|i| prompts[*i].len());
     let mut out: Vec<Option<Response>> = vec![None; prompts.len()];
     let policy = Policy { trunk: policy.trunk.for_inference() };
+    let mut before = 0;
     no_grad(|| {
         for chunk in order.chunks(BATCH) {
             let rows = chunk.iter().map(|place| Row {
@@ -75,10 +92,13 @@ pub fn generate(
                 stream: Stream::new(sampling.seed, "sample", sampling.step, keys[*place]),
                 tokens: Vec::with_capacity(sampling.max_tokens),
             });
-            decode(&policy, prompts, rows.collect(), sampling, &mut out);
+            let told = &mut |ended| told(before + ended);
+            decode(&policy, prompts, rows.collect(), sampling, &mut out, told)?;
+            before += chunk.len() as u64;
         }
-    });
-    out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect()
+        Ok(())
+    })
+    .map(|()| out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect())
 }
 
 /// Decodes rows until all have ended; finished rows leave the batch when they are a quarter of it.
@@ -88,7 +108,9 @@ fn decode(
     mut rows: Vec<Row>,
     sampling: &SamplingConfig,
     out: &mut [Option<Response>],
-) {
+    told: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let all = rows.len();
     let (device, config) = (policy.trunk.params.flat.device(), &policy.trunk.config);
     let time = rows.iter().map(|r| prompts[r.place].len()).max().unwrap_or(0);
     let mut ids = vec![policy.trunk.config.pad; rows.len() * time];
@@ -109,6 +131,7 @@ fn decode(
         let ended = |row: &Row| row.ended(config, sampling);
         let open: Vec<i64> =
             (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
+        told((all - open.len()) as u64)?;
         if open.is_empty() {
             break;
         }
@@ -123,6 +146,7 @@ fn decode(
         }
     }
     finish(rows, config, out);
+    Ok(())
 }
 
 fn finish(rows: Vec<Row>, config: &ModelConfig, out: &mut [Option<Response>]) {

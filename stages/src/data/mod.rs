@@ -19,6 +19,7 @@ mod stream;
 mod table;
 mod token_file;
 mod tokens;
+mod verdicts;
 mod write;
 
 pub use chat::{ChatTemplate, Rendered};
@@ -39,4 +40,5 @@ pub use stream::read_texts;
 pub use table::Table;
 pub use token_file::{TokenRows, TokenWriter};
 pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
+pub use verdicts::verdicts_of;
 pub use write::write_parquet;

@@ -175,7 +175,8 @@ fn refuse_verdicts(table: &Table) -> Result<()> {
             "{}: column `label` is false: bad answers would be learned like good ones",
             table.place(row)
         ),
-        "keep the good rows only, or give them to `reinforce` as column `verdict`; if `label` \
-         means something else, rename it: `prepare` with `columns: { note: label }`",
+        "keep the good rows only, or learn from both by a stage of kind `kto` or `reinforce` \
+         (port `verdicts`); if `label` means something else, rename it: `prepare` with \
+         `columns: { note: label }`",
     ))
 }

@@ -82,7 +82,8 @@ impl Stage for BestOfN {
 
     fn check(&self, look: &mut Preflight) {
         look.room_to_answer("policy", self.max_tokens.into());
-        self.rewards.check(look);
+        look.usual_length("policy", self.max_tokens.into());
+        self.rewards.check(look, false);
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
@@ -90,6 +91,7 @@ impl Stage for BestOfN {
         if self.n == 0 || self.samples == 0 {
             bail!("n and samples must be 1 or more");
         }
+        self.rewards.check_combine(false)?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());

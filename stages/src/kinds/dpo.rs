@@ -1,5 +1,8 @@
-//! `dpo`: direct preference optimisation (Rafailov et al. 2023), with label smoothing (cDPO) and
-//! IPO (Azar et al. 2023). No reward model, no drawing. Knows nothing of who compared.
+//! `dpo`: direct preference optimisation (Rafailov et al. 2023) and the losses of its family, of
+//! which ORPO and SimPO need no reference. No reward model, no drawing.
+//! Knows nothing of who compared.
+
+mod loss;
 
 use std::time::Instant;
 
@@ -7,20 +10,20 @@ use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::no_grad;
 
 use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
-use crate::model::{BatchShape, Gradient, Lora, Packed, Policy, forecast, to_f64};
+use crate::model::{BatchShape, Lora, Policy, forecast, to_f64};
 use crate::optim::Schedule;
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::rl::DpoLoss;
-use crate::stats::{mean, wilson};
+use crate::stats::wilson;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
-    learning_rate, preferences,
+    learning_rate, preferences, too_few,
 };
 
 /// Pairs of one forward pass outside training.
@@ -33,8 +36,16 @@ pub struct Dpo {
     /// How strongly the policy is held near its start; smaller lets it go further.
     #[schemars(range(min = 1e-09, max = 1e6))]
     beta: f64,
-    /// What the margin becomes: sigmoid (DPO) or ipo.
+    /// What the margin becomes: sigmoid (DPO), hinge (SLiC), robust (labels wrong at the rate of
+    /// label_smoothing), ipo, or without a reference orpo and simpo (usual beta 2 to 10).
     loss: DpoLoss,
+    /// Margin that simpo aims at, its γ; the others have none.
+    #[schemars(range(min = 0.0, max = 1e6), extend("x-later" = true))]
+    simpo_gamma: f64,
+    /// Weight of the chosen answers' likelihood beside the loss, a mean over their tokens; orpo has
+    /// it in itself.
+    #[schemars(range(min = 0.0, max = 1000.0), extend("x-later" = true))]
+    sft_coef: f64,
     /// Probability that a label is the wrong way round.
     #[schemars(range(min = 0.0, max = 0.5), extend("x-unit" = "fraction"))]
     label_smoothing: f64,
@@ -90,6 +101,8 @@ impl Default for Dpo {
         Self {
             beta: 0.1,
             loss: DpoLoss::Sigmoid,
+            simpo_gamma: 0.5,
+            sft_coef: 0.0,
             label_smoothing: 0.0,
             ties: DpoTies::Drop,
             epochs: 2,
@@ -112,8 +125,15 @@ pub struct DpoPair {
     pub chosen: Example,
     pub rejected: Example,
     pub tie: bool,
-    /// Log-probabilities under the reference: summed over tokens, or their mean for IPO.
+    /// Log-probabilities under the reference: summed over tokens, or their means for losses of
+    /// means; 0 for losses without a reference.
     pub reference: [f64; 2],
+}
+
+impl DpoPair {
+    fn new(Preference { chosen, rejected, tie, .. }: Preference, reference: [f64; 2]) -> Self {
+        Self { chosen, rejected, tie, reference }
+    }
 }
 
 /// Where the loop stands.
@@ -121,14 +141,6 @@ pub struct DpoPair {
 struct State {
     step: u64,
     best_loss: Option<f64>,
-}
-
-/// Loss and implicit rewards of some pairs.
-#[derive(Debug, Clone, Default)]
-struct PairLosses {
-    loss: f64,
-    /// β times the log-ratio of each side of each pair.
-    rewards: Vec<[f64; 2]>,
 }
 
 impl Stage for Dpo {
@@ -157,6 +169,8 @@ impl Stage for Dpo {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("lora", self.lora.check());
+        look.usual_rate("policy", "lr", self.lr, self.lora.rank > 0, Lesson::Preferences);
+        look.tell("loss", self.check_loss());
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }
@@ -166,6 +180,7 @@ impl Stage for Dpo {
         check_range("beta", self.beta, 1e-9, 1e6)?;
         check_range("label_smoothing", self.label_smoothing, 0.0, 0.5)?;
         self.lora.check()?;
+        self.check_loss()?;
         let folder = cx.path("policy")?.to_owned();
         let vocabulary = cx.vocabulary(&folder)?;
         let mut policy = Policy::open(&folder)?.to(cx.device());
@@ -182,6 +197,25 @@ impl Stage for Dpo {
 }
 
 impl Dpo {
+    /// Checks that the numbers go with the loss.
+    fn check_loss(&self) -> Result<()> {
+        let (message, help) = match self.loss {
+            DpoLoss::Orpo if self.sft_coef != 0.0 => (
+                "orpo has the likelihood of the chosen answers in it already",
+                "leave sft_coef out; beta weighs the other part",
+            ),
+            DpoLoss::Simpo if self.ties == DpoTies::Half => {
+                ("a tie has no margin that simpo could aim at", "leave ties out: ties: drop")
+            }
+            DpoLoss::Robust if self.label_smoothing >= 0.5 => (
+                "where half of all labels are wrong there is nothing to learn",
+                "label_smoothing is the rate at which they are wrong, below 0.5",
+            ),
+            _ => return Ok(()),
+        };
+        Err(error_with_help(message, help))
+    }
+
     /// Pairs to train on and held out; the prompts of the two are disjoint.
     fn rows(
         &self,
@@ -224,6 +258,12 @@ impl Dpo {
         if held_out.is_empty() {
             cx.warn("too few prompts to hold any out: nothing is measured on unseen ones")?;
         }
+        cx.warn_if(too_few(held_out.len(), "pairs"))?;
+        if !self.loss.has_reference() {
+            let pair = |pair| DpoPair::new(pair, [0.0; 2]);
+            let pairs = |all: Vec<Preference>| all.into_iter().map(pair).collect();
+            return Ok((pairs(train), pairs(held_out)));
+        }
         let reference = policy.reference();
         Ok((self.pairs(&reference, train), self.pairs(&reference, held_out)))
     }
@@ -261,41 +301,9 @@ impl Dpo {
             });
             let (chosen, rejected) = sums.split_at(chunk.len());
             for ((pair, c), r) in chunk.into_iter().zip(chosen).zip(rejected) {
-                let Preference { chosen, rejected, tie, .. } = pair;
-                out.push(DpoPair { chosen, rejected, tie, reference: [*c, *r] });
+                out.push(DpoPair::new(pair, [*c, *r]));
             }
         }
-    }
-
-    /// Log-probability of each row, `[rows]`, from those of all tokens, `[n]`: their sum, or their
-    /// mean for IPO.
-    fn row_sums(&self, log_probs: &Tensor, packed: &Packed) -> Tensor {
-        let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
-        let rows = log_probs.split_with_sizes(lengths, 0);
-        let rows = rows.iter().map(|row| match self.loss {
-            DpoLoss::Sigmoid => row.sum(Kind::Float),
-            DpoLoss::Ipo => row.mean(Kind::Float),
-        });
-        Tensor::stack(&rows.collect::<Vec<_>>(), 0)
-    }
-
-    /// Log-ratios of the chosen and of the rejected answers to the reference, `[pairs]` each.
-    fn log_ratios(&self, log_probs: &Tensor, packed: &Packed, pairs: &[&DpoPair]) -> [Tensor; 2] {
-        let sums = self.row_sums(log_probs, packed);
-        let n = pairs.len() as i64;
-        [0, 1].map(|side| {
-            let own: Vec<f32> = pairs.iter().map(|p| p.reference[side] as f32).collect();
-            sums.narrow(0, side as i64 * n, n) - Tensor::from_slice(&own).to_device(sums.device())
-        })
-    }
-
-    /// Sum of the losses of `pairs`, a scalar, of the log-ratios of chosen and rejected answers,
-    /// `[pairs]` each.
-    fn loss(&self, [chosen, rejected]: &[Tensor; 2], pairs: &[&DpoPair]) -> Tensor {
-        let smoothing: Vec<f32> =
-            pairs.iter().map(|p| if p.tie { 0.5 } else { self.label_smoothing as f32 }).collect();
-        let smoothing = Tensor::from_slice(&smoothing).to_device(chosen.device());
-        self.loss.of(&(chosen - rejected), self.beta, &smoothing).sum(Kind::Float)
     }
 
     /// Trains the policy over all epochs, and reports it. The weights of the best epoch are kept
@@ -320,15 +328,17 @@ impl Dpo {
         let mut state_dict = trainer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
+        // Ten rows of metrics at least, also of a short stage.
+        let every = (total / 10).clamp(1, 10);
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows: Vec<&DpoPair> =
                 order.batch(step, batch).into_iter().map(|i| &train[i]).collect();
             let (gradient, look) = self.gradient(policy, &rows);
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
-            let norm = trainer.step(params, gradient, lr)?;
+            let norm = trainer.step(params, gradient.flat, lr)?;
             since.1 += rows.len();
-            if (step + 1) % 10 == 0 || step + 1 == total {
+            if (step + 1) % every == 0 || step + 1 == total {
                 let mut figures = look.figures("rewards");
                 figures.extend([
                     ("train/loss".to_owned(), look.loss),
@@ -362,40 +372,6 @@ impl Dpo {
         self.summary(policy, train, held_out)
     }
 
-    /// Gradient of the mean loss of some pairs, part by part; the loss and the implicit rewards
-    /// beside it.
-    fn gradient(&self, policy: &Policy, rows: &[&DpoPair]) -> (Tensor, PairLosses) {
-        let mut look = PairLosses::default();
-        let parts = rows.chunks(self.compute.rows(rows.len())).map(|part| {
-            let packed = both_sides(sides(part), policy.trunk.params.flat.device());
-            policy.backward(&packed, 1.0, false, |p| {
-                let both = self.log_ratios(&p.log_probs, &packed, part);
-                let loss = self.loss(&both, part) / rows.len() as f64;
-                look.add(&both.map(|t| t.detach()), self.beta);
-                loss
-            })
-        });
-        let total = Gradient::total(parts).expect("invariant: a batch has a pair");
-        look.loss = total.loss.double_value(&[]);
-        (total.flat, look)
-    }
-
-    /// Loss and implicit rewards of pairs, without gradients.
-    fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> PairLosses {
-        let mut look = PairLosses::default();
-        for part in pairs.chunks(LOOK) {
-            let part: Vec<&DpoPair> = part.iter().collect();
-            no_grad(|| {
-                let packed = both_sides(sides(&part), policy.trunk.params.flat.device());
-                let log_probs = policy.predict(&packed, 1.0, false).log_probs;
-                let ratios = self.log_ratios(&log_probs, &packed, &part);
-                look.loss += self.loss(&ratios, &part).double_value(&[]) / pairs.len() as f64;
-                look.add(&ratios, self.beta);
-            });
-        }
-        look
-    }
-
     fn summary(&self, policy: &Policy, train: &[DpoPair], held_out: &[DpoPair]) -> Result<Summary> {
         let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
         let mut summary = Summary::from([
@@ -415,32 +391,6 @@ impl Dpo {
             ]);
         }
         Ok(summary)
-    }
-}
-
-impl PairLosses {
-    fn add(&mut self, ratios: &[Tensor; 2], beta: f64) {
-        let [chosen, rejected] = [0, 1].map(|i: usize| to_f64(&ratios[i]));
-        self.rewards.extend(chosen.iter().zip(&rejected).map(|(c, r)| [c * beta, r * beta]));
-    }
-
-    /// Share of pairs whose chosen answer has the larger implicit reward; equal ones count half.
-    fn accuracy(&self) -> f64 {
-        let points =
-            self.rewards.iter().map(|[c, r]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) });
-        mean(&points.collect::<Vec<_>>())
-    }
-
-    /// Implicit rewards and their margin, named as TRL names them.
-    fn figures(&self, prefix: &str) -> Vec<(String, f64)> {
-        let of =
-            |f: &dyn Fn(&[f64; 2]) -> f64| mean(&self.rewards.iter().map(f).collect::<Vec<_>>());
-        vec![
-            (format!("{prefix}/chosen"), of(&|r| r[0])),
-            (format!("{prefix}/rejected"), of(&|r| r[1])),
-            (format!("{prefix}/margins"), of(&|r| r[0] - r[1])),
-            (format!("{prefix}/accuracies"), self.accuracy()),
-        ]
     }
 }
 

@@ -369,7 +369,8 @@ impl Evaluate {
             seed: self.seed,
             step: MAIN,
         };
-        Ok(Evaluator { sampling, vocabulary, reward, rules: RuleBook::new(&self.rules)?, trained })
+        let rules = RuleBook::new(&self.rules)?;
+        Ok(Evaluator { sampling, vocabulary, reward, rules, trained, drawn: [0, 0] })
     }
 
     /// Answers of all policies, judged. Only two policies are in memory at a time.
@@ -382,6 +383,10 @@ impl Evaluate {
         seen: Option<&Table>,
     ) -> Result<Gathered> {
         let samples = self.samples.max(1) as usize;
+        let rows = prompts.rows() + seen.map_or(0, Table::rows);
+        let answers = entrants.policies.len() * rows * samples;
+        let more = prompts.rows() * self.best_of.n as usize;
+        evaluator.drawn = [0, (answers + more) as u64];
         let mut out = Gathered { main: Vec::new(), draws: None, seen: Vec::new() };
         let mut reference = Policy::open(&entrants.policies[entrants.reference].1)?.to(cx.device());
         reference.draw_only_known(&evaluator.vocabulary);
@@ -419,7 +424,6 @@ impl Evaluate {
                 let judged = evaluator.answer(cx, &plan, &policy, Distance::Unknown)?;
                 out.draws = Some(answers(judged, samples, Vec::new()));
             }
-            cx.progress(i as u64 + 1, entrants.policies.len() as u64, "policies")?;
         }
         if let Some(draws) = &out.draws {
             let best = best_of(draws, entrants);

@@ -1,20 +1,24 @@
 //! `grpo`: group relative policy optimisation (Shao et al. 2024), with the options of Dr. GRPO (Liu
-//! et al. 2025) and DAPO (Yu et al. 2025). No critic. Knows nothing of how the reward came about.
+//! et al. 2025), DAPO (Yu et al. 2025) and GSPO (Zheng et al. 2025). No critic.
+//! Knows nothing of how the reward came about.
 //!
 //! One update: G responses to each prompt; advantage = score against the mean of the group, by its
-//! spread if asked; clipped steps token by token; the KL is in the loss.
+//! spread if asked; clipped steps by tokens or whole responses; the KL is in the loss.
 
 use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, improve};
+use crate::on_policy::{
+    self, Combine, Environment, OnPolicy, PolicyTrainer, Rollout, StepLoss, Terms, improve,
+};
 use crate::preflight::Preflight;
-use crate::rl::{KlEstimator, grpo_advantages, overlong_penalty};
+use crate::rl::{KlEstimator, RatioOf, grpo_advantages, grpo_advantages_of_many, overlong_penalty};
 
 /// Params of `grpo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +31,10 @@ pub struct Grpo {
     group: u32,
     /// Divide the advantages of a group by its standard deviation; false is Dr. GRPO.
     scale_by_std: bool,
+    /// What the clipped ratio is of: token; sequence (GSPO), the geometric mean over a response,
+    /// for which clip 3e-4, clip_high 4e-4 and aggregation seq_mean are usual.
+    #[schemars(extend("x-later" = true))]
+    ratio: RatioOf,
     /// Estimator of the KL in the loss: k2, whose gradient is that of the KL; k3 as in the paper,
     /// whose gradient is that of the KL the other way round; k1, which has no effect.
     kl_estimator: KlEstimator,
@@ -46,6 +54,7 @@ impl Default for Grpo {
             on_policy: OnPolicy::default(),
             group: 8,
             scale_by_std: true,
+            ratio: RatioOf::Token,
             kl_estimator: KlEstimator::K2,
             dynamic_sampling: 0,
             overlong_buffer: 0,
@@ -71,8 +80,9 @@ impl Stage for Grpo {
     }
 
     fn check(&self, look: &mut Preflight) {
-        self.on_policy.check_ahead(look);
+        self.on_policy.check_ahead(look, true);
         look.tell("group", self.on_policy.check_group(self.group, 2));
+        look.tell("rewards.combine", self.check_combine());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
@@ -94,17 +104,17 @@ impl Grpo {
         environment: Environment,
     ) -> Result<Summary> {
         self.on_policy.check_group(self.group, 2)?;
+        self.check_combine()?;
         let mut trainer = PolicyTrainer::new(cx, &self.on_policy, policy, environment, Vec::new())?;
         while trainer.next_update()?.is_some() {
             let (rollout, flat_groups) = self.groups(&mut trainer)?;
-            let advantages: Vec<f64> = self
-                .rewards(&rollout)
-                .chunks(self.group as usize)
-                .flat_map(|group| grpo_advantages(group, self.scale_by_std))
-                .collect();
-            let advantages = rollout.spread(&advantages);
+            let advantages = self.advantages(&rollout);
+            let (advantages, terms) = match self.ratio {
+                RatioOf::Token => (rollout.spread(&advantages), Terms::Tokens),
+                RatioOf::Sequence => (advantages, Terms::Means),
+            };
             let kl = (trainer.beta() != 0.0).then_some((trainer.beta(), self.kl_estimator));
-            let what = StepLoss { advantages: &advantages, sequence: false, kl };
+            let what = StepLoss { advantages: &advantages, terms, kl };
             let stats = trainer.epochs(&rollout, what)?;
             let zero = [("reward/frac_zero_std", flat_groups)];
             trainer.record(cx, &rollout, &stats, &zero)?;
@@ -112,6 +122,31 @@ impl Grpo {
             trainer.checkpoint(cx)?;
         }
         trainer.finish(cx)
+    }
+
+    /// One advantage a response.
+    fn advantages(&self, rollout: &Rollout) -> Vec<f64> {
+        let size = self.group as usize;
+        if self.on_policy.rewards.combine() == Combine::NormalizeThenSum {
+            let parts = rollout.parts.iter().map(|part| (part.weight, part.counted.as_slice()));
+            return grpo_advantages_of_many(&parts.collect::<Vec<_>>(), size);
+        }
+        let rewards = self.rewards(rollout);
+        rewards.chunks(size).flat_map(|group| grpo_advantages(group, self.scale_by_std)).collect()
+    }
+
+    /// Checks that nothing is asked for that named rewards leave out where each is scaled alone.
+    fn check_combine(&self) -> Result<()> {
+        let scaled = self.on_policy.rewards.combine() == Combine::NormalizeThenSum;
+        if scaled && (!self.scale_by_std || self.overlong_buffer > 0) {
+            let help = "leave scale_by_std and overlong_buffer as they are by default";
+            return Err(error_with_help(
+                "normalize_then_sum divides each reward by its spread, and has no room for \
+                 overlong_buffer",
+                help,
+            ));
+        }
+        self.on_policy.rewards.check_combine(true)
     }
 
     /// Responses in groups, and the share of groups without spread among all that were drawn.
@@ -142,8 +177,17 @@ impl Grpo {
 
     /// Of each group, whether all its responses are worth the same.
     fn without_spread(&self, rollout: &Rollout) -> Vec<bool> {
-        let rewards = self.rewards(rollout);
-        rewards.chunks(self.group as usize).map(|g| g.iter().all(|x| *x == g[0])).collect()
+        let flat = |rewards: &[f64]| -> Vec<bool> {
+            rewards.chunks(self.group as usize).map(|g| g.iter().all(|x| *x == g[0])).collect()
+        };
+        if self.on_policy.rewards.combine() == Combine::Sum {
+            return flat(&self.rewards(rollout));
+        }
+        // Scaled alone, each reward teaches where it differs.
+        let parts = rollout.parts.iter().map(|part| flat(&part.counted));
+        parts
+            .reduce(|all, more| all.iter().zip(more).map(|(a, b)| *a && b).collect())
+            .unwrap_or_default()
     }
 
     /// Scores less what long responses lose.

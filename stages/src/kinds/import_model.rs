@@ -50,7 +50,7 @@ impl Stage for ImportModel {
 
     fn check(&self, look: &mut Preflight) {
         let [source] = look.inputs("source") else { return };
-        if let Some(folder) = source.paths.first().map(Path::new) {
+        if let Some(folder) = source.paths.first().map(Path::new).filter(|_| look.sees_inputs()) {
             if LowRank::is_in(folder) {
                 look.tell("source", LowRank::check(folder));
                 look.tell("base", with_base(!look.inputs("base").is_empty()));

@@ -10,6 +10,7 @@ mod export;
 pub mod grpo;
 mod import_model;
 mod import_reward;
+pub mod kto;
 pub mod ppo;
 mod prepare;
 mod pretrain;
@@ -40,6 +41,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<grpo::Grpo>(),
     Kind::of::<reinforce::Reinforce>(),
     Kind::of::<dpo::Dpo>(),
+    Kind::of::<kto::Kto>(),
     Kind::of::<best_of_n::BestOfN>(),
     Kind::of::<sample::Sample>(),
     Kind::of::<score::Score>(),

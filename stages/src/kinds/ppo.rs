@@ -16,8 +16,8 @@ use crate::data::Example;
 use crate::kind::{Stage, Summary, check_range};
 use crate::model::{Gradient, Packed, Policy, ValueModel, to_f32};
 use crate::on_policy::{
-    self, Environment, OnPolicy, PolicyTrainer, RewardSources, Rollout, StepLoss, UpdateStats,
-    ValueStep, check_memory, epochs, open_policy, read_prompts,
+    self, Environment, OnPolicy, PolicyTrainer, RewardSources, Rollout, StepLoss, Terms,
+    UpdateStats, ValueStep, check_memory, epochs, open_policy, read_prompts,
 };
 use crate::preflight::Preflight;
 use crate::resume::StateDict;
@@ -90,12 +90,13 @@ impl Stage for Ppo {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("", self.check_params());
-        self.on_policy.check_ahead(look);
+        self.on_policy.check_ahead(look, false);
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
         self.check_params()?;
         let settings = &self.on_policy;
+        settings.rewards.check_combine(false)?;
         let (policy, vocabulary) = open_policy(cx, settings)?;
         let prompts = read_prompts(cx, settings, &vocabulary, &policy)?;
         let mut scorer = RewardSources::open(cx, &settings.rewards, &vocabulary)?;
@@ -191,7 +192,7 @@ impl Ppo {
         targets: &Targets,
     ) -> Result<UpdateStats> {
         let (update, factor) = (trainer.state.update, trainer.schedule_factor());
-        let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
+        let what = StepLoss { advantages: &targets.advantages, terms: Terms::Tokens, kl: None };
         let mut stats = UpdateStats::default();
         epochs(&self.on_policy, update, rollout.rows.len(), |chosen| {
             let mut moved = 0.0;

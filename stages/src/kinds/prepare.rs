@@ -145,7 +145,8 @@ impl Stage for Prepare {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("unit", self.unit.parse::<TextUnit>());
-        let Some(input) = look.inputs("data").first().filter(|input| !input.paths.is_empty())
+        let Some(input) =
+            look.inputs("data").first().filter(|i| look.sees_inputs() && !i.paths.is_empty())
         else {
             return;
         };

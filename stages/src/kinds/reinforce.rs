@@ -3,7 +3,8 @@
 //!
 //! One update: reward = score − β·KL of the whole response, less a baseline; each response's
 //! log-probability goes up or down by it. Verdicts on responses that were drawn earlier (labels, or
-//! a column `verdict`) need no reward model: their ratio to the starting policy is clipped.
+//! a column `verdict` or `label`) need no reward model: their ratio to the starting policy is
+//! clipped.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +15,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Example, Examples, Room, Table, Vocabulary, check_labels};
+use crate::data::{Example, Room, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, optional};
 use crate::model::Policy;
 use crate::on_policy::{
-    self, Candidate, Environment, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss, check_memory,
-    improve, open_policy,
+    self, Candidate, Environment, OnPolicy, PolicyTrainer, Rollout, Scorer, StepLoss, Terms,
+    check_memory, improve, open_policy,
 };
 use crate::preflight::Preflight;
 use crate::prompts::Prompts;
 use crate::rl::rloo_advantages;
 use crate::sampling::Response;
 use crate::stats::mean;
-use crate::training::preferences;
+use crate::training::{check_verdicts, verdicts};
 
 /// Params of `reinforce`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +91,8 @@ impl Stage for Reinforce {
 
     fn inputs() -> Vec<InputDoc> {
         let verdicts = &["dataset/labels", "dataset/prompt_completion"];
-        let doc = "learn from these instead: chosen +1, rejected −1, or a column `verdict`";
+        let doc =
+            "learn from these instead: chosen +1, rejected −1, or a column `verdict` or `label`";
         let mut ports = on_policy::inputs("scores responses");
         ports.iter_mut().filter(|p| p.name == "prompts").for_each(|p| p.optional = true);
         ports.push(optional("verdicts", verdicts, doc));
@@ -106,12 +108,9 @@ impl Stage for Reinforce {
         look.tell("verdicts", self.check_ports(fresh, !look.inputs("prompts").is_empty()));
         look.tell("group", self.on_policy.check_group(self.group, 1));
         look.tell("baseline", self.check_baseline(fresh));
-        look.rows_of("verdicts", |rows| match rows.column("chosen") {
-            Some(_) => check_labels(rows),
-            None => verdicts_of(rows).map(|_| ()),
-        });
+        look.rows_of("verdicts", check_verdicts);
         if fresh {
-            self.on_policy.check_ahead(look);
+            self.on_policy.check_ahead(look, false);
         } else {
             look.tell("", self.on_policy.check());
         }
@@ -121,6 +120,7 @@ impl Stage for Reinforce {
         let fresh = cx.inputs("verdicts").is_empty();
         self.check_ports(fresh, !cx.inputs("prompts").is_empty())?;
         if fresh {
+            self.on_policy.rewards.check_combine(false)?;
             return improve(cx, &self.on_policy, |cx, policy, environment| {
                 self.optimize(cx, policy, environment, None)
             });
@@ -188,7 +188,7 @@ impl Reinforce {
                 Some(responses) => trainer.rollout_of(responses)?.drawn_by_reference(),
             };
             let advantages = self.advantages(&rollout, trainer.beta(), &mut trainer.state.baseline);
-            let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
+            let what = StepLoss { advantages: &advantages, terms: Terms::Responses, kl: None };
             let stats = trainer.epochs(&rollout, what)?;
             let baseline = [("reward/baseline", trainer.state.baseline.unwrap_or(0.0))];
             trainer.record(cx, &rollout, &stats, &baseline)?;
@@ -224,34 +224,10 @@ impl Reinforce {
         let context = policy.trunk.config.context as usize;
         // Room for the response itself, and for the fresh ones that are shown.
         let room = Room { context, free: self.on_policy.max_tokens as usize };
-        let (mut rows, mut examples, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut add = |row: usize, example: Example, verdict: f64| {
-            rows.push(row);
-            examples.push(example);
-            verdicts.push(verdict);
-        };
-        if table.column("chosen").is_some() {
-            for pair in preferences(cx, vocabulary, room, &table)? {
-                if !pair.tie {
-                    add(pair.row, pair.chosen, 1.0);
-                    add(pair.row, pair.rejected, -1.0);
-                }
-            }
-        } else {
-            let (prompts, texts) = (table.prompts()?, table.contents("completion")?);
-            let ends = table.bools("finished", true)?;
-            let all = verdicts_of(&table)?;
-            let triples = (0..table.rows()).map(|i| (&prompts[i], &texts[i], ends[i]));
-            let found = Examples::new(vocabulary, room, triples)?;
-            cx.warn_if(found.warning(context))?;
-            for (example, source) in found.rows.into_iter().zip(found.sources) {
-                add(source, example, all[source]);
-            }
-        }
-        if rows.is_empty() {
-            let help = "collect labels that are no ties, or verdicts of +1 and −1";
-            return Err(error_with_help("there is no verdict to learn from", help));
-        }
+        let judged = verdicts(cx, vocabulary, room, &table)?;
+        let rows: Vec<usize> = judged.iter().map(|j| j.row).collect();
+        let verdicts = judged.iter().map(|j| if j.good { 1.0 } else { -1.0 }).collect();
+        let examples: Vec<Example> = judged.into_iter().map(|j| j.example).collect();
         let tokens = examples.iter().map(|e| e.prompt.clone());
         let responses = examples.iter().map(|e| Response {
             finished: e.completion.last().is_some_and(|t| vocabulary.special().eos.contains(t)),
@@ -281,48 +257,4 @@ impl Scorer for Known {
 
 fn by_tokens(given: &Given) -> BTreeMap<(usize, Vec<i64>), usize> {
     given.responses.iter().enumerate().map(|(i, r)| ((i, r.tokens.clone()), i)).collect()
-}
-
-/// Column `verdict` as ±1: truth values, or numbers above and not above 0.
-fn verdicts_of(table: &Table) -> Result<Vec<f64>> {
-    let Some(column) = table.column("verdict") else {
-        let message = "the rows have neither `chosen` nor a column `verdict` of +1 and −1";
-        let help = "a stage of kind `prepare` renames columns: `columns: { verdict: label }`";
-        return Err(error_with_help(message, help));
-    };
-    let verdict = |row: usize| {
-        let number = column.float_at(row).map(|x| x.map(|x| x > 0.0));
-        match number.or_else(|_| column.bool_at(row)) {
-            Ok(Some(good)) => Ok(if good { 1.0 } else { -1.0 }),
-            Ok(None) => Err(table.bad_cell(row, "verdict", "is missing")),
-            Err(found) => {
-                let what = format!("holds {found}, neither a number nor true or false");
-                Err(table.bad_cell(row, "verdict", &what))
-            }
-        }
-    };
-    (0..table.rows()).map(verdict).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Column;
-
-    #[test]
-    fn verdicts_are_signs_in_every_spelling() {
-        let signs =
-            |column: Column| verdicts_of(&Table::new(vec![("verdict", column)]).expect("a table"));
-        for column in [
-            Column::bools([true, false]),
-            Column::ints([1, -1]),
-            Column::floats([0.5, 0.0]),
-            Column::text(["1", "-1"]),
-            Column::text(["true", "false"]),
-        ] {
-            assert_eq!(signs(column).expect("signs"), [1.0, -1.0]);
-        }
-        let error = format!("{:#}", signs(Column::text(["1", "good"])).expect_err("refused"));
-        assert!(error.contains("row 2: column `verdict` holds the text (`good`)"), "{error}");
-    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::kind::{Stage, Summary};
 use crate::model::Policy;
-use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, StepLoss, improve};
+use crate::on_policy::{self, Environment, OnPolicy, PolicyTrainer, StepLoss, Terms, improve};
 use crate::preflight::Preflight;
 use crate::rl::rloo_advantages;
 
@@ -50,11 +50,12 @@ impl Stage for Rloo {
     }
 
     fn check(&self, look: &mut Preflight) {
-        self.on_policy.check_ahead(look);
+        self.on_policy.check_ahead(look, false);
         look.tell("group", self.on_policy.check_group(self.group, 2));
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
+        self.on_policy.rewards.check_combine(false)?;
         improve(cx, &self.on_policy, |cx, policy, environment| {
             self.optimize(cx, policy, environment)
         })
@@ -79,7 +80,7 @@ impl Rloo {
             let rewards = rollout.less_kl(&rollout.scores, trainer.beta());
             let advantages: Vec<f64> =
                 rewards.chunks(self.group as usize).flat_map(rloo_advantages).collect();
-            let what = StepLoss { advantages: &advantages, sequence: true, kl: None };
+            let what = StepLoss { advantages: &advantages, terms: Terms::Responses, kl: None };
             let stats = trainer.epochs(&rollout, what)?;
             trainer.record(cx, &rollout, &stats, &[])?;
             trainer.adapt_beta(&rollout);

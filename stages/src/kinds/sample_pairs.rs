@@ -14,7 +14,7 @@ use crate::model::Policy;
 use crate::preflight::Preflight;
 use crate::prompts::{encode_prompts, same_tokenizer};
 use crate::rng::Stream;
-use crate::sampling::{SamplingConfig, generate};
+use crate::sampling::{SamplingConfig, generate_telling};
 
 /// Params of `sample_pairs`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,7 @@ impl Stage for SamplePairs {
     fn check(&self, look: &mut Preflight) {
         look.tell("top_p", check_range("top_p", self.top_p, 1e-6, 1.0));
         look.room_to_answer("policy", self.max_tokens.into());
+        look.usual_length("policy", self.max_tokens.into());
     }
 
     fn run(self, cx: &mut Context) -> Result<Summary> {
@@ -109,14 +110,15 @@ impl Stage for SamplePairs {
         let chosen: Vec<Prompt> = rows.iter().map(|i| asked[*i].clone()).collect();
         let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
         let start = std::time::Instant::now();
-        let first = self.draw(&policy, &vocabulary, &encoded, 0, None)?;
+        let total = 2 * rows.len() as u64;
+        let told = &mut |ended| cx.progress(ended, total, "answers");
+        let first = self.draw(&policy, &vocabulary, &encoded, 0, None, told)?;
         let tokens: usize = first.iter().map(|answer| answer.tokens).sum();
         let rate = tokens as f64 / start.elapsed().as_secs_f64();
         cx.metric(1, &[("time/tokens_per_s", rate)])?;
-        cx.progress(1, 2, "sides")?;
-        let second =
-            self.second(against.as_ref().unwrap_or(&policy), &vocabulary, &encoded, &first)?;
-        cx.progress(2, 2, "sides")?;
+        let other = against.as_ref().unwrap_or(&policy);
+        let told = &mut |ended| cx.progress(rows.len() as u64 + ended, total, "answers");
+        let second = self.second(other, &vocabulary, &encoded, &first, told)?;
         self.write(cx, &prompts, &rows, &first, &second)
     }
 }
@@ -139,6 +141,7 @@ impl SamplePairs {
         prompts: &[Vec<i64>],
         step: u64,
         only: Option<&[usize]>,
+        told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Vec<Drawn>> {
         let sampling = SamplingConfig {
             temperature: self.temperature,
@@ -152,7 +155,7 @@ impl SamplePairs {
         let places = only.unwrap_or(&all);
         let rows: Vec<Vec<i64>> = places.iter().map(|i| prompts[*i].clone()).collect();
         let keys: Vec<u64> = places.iter().map(|i| *i as u64).collect();
-        let answers = generate(policy, &rows, &keys, &sampling);
+        let answers = generate_telling(policy, &rows, &keys, &sampling, told)?;
         let text = |r: crate::sampling::Response| {
             let text = vocabulary.decode(&r.tokens)?.trim().to_owned();
             Ok(Drawn { text, finished: r.finished, tokens: r.tokens.len() })
@@ -167,15 +170,17 @@ impl SamplePairs {
         vocabulary: &Vocabulary,
         prompts: &[Vec<i64>],
         first: &[Drawn],
+        told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Vec<Drawn>> {
-        let mut second = self.draw(policy, vocabulary, prompts, 1, None)?;
+        let mut second = self.draw(policy, vocabulary, prompts, 1, None, told)?;
         for attempt in 0..u64::from(self.resample) {
             let equal: Vec<usize> =
                 (0..first.len()).filter(|i| first[*i].text == second[*i].text).collect();
             if equal.is_empty() {
                 break;
             }
-            let fresh = self.draw(policy, vocabulary, prompts, 2 + attempt, Some(&equal))?;
+            let fresh =
+                self.draw(policy, vocabulary, prompts, 2 + attempt, Some(&equal), &mut |_| Ok(()))?;
             for (i, drawn) in equal.into_iter().zip(fresh) {
                 second[i] = drawn;
             }
@@ -232,6 +237,15 @@ impl SamplePairs {
             keep.len()
         ))?;
         let ended = first.iter().chain(second).filter(|d| d.finished).count();
+        cx.warn_if((ended < rows.len()).then(|| {
+            format!(
+                "{} of {} answers do not end within {} tokens: people and reward models would \
+                 compare beginnings; raise max_tokens",
+                2 * rows.len() - ended,
+                2 * rows.len(),
+                self.max_tokens
+            )
+        }))?;
         Ok(Summary::from([
             ("pairs".into(), keep.len() as f64),
             ("pairs/dropped".into(), dropped as f64),

@@ -18,7 +18,7 @@ use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
     memory_now, report_peak,
@@ -120,6 +120,13 @@ impl Stage for Sft {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("lora", self.lora.check());
+        look.usual_rate(
+            "model",
+            "train.lr",
+            self.train.lr,
+            self.lora.rank > 0,
+            Lesson::Demonstrations,
+        );
         for port in ["demos", "eval_demos"] {
             let declared = look.inputs(port).first().map(|input| input.port_type.as_str());
             look.rows_of(port, |rows| {

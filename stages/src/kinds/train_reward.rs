@@ -16,9 +16,9 @@ use crate::context::Context;
 use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, RewardModel, forecast};
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 use crate::stats::{correlation, mean, std};
-use crate::training::check_memory;
+use crate::training::{check_memory, too_few};
 use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
 use params::Ties;
 pub use params::TrainReward;
@@ -85,6 +85,7 @@ impl Stage for TrainReward {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("lora", self.check_lora());
+        look.usual_rate("base", "lr", self.lr, false, Lesson::Scores);
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }
@@ -105,6 +106,7 @@ impl Stage for TrainReward {
             self.ties = Ties::Drop;
             split.held_out.retain(|p| !p.is_tie());
         }
+        cx.warn_if(too_few(split.held_out.len(), "pairs"))?;
         self.check_memory(cx, &policy, &split.train)?;
         let references = references(cx, &vocabulary, context)?;
         let fits = self.fits(cx, &split)?;

@@ -68,13 +68,20 @@ impl Actor<'_> {
     /// When the scorer fails.
     pub fn score(&mut self, responses: &Responses) -> Result<Scores> {
         let Environment { prompts, scorer, .. } = &mut self.environment;
-        let raw = scorer.scores(prompts, &responses.candidates())?;
+        let found = scorer.scores_by_name(prompts, &responses.candidates())?;
         let OnPolicy { eos, score_clip, .. } = self.settings;
-        let counted = raw.iter().zip(&responses.finished).map(|(score, finished)| {
-            let score = eos.mode.apply(*score, *finished, eos.penalty);
-            if *score_clip > 0.0 { score.clamp(-score_clip, *score_clip) } else { score }
-        });
-        Ok(Scores { counted: counted.collect(), raw })
+        let counted = |raw: &[f64]| -> Vec<f64> {
+            let each = raw.iter().zip(&responses.finished).map(|(score, finished)| {
+                let score = eos.mode.apply(*score, *finished, eos.penalty);
+                if *score_clip > 0.0 { score.clamp(-score_clip, *score_clip) } else { score }
+            });
+            each.collect()
+        };
+        let mut parts = found.parts;
+        for part in &mut parts {
+            part.counted = counted(&part.raw);
+        }
+        Ok(Scores { counted: counted(&found.total), raw: found.total, parts })
     }
 
     /// Draws a response to the prompt of each of `rows`; returns it with log-probabilities and

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
 use crate::kind::check_range;
-use crate::preflight::Preflight;
+use crate::preflight::{Lesson, Preflight};
 
 /// Metrics that these kinds may report; `*` stands for anything.
 pub const FIGURES: &[&str] = &[
@@ -50,10 +50,14 @@ impl OnPolicy {
     }
 
     /// Before anything runs: reports params, prompts and rewards that cannot work.
-    pub fn check_ahead(&self, look: &mut Preflight) {
+    /// `groups`: the kind compares responses within groups.
+    pub fn check_ahead(&self, look: &mut Preflight, groups: bool) {
         look.tell("", self.check());
         look.room_to_answer("policy", self.max_tokens.into());
-        self.rewards.check(look);
+        look.usual_length("policy", self.max_tokens.into());
+        let adapters = self.lora.rank > 0;
+        look.usual_rate("policy", "lr", self.lr, adapters, Lesson::OwnResponses);
+        self.rewards.check(look, groups);
     }
 
     /// Checks that the responses of an update are whole groups of one size, `least` or more.

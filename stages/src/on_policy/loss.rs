@@ -9,13 +9,24 @@ use crate::data::Example;
 use crate::model::{Gradient, Packed, Policy, Predicted};
 use crate::rl::{Clip, KlEstimator, RatioSums, policy_loss};
 
+/// The terms of a policy loss, each with a ratio of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// Tokens, weighed as `aggregation` says.
+    Tokens,
+    /// Responses, which weigh alike; their ratio is the product of those of their tokens.
+    Responses,
+    /// Responses, which weigh as their tokens do together; their ratio is the geometric mean of
+    /// those of their tokens (GSPO).
+    Means,
+}
+
 /// What the loss of one step is made of, beside the policy's own log-probabilities.
 #[derive(Debug, Clone, Copy)]
 pub struct StepLoss<'a> {
-    /// Advantage of each token of the rollout, or of each response when `sequence`.
+    /// Advantage of each token of the rollout, or of each response where that is one term.
     pub advantages: &'a [f64],
-    /// The ratio is that of whole responses instead of tokens.
-    pub sequence: bool,
+    pub terms: Terms,
     /// Weight and estimator of a KL to the reference in the loss.
     pub kl: Option<(f64, KlEstimator)>,
 }
@@ -78,16 +89,24 @@ impl Part<'_> {
         let (new, device) = (&predicted.log_probs, predicted.log_probs.device());
         let old = rollout.gather(&rollout.old, rows, device);
         let clip = clip(settings);
-        let policy = if what.sequence {
-            let advantages: Vec<f32> = rows.iter().map(|i| what.advantages[*i] as f32).collect();
-            let advantages = Tensor::from_slice(&advantages).to_device(device);
-            let each = vec![1.0 / self.of as f32; rows.len()];
-            let each = Tensor::from_slice(&each).to_device(device);
-            policy_loss(&self.row_sums(new), &self.row_sums(&old), &advantages, &each, clip)
-        } else {
+        let policy = if what.terms == Terms::Tokens {
             let advantages: Vec<f32> = what.advantages.iter().map(|a| *a as f32).collect();
             let advantages = rollout.gather(&advantages, rows, device);
             policy_loss(new, &old, &advantages, weights, clip)
+        } else {
+            let advantages: Vec<f32> = rows.iter().map(|i| what.advantages[*i] as f32).collect();
+            let advantages = Tensor::from_slice(&advantages).to_device(device);
+            let (new, old) = (self.row_sums(new), self.row_sums(&old));
+            if what.terms == Terms::Means {
+                let lengths: Vec<f32> = self.lengths().iter().map(|n| *n as f32).collect();
+                let lengths = Tensor::from_slice(&lengths).to_device(device);
+                let weights = self.row_sums(weights);
+                policy_loss(&(new / &lengths), &(old / lengths), &advantages, &weights, clip)
+            } else {
+                let each = vec![1.0 / self.of as f32; rows.len()];
+                let each = Tensor::from_slice(&each).to_device(device);
+                policy_loss(&new, &old, &advantages, &each, clip)
+            }
         };
         let mut loss = policy.loss;
         if let Some((beta, estimator)) = what.kl {
@@ -101,13 +120,16 @@ impl Part<'_> {
         (loss, policy.sums)
     }
 
+    /// Number of tokens of each response.
+    fn lengths(&self) -> Vec<i64> {
+        let offsets = &self.rollout.offsets;
+        self.rows.iter().map(|i| (offsets[i + 1] - offsets[*i]) as i64).collect()
+    }
+
     /// Sum of a list over the tokens of each response: `[rows]` of `[n]`.
     fn row_sums(&self, list: &Tensor) -> Tensor {
-        let offsets = &self.rollout.offsets;
-        let lengths: Vec<i64> =
-            self.rows.iter().map(|i| (offsets[i + 1] - offsets[*i]) as i64).collect();
-        let sums: Vec<Tensor> =
-            list.split_with_sizes(lengths, 0).iter().map(|row| row.sum(Kind::Float)).collect();
+        let sums = list.split_with_sizes(self.lengths(), 0);
+        let sums: Vec<Tensor> = sums.iter().map(|row| row.sum(Kind::Float)).collect();
         Tensor::stack(&sums, 0)
     }
 }

@@ -6,13 +6,14 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::rewards::PartScores;
 use super::rollout::Rollout;
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::{Column, Table, Vocabulary};
 use crate::prompts::Prompts;
-use crate::rl::RatioSums;
+use crate::rl::{EosMode, RatioSums};
 use crate::stats::{correlation, mean, quantile, std};
 
 /// Number of prompts whose answers are sampled in the course of training.
@@ -125,6 +126,35 @@ pub fn figures(
         ]);
     }
     all
+}
+
+/// A warning where most responses of the first update are cut off before they end: what the policy
+/// then learns is to be short.
+pub fn cut_off(settings: &OnPolicy, finished: &[bool]) -> Option<String> {
+    let cut = finished.iter().filter(|f| !**f).count();
+    let OnPolicy { eos, max_tokens, .. } = settings;
+    let what = match eos.mode {
+        EosMode::Replace => "are worth the penalty alone, whatever they say (eos.mode: replace)",
+        EosMode::Subtract => "pay the penalty of eos",
+        EosMode::Keep => "are scored as far as they go",
+    };
+    (2 * cut > finished.len()).then(|| {
+        format!(
+            "{cut} of the first {} responses do not end within {max_tokens} tokens, and {what}: a \
+             larger max_tokens teaches what the reward says; eos: {{ mode: subtract }} keeps scores",
+            finished.len()
+        )
+    })
+}
+
+/// Mean and spread of each named reward.
+pub fn named_figures(rollout: &Rollout) -> Vec<(String, f64)> {
+    let of = |part: &PartScores| {
+        let name = &part.name;
+        let figures = [("mean", mean(&part.raw)), ("std", std(&part.raw))];
+        figures.map(|(figure, value)| (format!("reward/{name}/{figure}"), value))
+    };
+    rollout.parts.iter().flat_map(of).collect()
 }
 
 /// The answer to one prompt before one update.

@@ -1,25 +1,14 @@
-//! Where the score of a fresh response comes from: a reward model, rules, a command, or a weighted
-//! sum of them. Knows nothing of what is done with the score.
+//! What a response is worth: params, and the seam to what scores it.
+//! Knows nothing of models, programs or what is done with the score.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, Result, bail};
-use preflow::exec::inputs::tell;
+use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tch::no_grad;
 
 use crate::advice::error_with_help;
-use crate::context::Context;
-use crate::data::{Answer, Column, Content, Example, Examples, Room, Rule, RuleBook, Vocabulary};
-use crate::model::{Packed, RewardModel, to_f64};
+use crate::data::{Example, Rule};
 use crate::preflight::Preflight;
-use crate::prompts::{Prompts, same_tokenizer};
-
-/// Responses that a reward model scores at once.
-const BATCH: usize = 64;
+use crate::prompts::Prompts;
 
 /// What a response is worth.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +33,65 @@ pub struct Rewards {
     /// Weight of the command's number.
     #[schemars(range(min = -1e6, max = 1e6))]
     command_weight: f64,
+    /// Rewards with a name and a curve each, in place of the fields above.
+    #[schemars(extend("x-later" = true))]
+    named: Vec<NamedReward>,
+    /// How named rewards become one: sum; normalize_then_sum makes each comparable within a group
+    /// first (GDPO), so that none rules by its scale alone, and wants kind `grpo`.
+    #[schemars(extend("x-later" = true))]
+    combine: Combine,
+}
+
+/// One reward: a name, a weight, and exactly one of model, rules and command.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamedReward {
+    /// What its curves are called: `reward/NAME/mean` and `reward/NAME/std`.
+    #[schemars(regex(pattern = r"^[a-z0-9_]+$"))]
+    name: String,
+    /// Weight of its score.
+    #[schemars(range(min = -1e6, max = 1e6))]
+    weight: f64,
+    /// The reward model that is connected.
+    model: bool,
+    /// Rules whose scores add up; usually `!include rules.yaml`.
+    rules: Vec<Rule>,
+    /// A shell command, as `rewards.command`. Empty: not used.
+    command: String,
+}
+
+impl Default for NamedReward {
+    fn default() -> Self {
+        let (name, command) = (String::new(), String::new());
+        Self { name, weight: 1.0, model: false, rules: Vec::new(), command }
+    }
+}
+
+/// How the scores of named rewards become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Combine {
+    // The weighted sum.
+    #[default]
+    Sum,
+    // The weighted sum of advantages within a group, made comparable over the batch.
+    NormalizeThenSum,
+}
+
+/// A source of scores.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RewardFrom<'a> {
+    Model,
+    Rules(&'a [Rule]),
+    Command(&'a str),
+}
+
+/// A source of scores with its weight; `name` where the pipeline gave it one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RewardPart<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) weight: f64,
+    pub(super) from: RewardFrom<'a>,
 }
 
 impl Default for Rewards {
@@ -55,24 +103,125 @@ impl Default for Rewards {
             rules_weight: 1.0,
             command: String::new(),
             command_weight: 1.0,
+            named: Vec::new(),
+            combine: Combine::Sum,
         }
     }
 }
 
 impl Rewards {
     /// Before anything runs: reports rules that cannot be used, and rewards without any source.
-    pub fn check(&self, look: &mut Preflight) {
+    /// `groups`: the kind compares responses within groups.
+    pub fn check(&self, look: &mut Preflight, groups: bool) {
         look.rules("rewards.rules", &self.rules, "prompts");
+        for (i, named) in self.named.iter().enumerate() {
+            look.rules(&format!("rewards.named.{i}.rules"), &named.rules, "prompts");
+        }
         let connected = !look.inputs("reward").is_empty();
         look.tell("rewards", self.check_sources(connected));
+        look.tell("rewards.combine", self.check_combine(groups));
     }
 
-    fn check_sources(&self, connected: bool) -> Result<()> {
-        if !connected && self.rules.is_empty() && self.command.is_empty() {
-            let help = "connect a reward model, or give rewards.rules or rewards.command";
-            return Err(error_with_help("nothing says what a response is worth", help));
+    /// How named rewards become one.
+    pub fn combine(&self) -> Combine {
+        self.combine
+    }
+
+    /// Checks that something says what a response is worth, and that nothing is said twice.
+    ///
+    /// # Errors
+    /// Names the reward.
+    pub(super) fn check_sources(&self, connected: bool) -> Result<()> {
+        if self.named.is_empty() {
+            if !connected && self.rules.is_empty() && self.command.is_empty() {
+                let help = "connect a reward model, or give rewards.rules or rewards.command";
+                return Err(error_with_help("nothing says what a response is worth", help));
+            }
+            return Ok(());
+        }
+        let weights = [self.model, self.rules_weight, self.command_weight];
+        if !self.rules.is_empty() || !self.command.is_empty() || weights != [1.0; 3] {
+            let help = "move them into rewards.named, with a name and a weight each";
+            return Err(error_with_help(
+                "rewards.named stands in place of model, rules, command and their weights",
+                help,
+            ));
+        }
+        for (i, reward) in self.named.iter().enumerate() {
+            let name = &reward.name;
+            if name.is_empty() {
+                bail!("reward {} of rewards.named has no name", i + 1);
+            }
+            if self.named[..i].iter().any(|r| r.name == *name) {
+                bail!("two rewards are named `{name}`");
+            }
+            let sources = usize::from(reward.model)
+                + usize::from(!reward.rules.is_empty())
+                + usize::from(!reward.command.is_empty());
+            if sources != 1 {
+                bail!(
+                    "reward `{name}` has {sources} sources; give exactly one of model: true, rules \
+                     and command"
+                );
+            }
+            if reward.model && !connected {
+                let help = "connect a reward model at port `reward`";
+                return Err(error_with_help(format!("reward `{name}` has no model"), help));
+            }
+        }
+        if connected && !self.named.iter().any(|r| r.model) {
+            let help = "name it, for example `{ name: helpful, model: true }`";
+            return Err(error_with_help("no reward is that of the connected model", help));
         }
         Ok(())
+    }
+
+    /// Checks that the kind can combine the rewards as asked.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check_combine(&self, groups: bool) -> Result<()> {
+        if self.combine == Combine::NormalizeThenSum && (!groups || self.named.is_empty()) {
+            let help = "use combine: sum, or kind `grpo` with rewards.named";
+            return Err(error_with_help(
+                "normalize_then_sum compares named rewards within a group of responses",
+                help,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The sources, in the order in which their scores are added up.
+    pub(super) fn parts(&self, connected: bool) -> Vec<RewardPart<'_>> {
+        if !self.named.is_empty() {
+            let parts = self.named.iter().map(|r| RewardPart {
+                name: Some(&r.name),
+                weight: r.weight,
+                from: match (r.model, r.command.as_str()) {
+                    (true, _) => RewardFrom::Model,
+                    (false, "") => RewardFrom::Rules(&r.rules),
+                    (false, command) => RewardFrom::Command(command),
+                },
+            });
+            return parts.collect();
+        }
+        let part = |weight, from| RewardPart { name: None, weight, from };
+        let mut parts = Vec::new();
+        if connected {
+            parts.push(part(self.model, RewardFrom::Model));
+        }
+        if !self.rules.is_empty() {
+            parts.push(part(self.rules_weight, RewardFrom::Rules(&self.rules)));
+        }
+        if !self.command.is_empty() {
+            parts.push(part(self.command_weight, RewardFrom::Command(&self.command)));
+        }
+        parts
+    }
+
+    /// Whether the reward model may have another tokenizer.
+    pub(super) fn retokenize(&self) -> bool {
+        self.retokenize
     }
 }
 
@@ -93,239 +242,48 @@ pub trait Scorer {
     /// When a source fails or its number is none.
     fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>>;
 
+    /// As [`Scorer::scores`], with the scores of each reward that has a name.
+    ///
+    /// # Errors
+    /// When a source fails or its number is none.
+    fn scores_by_name(
+        &mut self,
+        prompts: &Prompts,
+        responses: &[Candidate],
+    ) -> Result<NamedScores> {
+        Ok(NamedScores { total: self.scores(prompts, responses)?, parts: Vec::new() })
+    }
+
     /// A hash of the weights that must not move; 0 without any.
     fn fingerprint(&self) -> u64 {
         0
     }
 }
 
-/// Every source of rewards that the params and ports name; the score is their weighted sum.
-pub struct RewardSources<'a> {
-    settings: &'a Rewards,
-    vocabulary: &'a Vocabulary,
-    model: Option<RewardModel>,
-    /// The model's own tokenizer when it differs.
-    other: Option<Vocabulary>,
-    rules: RuleBook,
-    /// Variables that tell where the files at port `files` lie.
-    files: Vec<(String, String)>,
+/// Scores of responses, one each, and those of each named reward that they are made of.
+#[derive(Debug)]
+pub struct NamedScores {
+    pub total: Vec<f64>,
+    pub parts: Vec<PartScores>,
 }
 
-impl<'a> RewardSources<'a> {
-    /// Opens the reward model, the rules and the files that params and ports name.
-    ///
-    /// # Errors
-    /// When there is no source at all, a rule is wrong, or the tokenizers differ.
-    pub fn open(
-        cx: &mut Context,
-        settings: &'a Rewards,
-        vocabulary: &'a Vocabulary,
-    ) -> Result<Self> {
-        let rules = RuleBook::new(&settings.rules)?;
-        let connected = !cx.inputs("reward").is_empty();
-        settings.check_sources(connected)?;
-        let (mut model, mut other) = (None, None);
-        if connected {
-            let folder = cx.path("reward")?.to_owned();
-            let own = cx.vocabulary(&folder)?;
-            if own.bytes() != vocabulary.bytes() {
-                if !settings.retokenize {
-                    same_tokenizer(("policy", vocabulary), ("reward", &own)).context(
-                        "`rewards: { retokenize: true }` scores the text of responses instead",
-                    )?;
-                }
-                other = Some(own);
-            }
-            model = Some(RewardModel::open(&folder)?.to(cx.device()));
-        }
-        let (mut files, mut warnings) = (Vec::new(), Vec::new());
-        for input in cx.inputs("files") {
-            let told =
-                tell(&input.name, &input.paths, "\n", &settings.command, cx.scratch(), true)?;
-            files.extend(told.variables);
-            warnings.extend(told.warning);
-        }
-        for warning in warnings {
-            cx.warn(warning)?;
-        }
-        Ok(Self { settings, vocabulary, model, other, rules, files })
-    }
-
-    /// The reward model when it shares the policy's tokenizer: a critic may start as its copy.
-    pub fn model(&self) -> Option<&RewardModel> {
-        self.model.as_ref().filter(|_| self.other.is_none())
-    }
-
-    /// Number of weights of the reward model.
-    pub fn weights(&self) -> i64 {
-        self.model.as_ref().map_or(0, |m| m.trunk.params.numel())
-    }
-
-    fn model_scores(
-        &self,
-        model: &RewardModel,
-        prompts: &Prompts,
-        responses: &[Candidate],
-        texts: &[String],
-    ) -> Result<Vec<f64>> {
-        let Some(other) = &self.other else {
-            let rows: Vec<&Example> = responses.iter().map(|r| r.example).collect();
-            return Ok(score_rows(model, &rows));
-        };
-        let answers: Vec<Content> = texts.iter().cloned().map(Content::Text).collect();
-        let both = responses.iter().zip(&answers);
-        let triples = both.map(|(r, answer)| (&prompts.all[r.row], answer, r.finished));
-        let context = model.trunk.config.context as usize;
-        let examples = Examples::new(other, Room::new(context), triples)?;
-        if examples.rows.len() != responses.len() {
-            let help = "use a reward model with a longer context, or smaller max_tokens";
-            let message = format!(
-                "{} responses are empty or too long for the reward model's context of {context}",
-                examples.left.skipped
-            );
-            return Err(error_with_help(message, help));
-        }
-        Ok(score_rows(model, &examples.rows.iter().collect::<Vec<_>>()))
-    }
-
-    fn command_scores(
-        &self,
-        prompts: &Prompts,
-        responses: &[Candidate],
-        texts: &[String],
-    ) -> Result<Vec<f64>> {
-        let mut input = Vec::new();
-        for (response, text) in responses.iter().zip(texts) {
-            let mut row = Map::new();
-            for (name, column) in prompts.table.columns() {
-                row.insert(name.clone(), value(column, response.row));
-            }
-            row.insert("response".into(), text.as_str().into());
-            row.insert("finished".into(), response.finished.into());
-            serde_json::to_writer(&mut input, &row)?;
-            input.push(b'\n');
-        }
-        let command = &self.settings.command;
-        let lines = converse(command, input, &self.files)
-            .with_context(|| format!("rewards.command `{command}`"))?;
-        if lines.len() != responses.len() {
-            bail!(
-                "rewards.command `{command}` wrote {} lines for {} responses",
-                lines.len(),
-                responses.len()
-            );
-        }
-        let number = |(i, line): (usize, &String)| match line.trim().parse::<f64>() {
-            Ok(x) if x.is_finite() => Ok(x),
-            _ => bail!("line {} of rewards.command is no number: {}", i + 1, line.escape_debug()),
-        };
-        lines.iter().enumerate().map(number).collect()
-    }
+/// Scores of responses by one named reward.
+#[derive(Debug, Clone)]
+pub struct PartScores {
+    pub name: String,
+    pub weight: f64,
+    /// As the source gives them.
+    pub raw: Vec<f64>,
+    /// After the penalty for not ending, and clipped.
+    pub counted: Vec<f64>,
 }
 
-impl Scorer for RewardSources<'_> {
-    fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
-        let mut total = vec![0.0; responses.len()];
-        let mut add = |scores: Vec<f64>, weight: f64| {
-            for (sum, score) in total.iter_mut().zip(scores) {
-                *sum += weight * score;
-            }
-        };
-        let as_text =
-            !self.rules.is_empty() || !self.settings.command.is_empty() || self.other.is_some();
-        let texts: Vec<String> = if as_text {
-            let text = |r: &Candidate| {
-                Ok(self.vocabulary.decode(&r.example.completion)?.trim().to_owned())
-            };
-            responses.iter().map(text).collect::<Result<_>>()?
-        } else {
-            Vec::new()
-        };
-        if let Some(model) = &self.model {
-            let scores = self.model_scores(model, prompts, responses, &texts)?;
-            if scores.iter().any(|s| !s.is_finite()) {
-                let help = "look at the metrics of the stage that trained it";
-                return Err(error_with_help(
-                    "the reward model gives a score that is no number",
-                    help,
-                ));
-            }
-            add(scores, self.settings.model);
-        }
-        if !self.rules.is_empty() {
-            let mut scores = Vec::with_capacity(responses.len());
-            for (response, text) in responses.iter().zip(&texts) {
-                let answer = Answer { text, finished: response.finished };
-                scores.push(self.rules.judge(answer, &prompts.table, response.row)?.1);
-            }
-            add(scores, self.settings.rules_weight);
-        }
-        if !self.settings.command.is_empty() {
-            add(self.command_scores(prompts, responses, &texts)?, self.settings.command_weight);
-        }
-        Ok(total)
-    }
-
-    fn fingerprint(&self) -> u64 {
-        self.model.as_ref().map_or(0, |m| m.trunk.params.fingerprint())
-    }
-}
-
-fn score_rows(model: &RewardModel, rows: &[&Example]) -> Vec<f64> {
-    let device = model.trunk.params.flat.device();
-    let chunks = rows.chunks(BATCH);
-    chunks
-        .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
-        .collect()
-}
-
-fn value(column: &Column, row: usize) -> Value {
-    let json = column.json(row);
-    json.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-}
-
-/// Runs a shell command with `input` on its standard input. Returns the lines that it writes.
-fn converse(command: &str, input: Vec<u8>, env: &[(String, String)]) -> Result<Vec<String>> {
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .envs(env.iter().map(|(k, v)| (k, v)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the shell does not start")?;
-    let mut stdin = child.stdin.take().context("invariant: stdin is piped")?;
-    // Beside reading: a command may answer before it has read everything.
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let stdout = child.stdout.take().context("invariant: stdout is piped")?;
-    let lines: Result<Vec<String>, _> = BufReader::new(stdout).lines().collect();
-    let status = child.wait()?;
-    let written = writer.join();
-    if !status.success() {
-        bail!("it ended with {status}; its messages are in the log of the stage");
-    }
-    if !matches!(written, Ok(Ok(()))) {
-        bail!("it ended before it had read all responses");
-    }
-    Ok(lines?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::converse;
-
-    #[test]
-    fn a_command_that_fails_or_stops_early_is_an_error() {
-        let input = b"a\nbb\n".to_vec();
-        let lengths = converse(
-            "awk '{ print length($0) + N }' N=$IN_n",
-            input.clone(),
-            &[("IN_n".into(), "1".into())],
-        );
-        assert_eq!(lengths.expect("two lines"), ["2", "3"]);
-        let failed = format!("{:#}", converse("exit 3", input, &[]).expect_err("failed"));
-        assert!(failed.contains("exit status: 3"), "{failed}");
-        let early =
-            format!("{:#}", converse("exec true", vec![b'x'; 1 << 20], &[]).expect_err("early"));
-        assert!(early.contains("before it had read"), "{early}");
+impl PartScores {
+    /// The scores of the responses at `chosen`, in that order.
+    #[must_use]
+    pub fn keep(&self, chosen: &[usize]) -> Self {
+        let some = |list: &[f64]| chosen.iter().map(|i| list[*i]).collect();
+        let (raw, counted) = (some(&self.raw), some(&self.counted));
+        Self { name: self.name.clone(), weight: self.weight, raw, counted }
     }
 }

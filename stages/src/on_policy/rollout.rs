@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tch::{Device, Tensor};
 
-use super::rewards::Candidate;
+use super::rewards::{Candidate, PartScores};
 use crate::data::Example;
 use crate::prompts::Prompts;
 use crate::sampling::Response;
@@ -65,6 +65,8 @@ pub struct Scores {
     pub raw: Vec<f64>,
     /// After the penalty for not ending, and clipped.
     pub counted: Vec<f64>,
+    /// Those of each named reward.
+    pub parts: Vec<PartScores>,
 }
 
 /// Responses with their log-probabilities and scores. Lists of tokens are ragged: see `offsets`.
@@ -82,6 +84,8 @@ pub struct Rollout {
     pub raw_scores: Vec<f64>,
     /// Score of each response that counts.
     pub scores: Vec<f64>,
+    /// Scores of each named reward.
+    pub parts: Vec<PartScores>,
     /// Log-probability of each token under the policy that drew it.
     pub old: Vec<f32>,
     /// Log-probability of each token under the reference.
@@ -119,6 +123,7 @@ impl Rollout {
             offsets,
             raw_scores: scores.raw,
             scores: scores.counted,
+            parts: scores.parts,
             old: log_probs.tokens,
             reference: reference.tokens,
             entropy: log_probs.entropy,
@@ -208,6 +213,7 @@ impl Rollout {
             finished: rows(&self.finished, chosen),
             raw_scores: rows(&self.raw_scores, chosen),
             scores: rows(&self.scores, chosen),
+            parts: self.parts.iter().map(|part| part.keep(chosen)).collect(),
             old: tokens(&self.old, &self.offsets, chosen),
             reference: tokens(&self.reference, &self.offsets, chosen),
             kl_per_token: tokens(&self.kl_per_token, &self.offsets, chosen),
@@ -227,6 +233,10 @@ impl Rollout {
         self.finished.extend(other.finished);
         self.raw_scores.extend(other.raw_scores);
         self.scores.extend(other.scores);
+        for (part, more) in self.parts.iter_mut().zip(other.parts) {
+            part.raw.extend(more.raw);
+            part.counted.extend(more.counted);
+        }
         self.old.extend(other.old);
         self.reference.extend(other.reference);
         self.kl_per_token.extend(other.kl_per_token);

@@ -4,8 +4,8 @@
 use anyhow::Result;
 
 use super::actor::Environment;
-use super::rewards::RewardSources;
 use super::settings::OnPolicy;
+use super::sources::RewardSources;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::Summary;

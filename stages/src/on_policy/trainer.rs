@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad};
 use super::actor::{Actor, Environment};
 use super::epochs::epochs;
 use super::loss::{StepLoss, policy_gradient};
-use super::report::{SampleRow, Samples, UpdateStats, alarms, figures};
+use super::report::{SampleRow, Samples, UpdateStats, alarms, cut_off, figures, named_figures};
 use super::rollout::{Responses, Rollout};
 use super::settings::OnPolicy;
 use crate::advice::error_with_help;
@@ -234,9 +234,12 @@ impl<'a> PolicyTrainer<'a> {
         let settings = self.actor.settings;
         let (update, updates) = (self.state.update, u64::from(settings.updates));
         let lr = settings.lr * self.schedule_factor();
-        let mut all = figures(rollout, stats, self.kl.beta, lr);
+        let mut all: Vec<(&str, f64)> = figures(rollout, stats, self.kl.beta, lr);
         all.extend_from_slice(more);
         alarms(cx, update, &all)?;
+        if update == 0 {
+            cx.warn_if(cut_off(settings, &rollout.finished))?;
+        }
         let every = match settings.eval_every {
             0 => (updates / 5).max(1),
             n => u64::from(n),
@@ -254,6 +257,9 @@ impl<'a> PolicyTrainer<'a> {
             ("time/train", stats.seconds()),
             ("time/tokens_per_s", rollout.old.len() as f64 / seconds),
         ]);
+        let named = named_figures(rollout);
+        self.state.summary.extend(named.iter().cloned());
+        all.extend(named.iter().map(|(name, value)| (name.as_str(), *value)));
         cx.metric(update + 1, &all)
     }
 

@@ -3,13 +3,17 @@
 //! Knows nothing of any one kind.
 
 mod compute;
+mod held_out;
 mod memory;
 mod order;
 mod preferences;
 mod trainer;
+mod verdicts;
 
 pub use compute::{Computation, mean_nll};
+pub use held_out::too_few;
 pub use memory::{check_memory, memory_now, report_peak};
 pub use order::Order;
 pub use preferences::{Preference, both_sides, preferences};
 pub use trainer::{Defaults, Optimizer, Trainer, learning_rate};
+pub use verdicts::{Verdict, check_verdicts, verdicts};

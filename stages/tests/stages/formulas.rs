@@ -189,16 +189,33 @@ fn invariant_14_rloo_grpo_dpo() {
     assert_eq!(grpo_advantages(&[2.0, 2.0], true), [0.0, 0.0]);
     assert_eq!(rloo_advantages(&[5.0]), [0.0]);
     let (h, none) = (tensor(&[0.0, 2.5]), tensor(&[0.0, 0.0]));
-    let dpo = DpoLoss::Sigmoid.of(&h, 0.1, &none);
-    close(&numbers(&dpo), &[2.0_f64.ln(), 0.5759], 1e-4);
-    close(&numbers(&DpoLoss::Ipo.of(&h, 0.1, &none)), &[25.0, 6.25], 1e-6);
+    let of = |loss, smoothing: &Tensor| {
+        let of = PairLoss { loss, beta: 0.1, margin: 0.0 };
+        numbers(&of.of([&h, &h.zeros_like()], smoothing))
+    };
+    let dpo = of(DpoLoss::Sigmoid, &none);
+    close(&dpo, &[2.0_f64.ln(), 0.5759], 1e-4);
+    close(&of(DpoLoss::Ipo, &none), &[25.0, 6.25], 1e-6);
+    close(&of(DpoLoss::Hinge, &none), &[1.0, 0.75], 1e-9);
     // Half the smoothing's weight goes to the label turned round: at ½ both sides count alike.
     let half = tensor(&[0.5, 0.5]);
-    let tie = numbers(&DpoLoss::Sigmoid.of(&h, 0.1, &half));
-    close(&tie, &numbers(&half_tie_loss(&(&h * 0.1))), 1e-9);
+    let tie = numbers(&half_tie_loss(&(&h * 0.1)));
+    close(&of(DpoLoss::Sigmoid, &half), &tie, 1e-9);
+    close(&of(DpoLoss::Robust, &half), &tie, 1e-9);
     let smooth = tensor(&[0.1, 0.1]);
     let cdpo = 0.9 * (1.0 + (-0.25_f64).exp()).ln() + 0.1 * (1.0 + 0.25_f64.exp()).ln();
-    close(&numbers(&DpoLoss::Sigmoid.of(&h, 0.1, &smooth))[1..], &[cdpo], 1e-9);
+    close(&of(DpoLoss::Sigmoid, &smooth)[1..], &[cdpo], 1e-9);
+    // Labels of which a tenth are turned round teach on average what clean ones do.
+    let robust = |h: f64| {
+        let side = tensor(&[h]);
+        let of = PairLoss { loss: DpoLoss::Robust, beta: 0.1, margin: 0.0 };
+        numbers(&of.of([&side, &side.zeros_like()], &tensor(&[0.1])))[0]
+    };
+    close(&[0.9 * robust(2.5) + 0.1 * robust(-2.5)], &dpo[1..], 1e-9);
+    // A certain answer has no odds, and no loss that is no number.
+    let of = PairLoss { loss: DpoLoss::Orpo, beta: 0.1, margin: 0.0 };
+    let sure = numbers(&of.of([&tensor(&[0.0]), &tensor(&[-1.0])], &tensor(&[0.0])))[0];
+    assert!(sure.is_finite() && sure >= 0.0, "{sure}");
 }
 
 #[test]

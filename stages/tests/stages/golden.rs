@@ -136,6 +136,12 @@ pub fn stages() -> Vec<Step> {
             vec![("policy", vec!["sft.model"]), ("labels", vec!["labels.labels.parquet"])],
         ),
         (
+            "kto",
+            "kto",
+            json!({"epochs": 2, "batch": 8, "eval_fraction": 0.3, "seed": 1}),
+            vec![("policy", vec!["sft.model"]), ("verdicts", vec!["labels.labels.parquet"])],
+        ),
+        (
             "best",
             "best_of_n",
             json!({"n": 4, "samples": 2, "max_tokens": 10, "seed": 1}),

@@ -6,7 +6,7 @@ use preflow_stages::data::{EOS, Example, PAD};
 use preflow_stages::kinds::ppo::{CriticTrainer, Ppo};
 use preflow_stages::model::{Cache, Layout, Packed, Params, Policy, RewardModel, ValueModel};
 use preflow_stages::on_policy::{
-    Actor, Environment, OnPolicy, Responses, Rollout, StepLoss, policy_gradient,
+    Actor, Environment, OnPolicy, Responses, Rollout, StepLoss, Terms, policy_gradient,
 };
 use preflow_stages::rl::{Aggregation, KlEstimator, value_loss};
 use preflow_stages::rng::Stream;
@@ -47,7 +47,7 @@ fn invariant_01_the_first_minibatch_has_ratio_one() {
     let (ppo, critic) = (ppo(), ValueModel::from_reward(&tiny_reward(2)));
     let values = CriticTrainer::new(&ppo, &critic).values(&rollout);
     let targets = ppo.advantages(&rollout, &ppo.rewards(&rollout, 0.05), values);
-    let what = StepLoss { advantages: &targets.advantages, sequence: false, kl: None };
+    let what = StepLoss { advantages: &targets.advantages, terms: Terms::Tokens, kl: None };
     let all: Vec<usize> = (0..12).collect();
     for micro_batch in [0, 5] {
         let compute = Computation { micro_batch, ..Computation::default() };
@@ -75,9 +75,9 @@ fn invariant_06_parts_of_a_minibatch_add_up() {
     let per_token = rollout.spread(&per_row);
     let all: Vec<usize> = (0..12).rev().collect();
     for aggregation in [Aggregation::TokenMean, Aggregation::SeqMean, Aggregation::SeqSumConst] {
-        for sequence in [false, true] {
-            let advantages = if sequence { &per_row } else { &per_token };
-            let what = StepLoss { advantages, sequence, kl: Some((0.1, KlEstimator::K2)) };
+        for terms in [Terms::Tokens, Terms::Responses, Terms::Means] {
+            let advantages = if terms == Terms::Tokens { &per_token } else { &per_row };
+            let what = StepLoss { advantages, terms, kl: Some((0.1, KlEstimator::K2)) };
             let gradient = |micro_batch| {
                 let ent_coef = 0.01;
                 let compute = Computation { micro_batch, ..Computation::default() };

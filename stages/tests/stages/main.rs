@@ -18,6 +18,7 @@ mod judge;
 mod kinds;
 mod labels;
 mod logging;
+mod losses;
 mod models;
 mod parity;
 mod registry;

@@ -14,7 +14,7 @@ fn fixture() -> Value {
     serde_json::from_str(include_str!("../fixtures/parity.json")).expect("JSON")
 }
 
-fn list(value: &Value) -> Vec<f64> {
+pub fn list(value: &Value) -> Vec<f64> {
     value.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
@@ -24,8 +24,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// The weights that `make.py` writes out by rule.
-fn model() -> Policy {
+/// The weights that `make.py` writes out by rule; matrices by this much.
+pub fn model_by_rule(amplitude: f64) -> Policy {
     tch::set_num_threads(1);
     let specs = ParamSpec::list(&tiny_config(), false);
     let parts = specs.iter().flat_map(|s| &s.parts);
@@ -35,7 +35,8 @@ fn model() -> Policy {
             let wave = move |i: i64| (0.37 * i as f64 + phase).sin();
             let norm = part.shape.len() == 1;
             let n = part.shape.iter().product();
-            (0..n).map(move |i| (if norm { 1.0 + 0.1 * wave(i) } else { 0.3 * wave(i) }) as f32)
+            (0..n)
+                .map(move |i| (if norm { 1.0 + 0.1 * wave(i) } else { amplitude * wave(i) }) as f32)
         })
         .collect();
     Policy {
@@ -45,7 +46,7 @@ fn model() -> Policy {
 
 #[test]
 fn invariant_25_logits_loss_and_gradient_are_those_of_transformers() {
-    let (fixture, policy) = (fixture(), model());
+    let (fixture, policy) = (fixture(), model_by_rule(0.3));
     let ids: Vec<i64> =
         fixture["ids"].as_array().expect("rows").iter().flat_map(list).map(|x| x as i64).collect();
     let ids = Tensor::from_slice(&ids).view([2, -1]);

@@ -1,6 +1,6 @@
 //! The list of kinds and the committed catalog.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use preflow_stages::catalog::catalog_json;
@@ -137,4 +137,55 @@ fn every_number_has_a_least_and_a_largest_value() {
         unbounded(&kind.describe().params, kind.name, &mut found);
     }
     assert!(found.is_empty(), "{found:?}");
+}
+
+/// Every param of a schema, by its dotted path.
+fn params<'a>(schema: &'a Value, prefix: &str, found: &mut BTreeMap<String, &'a Value>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        params(property, &path, found);
+        found.insert(path, property);
+    }
+}
+
+#[test]
+fn names_and_words_of_other_tools_stand_for_ours() {
+    let mut all = BTreeSet::new();
+    for kind in KINDS {
+        let doc = kind.describe();
+        let mut found = BTreeMap::new();
+        params(&doc.params, "", &mut found);
+        for (path, property) in &found {
+            for alias in property["x-alias"].as_array().into_iter().flatten() {
+                let name = alias["name"].as_str().expect("a name");
+                assert!(!found.contains_key(name), "{} has `{name}` itself", kind.name);
+                all.insert((name.to_owned(), path.clone()));
+            }
+            let schema = if property["items"].is_object() { &property["items"] } else { property };
+            for word in schema["x-words"].as_object().into_iter().flat_map(|words| words.values()) {
+                let known = match &schema["enum"] {
+                    Value::Array(words) => words.contains(word),
+                    _ => word.is_boolean() && schema["type"] == "boolean",
+                };
+                assert!(known, "{}.{path} has no {word}", kind.name);
+            }
+        }
+    }
+    for (theirs, ours) in [
+        ("learning_rate", "train.lr"),
+        ("learning_rate", "lr"),
+        ("epsilon", "clip"),
+        ("beta", "kl_coef"),
+        ("loss_type", "aggregation"),
+        ("loss_type", "loss"),
+        ("target_modules", "lora.targets"),
+        ("max_new_tokens", "max_tokens"),
+        ("gradient_checkpointing", "train.compute.checkpoint_activations"),
+        ("reward_weights", "rewards.named"),
+        ("center_rewards_coefficient", "center_coef"),
+        ("cliprange_value", "vf_clip"),
+        ("rloo_k", "group"),
+    ] {
+        assert!(all.contains(&(theirs.into(), ours.into())), "{theirs} is not {ours}: {all:?}");
+    }
 }

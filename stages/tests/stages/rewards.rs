@@ -57,6 +57,59 @@ fn scores_come_from_a_model_rules_a_command_or_a_mix() {
 }
 
 #[test]
+fn rewards_by_name_add_up_and_have_a_curve_each() {
+    let shop = world();
+    let run = |kind: &str, rewards: Value, more: Value| {
+        let mut params = json!({"updates": 2, "batch": 16, "group": 4, "max_tokens": 8,
+                                "rewards": rewards, "eos": {"mode": "keep"}, "seed": 4});
+        for (name, value) in more.as_object().expect("params") {
+            params[name] = value.clone();
+        }
+        shop.run("named", kind, params, &[POLICY, PROMPTS, REWARD])
+    };
+    let first = |ran: &Ran, name: &str| metric(ran, name)[0];
+    let mix = json!({"model": 0.5, "rules": golden::rules(), "rules_weight": 3.0});
+    let mixed = run("rloo", mix, json!({}));
+    assert!(metric(&mixed, "reward/model/mean").is_empty(), "names are the user's own");
+    let named = json!([
+        {"name": "helpful", "weight": 0.5, "model": true},
+        {"name": "manners", "weight": 3.0, "rules": golden::rules()},
+        {"name": "nothing", "weight": 0.0, "command": "while read -r _; do echo 7; done"},
+    ]);
+    let ran = run("rloo", json!({"named": named}), json!({}));
+    let (helpful, manners) =
+        (first(&ran, "reward/helpful/mean"), first(&ran, "reward/manners/mean"));
+    close(&[first(&ran, "reward/mean")], &[0.5 * helpful + 3.0 * manners], 1e-9);
+    close(&[first(&ran, "reward/mean")], &[first(&mixed, "reward/mean")], 1e-9);
+    assert_eq!([first(&ran, "reward/nothing/mean"), first(&ran, "reward/nothing/std")], [7.0, 0.0]);
+    assert_eq!(ran.summary()["reward/manners/mean"], metric(&ran, "reward/manners/mean")[1]);
+
+    let scaled = json!({"named": named, "combine": "normalize_then_sum"});
+    for dynamic_sampling in [0, 2] {
+        let ran = run("grpo", scaled.clone(), json!({"dynamic_sampling": dynamic_sampling}));
+        assert!(first(&ran, "reward/helpful/std") > 0.0 && first(&ran, "policy/grad_norm") > 0.0);
+    }
+    let named = |first: Value| json!({"named": [first]});
+    let by_model = json!({"name": "a", "model": true});
+    for (kind, rewards, more, expect) in [
+        ("rloo", scaled.clone(), json!({}), "within a group"),
+        ("grpo", scaled, json!({"scale_by_std": false}), "by its spread"),
+        ("rloo", json!({"named": [by_model, by_model]}), json!({}), "two rewards are named `a`"),
+        ("rloo", named(json!({"name": "a"})), json!({}), "reward `a` has 0 sources"),
+        ("rloo", named(json!({"name": "a", "command": "x"})), json!({}), "no reward is that of"),
+        (
+            "rloo",
+            json!({"named": [by_model], "rules": golden::rules()}),
+            json!({}),
+            "stands in place of",
+        ),
+    ] {
+        let failure = run(kind, rewards, more).failure();
+        assert!(failure.contains(expect), "{failure}");
+    }
+}
+
+#[test]
 fn a_reward_model_with_another_tokenizer_is_refused_or_reads_the_text() {
     let shop = world();
     // A reward model that reads bytes.

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::data::{Answer, Example, RuleBook, Table, Vocabulary};
 use crate::model::{Policy, RewardModel};
 use crate::prompts::encode_prompts;
-use crate::sampling::{SamplingConfig, generate};
+use crate::sampling::{SamplingConfig, generate_telling};
 
 /// Draws answers of policies and measures them: by rules, by a reward model, by training data.
 pub struct Evaluator {
@@ -19,6 +19,8 @@ pub struct Evaluator {
     pub reward: Option<RewardModel>,
     pub rules: RuleBook,
     pub trained: Option<Trained>,
+    /// Answers drawn so far, and all that are to be drawn.
+    pub drawn: [u64; 2],
 }
 
 /// One set of answers to draw from each policy.
@@ -61,7 +63,10 @@ impl Evaluator {
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
         let sampling = SamplingConfig { step: plan.stream, ..self.sampling };
-        let responses = generate(policy, &rows, &keys, &sampling);
+        let [before, all] = self.drawn;
+        let told = &mut |ended| cx.progress(before + ended, all, "answers");
+        let responses = generate_telling(policy, &rows, &keys, &sampling, told)?;
+        self.drawn[0] += rows.len() as u64;
         let mut judged = Vec::with_capacity(rows.len());
         let mut examples = Vec::with_capacity(rows.len());
         for ((place, prompt), response) in places.into_iter().zip(rows).zip(responses) {
