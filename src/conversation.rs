@@ -204,8 +204,8 @@ impl Content {
     }
 
     /// As text by which equal contents are equal: a text, and one plain message of the user or the
-    /// assistant, is what it says; other messages are JSON with sorted keys. [`Content::of_written`]
-    /// reads it.
+    /// assistant, is what it says; other messages are JSON with sorted keys.
+    /// [`Content::of_written`] reads it.
     #[must_use]
     pub fn written(&self) -> Cow<'_, str> {
         match self {
@@ -467,7 +467,10 @@ mod tests {
         ] {
             assert_eq!(read(json), turns, "{json}");
         }
-        let calls = r#"[{"role":"assistant","content":null,"tool_calls":[{"name":"f","a":1}]},{"role":"tool","content":"2"}]"#;
+        let calls = concat!(
+            r#"[{"role":"assistant","content":null,"tool_calls":[{"name":"f","a":1}]},"#,
+            r#"{"role":"tool","content":"2"}]"#
+        );
         let list = read(calls);
         assert_eq!(
             (&list[0].content, list[0].field("tool_calls")),

@@ -153,10 +153,6 @@ impl<'a> Preflight<'a> {
                          conversations and the files of other tools"
                             .to_owned()
                     }
-                    // `prepare` makes none.
-                    "dataset/messages" => {
-                        "name the column `messages`: a list of {role, content} a row".to_owned()
-                    }
                     _ => format!(
                         "a stage of kind `prepare` maps columns: `columns: {{ {column}: … }}`"
                     ),

@@ -1,7 +1,7 @@
 //! Files as rows of named values: JSON, JSON lines, CSV, Parquet.
 //! Knows nothing of what the values mean.
 
-use std::io::Read as _;
+use std::io::{Cursor, Read as _};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use super::opinions::BadRow;
 use super::quotes::QuoteWatch;
 use super::sniff::{Encoding, delimiter, no_file, sniff};
 use crate::columns::{each_batch, is_parquet};
-use crate::files::{self, unpacked};
+use crate::files::unpacked;
 
 /// A record and where it stands.
 pub type FileRow = (usize, Map<String, Value>);
@@ -42,9 +42,10 @@ pub fn read(
         return parquet(path);
     }
     let open = |source| ExchangeError::Open { path: path.to_owned(), source };
+    let packed = fs_err::read(path).map_err(open)?;
     let mut bytes = Vec::new();
-    let mut file = unpacked(files::open(path).map_err(open)?).map_err(open)?;
-    file.read_to_end(&mut bytes).map_err(open)?;
+    let mut unpack = |packed| unpacked(Cursor::new(packed))?.read_to_end(&mut bytes);
+    unpack(packed).map_err(open)?;
     if bytes.starts_with(b"PAR1") {
         return Err(foreign("is a compressed Parquet file: unpack it first".to_owned()));
     }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use anyhow::{Result, anyhow};
-use preflow::conversation::{Content, Message, preference};
+use preflow::conversation::{Content, Message, preference, transcript};
 
 use super::{Column, Table};
 
@@ -205,6 +205,14 @@ fn preferences(table: Table, answers: [&str; 2]) -> Result<Table> {
     let is_text = |name: &str| matches!(table.column(name), Some(Column::Text(_)));
     let texts = answers.iter().all(|name| is_text(name));
     if !answers.iter().all(|name| has(name)) || (has("prompt") && texts) {
+        return Ok(table);
+    }
+    // Texts that are no transcripts lack a prompt, as the reader of the column says.
+    let is_transcript = |column: &Column| {
+        let first = column.text_at(0).ok().flatten();
+        first.is_some_and(|text| transcript(&text).is_some())
+    };
+    if texts && table.rows() > 0 && !table.column(answers[0]).is_some_and(is_transcript) {
         return Ok(table);
     }
     let prompts = if has("prompt") { Some(table.contents("prompt")?) } else { None };

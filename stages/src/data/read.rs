@@ -179,15 +179,15 @@ pub fn split_text(text: &str, unit: TextUnit) -> Vec<String> {
     rows.into_iter().filter(|r| !r.trim().is_empty()).collect()
 }
 
+/// A table as text while it is read.
+pub type Delimited = csv::Reader<QuoteWatch<Box<dyn Read>>>;
+
 /// A reader of a table as text, which passes over a mark at the beginning, and the names of its
 /// columns.
 ///
 /// # Errors
 /// The first row cannot be read.
-pub fn open_delimited(
-    path: &Path,
-    delimiter: u8,
-) -> Result<(csv::Reader<QuoteWatch<Box<dyn Read>>>, Vec<String>)> {
+pub fn open_delimited(path: &Path, delimiter: u8) -> Result<(Delimited, Vec<String>)> {
     let file = QuoteWatch::new(open(path)?, delimiter);
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(file);
     match reader.headers() {

@@ -314,10 +314,9 @@ impl Prepare {
     fn named(&self, mut table: Table) -> Result<Table> {
         let mut names = self.columns.clone();
         for from in names.values_mut() {
-            if table.column(from).is_none() && table.unreadable().get(from).is_none() {
-                if let Some(column) = at_path(&table, from)? {
-                    table.set(from, column)?;
-                }
+            let unknown = table.column(from).is_none() && !table.unreadable().contains_key(from);
+            if unknown && let Some(column) = at_path(&table, from)? {
+                table.set(from, column)?;
             }
         }
         table.rename(&names)?;

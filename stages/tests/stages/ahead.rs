@@ -274,9 +274,9 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
             ("demos", From::Source("dataset/prompt_completion", paths)),
         ]
     };
-    let wrong = file("a.jsonl", "{\"question\": \"a\", \"output\": \"b\"}\n");
+    let wrong = file("a.jsonl", "{\"ask\": \"a\", \"output\": \"b\"}\n");
     let found = asked.of("sft", json!({}), demos(wrong.clone()));
-    let says = "demos: source `source`: no column `prompt`; the columns are `output`, `question`";
+    let says = "demos: source `source`: no column `prompt`; the columns are `ask`, `output`";
     assert!(found.contains(says), "{found}");
     let nested = file("b.jsonl", "{\"prompt\": \"a\", \"completion\": [\"b\"]}\n");
     let found = asked.of("sft", json!({}), demos(nested));
@@ -310,10 +310,10 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     assert!(found.contains("`messages` beside `prompt` and `completion`"), "{found}");
     let chat = vec![
         ("model", From::Stage("base")),
-        ("demos", From::Source("dataset/messages", file("from.jsonl", "{\"conversations\": []}"))),
+        ("demos", From::Source("dataset/messages", file("from.jsonl", "{\"dialog\": []}"))),
     ];
     let found = asked.of("sft", json!({}), chat);
-    assert!(found.contains("name the column `messages`") && !found.contains("prepare"), "{found}");
+    assert!(found.contains("maps columns: `columns: { messages: … }`"), "{found}");
     let labels = |text: &str| {
         vec![
             ("policy", From::Stage("sft")),
@@ -340,7 +340,7 @@ fn columns_and_cells_of_sources_are_looked_at_in_their_first_rows() {
     let mapped = json!({"as": "prompt", "columns": {"prompt": "question"}});
     let found = asked.of("prepare", mapped, data(wrong.clone()));
     assert!(found.starts_with("columns: source `source`: no column `question`"), "{found}");
-    let mapped = json!({"as": "prompt", "columns": {"prompt": "instruction"}});
+    let mapped = json!({"as": "prompt", "columns": {"prompt": "ask"}});
     assert_eq!(asked.of("prepare", mapped, data(wrong)), "");
     // Cells that fail the stage, and do not where they may be left out.
     let gap = file("gap.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\": null}\n");
