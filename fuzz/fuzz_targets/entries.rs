@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use preflow::identity::Digest;
-use preflow::remote::record::Record;
+use preflow::remote::record::EntryRecord;
 use preflow::store::heads::Heads;
 use preflow::store::{Entry, summed};
 
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         if let Ok(entry) = summed::from_bytes::<Entry>(bytes.clone()) {
             let again = summed::from_bytes::<Entry>(summed::to_bytes(&entry));
             assert_eq!(again.as_ref(), Ok(&entry));
-            let _ = Record::read(&bytes, &entry.fingerprint);
+            let _ = EntryRecord::read(&bytes, &entry.fingerprint);
             let _ = entry.identity.fingerprint();
         }
         if let Ok(heads) = summed::from_bytes::<Heads>(bytes) {

@@ -12,6 +12,6 @@ fuzz_target!(|text: &str| {
     let graph = read.and_then(|pipeline| Graph::resolve(&pipeline, &Catalog::builtin()));
     if let Err(problems) = graph {
         assert!(!problems.is_empty());
-        preflow::cli::render::diagnostics(&problems, false);
+        let _ = preflow::report::diagnostics::diagnostics(&problems, false);
     }
 });
