@@ -45,7 +45,10 @@ pub fn read(
     let packed = fs_err::read(path).map_err(open)?;
     let mut bytes = Vec::new();
     let mut unpack = |packed| unpacked(Cursor::new(packed))?.read_to_end(&mut bytes);
-    unpack(packed).map_err(open)?;
+    unpack(packed).map_err(|e| ExchangeError::Unreadable {
+        path: path.to_owned(),
+        reason: format!("it cannot be unpacked: {e}"),
+    })?;
     if bytes.starts_with(b"PAR1") {
         return Err(foreign("is a compressed Parquet file: unpack it first".to_owned()));
     }

@@ -443,8 +443,8 @@ fn what_is_not_read_is_named_with_what_to_do() {
     let marked = [&b"\xff\xfe"[..], &utf16].concat();
     for (bytes, expected) in [
         (pointer.as_bytes(), "is a pointer of Git LFS: `git lfs pull` fetches the file"),
-        (b"\x1f\x8b\x08\x00", "is compressed by gzip: unpack it first"),
-        (b"\x28\xb5\x2f\xfd\x00", "is compressed by zstd: unpack it first"),
+        (b"\x1f\x8b\x08\x00", "it cannot be unpacked"),
+        (b"\x28\xb5\x2f\xfd\x00", "it cannot be unpacked"),
         (b"PK\x03\x04", "zip archive or a spreadsheet"),
         (&utf16, "text in UTF-16"),
         (&marked, "text in UTF-16"),
@@ -460,6 +460,11 @@ fn what_is_not_read_is_named_with_what_to_do() {
         let said = trouble(&path, &Wanted::default());
         assert!(said.contains(expected), "{said}");
     }
+    let packed =
+        zstd::encode_all(&b"{\"prompt\":\"p\",\"chosen\":\"x\",\"rejected\":\"y\"}\n"[..], 3);
+    let path = dir.path().join("x.jsonl");
+    std::fs::write(&path, packed.expect("packed")).expect("written");
+    assert_eq!(good(&path, None, &Names::default())[0].answers, ["x", "y"]);
     let said = trouble(dir.path(), &Wanted::default());
     assert!(said.contains("is a folder: name the files in it"), "{said}");
     file(dir.path(), "state.json", "{}");
