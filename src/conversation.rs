@@ -73,7 +73,7 @@ impl Message {
     ///
     /// # Errors
     /// What is wrong with it, to follow "message 2".
-    fn of(fields: Fields) -> Result<Self, String> {
+    fn of(fields: OrderedFields) -> Result<Self, String> {
         let get = |name: &str| {
             let found = fields.0.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.get()).filter(|value| *value != "null")
@@ -186,7 +186,7 @@ impl Content {
             return Err("an empty list".into());
         }
         let one = |(i, raw): (usize, &&RawValue)| {
-            let fields = serde_json::from_str::<Fields>(raw.get())
+            let fields = serde_json::from_str::<OrderedFields>(raw.get())
                 .map_err(|_| "it is no map of `role` and `content`".to_owned());
             fields.and_then(Message::of).map_err(|why| {
                 let gap = if why.starts_with('(') { " " } else { ": " };
@@ -414,31 +414,33 @@ pub fn transcript(text: &str) -> Option<Vec<Message>> {
 /// object, or has a key twice.
 #[must_use]
 pub fn ordered_fields(json: &str) -> Option<Vec<(String, Box<RawValue>)>> {
-    let Fields(fields) = serde_json::from_str(json).ok()?;
+    let OrderedFields(fields) = serde_json::from_str(json).ok()?;
     let twice =
         fields.iter().enumerate().any(|(i, (key, _))| fields[..i].iter().any(|(k, _)| k == key));
     (!twice).then_some(fields)
 }
 
-/// The fields of an object in the order in which they are written, repeated ones too.
-struct Fields(Vec<(String, Box<RawValue>)>);
+/// The fields of a JSON object in the order in which they are written, repeated ones too: a map
+/// would keep the last of two equal keys.
+#[derive(Debug)]
+pub struct OrderedFields(pub Vec<(String, Box<RawValue>)>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for OrderedFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Fields;
+            type Value = OrderedFields;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OrderedFields, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(field) = map.next_entry()? {
                     fields.push(field);
                 }
-                Ok(Fields(fields))
+                Ok(OrderedFields(fields))
             }
         }
         deserializer.deserialize_map(Pairs)

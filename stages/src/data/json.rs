@@ -3,11 +3,10 @@
 //! Knows nothing of what the columns mean.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use preflow::conversation::OrderedFields;
 use serde_json::value::RawValue;
 
 use super::column::is_exact;
@@ -18,31 +17,6 @@ use super::{Column, Table};
 pub type Fail<'a> = &'a mut dyn FnMut(usize, String) -> Result<()>;
 
 type Row = BTreeMap<String, Box<RawValue>>;
-
-/// The fields of an object as they are written: a map would keep the last of two equal keys.
-struct Fields(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
 
 /// The objects in the bytes of a file, one a line. Rows are numbered by their lines.
 ///
@@ -94,7 +68,7 @@ pub fn read_list(path: &Path, bytes: &[u8], fail: Fail) -> Result<Table> {
 /// # Errors
 /// What is wrong with it.
 fn object(text: &[u8]) -> Result<Row, String> {
-    let fields: Fields = serde_json::from_slice(text).map_err(|e| wrong(text, &e))?;
+    let fields: OrderedFields = serde_json::from_slice(text).map_err(|e| wrong(text, &e))?;
     let mut row = Row::new();
     for (name, value) in fields.0 {
         if row.contains_key(&name) {
