@@ -79,7 +79,19 @@ impl Vocabulary {
             let content = Content::Messages(messages.to_vec());
             self.prompt(&Prompt { content, values: prompt.values.clone() })
         };
-        while ids.len() > room && drop_oldest(&mut messages) {
+        // Each shorter conversation is rendered anew, so the longest that fits is searched for.
+        let (first, users) = cuts(&messages);
+        let without = |cut: usize| [&messages[..first], &messages[users[cut]..]].concat();
+        let (mut low, mut high) = (0, users.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match again(&without(middle))?.len() > room {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        if !users.is_empty() {
+            messages = without(low.min(users.len() - 1));
             ids = again(&messages)?;
         }
         while ids.len() > room {
@@ -164,14 +176,11 @@ impl Vocabulary {
     }
 }
 
-/// Removes the oldest message that is not the system's, with those that depend on it; the last
-/// message of the user and what follows it stay. `false`: nothing can go.
-fn drop_oldest(messages: &mut Vec<Message>) -> bool {
-    let keeps = |m: &Message| ["system", "developer"].contains(&m.role.as_str());
-    let Some(last) = messages.iter().rposition(|m| m.role == "user") else { return false };
-    let Some(first) = messages[..last].iter().position(|m| !keeps(m)) else { return false };
-    // Up to the next message of the user: templates want turns to alternate.
-    let next = messages[first + 1..].iter().position(|m| m.role == "user");
-    messages.drain(first..next.map_or(last, |n| first + 1 + n));
-    true
+/// Where a conversation may lose its beginning: the end of what the system says first, which stays,
+/// and the later messages of the user, any of which may follow it.
+fn cuts(messages: &[Message]) -> (usize, Vec<usize>) {
+    let is_system = |m: &Message| ["system", "developer"].contains(&m.role.as_str());
+    let first = messages.iter().position(|m| !is_system(m)).unwrap_or(messages.len());
+    let users = (first + 1..messages.len()).filter(|i| messages[*i].role == "user");
+    (first, users.collect())
 }
