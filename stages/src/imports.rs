@@ -4,17 +4,67 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Special, Vocabulary, refuse_others, token_ids};
+use crate::data::{Special, TemplateChange, Vocabulary, check_template, refuse_others, token_ids};
 use crate::model::config::Positions;
 use crate::model::{ModelConfig, Trunk, read_folder};
+use crate::preflight::Preflight;
 
 /// Names of tokens that are meant for padding, tried in this order when a folder names none.
 const PADDING: [&str; 6] =
     ["<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|fim_pad|>", "<unk>"];
+
+/// Port at which the file of [`TemplateParams::chat_template`] stands.
+const TEMPLATE_PORT: &str = "chat_template";
+
+/// Params: a chat template in place of the folder's, or arguments of it.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TemplateParams {
+    /// File with a chat template (Jinja) in place of the folder's.
+    #[schemars(extend(
+        "x-source" = {"port": "chat_template", "type": "file"}, "x-later" = true
+    ))]
+    chat_template: String,
+    /// Arguments that the chat template gets, as in `{ enable_thinking: false }`. Those of a row
+    /// (column `chat_template_kwargs`) count more.
+    #[schemars(extend("x-later" = true))]
+    chat_template_kwargs: Map<String, Value>,
+}
+
+impl TemplateParams {
+    /// Refuses a file that is no chat template, before the stage runs.
+    pub fn check(&self, look: &mut Preflight) {
+        if let [file] = look.inputs(TEMPLATE_PORT)
+            && let [path] = file.paths.as_slice()
+        {
+            let read = read_template(Path::new(path));
+            look.tell(TEMPLATE_PORT, read.and_then(|text| check_template(&text)));
+        }
+    }
+
+    /// What they change.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn change(&self, cx: &Context) -> Result<TemplateChange> {
+        let source = match cx.inputs(TEMPLATE_PORT) {
+            [] => None,
+            _ => Some(read_template(cx.path(TEMPLATE_PORT)?)?),
+        };
+        Ok(TemplateChange { source, arguments: self.chat_template_kwargs.clone() })
+    }
+}
+
+fn read_template(path: &Path) -> Result<String> {
+    refuse_others(path)?;
+    Ok(fs_err::read_to_string(path)?)
+}
 
 /// How a folder that others wrote is read.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +73,7 @@ pub struct Published<'a> {
     pub context: u32,
     /// Token that fills rows up; empty: that of the folder, or one that ends nothing.
     pub pad_token: &'a str,
+    pub template: &'a TemplateParams,
     /// A classifier with one label instead of a language model.
     pub reward: bool,
 }
@@ -50,7 +101,8 @@ impl Published<'_> {
     /// As [`Published::look_at`], and when weights or tokens do not fit.
     pub fn open(&self, cx: &mut Context, folder: &Path) -> Result<(Trunk, Vocabulary)> {
         let mut config = self.look_at(folder)?;
-        let vocabulary = self.special_tokens(cx, folder, &mut config)?;
+        let change = self.template.change(cx)?;
+        let vocabulary = self.special_tokens(cx, folder, &mut config, &change)?;
         config.check()?;
         if vocabulary.size() > config.vocab as usize {
             let message = format!(
@@ -60,6 +112,9 @@ impl Published<'_> {
             );
             let help = "resize_token_embeddings of transformers makes room for added tokens";
             return Err(error_with_help(message, help));
+        }
+        if vocabulary.has_template() {
+            cx.note("a prompt that is a text is one message of the user to the chat template")?;
         }
         cx.warn_if(vocabulary.trouble_with_template())?;
         let params = read_folder(folder, &config, self.reward)
@@ -99,6 +154,7 @@ impl Published<'_> {
         cx: &mut Context,
         folder: &Path,
         config: &mut ModelConfig,
+        change: &TemplateChange,
     ) -> Result<Vocabulary> {
         let [own, generation, settings] =
             ["config.json", "generation_config.json", "tokenizer_config.json"].map(|name| {
@@ -109,7 +165,8 @@ impl Published<'_> {
         let draft = Vocabulary::imported(
             folder,
             Special { bos: config.bos, eos: config.eos.clone(), pad: config.pad },
-        )?;
+        )?
+        .with_template(change)?;
         let named = |key: &str| {
             let value = &settings[key];
             value.as_str().or(value["content"].as_str()).and_then(|token| draft.id(token))
@@ -142,7 +199,7 @@ impl Published<'_> {
                 .with_context(|| format!("`pad_token`: the tokenizer has no token `{token}`"))?,
         };
         let special = Special { bos: config.bos, eos: config.eos.clone(), pad: config.pad };
-        let mut vocabulary = Vocabulary::imported(folder, special)?;
+        let mut vocabulary = Vocabulary::imported(folder, special)?.with_template(change)?;
         let end = vocabulary.special().eos[0];
         if config.pad == end {
             let token = vocabulary.token(end).unwrap_or_default();

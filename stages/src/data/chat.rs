@@ -9,6 +9,7 @@ use preflow::conversation::Message;
 use regex::Regex;
 
 use super::TemplateValues;
+use crate::advice::error_with_help;
 
 /// A conversation as text, and the stretches of bytes that the model writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,6 +133,21 @@ impl ChatTemplate {
         })?;
         unmark(&text, self.marked)
     }
+}
+
+/// Refuses what cannot be a chat template.
+///
+/// # Errors
+/// It is no template, or does not look at the messages.
+pub fn check_template(source: &str) -> Result<()> {
+    ChatTemplate::new(source, Vec::new())?;
+    if !source.contains("messages") {
+        return Err(error_with_help(
+            "the chat template does not look at `messages`: it would render nothing of them",
+            "a file with the Jinja text that stands in `chat_template` of a model",
+        ));
+    }
+    Ok(())
 }
 
 /// The template with those escapes in its texts spelled out that Python reads in another way than

@@ -22,7 +22,7 @@ mod tokens;
 mod verdicts;
 mod write;
 
-pub use chat::{ChatTemplate, Rendered};
+pub use chat::{ChatTemplate, Rendered, check_template};
 pub use column::Column;
 pub use examples::{
     Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, fit_prompt, part_of_prompt,
@@ -39,6 +39,8 @@ pub use rules::{Answer, CompiledRule, Rule, RuleBook};
 pub use stream::read_texts;
 pub use table::Table;
 pub use token_file::{TokenRows, TokenWriter};
-pub use tokens::{BOS, BOT, EOS, PAD, SPECIAL, Special, USER, Vocabulary, token_ids};
+pub use tokens::{
+    BOS, BOT, EOS, PAD, SPECIAL, Special, TemplateChange, USER, Vocabulary, token_ids,
+};
 pub use verdicts::verdicts_of;
 pub use write::write_parquet;

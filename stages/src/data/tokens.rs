@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 mod answer;
@@ -13,9 +13,10 @@ mod turns;
 
 pub use turns::check_turns;
 
-use super::chat::ChatTemplate;
+use super::chat::{ChatTemplate, check_template};
 use super::examples::Row;
 use super::{Message, TemplateValues};
+use crate::advice::error_with_help;
 
 /// Fills a row up; never seen by attention or loss.
 pub const PAD: i64 = 0;
@@ -67,6 +68,15 @@ pub struct Special {
     pub eos: Vec<i64>,
     /// Fills rows up.
     pub pad: i64,
+}
+
+/// A chat template, or arguments of one, in place of what came with the tokenizer.
+#[derive(Debug, Clone, Default)]
+pub struct TemplateChange {
+    /// The template in Jinja.
+    pub source: Option<String>,
+    /// Arguments of every rendering; each replaces that of its name.
+    pub arguments: Map<String, Value>,
 }
 
 /// How turns are laid out.
@@ -147,6 +157,51 @@ impl Vocabulary {
         Self::assemble(tokenizer, bytes, companions, special)
     }
 
+    /// The same tokenizer with another template, or with other arguments of it.
+    ///
+    /// # Errors
+    /// The template is not usable; or there is none, or there are fixed marks of turns instead.
+    pub fn with_template(self, change: &TemplateChange) -> Result<Self> {
+        let TemplateChange { source, arguments } = change;
+        if source.is_none() && arguments.is_empty() {
+            return Ok(self);
+        }
+        if self.is_own() {
+            bail!(
+                "a tokenizer of the kind `tokenizer` lays turns out by itself, without a template"
+            );
+        }
+        if source.is_none() && !self.has_template() {
+            return Err(error_with_help(
+                "the model has no chat template that could take arguments",
+                "give it one: `chat_template: FILE`",
+            ));
+        }
+        let mut companions = self.companions;
+        if let Some(source) = source {
+            check_template(source)?;
+            companions.retain(|(name, _)| *name != TEMPLATE);
+            companions.push((TEMPLATE, source.clone().into_bytes()));
+        }
+        for (_, bytes) in companions.iter_mut().filter(|(name, _)| *name == SETTINGS) {
+            let mut settings: Value =
+                serde_json::from_slice(bytes).with_context(|| format!("{SETTINGS} is not JSON"))?;
+            let Some(fields) = settings.as_object_mut() else { bail!("{SETTINGS} is no map") };
+            if source.is_some() {
+                fields.remove("chat_template");
+            }
+            if !arguments.is_empty() {
+                let known = fields.entry(ARGUMENTS).or_insert_with(|| Map::new().into());
+                let Some(known) = known.as_object_mut() else {
+                    bail!("`{ARGUMENTS}` of {SETTINGS} is no map")
+                };
+                known.extend(arguments.clone());
+            }
+            *bytes = (serde_json::to_string_pretty(&settings)? + "\n").into_bytes();
+        }
+        Self::assemble(self.tokenizer, self.bytes, companions, self.special)
+    }
+
     fn assemble(
         tokenizer: Tokenizer,
         bytes: Vec<u8>,
@@ -183,7 +238,7 @@ impl Vocabulary {
 
     /// Moves the token with which the template ends an answer to the front of the end tokens.
     fn end_of_turn_first(&mut self) -> Result<()> {
-        if !matches!(self.turns, Turns::Template(_)) {
+        if !self.has_template() {
             return Ok(());
         }
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
@@ -275,6 +330,11 @@ impl Vocabulary {
     /// Whether it was made by the kind `tokenizer`.
     pub fn is_own(&self) -> bool {
         matches!(self.turns, Turns::Own)
+    }
+
+    /// Whether a chat template lays turns out.
+    pub fn has_template(&self) -> bool {
+        matches!(self.turns, Turns::Template(_))
     }
 
     /// The special tokens.

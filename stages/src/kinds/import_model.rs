@@ -10,20 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::imports::Published;
+use crate::imports::{Published, TemplateParams};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{LowRank, Policy};
 use crate::preflight::Preflight;
 
 /// Params of `import_model`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct ImportModel {
     /// Longest row, tokens; 0: what the config says.
     #[schemars(extend("x-unit" = "count"))]
     context: u32,
     /// Token that fills rows up; empty: that of the folder, or one that ends nothing.
     pad_token: String,
+    #[serde(flatten)]
+    template: TemplateParams,
 }
 
 impl Stage for ImportModel {
@@ -49,6 +51,7 @@ impl Stage for ImportModel {
     }
 
     fn check(&self, look: &mut Preflight) {
+        self.template.check(look);
         let [source] = look.inputs("source") else { return };
         if let Some(folder) = source.paths.first().map(Path::new).filter(|_| look.sees_inputs()) {
             if LowRank::is_in(folder) {
@@ -66,7 +69,7 @@ impl Stage for ImportModel {
         let based = !cx.inputs("base").is_empty();
         if LowRank::is_in(&folder) {
             with_base(based)?;
-            return add_adapter(cx, &folder);
+            return add_adapter(cx, &folder, &self.template);
         }
         without_base(based)?;
         let (trunk, vocabulary) = self.how().open(cx, &folder)?;
@@ -78,9 +81,9 @@ impl Stage for ImportModel {
 }
 
 /// Puts the adapter in `folder` beside the weights of port `base`.
-fn add_adapter(cx: &mut Context, folder: &Path) -> Result<Summary> {
+fn add_adapter(cx: &mut Context, folder: &Path, template: &TemplateParams) -> Result<Summary> {
     let (base, to) = (cx.path("base")?.to_owned(), cx.output("model")?);
-    let vocabulary = cx.vocabulary(&base)?;
+    let vocabulary = cx.vocabulary(&base)?.with_template(&template.change(cx)?)?;
     Policy::save_adapted(&base, folder, &to, &vocabulary)?;
     let parameters = Policy::open(&to)?.trunk.params.numel() as f64;
     cx.note("an adapter beside the weights of its base, whose tokenizer it has")?;
@@ -107,6 +110,11 @@ fn without_base(connected: bool) -> Result<()> {
 
 impl ImportModel {
     fn how(&self) -> Published<'_> {
-        Published { context: self.context, pad_token: &self.pad_token, reward: false }
+        Published {
+            context: self.context,
+            pad_token: &self.pad_token,
+            template: &self.template,
+            reward: false,
+        }
     }
 }

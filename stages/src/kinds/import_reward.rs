@@ -9,20 +9,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::imports::Published;
+use crate::imports::{Published, TemplateParams};
 use crate::kind::{Stage, Summary, input, output};
 use crate::model::RewardModel;
 use crate::preflight::Preflight;
 
 /// Params of `import_reward`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct ImportReward {
     /// Longest row, tokens; 0: what the config says.
     #[schemars(extend("x-unit" = "count"))]
     context: u32,
     /// Token that fills rows up; empty: that of the folder, or one that ends nothing.
     pad_token: String,
+    #[serde(flatten)]
+    template: TemplateParams,
 }
 
 impl Stage for ImportReward {
@@ -45,6 +47,7 @@ impl Stage for ImportReward {
     }
 
     fn check(&self, look: &mut Preflight) {
+        self.template.check(look);
         let [source] = look.inputs("source") else { return };
         if let Some(folder) = source.paths.first().map(Path::new) {
             look.tell("source", self.how().look_at(folder));
@@ -63,6 +66,11 @@ impl Stage for ImportReward {
 
 impl ImportReward {
     fn how(&self) -> Published<'_> {
-        Published { context: self.context, pad_token: &self.pad_token, reward: true }
+        Published {
+            context: self.context,
+            pad_token: &self.pad_token,
+            template: &self.template,
+            reward: true,
+        }
     }
 }

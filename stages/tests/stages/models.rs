@@ -455,3 +455,54 @@ fn invariant_25_weights_that_do_not_fit_are_refused_by_name() {
         assert!(values.iter().zip(&full[name].2).all(near), "{name}");
     }
 }
+
+#[test]
+fn a_template_of_ones_own_and_its_arguments_stand_in_for_those_of_the_folder() {
+    let shop = Workshop::new();
+    let template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}\
+                    {{ mood | default('none') }}{% if add_generation_prompt %}>{% endif %}";
+    let file = shop.write("own.jinja", template);
+    let from = folder("qwen2");
+    let inputs: &[(&str, &[&str])] = &[
+        ("source", &[from.to_str().expect("UTF-8")]),
+        ("chat_template", &[file.to_str().expect("UTF-8")]),
+    ];
+    let params = json!({ "chat_template": "x", "chat_template_kwargs": { "mood": "calm" } });
+    let ran = shop.run("own", "import_model", params, inputs);
+    ran.summary();
+    assert!(ran.notes().contains("one message of the user"), "{}", ran.notes());
+    let renders = |name: &str, prompt: &Prompt, text: &str| {
+        let tokenizer = shop.path(&format!("{name}/tokenizer.json"));
+        let vocabulary = Vocabulary::open(&tokenizer).expect("a tokenizer");
+        vocabulary.prompt(prompt).expect("rendered") == vocabulary.encode(text).expect("encoded")
+    };
+    assert!(renders("own.model", &Prompt::text("hi"), "u:hi;calm>"));
+    assert!(!renders("own.model", &Prompt::text("hi"), "u:hi;loud>"));
+    // A row's own argument counts more.
+    let arguments = Some(r#"{"mood":"loud"}"#.to_owned());
+    let row = Prompt { values: TemplateValues { tools: None, arguments }, ..Prompt::text("hi") };
+    assert!(renders("own.model", &row, "u:hi;loud>"));
+
+    // Arguments alone leave the template as it is; what is exported has both.
+    let model = shop.path("own.model");
+    let exported = [("model", [model.to_str().expect("UTF-8")])];
+    let exported: Vec<(&str, &[&str])> = exported.iter().map(|(n, p)| (*n, p.as_slice())).collect();
+    shop.run("out", "export", json!({}), &exported).summary();
+    let again = shop.path("out.folder");
+    let params = json!({ "chat_template_kwargs": { "mood": "sad" } });
+    import(&shop, "again", &again, params).summary();
+    assert!(renders("again.model", &Prompt::text("hi"), "u:hi;sad>"));
+
+    // What is no template is refused, and so are arguments that nothing takes.
+    let wrong = |text: &str, params: Value| {
+        let file = shop.write("wrong.jinja", text);
+        let inputs: &[(&str, &[&str])] =
+            &[inputs[0], ("chat_template", &[file.to_str().expect("UTF-8")])];
+        shop.run("wrong", "import_model", params, inputs).failure()
+    };
+    assert!(wrong("<html>not found</html>", json!({})).contains("does not look at `messages`"));
+    assert!(wrong("{% for m in messages %}", json!({})).contains("chat template is not usable"));
+    let params = json!({ "chat_template_kwargs": { "mood": "sad" } });
+    let failure = import(&shop, "none", &folder("gpt2"), params).failure();
+    assert!(failure.contains("no chat template that could take arguments"), "{failure}");
+}
