@@ -95,6 +95,10 @@ pub struct Execution {
     /// Names of environment variables passed on besides the usual few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Somebody reads what is written while it is written: [`Event::Text`] is asked for. Not under
+    /// `run:`; outside of runs only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
 }
 
 /// One line of a worker's stdout. Unknown events are skipped by the reader: strict in what changes
@@ -111,6 +115,8 @@ pub enum Event {
     /// Something a person should read. `level` is `info`, `warn`, or [`DETAIL`]: shown to those
     /// only who ask for more.
     Note { level: String, text: String },
+    /// A piece of the text that is being written, where [`Execution::stream`] asks for it.
+    Text { text: String },
     /// An output port is complete.
     Output {
         port: String,

@@ -11,7 +11,7 @@ use super::Cli;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run a pipeline", &["run", "plan", "status", "why", "logs", "runs"]),
     ("Write one", &["init", "check", "config", "graph", "kinds", "schema"]),
-    ("Labels and models", &["label", "sample", "metrics", "report", "ui"]),
+    ("Labels and models", &["label", "sample", "chat", "metrics", "report", "ui"]),
     ("Compare", &["sweep", "diff", "trace"]),
     ("Share and keep", &["push", "pull", "lock", "gc", "verify"]),
     ("Set up", &["doctor", "trust", "completions"]),
@@ -39,6 +39,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
             "schema",
             "label",
             "sample",
+            "chat",
             "metrics",
             "report",
             "ui",
@@ -55,7 +56,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
 ];
 
 /// Verb, or verb and its own verb → what one might type.
-pub const EXAMPLES: [(&str, [&str; 2]); 37] = [
+pub const EXAMPLES: [(&str, [&str; 2]); 38] = [
     ("run", ["preflow run pipelines/workshop.yaml", "preflow run --from sft --keep-going"]),
     ("plan", ["preflow plan", "preflow plan pipelines/workshop.yaml eval --set seed=3"]),
     ("status", ["preflow status", "preflow status pipelines/workshop.yaml --json"]),
@@ -94,6 +95,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 37] = [
         ["preflow label revoke labels --link ann", "preflow label revoke a.yaml labels --link ben"],
     ),
     ("sample", ["preflow sample sft -p 'Say hello.'", "preflow sample scores -p Hi -a Hello"]),
+    ("chat", ["preflow chat dpo", "preflow chat a.yaml sft -s 'Answer in one sentence.'"]),
     ("metrics", ["preflow metrics sft", "preflow metrics --tensorboard events"]),
     ("report", ["preflow report --open", "preflow report a.yaml -o a.html"]),
     ("ui", ["preflow ui --open", "preflow ui a.yaml --port 8080"]),

@@ -1,6 +1,7 @@
 //! The command line: words, colour, stdout, exit codes.
 //! Decides nothing: every verb asks the room that knows.
 
+pub mod chat;
 mod check;
 pub mod completions;
 pub mod config;
@@ -129,6 +130,8 @@ pub enum Verb {
     Sweep(sweep::SweepVerb),
     /// Talk to a model of a pipeline
     Sample(sample::SampleArgs),
+    /// Chat with a model of a pipeline, turn by turn
+    Chat(chat::ChatArgs),
     /// Print the metrics of stages, or write them for TensorBoard
     Metrics(metrics::MetricsArgs),
     /// List what was run, when, and how it ended
@@ -251,6 +254,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Label(verb) => label::label(verb, global, look),
         Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
+        Verb::Chat(args) => chat::chat(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Runs(args) => runs::runs(args, global, look),
         Verb::Diff(args) => diff::diff(args, global, look),

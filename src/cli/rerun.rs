@@ -58,7 +58,7 @@ pub fn rerun(
     let _lease = project.store.shared_lease();
     let (aside, task) = original.begin(&execution::options(&project, Default::default())?)?;
     let (spec, started) = (task.clone(), Instant::now());
-    let outcome = perform(task, look)?;
+    let outcome = perform(task, look, &mut |_| {})?;
     let seconds = started.elapsed().as_secs_f64();
     let outcome = match outcome {
         done @ Outcome::Done { .. } => original.changed().unwrap_or(done),

@@ -35,6 +35,16 @@ pub struct SampleArgs {
     /// Answers to each prompt
     #[arg(short, value_name = "N")]
     pub n: Option<u32>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Output of the stage [default: the first that can be talked to]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+}
+
+/// How answers are drawn.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
     /// Divides the logits; 0 takes the most likely token
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
@@ -44,9 +54,6 @@ pub struct SampleArgs {
     /// Another one draws other answers
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Output of the stage [default: the first that can be talked to]
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<String>,
 }
 
 /// Prints answers, or scores.
@@ -65,20 +72,15 @@ pub fn sample(args: &SampleArgs, global: &Global, look: OutputStyle) -> Result<E
     let stage = (stage, project.graph.find(name).expect("invariant: the selection found it"));
     let (kind, port) = talker(&project, &catalog, stage.1, args.port.as_deref())?;
     let rows = rows(args, kind, name)?;
-    let params = params(args, kind)?;
+    let params = params(kind, args.n, &args.sampling)?;
     let Some(model) = find_model(&project, &stage.0, stage.1, port)? else {
-        let file = file.display();
-        complain(&format!(
-            "error: stage `{name}` was never made, or its output is gone\n  = help: `preflow run \
-             {file} {name}` makes it\n"
-        ));
-        return Ok(Exit::StageFailed);
+        return Ok(never_made(&file, name));
     };
     // Keeps the collector away while the worker reads.
     let _lease = project.store.shared_lease();
     let dir = tempfile::tempdir().map_err(crate::store::StoreError::from)?;
-    let task = task(dir.path(), kind, name, (port, &model), &rows, params)?;
-    match perform(task, look)? {
+    let task = task(dir.path(), kind, name, (port, &model), &rows, params, false)?;
+    match perform(task, look, &mut |_| {})? {
         Outcome::Done { .. } => show(&dir.path().join("out.parquet"), kind, global.json),
         Outcome::Cancelled => Ok(Exit::Interrupted),
         outcome => {
@@ -134,18 +136,35 @@ fn rows(args: &SampleArgs, kind: &KindDoc, stage: &str) -> Result<Vec<Value>, Fa
     Ok(pairs.iter().map(|(p, a)| json!({ "prompt": asked(p), "completion": a })).collect())
 }
 
+/// Tells that there is no model to talk to.
+pub fn never_made(file: &Path, stage: &str) -> Exit {
+    let file = file.display();
+    complain(&format!(
+        "error: stage `{stage}` was never made, or its output is gone\n  = help: `preflow run \
+         {file} {stage}` makes it\n"
+    ));
+    Exit::StageFailed
+}
+
 /// The kind's defaults, and what the command line says instead.
-fn params(args: &SampleArgs, kind: &KindDoc) -> Result<Map<String, Value>, Failure> {
+///
+/// # Errors
+/// The kind has no such param, or no answer is asked for.
+pub fn params(
+    kind: &KindDoc,
+    n: Option<u32>,
+    sampling: &SamplingArgs,
+) -> Result<Map<String, Value>, Failure> {
     let properties = kind.params.get("properties").and_then(Value::as_object);
     let default =
         |(name, schema): (&String, &Value)| Some((name.clone(), schema.get("default")?.clone()));
     let mut params: Map<String, Value> =
         properties.into_iter().flatten().filter_map(default).collect();
     let given = [
-        ("n", args.n.map(Value::from)),
-        ("temperature", args.temperature.map(Value::from)),
-        ("max_tokens", args.max_tokens.map(Value::from)),
-        ("seed", args.seed.map(Value::from)),
+        ("n", n.map(Value::from)),
+        ("temperature", sampling.temperature.map(Value::from)),
+        ("max_tokens", sampling.max_tokens.map(Value::from)),
+        ("seed", sampling.seed.map(Value::from)),
     ];
     for (name, value) in given {
         let Some(value) = value else { continue };
@@ -217,6 +236,7 @@ mod tests {
             prompt: prompt.into(),
             text: text.into(),
             finished: true,
+            tokens: 1,
             score: None,
         };
         let answers = [answer("p", "one\x1b[31m\ntwo"), answer("p", "three")];

@@ -77,7 +77,8 @@ pub fn find_model(
     Ok(Some(project.store.object_path(&output.digest)))
 }
 
-/// The task that a worker performs: its inputs and what it makes lie in `dir`.
+/// The task that a worker performs: its inputs and what it makes lie in `dir`; `stream`: it tells
+/// what it writes while it writes.
 ///
 /// # Errors
 /// Nothing can be written there.
@@ -88,6 +89,7 @@ pub fn task(
     (port, model): (&GraphOutput, &Path),
     rows: &[Value],
     params: Map<String, Value>,
+    stream: bool,
 ) -> Result<Task, Failure> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (input, output) = (dir.join("rows.jsonl"), dir.join("out.parquet"));
@@ -117,7 +119,7 @@ pub fn task(
         outputs: kind.outputs.iter().map(|o| (o.name.clone(), text(&output))).collect(),
         scratch: text(dir),
         answers: None,
-        execution: Execution::default(),
+        execution: Execution { stream, ..Execution::default() },
     };
     let json = serde_json::to_vec_pretty(&spec).expect("invariant: a task is JSON");
     write_atomic(&input, lines.as_bytes())
@@ -140,6 +142,8 @@ pub struct Answer {
     pub prompt: String,
     pub text: String,
     pub finished: bool,
+    /// Its length, tokens; 0: not said.
+    pub tokens: u64,
     pub score: Option<f64>,
 }
 
@@ -154,9 +158,11 @@ pub fn answers(path: &Path) -> Result<Vec<Answer>, Failure> {
         // What the system says is known to whoever asks.
         let asked = |prompt: &String| Content::of_written(prompt).last_text().to_owned();
         let (finished, scores) = (columns.flags("finished"), columns.numbers("score"));
+        let lengths = columns.numbers("tokens");
         for (i, (prompt, text)) in prompts.into_iter().zip(texts).enumerate() {
             let prompt = asked(&prompt);
-            answers.push(Answer { prompt, text, finished: finished[i], score: scores[i] });
+            let (finished, tokens) = (finished[i], lengths[i].unwrap_or_default() as u64);
+            answers.push(Answer { prompt, text, finished, tokens, score: scores[i] });
         }
     })
     .map_err(|e| Failure::usage(e.to_string()))?;

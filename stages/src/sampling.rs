@@ -69,6 +69,26 @@ pub fn generate(
     told.expect("invariant: who hears nothing never fails")
 }
 
+/// As [`generate`] for one prompt; `heard` gets the tokens so far, again and again.
+///
+/// # Errors
+/// Those of `heard`.
+pub fn generate_streaming(
+    policy: &Policy,
+    prompt: &[i64],
+    sampling: &SamplingConfig,
+    heard: &mut dyn FnMut(&[i64]) -> Result<()>,
+) -> Result<Response> {
+    let policy = Policy { trunk: policy.trunk.for_inference() };
+    let stream = Stream::new(sampling.seed, "sample", sampling.step, 0);
+    let row = Row { place: 0, stream, tokens: Vec::with_capacity(sampling.max_tokens) };
+    let mut out = [None];
+    let told = &mut |_: u64, rows: &[Row]| heard(&rows[0].tokens);
+    no_grad(|| decode(&policy, &[prompt.to_vec()], vec![row], sampling, &mut out, told))?;
+    let [response] = out;
+    Ok(response.expect("invariant: the row was decoded"))
+}
+
 /// As [`generate`]; `told` hears again and again how many responses have ended.
 ///
 /// # Errors
@@ -92,7 +112,7 @@ pub fn generate_telling(
                 stream: Stream::new(sampling.seed, "sample", sampling.step, keys[*place]),
                 tokens: Vec::with_capacity(sampling.max_tokens),
             });
-            let told = &mut |ended| told(before + ended);
+            let told = &mut |ended, _: &[Row]| told(before + ended);
             decode(&policy, prompts, rows.collect(), sampling, &mut out, told)?;
             before += chunk.len() as u64;
         }
@@ -101,14 +121,15 @@ pub fn generate_telling(
     .map(|()| out.into_iter().map(|r| r.expect("invariant: every row was decoded")).collect())
 }
 
-/// Decodes rows until all have ended; finished rows leave the batch when they are a quarter of it.
+/// Decodes rows until all have ended; `told` hears after each token how many have ended, and sees
+/// those that are still decoded. Finished rows leave the batch when they are a quarter of it.
 fn decode(
     policy: &Policy,
     prompts: &[Vec<i64>],
     mut rows: Vec<Row>,
     sampling: &SamplingConfig,
     out: &mut [Option<Response>],
-    told: &mut dyn FnMut(u64) -> Result<()>,
+    told: &mut dyn FnMut(u64, &[Row]) -> Result<()>,
 ) -> Result<()> {
     let all = rows.len();
     let (device, config) = (policy.trunk.params.flat.device(), &policy.trunk.config);
@@ -131,7 +152,7 @@ fn decode(
         let ended = |row: &Row| row.ended(config, sampling);
         let open: Vec<i64> =
             (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
-        told((all - open.len()) as u64)?;
+        told((all - open.len()) as u64, &rows)?;
         if open.is_empty() {
             break;
         }

@@ -2,17 +2,21 @@
 //! Knows nothing of what the answers are for.
 
 use anyhow::Result;
-use preflow::protocol::{InputDoc, OutputDoc};
+use preflow::protocol::{Event, InputDoc, OutputDoc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::Column;
+use crate::data::{Column, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, input, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
 use crate::prompts::encode_prompts;
-use crate::sampling::{SamplingConfig, generate};
+use crate::sampling::{Response, SamplingConfig, generate, generate_streaming};
+
+/// What the next token may complete, or change: part of a character, a joint between two, a choice
+/// of a picture.
+const OPEN_ENDS: [char; 3] = [char::REPLACEMENT_CHARACTER, '\u{200D}', '\u{FE0F}'];
 
 /// Params of `sample`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +83,12 @@ impl Stage for Sample {
         policy.draw_only_known(&vocabulary);
         let prompts = cx.table("prompts")?;
         let asked = prompts.prompts()?;
-        let encoded = encode_prompts(cx, &vocabulary, &policy, &asked, self.max_tokens as usize)?;
+        let mut max_tokens = self.max_tokens as usize;
+        if cx.task().execution.stream {
+            // A chat has no pipeline file to mend: half the context is for what was said before.
+            max_tokens = max_tokens.min((policy.trunk.config.context as usize / 2).max(1));
+        }
+        let encoded = encode_prompts(cx, &vocabulary, &policy, &asked, max_tokens)?;
         let n = self.n.max(1) as usize;
         let places: Vec<usize> = (0..asked.len()).flat_map(|p| vec![p; n]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
@@ -88,11 +97,16 @@ impl Stage for Sample {
             temperature: self.temperature,
             top_k: self.top_k as usize,
             top_p: self.top_p,
-            max_tokens: self.max_tokens as usize,
+            max_tokens,
             seed: self.seed,
             step: 0,
         };
-        let responses = generate(&policy, &rows, &keys, &sampling);
+        let responses = match rows.as_slice() {
+            [row] if cx.task().execution.stream => {
+                vec![spoken(cx, &vocabulary, &policy, row, &sampling)?]
+            }
+            _ => generate(&policy, &rows, &keys, &sampling),
+        };
         let mut answers = Vec::with_capacity(rows.len());
         for response in &responses {
             answers.push(vocabulary.decode(&response.tokens)?.trim().to_owned());
@@ -110,4 +124,25 @@ impl Stage for Sample {
             ("tokens/eos_rate".into(), ended / responses.len() as f64),
         ]))
     }
+}
+
+/// Draws one response and tells its text piece by piece, while it is drawn.
+fn spoken(
+    cx: &mut Context,
+    vocabulary: &Vocabulary,
+    policy: &Policy,
+    prompt: &[i64],
+    sampling: &SamplingConfig,
+) -> Result<Response> {
+    let mut told = 0;
+    generate_streaming(policy, prompt, sampling, &mut |tokens| {
+        let text = vocabulary.decode(tokens)?;
+        let whole = text.trim_end_matches(OPEN_ENDS);
+        let from = told.max(whole.len() - whole.trim_start().len());
+        let Some(piece) = whole.get(from..).filter(|piece| !piece.is_empty()) else {
+            return Ok(());
+        };
+        told = whole.len();
+        cx.emit(&Event::Text { text: piece.to_owned() })
+    })
 }

@@ -86,6 +86,25 @@ fn the_smoke_pipeline_from_text_to_an_aligned_model() {
     let (said, code) = space.preflow(stale);
     assert!(code == Some(0) && said.contains("`sft` is stale"), "{said}");
 
+    // Several turns: each answer is streamed, and is what `sample` says of the whole conversation.
+    let typed = "printf 'for the bike ?\\nand then ?\\n/new\\nfor the bike ?\\n/what\\n'";
+    let talk = format!("{typed} | preflow chat {SMOKE} sft --temperature 0 --max-tokens 8");
+    let (said, code) = space.shell(&format!("{talk} --json"));
+    let turns: Vec<serde_json::Value> =
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(code == Some(0) && turns.len() == 3, "{said}");
+    assert!(said.contains("nothing was sent: `/what` is no command"), "{said}");
+    assert_eq!(turns[0], turns[2], "a new conversation");
+    let (answers, _) = space.shell(&format!("{talk} 2> /dev/null"));
+    let streamed: Vec<&str> = answers.lines().collect();
+    let whole: Vec<&str> = turns.iter().filter_map(|turn| turn["answer"].as_str()).collect();
+    assert_eq!(streamed, whole, "{answers}");
+    let first = ["-p", "for the bike ?", "--temperature", "0", "--max-tokens", "8", "--json"];
+    let (said, _) = space.preflow(&[&["sample", SMOKE, "sft"], &first[..]].concat());
+    assert!(said.contains(&format!("\"answer\":\"{}\"", whole[0])), "{said}");
+    let (said, code) = space.preflow(&["chat", SMOKE, "reward"]);
+    assert!(code == Some(2) && said.contains("it does not answer"), "{said}");
+
     // Figures for other tools.
     let csv = space.ok(&["metrics", SMOKE, "ppo"]);
     assert!(
