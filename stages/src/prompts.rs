@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Prompt, Table, Vocabulary};
+use crate::data::{LeftOut, Prompt, Room, Table, TooLong, Vocabulary, named_rows};
 use crate::model::Policy;
 
 /// Prompts that policies answer: the rows of their table, and their tokens.
@@ -19,7 +19,8 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// The prompts of a table as tokens that leave `room` tokens of the context free.
+    /// The prompts of a table as tokens that leave `room` tokens of the context free. Those that are
+    /// too long lose their beginning, or `too_long` says otherwise.
     ///
     /// # Errors
     /// As [`encode_prompts`]; or a prompt is not understood.
@@ -29,14 +30,35 @@ impl Prompts {
         policy: &Policy,
         table: Table,
         room: usize,
+        too_long: TooLong,
     ) -> Result<Self> {
-        let all = table.prompts()?;
-        let tokens = encode_prompts(cx, vocabulary, policy, &all, room)?;
-        Ok(Self { table, all, tokens })
+        let mut all = table.prompts()?;
+        let (mut tokens, cut) = encoded(vocabulary, policy, &all, room)?;
+        match too_long {
+            TooLong::Auto | TooLong::CutLeft => {
+                warn_of_cut(cx, &cut, room)?;
+                return Ok(Self { table, all, tokens });
+            }
+            TooLong::Drop | TooLong::Fail => {}
+        }
+        let free = policy.trunk.config.context as usize - room;
+        let at_most = Room { too_long, ..Room::new(free) };
+        cut.first().map_or(Ok(()), |row| at_most.refuse(*row))?;
+        let left = LeftOut { too_long: cut, ..LeftOut::default() };
+        let kept: Vec<usize> =
+            (0..all.len()).filter(|row| left.too_long.binary_search(row).is_err()).collect();
+        if kept.is_empty() {
+            bail!("no prompt is left: all {} are longer than {free} tokens", all.len());
+        }
+        cx.warn_if(left.warning(free))?;
+        all = kept.iter().map(|row| all[*row].clone()).collect();
+        tokens = kept.iter().map(|row| std::mem::take(&mut tokens[*row])).collect();
+        Ok(Self { table: table.take(&kept), all, tokens })
     }
 }
 
-/// Prompts as token rows that leave `room` tokens of the context free; warns of those cut.
+/// Prompts as token rows that leave `room` tokens of the context free; warns of those that lost
+/// their beginning.
 ///
 /// # Errors
 /// When no room is left for a prompt.
@@ -47,24 +69,42 @@ pub fn encode_prompts(
     prompts: &[Prompt],
     room: usize,
 ) -> Result<Vec<Vec<i64>>> {
+    let (rows, cut) = encoded(vocabulary, policy, prompts, room)?;
+    warn_of_cut(cx, &cut, room)?;
+    Ok(rows)
+}
+
+fn warn_of_cut(cx: &mut Context, cut: &[usize], room: usize) -> Result<()> {
+    cx.warn_if((!cut.is_empty()).then(|| {
+        let rows = named_rows(cut);
+        format!("{rows} lost the beginning of their prompt, to leave {room} tokens for the answer")
+    }))
+}
+
+/// As [`encode_prompts`], and which of them lost their beginning.
+fn encoded(
+    vocabulary: &Vocabulary,
+    policy: &Policy,
+    prompts: &[Prompt],
+    room: usize,
+) -> Result<(Vec<Vec<i64>>, Vec<usize>)> {
     let context = policy.trunk.config.context as usize;
     if room + 4 > context {
         bail!("max_tokens {room} leaves no room for a prompt in a context of {context} tokens");
     }
-    let mut cut = 0;
+    let mut cut = Vec::new();
     let mut rows = Vec::with_capacity(prompts.len());
-    for prompt in prompts {
+    for (place, prompt) in prompts.iter().enumerate() {
         let (row, was_cut) = vocabulary.prompt_within(prompt, context - room)?;
         if row.len() > context - room {
             bail!("the chat template alone leaves no room for {room} tokens in {context}");
         }
-        cut += usize::from(was_cut);
+        if was_cut {
+            cut.push(place);
+        }
         rows.push(row);
     }
-    cx.warn_if((cut > 0).then(|| {
-        format!("{cut} prompts were cut from the left to leave {room} tokens for the response")
-    }))?;
-    Ok(rows)
+    Ok((rows, cut))
 }
 
 /// Refuses two models with different tokenizers; each comes with its name.

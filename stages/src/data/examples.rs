@@ -3,7 +3,11 @@
 
 use anyhow::{Result, bail};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{Content, Prompt, Vocabulary};
+use crate::advice::error_with_help;
 use crate::rng::hash;
 
 /// A prompt and a completion as token ids.
@@ -43,6 +47,21 @@ impl From<&Example> for Row {
     }
 }
 
+/// What becomes of a row that does not fit the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    /// A prompt loses its beginning, a conversation that is learned as a whole is left out.
+    #[default]
+    Auto,
+    /// Prompts and conversations lose their beginning; what the system says first stays.
+    CutLeft,
+    /// The row is left out.
+    Drop,
+    /// The stage fails and names the row.
+    Fail,
+}
+
 /// Room for a prompt and its completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
@@ -50,20 +69,44 @@ pub struct Room {
     pub context: usize,
     /// Tokens that a prompt leaves free at least, however short the completion.
     pub free: usize,
+    pub too_long: TooLong,
+}
+
+/// What a prompt and its completions are in a room.
+#[derive(Debug)]
+pub enum Fit {
+    Whole(Vec<Example>),
+    /// The prompt lost its beginning.
+    Cut(Vec<Example>),
+    /// A completion is empty.
+    Empty,
+    /// A completion is too long, or the prompt is and may not be cut.
+    TooLong,
 }
 
 /// Fewest tokens of a prompt that are worth keeping.
 pub const LEAST_PROMPT: usize = 4;
 
 impl Room {
+    /// Refuses a row that does not fit, if that is what becomes of such rows.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn refuse(self, row: usize) -> Result<()> {
+        if self.too_long != TooLong::Fail {
+            return Ok(());
+        }
+        let message = format!("row {} does not fit the room of {} tokens", row + 1, self.context);
+        Err(error_with_help(message, "shorten it, or say `too_long: drop` or `too_long: cut_left`"))
+    }
+
     /// Rows of at most `context` tokens.
     pub fn new(context: usize) -> Self {
-        Self { context, free: 0 }
+        Self { context, free: 0, too_long: TooLong::Auto }
     }
 
     /// The rows of one prompt with each of its completions, all with the same prompt: one that is
-    /// too long for the longest of them loses its beginning. `true`: it had to be cut. `None`: a
-    /// completion is empty or does not fit.
+    /// too long for the longest of them loses its beginning, where it may.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -72,26 +115,33 @@ impl Room {
         vocabulary: &Vocabulary,
         prompt: &Prompt,
         completions: &[(&Content, bool)],
-    ) -> Result<Option<(Vec<Example>, bool)>> {
+    ) -> Result<Fit> {
         let whole =
             |(answer, finished): &(&Content, bool)| vocabulary.example(prompt, answer, *finished);
         let mut rows = completions.iter().map(whole).collect::<Result<Vec<_>>>()?;
         let longest = rows.iter().map(|r| r.completion.len()).max().unwrap_or_default();
         let most = self.context.saturating_sub(longest.max(self.free));
-        if most < LEAST_PROMPT || rows.iter().any(|r| r.completion.is_empty()) {
-            return Ok(None);
+        if rows.iter().any(|r| r.completion.is_empty()) {
+            return Ok(Fit::Empty);
+        }
+        if most < LEAST_PROMPT {
+            return Ok(Fit::TooLong);
+        }
+        let may_cut = matches!(self.too_long, TooLong::Auto | TooLong::CutLeft);
+        if !may_cut && rows.iter().any(|r| r.prompt.len() > most) {
+            return Ok(Fit::TooLong);
         }
         let mut cut = false;
         for row in &mut rows {
             let (fitted, was_cut) =
                 vocabulary.fit(prompt, std::mem::take(&mut row.prompt), most)?;
             if fitted.len() > most {
-                return Ok(None);
+                return Ok(Fit::TooLong);
             }
             row.prompt = fitted;
             cut |= was_cut;
         }
-        Ok(Some((rows, cut)))
+        Ok(if cut { Fit::Cut(rows) } else { Fit::Whole(rows) })
     }
 }
 
@@ -105,25 +155,67 @@ pub struct Examples {
 }
 
 /// What had to be done to make rows fit.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Prompts cut from the left.
-    pub truncated: usize,
-    /// Rows left out because a completion is empty or does not fit.
-    pub skipped: usize,
+    /// Rows that lost their beginning.
+    pub cut: Vec<usize>,
+    /// Rows left out because they do not fit.
+    pub too_long: Vec<usize>,
+    /// Rows left out because an answer is empty.
+    pub empty: Vec<usize>,
 }
 
 impl LeftOut {
-    /// One line about it; `None` when nothing was done.
-    pub fn warning(self, context: usize) -> Option<String> {
-        (self.truncated + self.skipped > 0).then(|| {
-            format!(
-                "{} prompts were cut from the left and {} rows left out to fit the context of \
-                 {context} tokens",
-                self.truncated, self.skipped
-            )
-        })
+    /// The rows that row `row` of the dataset gives; `None` where it is left out. Keeps count.
+    ///
+    /// # Errors
+    /// The row does not fit, and that is to fail.
+    pub fn keep(&mut self, room: Room, row: usize, fit: Fit) -> Result<Option<Vec<Example>>> {
+        match fit {
+            Fit::Whole(rows) => return Ok(Some(rows)),
+            Fit::Cut(rows) => {
+                self.cut.push(row);
+                return Ok(Some(rows));
+            }
+            Fit::Empty => self.empty.push(row),
+            Fit::TooLong => {
+                room.refuse(row)?;
+                self.too_long.push(row);
+            }
+        }
+        Ok(None)
     }
+
+    /// Number of rows that are left out.
+    pub fn rows(&self) -> usize {
+        self.too_long.len() + self.empty.len()
+    }
+
+    /// One line about it; `None` when nothing was done.
+    pub fn warning(&self, context: usize) -> Option<String> {
+        let parts = [
+            (&self.cut, "lost the beginning"),
+            (&self.too_long, "left out"),
+            (&self.empty, "with an empty answer left out"),
+        ];
+        let parts = parts.into_iter().filter(|(rows, _)| !rows.is_empty());
+        let parts: Vec<String> =
+            parts.map(|(rows, what)| format!("{} {what}", named_rows(rows))).collect();
+        let fit = match self.cut.len() + self.too_long.len() {
+            0 => String::new(),
+            _ => format!(" (rows have room for {context} tokens; see `too_long`)"),
+        };
+        (!parts.is_empty()).then(|| parts.join("; ") + &fit)
+    }
+}
+
+/// How many rows, and the first of them by their numbers, which count from 1.
+pub fn named_rows(rows: &[usize]) -> String {
+    const NAMED: usize = 3;
+    let numbers: Vec<String> = rows.iter().take(NAMED).map(|row| (row + 1).to_string()).collect();
+    let more = if rows.len() > NAMED { ", …" } else { "" };
+    let word = if rows.len() == 1 { "row" } else { "rows" };
+    format!("{} {word} ({}{more})", rows.len(), numbers.join(", "))
 }
 
 impl Examples {
@@ -139,17 +231,13 @@ impl Examples {
     ) -> Result<Self> {
         let mut out = Self::default();
         for (source, (prompt, completion, finished)) in rows.into_iter().enumerate() {
-            let Some((rows, cut)) = room.rows(vocabulary, prompt, &[(completion, finished)])?
-            else {
-                out.left.skipped += 1;
-                continue;
-            };
-            out.left.truncated += usize::from(cut);
+            let fit = room.rows(vocabulary, prompt, &[(completion, finished)])?;
+            let Some(rows) = out.left.keep(room, source, fit)? else { continue };
             out.rows.extend(rows);
             out.sources.push(source);
         }
         if out.rows.is_empty() {
-            bail!("no row is left: all {} completions are empty or too long", out.left.skipped);
+            bail!("no row is left: all {} completions are empty or too long", out.left.rows());
         }
         Ok(out)
     }

@@ -6,8 +6,98 @@ use std::borrow::Cow;
 
 use anyhow::{Result, anyhow};
 use preflow::conversation::{Content, Message, preference, transcript};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Column, Table};
+use crate::advice::error_with_help;
+
+/// The form in which rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowForm {
+    /// The columns say it.
+    #[default]
+    Auto,
+    /// The columns are those of the type, and texts are texts whatever they look like.
+    Plain,
+    /// `messages`; preferences as `input`, `preferred_output` and `non_preferred_output`.
+    Openai,
+    /// `conversations` with `from` and `value`.
+    Sharegpt,
+    /// `instruction`, `input` and `output`.
+    Alpaca,
+    /// Transcripts with turns `Human:` and `Assistant:`.
+    Hh,
+    /// Two whole conversations; what they have in common is the prompt.
+    Implicit,
+}
+
+/// The rows in `form` as the columns of their type.
+///
+/// # Errors
+/// The rows are not in that form, or it is none of that type; as [`settle`].
+pub fn settle_as(table: Table, port_type: &str, form: RowForm) -> Result<Table> {
+    let answers = match port_type {
+        "dataset/labels" => ["chosen", "rejected"],
+        "dataset/pairs" => ["response_a", "response_b"],
+        _ => ["", ""],
+    };
+    let labels = port_type == "dataset/labels";
+    let chat = ["dataset/messages", "dataset/prompt"].contains(&port_type);
+    let asks = ["dataset/prompt", "dataset/prompt_completion"].contains(&port_type);
+    let pairs = !answers[0].is_empty();
+    let (fits, columns): (bool, Vec<&str>) = match form {
+        RowForm::Auto => return settle(table, port_type),
+        RowForm::Plain => return Ok(table),
+        RowForm::Openai if labels => {
+            (true, vec!["input", "preferred_output", "non_preferred_output"])
+        }
+        RowForm::Openai => (chat, vec!["messages"]),
+        RowForm::Sharegpt => {
+            let name = if table.column("conversation").is_some() {
+                "conversation"
+            } else {
+                "conversations"
+            };
+            (chat, vec![name])
+        }
+        RowForm::Alpaca => (asks, vec!["instruction"]),
+        RowForm::Hh | RowForm::Implicit => (pairs, answers.to_vec()),
+    };
+    let name = format!("{form:?}").to_lowercase();
+    if !fits {
+        let what = port_type.trim_start_matches("dataset/");
+        let help = "leave `form` out, and the columns say it";
+        return Err(error_with_help(format!("`form: {name}` is no form of {what}"), help));
+    }
+    for column in columns {
+        table.require(column)?;
+    }
+    if form == RowForm::Hh {
+        for column in answers {
+            for (row, content) in table.contents(column)?.iter().enumerate() {
+                let is = matches!(content, Content::Text(text) if transcript(text).is_some());
+                if !is {
+                    let what = "is no transcript with turns `Human:` and `Assistant:`";
+                    return Err(table.bad_cell(row, column, what));
+                }
+            }
+        }
+    }
+    // Columns of other forms would count first.
+    let mut table = table;
+    let others: &[&str] = match form {
+        RowForm::Openai => &["prompt", "conversations", "conversation", "instruction"],
+        RowForm::Sharegpt => &["prompt", "messages", "instruction"],
+        RowForm::Alpaca if table.column("output").is_some() => &["prompt", "completion"],
+        _ => &["prompt"],
+    };
+    for column in others {
+        table.remove(column);
+    }
+    settle(table, port_type)
+}
 
 /// The rows of a source as the columns of its type. Rows that have them already stay as they are.
 ///

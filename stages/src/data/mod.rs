@@ -25,10 +25,11 @@ mod write;
 pub use chat::{ChatTemplate, Rendered, check_template};
 pub use column::Column;
 pub use examples::{
-    Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, fit_prompt, part_of_prompt,
+    Example, Examples, Fit, LEAST_PROMPT, LeftOut, Room, Row, TooLong, fit_prompt, named_rows,
+    part_of_prompt,
 };
 pub use form::{Wanted, files_of, refuse_others};
-pub use forms::settle;
+pub use forms::{RowForm, settle, settle_as};
 pub use labels::{Chosen, check_labels, choices};
 pub use parquet_file::{Batches, parquet_rows, read_parquet};
 pub use preflow::conversation::{Content, Message};

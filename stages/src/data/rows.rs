@@ -4,8 +4,11 @@
 use anyhow::{Result, bail};
 
 use super::tokens::check_turns;
-use super::{Column, Content, Examples, Message, Prompt, Room, Row, Table, Vocabulary};
-use crate::advice::error_with_help;
+use super::{
+    Column, Content, Examples, LeftOut, Message, Prompt, Room, Row, Table, TemplateValues, TooLong,
+    Vocabulary,
+};
+use crate::advice::{Advised, error_with_help};
 
 /// Token rows that fit a context.
 #[derive(Debug, Default)]
@@ -24,21 +27,21 @@ impl Rows {
     /// # Errors
     /// When neither is there, a cell is not understood (names file, row and column), or no row is
     /// left.
-    pub fn read(vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Self> {
+    pub fn read(vocabulary: &Vocabulary, room: Room, table: &Table) -> Result<Self> {
         if table.column("messages").is_some() {
-            return Self::conversations(vocabulary, context, table);
+            return Self::conversations(vocabulary, room, table);
         }
         refuse_verdicts(table)?;
         let prompts = table.prompts()?;
         let completions = table.contents("completion")?;
         let several = |c: &Content| matches!(c, Content::Messages(list) if list.len() > 1);
         if completions.iter().any(several) {
-            return Self::with_turns(vocabulary, context, table, &prompts, &completions);
+            return Self::with_turns(vocabulary, room, table, &prompts, &completions);
         }
         let rows = prompts.iter().zip(&completions).map(|(p, c)| (p, c, true));
-        let examples = Examples::new(vocabulary, Room::new(context), rows)?;
+        let examples = Examples::new(vocabulary, room, rows)?;
         Ok(Self {
-            warning: examples.warning(context),
+            warning: examples.warning(room.context),
             prompts: examples.sources.iter().map(|i| prompts[*i].key().into_owned()).collect(),
             rows: examples.rows.iter().map(Row::from).collect(),
         })
@@ -60,15 +63,13 @@ impl Rows {
         Ok(())
     }
 
-    fn conversations(vocabulary: &Vocabulary, context: usize, table: &Table) -> Result<Self> {
+    fn conversations(vocabulary: &Vocabulary, room: Room, table: &Table) -> Result<Self> {
         let values = table.template_values()?;
-        let mut list = RowList { context, skipped: 0, rows: Self::default() };
+        let mut list = RowList::new(vocabulary, room);
         for (i, messages) in conversations(table)?.iter().enumerate() {
-            let row = vocabulary
-                .conversation(messages, &values[i], 0)
-                .map_err(|e| table.bad_cell(i, "messages", &format!("is not understood: {e:#}")))?;
             let opening = messages.iter().find(|m| m.role == "user").unwrap_or(&messages[0]);
-            list.add(row, opening.text());
+            list.add(i, (messages, 0), &values[i], opening.text())
+                .map_err(|e| told(table, i, "messages", e))?;
         }
         list.done()
     }
@@ -76,50 +77,79 @@ impl Rows {
     /// Prompts with answers of several messages: those of the assistant are learned.
     fn with_turns(
         vocabulary: &Vocabulary,
-        context: usize,
+        room: Room,
         table: &Table,
         prompts: &[Prompt],
         completions: &[Content],
     ) -> Result<Self> {
-        let mut list = RowList { context, skipped: 0, rows: Self::default() };
+        let mut list = RowList::new(vocabulary, room);
         for (i, (prompt, completion)) in prompts.iter().zip(completions).enumerate() {
             let mut all = prompt.messages().into_owned();
             let from = all.len();
             all.extend_from_slice(&completion.messages("assistant"));
-            let row = vocabulary.conversation(&all, &prompt.values, from).map_err(|e| {
-                table.bad_cell(i, "completion", &format!("is not understood: {e:#}"))
-            })?;
-            list.add(row, &prompt.key());
+            list.add(i, (&all, from), &prompt.values, &prompt.key())
+                .map_err(|e| told(table, i, "completion", e))?;
         }
         list.done()
     }
 }
 
+/// What is wrong with a cell, unless the error says what helps: then it is about the whole row.
+fn told(table: &Table, row: usize, column: &str, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Advised>() {
+        Some(_) => error,
+        None => table.bad_cell(row, column, &format!("is not understood: {error:#}")),
+    }
+}
+
 /// Rows while they are read.
-struct RowList {
-    context: usize,
-    skipped: usize,
+struct RowList<'a> {
+    vocabulary: &'a Vocabulary,
+    room: Room,
+    left: LeftOut,
     rows: Rows,
 }
 
-impl RowList {
-    fn add(&mut self, row: Row, prompt: &str) {
-        if row.tokens.len() > self.context || row.learned() == 0 {
-            self.skipped += 1;
-            return;
+impl<'a> RowList<'a> {
+    fn new(vocabulary: &'a Vocabulary, room: Room) -> Self {
+        Self { vocabulary, room, left: LeftOut::default(), rows: Rows::default() }
+    }
+
+    /// Adds the conversation in row `place` of the dataset, of which what the assistant writes from
+    /// message `from` on is learned.
+    fn add(
+        &mut self,
+        place: usize,
+        (messages, from): (&[Message], usize),
+        values: &TemplateValues,
+        prompt: &str,
+    ) -> Result<()> {
+        let mut row = self.vocabulary.conversation(messages, values, from)?;
+        let fits = |row: &Row| row.tokens.len() <= self.room.context;
+        if !fits(&row) && self.room.too_long == TooLong::CutLeft {
+            let cut = self.vocabulary.shortened(messages, values, from, self.room.context)?;
+            if let Some(shorter) = cut {
+                self.left.cut.push(place);
+                row = shorter;
+            }
         }
-        self.rows.rows.push(row);
-        self.rows.prompts.push(prompt.to_owned());
+        if !fits(&row) {
+            self.room.refuse(place)?;
+            self.left.too_long.push(place);
+        } else if row.learned() == 0 {
+            self.left.empty.push(place);
+        } else {
+            self.rows.rows.push(row);
+            self.rows.prompts.push(prompt.to_owned());
+        }
+        Ok(())
     }
 
     fn done(mut self) -> Result<Rows> {
-        let Self { context, skipped, .. } = self;
         if self.rows.rows.is_empty() {
-            bail!("no row is left: all {skipped} conversations are empty or too long");
+            bail!("no row is left: all {} conversations are empty or too long", self.left.rows());
         }
-        self.rows.warning = (skipped > 0).then(|| {
-            format!("{skipped} conversations were left out: they do not fit {context} tokens")
-        });
+        self.rows.warning = self.left.warning(self.room.context);
         Ok(self.rows)
     }
 }

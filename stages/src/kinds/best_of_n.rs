@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::{Column, Example, Vocabulary};
+use crate::data::{Column, Example, TooLong, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, output};
 use crate::model::Policy;
 use crate::on_policy::{self, Candidate, RewardSources, Rewards, Scorer};
@@ -97,7 +97,8 @@ impl Stage for BestOfN {
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.draw_only_known(&vocabulary);
         let table = cx.table("prompts")?;
-        let prompts = Prompts::new(cx, &vocabulary, &policy, table, self.max_tokens as usize)?;
+        let prompts =
+            Prompts::new(cx, &vocabulary, &policy, table, self.max_tokens as usize, TooLong::Auto)?;
         let mut scorer = RewardSources::open(cx, &self.rewards, &vocabulary)?;
         let kept = self.draw(cx, &policy, &vocabulary, &mut scorer, &prompts)?;
         self.write(cx, &prompts, &kept)

@@ -14,7 +14,7 @@ use tch::no_grad;
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Example, Room, Vocabulary, check_labels, part_of_prompt};
+use crate::data::{Example, Room, TooLong, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Lora, Policy, forecast, to_f64};
 use crate::optim::Schedule;
@@ -70,6 +70,10 @@ pub struct Dpo {
     eval_fraction: f64,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     keep_best: bool,
+    /// Pairs that do not fit the context: auto and cut_left take the beginning of the prompt away, drop
+    /// leaves them out, fail stops and names one. A pair whose answer is too long is never cut.
+    #[schemars(extend("x-later" = true))]
+    too_long: TooLong,
     /// Adapters beside the policy's frozen weights, which are then the reference as they are.
     lora: Lora,
     /// How steps are computed; a pair counts as one row.
@@ -112,6 +116,7 @@ impl Default for Dpo {
             warmup: 0.1,
             eval_fraction: 0.1,
             keep_best: false,
+            too_long: TooLong::Auto,
             lora: Lora::default(),
             compute: Computation::default(),
             optimizer: Optimizer::default(),
@@ -226,7 +231,8 @@ impl Dpo {
         let context = policy.trunk.config.context as usize;
         let labels = cx.table("labels")?;
         let prompts = labels.keys("prompt")?;
-        let all = preferences(cx, vocabulary, Room::new(context), &labels)?;
+        let room = Room { too_long: self.too_long, ..Room::new(context) };
+        let all = preferences(cx, vocabulary, room, &labels)?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         let connected = !cx.inputs("eval_labels").is_empty();
         for pair in all {
@@ -235,7 +241,7 @@ impl Dpo {
         }
         if connected {
             let eval = cx.table("eval_labels")?;
-            held_out = preferences(cx, vocabulary, Room::new(context), &eval)?;
+            held_out = preferences(cx, vocabulary, room, &eval)?;
             let seen: std::collections::BTreeSet<&String> = prompts.iter().collect();
             let both = eval.keys("prompt")?.iter().filter(|p| seen.contains(p)).count();
             cx.warn_if(

@@ -17,7 +17,7 @@ use tch::no_grad;
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Room, Vocabulary, part_of_prompt};
+use crate::data::{Room, TooLong, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::{BatchShape, Lora, Policy, forecast};
 use crate::optim::Schedule;
@@ -64,6 +64,10 @@ pub struct Kto {
     eval_fraction: f64,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     keep_best: bool,
+    /// Answers that do not fit the context: auto and cut_left take the beginning of the prompt away, drop
+    /// leaves them out, fail stops and names one. An answer that is too long is never cut.
+    #[schemars(extend("x-later" = true))]
+    too_long: TooLong,
     /// Adapters beside the policy's frozen weights, which are then the reference as they are.
     lora: Lora,
     /// How steps are computed.
@@ -95,6 +99,7 @@ impl Default for Kto {
             warmup: 0.1,
             eval_fraction: 0.1,
             keep_best: false,
+            too_long: TooLong::Auto,
             lora: Lora::default(),
             compute: Computation::default(),
             optimizer: Optimizer::default(),
@@ -186,7 +191,8 @@ impl Kto {
         vocabulary: &Vocabulary,
         policy: &Policy,
     ) -> Result<(Vec<Verdict>, Vec<Verdict>)> {
-        let room = Room::new(policy.trunk.config.context as usize);
+        let context = policy.trunk.config.context as usize;
+        let room = Room { too_long: self.too_long, ..Room::new(context) };
         let table = cx.table("verdicts")?;
         let prompts = table.keys("prompt")?;
         let all = verdicts(cx, vocabulary, room, &table)?;

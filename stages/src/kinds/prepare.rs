@@ -15,8 +15,8 @@ use serde_json_path::JsonPath;
 use crate::advice::{Advised, error_with_help};
 use crate::context::Context;
 use crate::data::{
-    BadRow, BadRows, Column, Content, Table, TextUnit, Wanted, files_of, part_of_prompt, read_head,
-    read_table, settle,
+    BadRow, BadRows, Column, Content, RowForm, Table, TextUnit, Wanted, files_of, part_of_prompt,
+    read_head, read_table, settle_as,
 };
 use crate::kind::{Stage, Summary, input, output};
 use crate::preflight::{Preflight, one_file};
@@ -41,6 +41,12 @@ pub struct Prepare {
     /// `chosen[-1].content` or `instances[0].output`.
     #[serde(default)]
     columns: BTreeMap<String, String>,
+    /// The form of the rows: auto (their columns say it), plain (the columns of the type, texts are
+    /// never read as transcripts), openai, sharegpt, alpaca, hh, or implicit. What is named must be
+    /// there; columns of other forms do not count then.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    form: RowForm,
     /// How plain text is cut into rows: lines, paragraphs, whole, or chars:N.
     #[serde(default = "lines")]
     unit: String,
@@ -211,11 +217,12 @@ impl Prepare {
                 return look.refuse("columns", format!("source `{name}`: {e:#}"), help);
             }
         };
-        let head = match settle(named, self.target.port_type()) {
+        let head = match settle_as(named, self.target.port_type(), self.form) {
             Ok(head) => head,
             Err(_) if skip => return,
             Err(e) => {
-                return look.refuse("data", format!("source `{name}`: {e:#}"), Some(MEND.into()));
+                let help = e.downcast_ref::<Advised>().map_or(MEND, |a| &a.help).to_owned();
+                return look.refuse("data", format!("source `{name}`: {e:#}"), Some(help));
             }
         };
         for to in self.target.columns() {
@@ -289,13 +296,13 @@ impl Prepare {
         bad: &mut Vec<BadRow>,
     ) -> Result<Table> {
         let port_type = self.target.port_type();
-        let first = settle(table.clone(), port_type);
+        let first = settle_as(table.clone(), port_type, self.form);
         if first.is_ok() || self.on_bad_row == OnBadRow::Fail {
             return first;
         }
         let mut all = Table::default();
         for row in 0..table.rows() {
-            match settle(table.take(&[row]), port_type) {
+            match settle_as(table.take(&[row]), port_type, self.form) {
                 Ok(one) => all = all.stack(one)?,
                 Err(e) => {
                     let file = path.display().to_string();

@@ -223,7 +223,8 @@ impl Reinforce {
         let table = cx.table("verdicts")?;
         let context = policy.trunk.config.context as usize;
         // Room for the response itself, and for the fresh ones that are shown.
-        let room = Room { context, free: self.on_policy.max_tokens as usize };
+        let OnPolicy { max_tokens, too_long, .. } = self.on_policy;
+        let room = Room { context, free: max_tokens as usize, too_long };
         let judged = verdicts(cx, vocabulary, room, &table)?;
         let rows: Vec<usize> = judged.iter().map(|j| j.row).collect();
         let verdicts = judged.iter().map(|j| if j.good { 1.0 } else { -1.0 }).collect();

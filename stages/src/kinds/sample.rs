@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::{Column, Vocabulary};
+use crate::data::{Column, TooLong, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, input, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
-use crate::prompts::encode_prompts;
+use crate::prompts::Prompts;
 use crate::sampling::{Response, SamplingConfig, generate, generate_streaming};
 
 /// What the next token may complete, or change: part of a character, a joint between two, a choice
@@ -36,13 +36,25 @@ pub struct Sample {
     /// Longest answer, tokens.
     #[schemars(range(min = 1), extend("x-unit" = "count"))]
     max_tokens: u32,
+    /// Prompts that leave no room for max_tokens: auto and cut_left take their beginning away, drop
+    /// leaves them out, fail stops and names one.
+    #[schemars(extend("x-later" = true))]
+    too_long: TooLong,
     /// Names the random streams: the draws.
     seed: u64,
 }
 
 impl Default for Sample {
     fn default() -> Self {
-        Self { n: 1, temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 24, seed: 0 }
+        Self {
+            n: 1,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            max_tokens: 24,
+            too_long: TooLong::Auto,
+            seed: 0,
+        }
     }
 }
 
@@ -81,16 +93,16 @@ impl Stage for Sample {
         let mut policy = Policy::open(&folder)?.to(cx.device());
         let vocabulary = cx.vocabulary(&folder)?;
         policy.draw_only_known(&vocabulary);
-        let prompts = cx.table("prompts")?;
-        let asked = prompts.prompts()?;
         let mut max_tokens = self.max_tokens as usize;
         if cx.task().execution.stream {
             // A chat has no pipeline file to mend: half the context is for what was said before.
             max_tokens = max_tokens.min((policy.trunk.config.context as usize / 2).max(1));
         }
-        let encoded = encode_prompts(cx, &vocabulary, &policy, &asked, max_tokens)?;
+        let asked = cx.table("prompts")?;
+        let Prompts { table: prompts, tokens: encoded, .. } =
+            Prompts::new(cx, &vocabulary, &policy, asked, max_tokens, self.too_long)?;
         let n = self.n.max(1) as usize;
-        let places: Vec<usize> = (0..asked.len()).flat_map(|p| vec![p; n]).collect();
+        let places: Vec<usize> = (0..encoded.len()).flat_map(|p| vec![p; n]).collect();
         let rows: Vec<Vec<i64>> = places.iter().map(|p| encoded[*p].clone()).collect();
         let keys: Vec<u64> = (0..rows.len() as u64).collect();
         let sampling = SamplingConfig {

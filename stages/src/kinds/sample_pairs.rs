@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::data::{Column, Prompt, Table, Vocabulary};
+use crate::data::{Column, Table, TooLong, Vocabulary};
 use crate::kind::{Stage, Summary, check_range, input, optional, output};
 use crate::model::Policy;
 use crate::preflight::Preflight;
-use crate::prompts::{encode_prompts, same_tokenizer};
+use crate::prompts::{Prompts, same_tokenizer};
 use crate::rng::Stream;
 use crate::sampling::{SamplingConfig, generate_telling};
 
@@ -36,6 +36,10 @@ pub struct SamplePairs {
     max_tokens: u32,
     /// Fresh draws of the second answer while it equals the first; 0 keeps such pairs.
     resample: u32,
+    /// Prompts that leave no room for max_tokens: auto and cut_left take their beginning away, drop
+    /// leaves them out, fail stops and names one.
+    #[schemars(extend("x-later" = true))]
+    too_long: TooLong,
     /// Names the random streams: the order of prompts and the draws.
     seed: u64,
 }
@@ -49,6 +53,7 @@ impl Default for SamplePairs {
             top_p: 1.0,
             max_tokens: 24,
             resample: 4,
+            too_long: TooLong::Auto,
             seed: 0,
         }
     }
@@ -104,11 +109,12 @@ impl Stage for SamplePairs {
             against.draw_only_known(&vocabulary);
             Some(against)
         };
-        let prompts = cx.table("prompts")?;
-        let asked = prompts.prompts()?;
-        let rows = self.order(asked.len());
-        let chosen: Vec<Prompt> = rows.iter().map(|i| asked[*i].clone()).collect();
-        let encoded = encode_prompts(cx, &vocabulary, &policy, &chosen, self.max_tokens as usize)?;
+        let asked = cx.table("prompts")?;
+        let room = self.max_tokens as usize;
+        let Prompts { table: prompts, tokens, .. } =
+            Prompts::new(cx, &vocabulary, &policy, asked, room, self.too_long)?;
+        let rows = self.order(tokens.len());
+        let encoded: Vec<Vec<i64>> = rows.iter().map(|row| tokens[*row].clone()).collect();
         let start = std::time::Instant::now();
         let total = 2 * rows.len() as u64;
         let told = &mut |ended| cx.progress(ended, total, "answers");

@@ -14,7 +14,7 @@ use tch::{Kind, no_grad};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Row, Rows, Table, Vocabulary, part_of_prompt};
+use crate::data::{Room, Row, Rows, Table, TooLong, Vocabulary, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Lora, Packed, Policy, forecast};
 use crate::optim::Schedule;
@@ -30,6 +30,11 @@ use crate::training::{
 pub struct Sft {
     /// How the model is trained.
     train: SftLoop,
+    /// Rows that do not fit the context: auto takes the beginning of a prompt away and leaves a
+    /// conversation in `messages` out; cut_left takes the oldest turns of a conversation away too;
+    /// drop leaves all out; fail stops and names one. An answer is never cut.
+    #[schemars(extend("x-later" = true))]
+    too_long: TooLong,
     /// Train low-rank adapters instead of all weights.
     lora: Lora,
     /// Names the random streams: the order of rows, and adapters.
@@ -172,9 +177,10 @@ impl Sft {
         vocabulary: &Vocabulary,
         context: usize,
     ) -> Result<(Vec<Row>, Vec<Row>)> {
-        let all = read(cx, "demos", vocabulary, context)?;
+        let room = Room { too_long: self.too_long, ..Room::new(context) };
+        let all = read(cx, "demos", vocabulary, room)?;
         if !cx.inputs("eval_demos").is_empty() {
-            return Ok((all.rows, read(cx, "eval_demos", vocabulary, context)?.rows));
+            return Ok((all.rows, read(cx, "eval_demos", vocabulary, room)?.rows));
         }
         let fraction = self.train.eval_fraction;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
@@ -289,10 +295,10 @@ struct State {
 }
 
 /// The rows of a port, and a warning of what was left out.
-fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, context: usize) -> Result<Rows> {
+fn read(cx: &mut Context, port: &str, vocabulary: &Vocabulary, room: Room) -> Result<Rows> {
     let table = cx.table(port)?;
     refuse_both(&table, &cx.input(port)?.port_type)?;
-    let rows = Rows::read(vocabulary, context, &table)?;
+    let rows = Rows::read(vocabulary, room, &table)?;
     cx.warn_if(rows.warning.clone())?;
     Ok(rows)
 }

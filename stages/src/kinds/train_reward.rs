@@ -13,7 +13,7 @@ use anyhow::Result;
 use preflow::protocol::{InputDoc, OutputDoc};
 
 use crate::context::Context;
-use crate::data::{Column, Examples, Table, Vocabulary, check_labels, part_of_prompt};
+use crate::data::{Column, Examples, Room, Table, Vocabulary, check_labels, part_of_prompt};
 use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::{Lesson, Preflight};
@@ -323,7 +323,7 @@ impl TrainReward {
                 ("finished_b", Column::bools(pool.bools("finished_b", true)?)),
             ])?;
             let context = models[0].trunk.config.context as usize;
-            let pairs = pairs(cx, vocabulary, context, &as_labels)?;
+            let pairs = pairs(cx, vocabulary, Room::new(context), &as_labels)?;
             let rows = pairs.iter().map(|p| p.labelled.row);
             let texts: Vec<[&str; 3]> =
                 rows.map(|row| [&*prompts[row], &*a[row], &*b[row]]).collect();

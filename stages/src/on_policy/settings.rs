@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rewards::Rewards;
+use crate::data::TooLong;
 use crate::model::Lora;
 use crate::optim::Schedule;
 use crate::rl::{Aggregation, EosMode};
@@ -67,6 +68,10 @@ pub struct OnPolicy {
     /// Longest response, tokens.
     #[schemars(range(min = 1), extend("x-unit" = "count"))]
     pub max_tokens: u32,
+    /// Prompts that leave no room for max_tokens: auto and cut_left take their beginning away, drop
+    /// leaves them out, fail stops and names one.
+    #[schemars(extend("x-later" = true))]
+    pub too_long: TooLong,
     /// What a response that does not end by itself is worth.
     pub eos: EosPenalty,
     /// Bounds the score on both sides; 0: not bounded.
@@ -140,6 +145,7 @@ impl Default for OnPolicy {
             ent_coef: 0.0,
             temperature: 1.0,
             max_tokens: 24,
+            too_long: TooLong::Auto,
             eos: EosPenalty::default(),
             score_clip: 0.0,
             rewards: Rewards::default(),

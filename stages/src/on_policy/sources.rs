@@ -158,7 +158,7 @@ impl<'a> RewardSources<'a> {
             let help = "use a reward model with a longer context, or smaller max_tokens";
             let message = format!(
                 "{} responses are empty or too long for the reward model's context of {context}",
-                examples.left.skipped
+                examples.left.rows()
             );
             return Err(error_with_help(message, help));
         }

@@ -38,7 +38,8 @@ pub fn read_prompts(
     policy: &Policy,
 ) -> Result<Prompts> {
     let table = cx.table("prompts")?;
-    Prompts::new(cx, vocabulary, policy, table, settings.max_tokens as usize)
+    let room = settings.max_tokens as usize;
+    Prompts::new(cx, vocabulary, policy, table, room, settings.too_long)
 }
 
 /// Says what training takes, and refuses what does not fit: the policy in training, the critic too

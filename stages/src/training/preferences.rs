@@ -49,17 +49,14 @@ pub fn preferences(
         // Which answer was chosen decides which of the two flags is whose.
         let (c, r) = if choices[i] == Chosen::Second { (1, 0) } else { (0, 1) };
         let both = [(&chosen[i], ends[c][i]), (&rejected[i], ends[r][i])];
-        let Some((mut rows, cut)) = room.rows(vocabulary, &prompts[i], &both)? else {
-            left.skipped += 1;
-            continue;
-        };
-        left.truncated += usize::from(cut);
+        let fit = room.rows(vocabulary, &prompts[i], &both)?;
+        let Some(mut rows) = left.keep(room, i, fit)? else { continue };
         let (rejected, chosen) = (rows.pop(), rows.pop());
         let (Some(chosen), Some(rejected)) = (chosen, rejected) else { continue };
         out.push(Preference { row: i, chosen, rejected, tie: choices[i] == Chosen::Neither });
     }
     if out.is_empty() {
-        bail!("no pair is left: in all {} an answer is empty or too long", left.skipped);
+        bail!("no pair is left: in all {} an answer is empty or too long", left.rows());
     }
     cx.warn_if(left.warning(room.context))?;
     Ok(out)

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use preflow_stages::data::{
-    Column, Content, Message, Room, Rows, Special, Table, Vocabulary, Wanted, read_tables, settle,
-    write_parquet,
+    Column, Content, Fit, Message, Room, Rows, Special, Table, TooLong, Vocabulary, Wanted,
+    read_tables, settle, write_parquet,
 };
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -65,8 +65,10 @@ fn ours(shop: &Workshop, template: &str, row: &str) -> anyhow::Result<Vec<Vec<i6
             (table.prompts()?, ["chosen", "rejected"].map(|name| table.contents(name)));
         let (chosen, rejected) = (chosen?, rejected?);
         let both = [(&chosen[0], true), (&rejected[0], true)];
-        let (rows, cut) = Room::new(999).rows(&vocabulary, &prompts[0], &both)?.expect("fits");
-        assert!(!cut && rows[0].prompt == rows[1].prompt, "{template}");
+        let Fit::Whole(rows) = Room::new(999).rows(&vocabulary, &prompts[0], &both)? else {
+            panic!("{template}: it fits")
+        };
+        assert!(rows[0].prompt == rows[1].prompt, "{template}");
         return Ok(vec![
             rows[0].prompt.clone(),
             rows[0].completion.clone(),
@@ -75,13 +77,13 @@ fn ours(shop: &Workshop, template: &str, row: &str) -> anyhow::Result<Vec<Vec<i6
     }
     if has("messages") {
         let table = table(shop, row, "dataset/messages");
-        let rows = Rows::read(&vocabulary, 999, &table)?;
+        let rows = Rows::read(&vocabulary, Room::new(999), &table)?;
         return Ok(vec![rows.rows[0].tokens.clone()]);
     }
     if has("completion") {
         let mut table = table(shop, row, "dataset/prompt_completion");
         table.remove("label");
-        let rows = Rows::read(&vocabulary, 999, &table)?;
+        let rows = Rows::read(&vocabulary, Room::new(999), &table)?;
         return Ok(vec![rows.rows[0].tokens.clone()]);
     }
     let table = table(shop, row, "dataset/prompt");
@@ -133,20 +135,25 @@ fn what_is_learned_of_conversations_is_what_the_assistant_writes() {
     let chatml = vocabulary("chatml");
     let of = &expected["templates"]["chatml"];
     for key in ["messages", "messages_long", "messages_tools"] {
-        let row = Rows::read(&chatml, 999, &table(&shop, rows[key].get(), "dataset/messages"));
+        let row =
+            Rows::read(&chatml, Room::new(999), &table(&shop, rows[key].get(), "dataset/messages"));
         let row = row.expect("a row").rows.remove(0);
         let mask: Vec<i64> = row.mask.iter().map(|m| i64::from(*m)).collect();
         assert_eq!(mask, ids(&of[key]["mask"]["mask"]), "{key}");
     }
     // Of a completion of several messages those of the assistant alone, and none of the prompt.
     let turns = table(&shop, rows["completion_turns"].get(), "dataset/prompt_completion");
-    let row = Rows::read(&chatml, 999, &turns).expect("a row").rows.remove(0);
+    let row = Rows::read(&chatml, Room::new(999), &turns).expect("a row").rows.remove(0);
     let both = ids(&of["messages_tools"]["mask"]["mask"]);
     assert_eq!(row.mask.iter().map(|m| i64::from(*m)).collect::<Vec<_>>(), both);
     // A message of weight 0 is context.
     let mut weighed: Value = serde_json::from_str(rows["messages_long"].get()).expect("JSON");
     weighed["messages"][2]["weight"] = json!(0);
-    let row = Rows::read(&chatml, 999, &table(&shop, &weighed.to_string(), "dataset/messages"));
+    let row = Rows::read(
+        &chatml,
+        Room::new(999),
+        &table(&shop, &weighed.to_string(), "dataset/messages"),
+    );
     let row = row.expect("a row").rows.remove(0);
     let all = ids(&of["messages_long"]["mask"]["mask"]);
     let learned = row.mask.iter().filter(|m| **m).count();
@@ -395,4 +402,79 @@ proptest! {
         prop_assert_eq!(found.answers[0].last_text(), one.as_str());
         prop_assert_eq!(found.answers[1].last_text(), other.as_str());
     }
+}
+
+#[test]
+fn a_conversation_that_does_not_fit_loses_its_oldest_turns_where_that_is_said() {
+    let shop = Workshop::new();
+    let chatml = vocabulary("chatml");
+    let said = |role: &str, text: &str| json!({ "role": role, "content": text });
+    let exchange = |text: &str| vec![said("user", text), said("assistant", &text.to_uppercase())];
+    let system = vec![said("system", "be brief")];
+    let all = [system.clone(), exchange("one"), exchange("two"), exchange("three")].concat();
+    let rows = |list: &Value, context: usize, too_long: TooLong| {
+        let row = json!({ "messages": list }).to_string();
+        let table = table(&shop, &row, "dataset/messages");
+        Rows::read(&chatml, Room { too_long, ..Room::new(context) }, &table)
+    };
+    let whole = rows(&json!(all), 999, TooLong::Auto).expect("it fits").rows.remove(0);
+    let last = [system, exchange("three")].concat();
+    let last = rows(&json!(last), 999, TooLong::Auto).expect("it fits").rows.remove(0);
+    assert!(last.tokens.len() < whole.tokens.len());
+    for context in [last.tokens.len(), last.tokens.len() + 1] {
+        let cut = rows(&json!(all), context, TooLong::CutLeft).expect("cut");
+        assert_eq!(cut.rows, [last.clone()]);
+        assert!(cut.warning.expect("told").starts_with("1 row (1) lost the beginning"));
+    }
+    for too_long in [TooLong::Auto, TooLong::Drop, TooLong::Fail] {
+        let error = rows(&json!(all), last.tokens.len(), too_long).expect_err("too long");
+        let word = if too_long == TooLong::Fail { "row 1 does not fit" } else { "no row is left" };
+        assert!(format!("{error:#}").contains(word), "{error:#}");
+    }
+    // What is left must hold something to learn.
+    let error = rows(&json!(all), 3, TooLong::CutLeft).expect_err("nothing fits");
+    assert!(format!("{error:#}").contains("no row is left"), "{error:#}");
+}
+
+#[test]
+fn a_form_that_is_named_counts_and_what_is_not_in_it_is_refused() {
+    let shop = Workshop::new();
+    let prepare = |row: Value, target: &str, form: &str| {
+        shop.write("rows.jsonl", format!("{row}\n"));
+        let params = json!({ "as": target, "form": form });
+        shop.run("rows", "prepare", params, &[("data", &["rows.jsonl"])])
+    };
+    let made = |row: Value, target: &str, form: &str, column: &str| {
+        prepare(row, target, form).summary();
+        shop.table("rows.data.parquet").keys(column).expect("a column").remove(0)
+    };
+    // Columns of two forms at once: the one that is named counts.
+    let said = |text: &str| json!([{ "role": "user", "content": text }]);
+    let both = json!({
+        "messages": said("openai"),
+        "conversations": [{ "from": "human", "value": "sharegpt" }],
+        "instruction": "alpaca", "output": "yes", "prompt": "plain"
+    });
+    for (form, prompt) in [
+        ("auto", "plain"),
+        ("plain", "plain"),
+        ("openai", "openai"),
+        ("sharegpt", "sharegpt"),
+        ("alpaca", "alpaca"),
+    ] {
+        assert_eq!(made(both.clone(), "prompt", form, "prompt"), prompt, "{form}");
+    }
+    // A text that looks like a transcript is one, unless it is said to be a text.
+    let looks = |end: &str| format!("\n\nHuman: hi\n\nAssistant: {end}");
+    let row = json!({ "prompt": "q", "chosen": looks("a"), "rejected": looks("b") });
+    assert_eq!(made(row.clone(), "labels", "plain", "chosen"), looks("a"));
+    assert_eq!(made(row.clone(), "labels", "auto", "chosen"), looks("a"), "a prompt is there");
+    assert_eq!(made(row, "labels", "hh", "chosen"), "a");
+    let texts = json!({ "chosen": "a", "rejected": "b" });
+    let failure = prepare(texts.clone(), "labels", "hh").failure();
+    assert!(failure.contains("row 1") && failure.contains("is no transcript"), "{failure}");
+    let failure = prepare(texts.clone(), "labels", "openai").failure();
+    assert!(failure.contains("no column `input`"), "{failure}");
+    let failure = prepare(texts, "labels", "alpaca").failure();
+    assert!(failure.contains("`form: alpaca` is no form of labels"), "{failure}");
 }

@@ -169,7 +169,7 @@ fn bad_input_is_named() {
         json!({"pairs": 2, "max_tokens": 8}),
         &[("policy", &["base.model"]), ("prompts", &["long.jsonl"])],
     );
-    assert!(ran.notes().contains("cut from the left"), "{}", ran.notes());
+    assert!(ran.notes().contains("lost the beginning of their prompt"), "{}", ran.notes());
     let rules = json!([{"name": "r", "score": 1.0, "match": "{nothing}"}]);
     let inputs: &[(&str, &[&str])] =
         &[("policies", &["base.model"]), ("prompts", &["prompts.jsonl"])];

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use preflow_stages::data::{
-    Content, Example, Examples, Message, Prompt, Room, Special, TemplateValues, Vocabulary,
+    Content, Example, Examples, Fit, Message, Prompt, Room, Special, TemplateValues, TooLong,
+    Vocabulary,
 };
 use preflow_stages::model::{ModelConfig, Packed, Policy, Trunk};
 use preflow_stages::sampling::{SamplingConfig, generate};
@@ -56,7 +57,7 @@ fn a_prompt_that_is_too_long_loses_its_beginning_and_nothing_else() {
     let rows = Examples::new(&vocabulary, Room::new(9), [(&long, &yes, true)]).expect("a row");
     let whole = vocabulary.prompt(&long).expect("ids");
     assert_eq!(rows.rows[0].prompt, whole[whole.len() - 7..]);
-    assert_eq!(rows.left.truncated, 1);
+    assert_eq!(rows.left.cut, [0]);
     // Our own tokenizers keep <bos><user> and <bot>.
     let own = byte_vocabulary(&shop);
     let letters = Prompt::text("abcdefgh");
@@ -64,7 +65,7 @@ fn a_prompt_that_is_too_long_loses_its_beginning_and_nothing_else() {
     let id = |text: &str| own.encode(text).expect("an id")[0];
     assert_eq!(rows.rows[0].prompt, [1, 3, id("e"), id("f"), id("g"), id("h"), 4]);
     // Room that is kept free counts as if the completion filled it.
-    let room = Room { context: 9, free: 4 };
+    let room = Room { free: 4, ..Room::new(9) };
     let rows = Examples::new(&own, room, [(&letters, &z, true)]).expect("a row");
     assert_eq!(rows.rows[0].prompt, [1, 3, id("g"), id("h"), 4]);
 }
@@ -78,11 +79,37 @@ fn both_answers_of_a_pair_follow_the_same_prompt() {
     let [z, longer, longest, nothing] = ["z", "zyxw", "zyxwvutsr", ""].map(answer);
     let [letters, a] = ["abcdefgh", "a"].map(Prompt::text);
     let both = [(&z, true), (&longer, true)];
-    let (rows, cut) = room.rows(&own, &letters, &both).expect("tokens").expect("they fit");
-    assert!(cut && rows[0].prompt == rows[1].prompt && rows[0].prompt.len() == 7, "{rows:?}");
+    let Fit::Cut(rows) = room.rows(&own, &letters, &both).expect("tokens") else { panic!("cut") };
+    assert!(rows[0].prompt == rows[1].prompt && rows[0].prompt.len() == 7, "{rows:?}");
     // One that does not fit takes the other with it.
-    assert_eq!(room.rows(&own, &a, &[(&z, true), (&longest, true)]).expect("tokens"), None);
-    assert_eq!(room.rows(&own, &a, &[(&z, true), (&nothing, false)]).expect("tokens"), None);
+    let fit = room.rows(&own, &a, &[(&z, true), (&longest, true)]).expect("tokens");
+    assert!(matches!(fit, Fit::TooLong), "{fit:?}");
+    let fit = room.rows(&own, &a, &[(&z, true), (&nothing, false)]).expect("tokens");
+    assert!(matches!(fit, Fit::Empty), "{fit:?}");
+}
+
+#[test]
+fn rows_that_do_not_fit_are_cut_left_out_or_refused_as_it_is_said() {
+    let shop = Workshop::new();
+    let own = byte_vocabulary(&shop);
+    let prompts = ["ab", "abcdefgh", "a", "a", "abcdefghi"].map(Prompt::text);
+    let answers = ["z", "z", "", "zyxwvutsr", "z"].map(|text| Content::Text(text.into()));
+    let rows = || prompts.iter().zip(&answers).map(|(p, a)| (p, a, false));
+    let read = |too_long| Examples::new(&own, Room { too_long, ..Room::new(9) }, rows());
+    for too_long in [TooLong::Auto, TooLong::CutLeft] {
+        let cut = read(too_long).expect("rows");
+        assert_eq!((cut.sources, cut.left.cut), (vec![0, 1, 4], vec![1, 4]));
+    }
+    let cut = read(TooLong::CutLeft).expect("rows").warning(9).expect("something was done");
+    assert_eq!(
+        cut,
+        "2 rows (2, 5) lost the beginning; 1 row (4) left out; 1 row (3) with an empty answer \
+         left out (rows have room for 9 tokens; see `too_long`)"
+    );
+    let dropped = read(TooLong::Drop).expect("rows");
+    assert_eq!((dropped.sources, dropped.left.too_long), (vec![0], vec![1, 3, 4]));
+    let refused = read(TooLong::Fail).expect_err("row 2 does not fit");
+    assert!(format!("{refused:#}").contains("row 2 does not fit the room of 9 tokens"));
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl Vocabulary {
 
 /// Where a conversation may lose its beginning: the end of what the system says first, which stays,
 /// and the later messages of the user, any of which may follow it.
-fn cuts(messages: &[Message]) -> (usize, Vec<usize>) {
+pub(super) fn cuts(messages: &[Message]) -> (usize, Vec<usize>) {
     let is_system = |m: &Message| ["system", "developer"].contains(&m.role.as_str());
     let first = messages.iter().position(|m| !is_system(m)).unwrap_or(messages.len());
     let users = (first + 1..messages.len()).filter(|i| messages[*i].role == "user");

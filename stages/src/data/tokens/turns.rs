@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use preflow::conversation::Message;
 
 use super::super::chat::ChatTemplate;
+use super::answer::cuts;
 use super::{BOT, Row, TemplateValues, Turns, USER, Vocabulary};
 use crate::advice::error_with_help;
 
@@ -42,6 +43,41 @@ impl Vocabulary {
             Turns::Template(template) => self.templated(template, messages, values, from),
             Turns::Own | Turns::Plain => self.laid_out(messages, from),
         }
+    }
+
+    /// As [`Vocabulary::conversation`], without so many of the oldest turns that at most `room`
+    /// tokens are left; what the system says first stays. `None`: no turn of the user can be the
+    /// first so that it fits and something is learned.
+    ///
+    /// # Errors
+    /// When the template refuses what is left.
+    pub fn shortened(
+        &self,
+        messages: &[Message],
+        values: &TemplateValues,
+        from: usize,
+        room: usize,
+    ) -> Result<Option<Row>> {
+        let (first, users) = cuts(messages);
+        let without = |cut: usize| -> Result<Option<Row>> {
+            let start = users[cut];
+            let rest = [&messages[..first], &messages[start..]].concat();
+            let from = (from + first).saturating_sub(start).max(first);
+            match rest.iter().skip(from).any(is_learned) {
+                true => self.conversation(&rest, values, from).map(Some),
+                false => Ok(None),
+            }
+        };
+        // Each shorter conversation is rendered anew, so the longest that fits is searched for.
+        let (mut low, mut high) = (0, users.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match without(middle)?.is_some_and(|row| row.tokens.len() > room) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        if low == users.len() { Ok(None) } else { without(low) }
     }
 
     /// A conversation without a template: each turn after its mark, each answer with its end.

@@ -84,11 +84,8 @@ impl ByModel {
         let (mut examples, mut used) = (Vec::new(), Vec::new());
         for i in 0..pairs.rows() {
             let both = [(&a[i], ends[0][i]), (&b[i], ends[1][i])];
-            let Some((rows, cut)) = room.rows(&vocabulary, &prompts[i], &both)? else {
-                left.skipped += 1;
-                continue;
-            };
-            left.truncated += usize::from(cut);
+            let fit = room.rows(&vocabulary, &prompts[i], &both)?;
+            let Some(rows) = left.keep(room, i, fit)? else { continue };
             examples.extend(rows);
             used.push(i);
         }

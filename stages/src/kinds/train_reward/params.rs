@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::advice::error_with_help;
+use crate::data::TooLong;
 use crate::model::Lora;
 use crate::optim::Schedule;
 use crate::training::{Computation, Defaults, Optimizer};
@@ -67,6 +68,10 @@ pub struct TrainReward {
     pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     pub(super) keep_best: bool,
+    /// Pairs that do not fit the context: auto and cut_left take the beginning of the prompt away, drop
+    /// leaves them out, fail stops and names one. A pair whose answer is too long is never cut.
+    #[schemars(extend("x-later" = true))]
+    pub(super) too_long: TooLong,
     /// Train low-rank adapters, and the head, instead of all weights.
     pub(super) lora: Lora,
     /// How steps are computed; a pair counts as one row.
@@ -116,6 +121,7 @@ impl Default for TrainReward {
             eval_fraction: 0.1,
             allow_overlap: false,
             keep_best: true,
+            too_long: TooLong::Auto,
             lora: Lora::default(),
             compute: Computation::default(),
             optimizer: Optimizer::default(),

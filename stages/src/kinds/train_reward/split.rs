@@ -40,7 +40,8 @@ impl TrainReward {
         context: usize,
     ) -> Result<Split> {
         let labels = cx.table("labels")?;
-        let mut all = pairs(cx, vocabulary, context, &labels)?;
+        let room = Room { too_long: self.too_long, ..Room::new(context) };
+        let mut all = pairs(cx, vocabulary, room, &labels)?;
         if all.iter().all(Pair::is_tie) {
             let help = "collect more labels, or check what the labeler looks at";
             let message = format!("all {} labels are ties: there is nothing to learn", all.len());
@@ -60,7 +61,7 @@ impl TrainReward {
             labels.clone()
         } else {
             let eval = cx.table("eval_labels")?;
-            held_out = pairs(cx, vocabulary, context, &eval)?;
+            held_out = pairs(cx, vocabulary, room, &eval)?;
             train = all;
             eval
         };
@@ -120,11 +121,11 @@ impl Split {
 pub(super) fn pairs(
     cx: &mut Context,
     vocabulary: &Vocabulary,
-    context: usize,
+    room: Room,
     labels: &Table,
 ) -> Result<Vec<Pair>> {
     let strengths = labels.floats("strength", 1.0)?;
-    let all = preferences(cx, vocabulary, Room::new(context), labels)?;
+    let all = preferences(cx, vocabulary, room, labels)?;
     let before = all.len();
     let kept: Vec<Pair> = all
         .into_iter()
