@@ -19,8 +19,8 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// The prompts of a table as tokens that leave `room` tokens of the context free. Those that are
-    /// too long lose their beginning, or `too_long` says otherwise.
+    /// The prompts of a table as tokens that leave `room` tokens of the context free. Those that
+    /// are too long lose their beginning, unless `too_long` says otherwise.
     ///
     /// # Errors
     /// As [`encode_prompts`]; or a prompt is not understood.

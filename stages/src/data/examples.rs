@@ -74,7 +74,7 @@ pub struct Room {
 
 /// What a prompt and its completions are in a room.
 #[derive(Debug)]
-pub enum Fit {
+pub enum RowFit {
     Whole(Vec<Example>),
     /// The prompt lost its beginning.
     Cut(Vec<Example>),
@@ -115,33 +115,33 @@ impl Room {
         vocabulary: &Vocabulary,
         prompt: &Prompt,
         completions: &[(&Content, bool)],
-    ) -> Result<Fit> {
+    ) -> Result<RowFit> {
         let whole =
             |(answer, finished): &(&Content, bool)| vocabulary.example(prompt, answer, *finished);
         let mut rows = completions.iter().map(whole).collect::<Result<Vec<_>>>()?;
         let longest = rows.iter().map(|r| r.completion.len()).max().unwrap_or_default();
         let most = self.context.saturating_sub(longest.max(self.free));
         if rows.iter().any(|r| r.completion.is_empty()) {
-            return Ok(Fit::Empty);
+            return Ok(RowFit::Empty);
         }
         if most < LEAST_PROMPT {
-            return Ok(Fit::TooLong);
+            return Ok(RowFit::TooLong);
         }
         let may_cut = matches!(self.too_long, TooLong::Auto | TooLong::CutLeft);
         if !may_cut && rows.iter().any(|r| r.prompt.len() > most) {
-            return Ok(Fit::TooLong);
+            return Ok(RowFit::TooLong);
         }
         let mut cut = false;
         for row in &mut rows {
             let (fitted, was_cut) =
                 vocabulary.fit(prompt, std::mem::take(&mut row.prompt), most)?;
             if fitted.len() > most {
-                return Ok(Fit::TooLong);
+                return Ok(RowFit::TooLong);
             }
             row.prompt = fitted;
             cut |= was_cut;
         }
-        Ok(if cut { Fit::Cut(rows) } else { Fit::Whole(rows) })
+        Ok(if cut { RowFit::Cut(rows) } else { RowFit::Whole(rows) })
     }
 }
 
@@ -170,15 +170,15 @@ impl LeftOut {
     ///
     /// # Errors
     /// The row does not fit, and that is to fail.
-    pub fn keep(&mut self, room: Room, row: usize, fit: Fit) -> Result<Option<Vec<Example>>> {
+    pub fn keep(&mut self, room: Room, row: usize, fit: RowFit) -> Result<Option<Vec<Example>>> {
         match fit {
-            Fit::Whole(rows) => return Ok(Some(rows)),
-            Fit::Cut(rows) => {
+            RowFit::Whole(rows) => return Ok(Some(rows)),
+            RowFit::Cut(rows) => {
                 self.cut.push(row);
                 return Ok(Some(rows));
             }
-            Fit::Empty => self.empty.push(row),
-            Fit::TooLong => {
+            RowFit::Empty => self.empty.push(row),
+            RowFit::TooLong => {
                 room.refuse(row)?;
                 self.too_long.push(row);
             }

@@ -25,7 +25,7 @@ mod write;
 pub use chat::{ChatTemplate, Rendered, check_template};
 pub use column::Column;
 pub use examples::{
-    Example, Examples, Fit, LEAST_PROMPT, LeftOut, Room, Row, TooLong, fit_prompt, named_rows,
+    Example, Examples, LEAST_PROMPT, LeftOut, Room, Row, RowFit, TooLong, fit_prompt, named_rows,
     part_of_prompt,
 };
 pub use form::{Wanted, files_of, refuse_others};

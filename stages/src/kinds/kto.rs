@@ -64,8 +64,8 @@ pub struct Kto {
     eval_fraction: f64,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     keep_best: bool,
-    /// Answers that do not fit the context: auto and cut_left take the beginning of the prompt away, drop
-    /// leaves them out, fail stops and names one. An answer that is too long is never cut.
+    /// Rows that do not fit the context: auto and cut_left take the beginning of a prompt away,
+    /// drop leaves them out, fail stops and names one. An answer is never cut.
     #[schemars(extend("x-later" = true))]
     too_long: TooLong,
     /// Adapters beside the policy's frozen weights, which are then the reference as they are.

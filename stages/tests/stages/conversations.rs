@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use preflow_stages::data::{
-    Column, Content, Fit, Message, Room, Rows, Special, Table, TooLong, Vocabulary, Wanted,
+    Column, Content, Message, Room, RowFit, Rows, Special, Table, TooLong, Vocabulary, Wanted,
     read_tables, settle, write_parquet,
 };
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ fn ours(shop: &Workshop, template: &str, row: &str) -> anyhow::Result<Vec<Vec<i6
             (table.prompts()?, ["chosen", "rejected"].map(|name| table.contents(name)));
         let (chosen, rejected) = (chosen?, rejected?);
         let both = [(&chosen[0], true), (&rejected[0], true)];
-        let Fit::Whole(rows) = Room::new(999).rows(&vocabulary, &prompts[0], &both)? else {
+        let RowFit::Whole(rows) = Room::new(999).rows(&vocabulary, &prompts[0], &both)? else {
             panic!("{template}: it fits")
         };
         assert!(rows[0].prompt == rows[1].prompt, "{template}");
@@ -423,7 +423,7 @@ fn a_conversation_that_does_not_fit_loses_its_oldest_turns_where_that_is_said() 
     assert!(last.tokens.len() < whole.tokens.len());
     for context in [last.tokens.len(), last.tokens.len() + 1] {
         let cut = rows(&json!(all), context, TooLong::CutLeft).expect("cut");
-        assert_eq!(cut.rows, [last.clone()]);
+        assert_eq!(cut.rows, std::slice::from_ref(&last));
         assert!(cut.warning.expect("told").starts_with("1 row (1) lost the beginning"));
     }
     for too_long in [TooLong::Auto, TooLong::Drop, TooLong::Fail] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use preflow_stages::data::{
-    Content, Example, Examples, Fit, Message, Prompt, Room, Special, TemplateValues, TooLong,
+    Content, Example, Examples, Message, Prompt, Room, RowFit, Special, TemplateValues, TooLong,
     Vocabulary,
 };
 use preflow_stages::model::{ModelConfig, Packed, Policy, Trunk};
@@ -79,13 +79,15 @@ fn both_answers_of_a_pair_follow_the_same_prompt() {
     let [z, longer, longest, nothing] = ["z", "zyxw", "zyxwvutsr", ""].map(answer);
     let [letters, a] = ["abcdefgh", "a"].map(Prompt::text);
     let both = [(&z, true), (&longer, true)];
-    let Fit::Cut(rows) = room.rows(&own, &letters, &both).expect("tokens") else { panic!("cut") };
+    let RowFit::Cut(rows) = room.rows(&own, &letters, &both).expect("tokens") else {
+        panic!("cut")
+    };
     assert!(rows[0].prompt == rows[1].prompt && rows[0].prompt.len() == 7, "{rows:?}");
     // One that does not fit takes the other with it.
     let fit = room.rows(&own, &a, &[(&z, true), (&longest, true)]).expect("tokens");
-    assert!(matches!(fit, Fit::TooLong), "{fit:?}");
+    assert!(matches!(fit, RowFit::TooLong), "{fit:?}");
     let fit = room.rows(&own, &a, &[(&z, true), (&nothing, false)]).expect("tokens");
-    assert!(matches!(fit, Fit::Empty), "{fit:?}");
+    assert!(matches!(fit, RowFit::Empty), "{fit:?}");
 }
 
 #[test]

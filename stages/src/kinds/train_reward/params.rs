@@ -68,8 +68,8 @@ pub struct TrainReward {
     pub(super) allow_overlap: bool,
     /// Keep the weights of the epoch with the lowest held-out loss instead of the last.
     pub(super) keep_best: bool,
-    /// Pairs that do not fit the context: auto and cut_left take the beginning of the prompt away, drop
-    /// leaves them out, fail stops and names one. A pair whose answer is too long is never cut.
+    /// Pairs that do not fit the context: auto and cut_left take the beginning of the prompt away,
+    /// drop leaves them out, fail stops and names one. An answer is never cut.
     #[schemars(extend("x-later" = true))]
     pub(super) too_long: TooLong,
     /// Train low-rank adapters, and the head, instead of all weights.
