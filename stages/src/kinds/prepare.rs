@@ -1,6 +1,8 @@
 //! `prepare`: any table or text becomes a canonical dataset.
 //! Knows nothing of tokens or models.
 
+mod path;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,16 +12,16 @@ use preflow::protocol::{InputDoc, OutputDoc};
 use preflow::votes::pair_id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json_path::JsonPath;
 
 use crate::advice::{Advised, error_with_help};
 use crate::context::Context;
 use crate::data::{
-    BadRow, BadRows, Column, Content, RowForm, Table, TextUnit, Wanted, files_of, part_of_prompt,
-    read_head, read_table, settle_as,
+    BadRow, BadRows, Column, Content, RowForm, RowType, Table, TextUnit, Wanted, files_of,
+    part_of_prompt, read_head, read_table, settle_as,
 };
 use crate::kind::{Stage, Summary, input, output};
 use crate::preflight::{Preflight, one_file};
+use path::at_path;
 
 /// What helps where a row is not understood.
 const MEND: &str = "mend the row, or leave such rows out: `on_bad_row: skip`";
@@ -36,7 +38,7 @@ pub struct Prepare {
     /// response_a and response_b, `labels` columns prompt, chosen and rejected. Alpaca, ShareGPT,
     /// whole conversations and transcripts are known by their columns.
     #[serde(rename = "as")]
-    target: Target,
+    target: RowType,
     /// Canonical column → column of the source, where the two differ; or a path into one, such as
     /// `chosen[-1].content` or `instances[0].output`.
     #[serde(default)]
@@ -93,41 +95,6 @@ enum OnBadRow {
     #[default]
     Fail,
     Skip,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Target {
-    Text,
-    Prompt,
-    PromptCompletion,
-    Messages,
-    Pairs,
-    Labels,
-}
-
-impl Target {
-    fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Text => &["text"],
-            Self::Prompt => &["prompt"],
-            Self::PromptCompletion => &["prompt", "completion"],
-            Self::Messages => &["messages"],
-            Self::Pairs => &["prompt", "response_a", "response_b"],
-            Self::Labels => &["prompt", "chosen", "rejected"],
-        }
-    }
-
-    fn port_type(self) -> &'static str {
-        match self {
-            Self::Text => "dataset/text",
-            Self::Prompt => "dataset/prompt",
-            Self::PromptCompletion => "dataset/prompt_completion",
-            Self::Messages => "dataset/messages",
-            Self::Pairs => "dataset/pairs",
-            Self::Labels => "dataset/labels",
-        }
-    }
 }
 
 fn lines() -> String {
@@ -196,7 +163,7 @@ impl Stage for Prepare {
         if table.rows() == 0 {
             bail!("no row is left of {read}: see `split`, `dedupe` and `on_bad_row`");
         }
-        let table = if self.target == Target::Pairs { named(table)? } else { table };
+        let table = if self.target == RowType::Pairs { named(table)? } else { table };
         cx.write_table("data", &table)?;
         Ok(Summary::from([
             ("rows/read".into(), read as f64),
@@ -341,7 +308,7 @@ impl Prepare {
             self.target.columns().iter().map(|name| self.source(name)).collect();
         let base = |path: &'_ String| path.find(['[', '.']).unwrap_or(path.len());
         columns.extend(self.columns.values().flat_map(|path| [path, &path[..base(path)]]));
-        if self.target != Target::Text {
+        if self.target != RowType::Text {
             columns.extend(["instruction", "conversations", "chosen", "messages"]);
         }
         let plain = columns.contains(&"text");
@@ -351,12 +318,12 @@ impl Prepare {
     /// The rows of the part that is asked for, without repetitions when `dedupe`.
     fn choose(&self, table: &Table) -> Result<Table> {
         let columns = self.target.columns().iter().map(|c| match self.target {
-            Target::Messages => openings(table),
+            RowType::Messages => openings(table),
             _ => table.keys(c),
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let messages = match self.target {
-            Target::Messages => vec![table.keys("messages")?],
+            RowType::Messages => vec![table.keys("messages")?],
             _ => Vec::new(),
         };
         let whole = if messages.is_empty() { &columns } else { &messages };
@@ -384,14 +351,14 @@ impl Prepare {
     fn content(&self, column: &Column, name: &str, row: usize) -> Result<Content, String> {
         if let Column::Json(v) | Column::Text(v) = column
             && let Some(json) = v[row].as_deref().filter(|text| text.starts_with("[{"))
-            && self.target != Target::Text
-            && (matches!(column, Column::Json(_)) || self.target == Target::Messages)
+            && self.target != RowType::Text
+            && (matches!(column, Column::Json(_)) || self.target == RowType::Messages)
         {
             let found = Content::from_json(json);
             return found.map_err(|why| format!("column `{name}` is not understood: {why}"));
         }
         match column.text_at(row) {
-            Ok(Some(text)) if !text.is_empty() && self.target != Target::Messages => {
+            Ok(Some(text)) if !text.is_empty() && self.target != RowType::Messages => {
                 Ok(Content::Text(text.into_owned()))
             }
             Ok(text) if text.as_deref().is_none_or(str::is_empty) => {
@@ -399,7 +366,7 @@ impl Prepare {
             }
             Ok(_) => Err(format!("column `{name}` holds text, not a list of messages")),
             Err(found) => {
-                let wanted = if self.target == Target::Text {
+                let wanted = if self.target == RowType::Text {
                     "not text"
                 } else {
                     "neither text nor messages"
@@ -420,34 +387,6 @@ fn openings(table: &Table) -> Result<Vec<String>> {
         }
     };
     Ok(table.contents("messages")?.iter().map(opening).collect())
-}
-
-/// The values at a path such as `chosen[-1].content`, whose first word is a column; `None` where it
-/// is no path into one.
-///
-/// # Errors
-/// A row has nothing at that path, or more than one value.
-fn at_path(table: &Table, path: &str) -> Result<Option<Column>> {
-    let end = path.find(['[', '.']).unwrap_or(path.len());
-    let Some(column) = table.column(&path[..end]).filter(|_| end < path.len()) else {
-        return Ok(None);
-    };
-    let help = "for example chosen[-1].content, instances[0].output";
-    let query = JsonPath::parse(&format!("${}", &path[end..])).map_err(|e| {
-        error_with_help(format!("`{path}` is no path into column `{}`: {e}", &path[..end]), help)
-    })?;
-    let cell = |row: usize| -> Result<Option<String>> {
-        let Some(json) = column.json(row) else { return Ok(None) };
-        let value: serde_json::Value = serde_json::from_str(&json)?;
-        let found = query.query(&value);
-        match found.all().as_slice() {
-            [one] => Ok(Some(one.to_string()).filter(|json| json != "null")),
-            [] => bail!("{}: nothing at `{path}`", table.place(row)),
-            many => bail!("{}: {} values at `{path}`, not one", table.place(row), many.len()),
-        }
-    };
-    let cells = (0..table.rows()).map(cell).collect::<Result<Vec<_>>>()?;
-    Ok(Some(Column::of_json(&cells)))
 }
 
 /// Adds the names by which votes know the pairs.
