@@ -274,6 +274,15 @@ impl Context {
         Vocabulary::open(&folder.join("tokenizer.json"))
     }
 
+    /// The tokenizer at a port that takes tokenizers and models.
+    ///
+    /// # Errors
+    /// When nothing, or more than one, is connected, or it cannot be opened.
+    pub fn vocabulary_at(&self, port: &str) -> Result<Vocabulary> {
+        let path = self.path(port)?;
+        if path.is_dir() { self.vocabulary(path) } else { Vocabulary::open(path) }
+    }
+
     /// Writes the rows of an output port and announces it.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod forms;
 mod jinja;
 mod json;
 mod labels;
+mod near;
 mod parquet_file;
 mod prompt;
 mod read;
@@ -32,6 +33,7 @@ pub use examples::{
 pub use form::{Wanted, files_of, refuse_others};
 pub use forms::{RowForm, settle, settle_as};
 pub use labels::{Chosen, check_labels, choices};
+pub use near::NearTexts;
 pub use parquet_file::{Batches, parquet_rows, read_parquet};
 pub use preflow::conversation::{Content, Message};
 pub use prompt::{Prompt, TemplateValues};

@@ -11,6 +11,7 @@ pub mod grpo;
 mod import_model;
 mod import_reward;
 pub mod kto;
+mod mix;
 pub mod ppo;
 mod prepare;
 mod pretrain;
@@ -28,6 +29,7 @@ use crate::kind::Kind;
 /// All kinds, in the order of a usual pipeline.
 pub const KINDS: &[Kind] = &[
     Kind::of::<prepare::Prepare>(),
+    Kind::of::<mix::Mix>(),
     Kind::of::<tokenizer::TrainTokenizer>(),
     Kind::of::<pretrain::Pretrain>(),
     Kind::of::<import_model::ImportModel>(),

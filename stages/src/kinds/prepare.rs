@@ -1,7 +1,9 @@
 //! `prepare`: any table or text becomes a canonical dataset.
 //! Knows nothing of tokens or models.
 
+mod conditions;
 mod path;
+mod similar;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +21,11 @@ use crate::data::{
     BadRow, BadRows, Column, Content, RowForm, RowType, Table, TextUnit, Wanted, files_of,
     part_of_prompt, read_head, read_table, settle_as,
 };
-use crate::kind::{Stage, Summary, input, output};
+use crate::kind::{Stage, Summary, input, optional, output};
 use crate::preflight::{Preflight, one_file};
+use conditions::Condition;
 use path::at_path;
+use similar::{Likeness, Similar};
 
 /// What helps where a row is not understood.
 const MEND: &str = "mend the row, or leave such rows out: `on_bad_row: skip`";
@@ -58,6 +62,23 @@ pub struct Prepare {
     /// Drop rows whose canonical columns repeat an earlier row.
     #[serde(default)]
     dedupe: bool,
+    /// Conditions that a row must meet to stay, all of them.
+    #[serde(default, rename = "where")]
+    #[schemars(extend("x-later" = true))]
+    conditions: Vec<Condition>,
+    /// Rows that are nearly the same as an earlier one: ignore, count, or drop them. Of a
+    /// conversation the first message of the user counts.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    near_duplicates: Similar,
+    /// Rows whose prompt is nearly one of port `unseen`: ignore, count, or drop them.
+    #[serde(default = "count")]
+    #[schemars(extend("x-later" = true))]
+    overlap: Similar,
+    /// Share of its runs of three words that makes a text nearly the same.
+    #[serde(default = "most")]
+    #[schemars(range(min = 0.05, max = 1.0), extend("x-later" = true, "x-unit" = "fraction"))]
+    near: f64,
     /// What a row that cannot be read does: fail the stage, or be skipped and named.
     #[serde(default)]
     on_bad_row: OnBadRow,
@@ -101,6 +122,14 @@ fn lines() -> String {
     "lines".into()
 }
 
+fn count() -> Similar {
+    Similar::Count
+}
+
+fn most() -> f64 {
+    0.8
+}
+
 impl Stage for Prepare {
     const NAME: &'static str = "prepare";
     const VERSION: u32 = 2;
@@ -109,7 +138,13 @@ impl Stage for Prepare {
     const THREADS: u32 = 1;
 
     fn inputs() -> Vec<InputDoc> {
-        vec![input("data", &["*"], "the source: files or a dataset of another stage")]
+        let tokenizers = &["tokenizer", "model/policy", "model/reward"];
+        let prompts = &["dataset/prompt", "dataset/prompt_completion"];
+        vec![
+            input("data", &["*"], "the source: files or a dataset of another stage"),
+            optional("tokenizer", tokenizers, "counts the tokens of `where`"),
+            optional("unseen", prompts, "prompts that policies are judged by, for `overlap`"),
+        ]
     }
 
     fn outputs() -> Vec<OutputDoc> {
@@ -118,6 +153,8 @@ impl Stage for Prepare {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("unit", self.unit.parse::<TextUnit>());
+        let tokenizer = !look.inputs("tokenizer").is_empty();
+        look.tell("where", conditions::check(&self.conditions, tokenizer));
         let Some(input) =
             look.inputs("data").first().filter(|i| look.sees_inputs() && !i.paths.is_empty())
         else {
@@ -160,16 +197,28 @@ impl Stage for Prepare {
         cx.warn_if(name_bad_rows(&bad, files.len() > 1))?;
         cx.warn_if(name_unreadable(&table))?;
         let table = self.choose(&table)?;
+        let table = conditions::meeting(cx, &self.conditions, table)?;
+        let likeness = Likeness {
+            near_duplicates: self.near_duplicates,
+            overlap: self.overlap,
+            share: self.near,
+        };
+        let keys = &|table: &Table| self.keys(table);
+        let (table, mut figures) = similar::without_similar(cx, likeness, table, keys)?;
         if table.rows() == 0 {
-            bail!("no row is left of {read}: see `split`, `dedupe` and `on_bad_row`");
+            bail!(
+                "no row is left of {read}: see `split`, `dedupe`, `where`, `near_duplicates`, \
+                 `overlap` and `on_bad_row`"
+            );
         }
         let table = if self.target == RowType::Pairs { named(table)? } else { table };
         cx.write_table("data", &table)?;
-        Ok(Summary::from([
+        figures.extend([
             ("rows/read".into(), read as f64),
             ("rows/bad".into(), bad.len() as f64),
             ("rows/kept".into(), table.rows() as f64),
-        ]))
+        ]);
+        Ok(figures)
     }
 }
 
@@ -315,13 +364,19 @@ impl Prepare {
         Wanted { columns, plain, named }
     }
 
+    /// The canonical columns, each as the texts by which equal cells are equal; of conversations
+    /// what they begin with.
+    fn keys(&self, table: &Table) -> Result<Vec<Vec<String>>> {
+        let key = |name: &&str| match self.target {
+            RowType::Messages => openings(table),
+            _ => table.keys(name),
+        };
+        self.target.columns().iter().map(key).collect()
+    }
+
     /// The rows of the part that is asked for, without repetitions when `dedupe`.
     fn choose(&self, table: &Table) -> Result<Table> {
-        let columns = self.target.columns().iter().map(|c| match self.target {
-            RowType::Messages => openings(table),
-            _ => table.keys(c),
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let columns = self.keys(table)?;
         let messages = match self.target {
             RowType::Messages => vec![table.keys("messages")?],
             _ => Vec::new(),
