@@ -85,7 +85,7 @@ impl Stage for TrainReward {
 
     fn check(&self, look: &mut Preflight) {
         look.tell("lora", self.check_lora());
-        look.usual_rate("base", "lr", self.lr, false, Lesson::Scores);
+        look.usual_rate("base", "lr", self.lr, self.lora.rank > 0, Lesson::Scores);
         for port in ["labels", "eval_labels"] {
             look.rows_of(port, check_labels);
         }

@@ -29,7 +29,7 @@ impl Lesson {
             Self::Preferences => {
                 ([5e-7, 5e-6], "TRL's default is 1e-6; Rafailov et al. 2023 take 1e-6")
             }
-            Self::Scores => ([3e-6, 5e-5], "Ouyang et al. 2022 take 9e-6"),
+            Self::Scores => ([3e-6, 1e-4], "Ouyang et al. 2022 take 9e-6; TRL's default is 1e-4"),
             Self::OwnResponses => {
                 ([5e-7, 5e-6], "TRL's default is 1e-6; Huang et al. 2024 take 3e-6")
             }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use preflow_stages::data::{
-    Column, Content, Message, Room, RowFit, Rows, Special, Table, TooLong, Vocabulary, Wanted,
-    read_tables, settle, write_parquet,
+    Column, Content, Message, Prompt, Room, RowFit, Rows, Special, Table, TemplateValues, TooLong,
+    Vocabulary, Wanted, read_tables, settle, write_parquet,
 };
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -477,4 +477,22 @@ fn a_form_that_is_named_counts_and_what_is_not_in_it_is_refused() {
     assert!(failure.contains("no column `input`"), "{failure}");
     let failure = prepare(texts, "labels", "alpaca").failure();
     assert!(failure.contains("`form: alpaca` is no form of labels"), "{failure}");
+}
+
+#[test]
+fn a_prompt_of_thousands_of_turns_is_cut_in_a_few_renderings() {
+    let chatml = vocabulary("chatml");
+    let turns = (0..1500).flat_map(|i| {
+        [Message::new("user", &format!("is it {i} ?")), Message::new("assistant", "yes")]
+    });
+    let system = Message::new("system", "be brief");
+    let last = Message::new("user", "and now ?");
+    let prompt = |turns: Vec<Message>| Prompt {
+        content: Content::Messages([vec![system.clone()], turns, vec![last.clone()]].concat()),
+        values: TemplateValues::default(),
+    };
+    let shortest = chatml.prompt(&prompt(Vec::new())).expect("ids");
+    let (ids, cut) =
+        chatml.prompt_within(&prompt(turns.collect()), shortest.len()).expect("it fits");
+    assert!(cut && ids == shortest);
 }
