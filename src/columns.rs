@@ -24,7 +24,7 @@ use crate::files;
 
 mod messages;
 
-pub use messages::messages_array;
+pub use messages::{MessagesType, messages_array};
 
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };

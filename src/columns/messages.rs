@@ -12,16 +12,53 @@ use serde_json::{Map, Value};
 
 use crate::conversation::{Message, ordered_fields};
 
-/// A column of conversations, one a row; a row may have none. `Ok(None)`: a further field of the
-/// messages has no type of its own, because its values differ in form: then JSON must hold them.
+/// Finds the type of a column of conversations, of which each is seen once.
+#[derive(Debug, Default)]
+pub struct MessagesType {
+    /// Further fields in the order in which they came, and the values of each.
+    names: Vec<String>,
+    values: BTreeMap<String, Vec<Box<RawValue>>>,
+    /// A value was no JSON.
+    unreadable: bool,
+}
+
+impl MessagesType {
+    /// Looks at the messages of a row.
+    pub fn see(&mut self, messages: &[Message]) {
+        for (name, json) in messages.iter().flat_map(|message| &message.more) {
+            let Ok(raw) = RawValue::from_string(json.clone()) else {
+                self.unreadable = true;
+                continue;
+            };
+            if !self.values.contains_key(name) {
+                self.names.push(name.clone());
+            }
+            self.values.entry(name.clone()).or_default().push(raw);
+        }
+    }
+
+    /// The column of lists of structs. `None`: a further field has no type of its own, because its
+    /// values differ in form: then JSON must hold the messages.
+    #[must_use]
+    pub fn field(&self) -> Option<Field> {
+        let mut fields = vec![Field::new("role", DataType::Utf8, true)];
+        fields.push(Field::new("content", DataType::Utf8, true));
+        for name in &self.names {
+            let own: Vec<&RawValue> = self.values[name].iter().map(AsRef::as_ref).collect();
+            fields.push(Field::new(name, common_type(&own)?, true));
+        }
+        let item = DataType::Struct(Fields::from(fields));
+        let list = DataType::List(Arc::new(Field::new("item", item, true)));
+        (!self.unreadable).then(|| Field::new("messages", list, true))
+    }
+}
+
+/// Rows of a column of conversations, one a row; a row may have none.
 ///
 /// # Errors
-/// The values do not fit the type found for them, which is a fault of this function.
-pub fn messages_array(
-    rows: &[Option<&[Message]>],
-) -> Result<Option<(Field, ArrayRef)>, ArrowError> {
-    let Some(kind) = type_of(rows) else { return Ok(None) };
-    let field = Field::new("messages", kind, true);
+/// The messages do not fit the field, which was found for others.
+pub fn messages_array(field: &Field, rows: &[Option<&[Message]>]) -> Result<ArrayRef, ArrowError> {
+    let field = field.clone().with_name("messages");
     let schema = Arc::new(Schema::new(vec![field.clone()]));
     let mut decoder = arrow_json::ReaderBuilder::new(schema)
         .with_batch_size(rows.len().max(1))
@@ -31,12 +68,10 @@ pub fn messages_array(
         Value::Object(Map::from_iter([("messages".to_owned(), list.into())]))
     };
     decoder.serialize(&rows.iter().map(row).collect::<Vec<_>>())?;
-    let batch = decoder.flush()?;
-    let array = match batch {
+    Ok(match decoder.flush()? {
         Some(batch) => Arc::clone(batch.column(0)),
         None => arrow_array::new_empty_array(field.data_type()),
-    };
-    Ok(Some((field, array)))
+    })
 }
 
 fn value(message: &Message) -> Value {
@@ -47,29 +82,6 @@ fn value(message: &Message) -> Value {
         map.insert(name.clone(), serde_json::from_str(json).unwrap_or_default());
     }
     Value::Object(map)
-}
-
-/// The type of the lists; `None` where a further field has none.
-fn type_of(rows: &[Option<&[Message]>]) -> Option<DataType> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut values: BTreeMap<&str, Vec<Box<RawValue>>> = BTreeMap::new();
-    for message in rows.iter().flatten().copied().flatten() {
-        for (name, json) in &message.more {
-            if !values.contains_key(name.as_str()) {
-                names.push(name);
-            }
-            let raw = RawValue::from_string(json.clone()).ok()?;
-            values.entry(name).or_default().push(raw);
-        }
-    }
-    let mut fields = vec![Field::new("role", DataType::Utf8, true)];
-    fields.push(Field::new("content", DataType::Utf8, true));
-    for name in names {
-        let own: Vec<&RawValue> = values[name].iter().map(AsRef::as_ref).collect();
-        fields.push(Field::new(name, common_type(&own)?, true));
-    }
-    let item = DataType::Struct(Fields::from(fields));
-    Some(DataType::List(Arc::new(Field::new("item", item, true))))
 }
 
 /// The one type that holds all of these values without loss; `None` where there is none.

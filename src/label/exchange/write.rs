@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ExchangeError;
 use super::messages::{as_turns, turns};
-use crate::columns::{EXTENSION, JSON, each_batch, messages_array};
+use crate::columns::{EXTENSION, JSON, MessagesType, each_batch, messages_array};
 use crate::conversation::Content;
 use crate::store::write_atomic;
 use crate::votes::pair_id;
@@ -153,8 +153,12 @@ fn column<'a>(texts: impl Iterator<Item = &'a str> + Clone, role: &str) -> (Fiel
     if contents.iter().any(|content| matches!(content, Content::Messages(_))) {
         let messages: Vec<_> = contents.iter().map(|content| content.messages(role)).collect();
         let rows: Vec<_> = messages.iter().map(|list| Some(list.as_ref())).collect();
-        if let Ok(Some(made)) = messages_array(&rows) {
-            return made;
+        let mut kind = MessagesType::default();
+        messages.iter().for_each(|list| kind.see(list));
+        if let Some(field) = kind.field()
+            && let Ok(array) = messages_array(&field, &rows)
+        {
+            return (field, array);
         }
         let json = messages.iter().map(|list| Content::Messages(list.to_vec()).to_json());
         let array: ArrayRef = Arc::new(StringArray::from_iter_values(json));

@@ -14,7 +14,7 @@ use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
-use preflow::columns::{EXTENSION, JSON, messages_array};
+use preflow::columns::{EXTENSION, JSON, MessagesType, messages_array};
 
 use super::{Column, Content, Message, Table};
 
@@ -26,15 +26,10 @@ const ROW_GROUP: usize = 65_536;
 /// # Errors
 /// When the file cannot be written.
 pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
-    let messages: Vec<Option<Conversations>> =
-        table.columns().iter().map(|(_, c)| Conversations::of(c)).collect();
-    let named = table.columns().iter().zip(&messages);
-    let fields: Vec<Field> = named
-        .map(|((name, column), messages)| match messages {
-            Some(messages) => messages.field.clone().with_name(name),
-            None => field(name, column),
-        })
-        .collect();
+    let of = |(name, column): &(String, Column)| {
+        conversations(column).map_or_else(|| field(name, column), |found| found.with_name(name))
+    };
+    let fields: Vec<Field> = table.columns().iter().map(of).collect();
     let schema = Arc::new(Schema::new(fields));
     let file = fs_err::File::create(path)?;
     let properties = WriterProperties::builder()
@@ -48,12 +43,12 @@ pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
     // A row group at a time: a second copy of a large table would not fit.
     for start in (0..table.rows()).step_by(ROW_GROUP) {
         let rows = start..(start + ROW_GROUP).min(table.rows());
-        let both = table.columns().iter().zip(&messages);
-        let arrays = both.map(|((_, column), messages)| match messages {
-            Some(messages) => messages.array.slice(rows.start, rows.len()),
-            None => array(column, rows.clone()),
+        let both = table.columns().iter().zip(schema.fields());
+        let arrays = both.map(|((_, column), field)| match (column, field.data_type()) {
+            (Column::Json(cells), DataType::List(_)) => lists(field, &cells[rows.clone()]),
+            _ => Ok(array(column, rows.clone())),
         });
-        let batch = RecordBatch::try_new(schema.clone(), arrays.collect())?;
+        let batch = RecordBatch::try_new(schema.clone(), arrays.collect::<Result<_>>()?)?;
         writer.write(&batch).with_context(context)?;
         writer.flush().with_context(context)?;
     }
@@ -61,29 +56,33 @@ pub fn write_parquet(path: &Path, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// A column of which every cell is a list of messages, as lists of structs.
-struct Conversations {
-    field: Field,
-    array: ArrayRef,
+/// The type of a column of which every cell is a list of messages, as lists of structs; `None`: the
+/// column holds something else, or messages that no list of structs holds exactly.
+fn conversations(column: &Column) -> Option<Field> {
+    let Column::Json(cells) = column else { return None };
+    if cells.iter().all(Option::is_none) {
+        return None;
+    }
+    let mut kind = MessagesType::default();
+    for json in cells.iter().flatten() {
+        kind.see(&messages(json)?);
+    }
+    kind.field()
 }
 
-impl Conversations {
-    /// `None`: the column holds something else, or messages that no list of structs holds exactly.
-    fn of(column: &Column) -> Option<Self> {
-        let Column::Json(cells) = column else { return None };
-        let list = |cell: &Option<String>| match cell.as_deref().map(Content::from_json) {
-            None => Some(None),
-            Some(Ok(Content::Messages(list))) => Some(Some(list)),
-            Some(_) => None,
-        };
-        let rows: Vec<Option<Vec<Message>>> = cells.iter().map(list).collect::<Option<_>>()?;
-        let rows: Vec<Option<&[Message]>> = rows.iter().map(Option::as_deref).collect();
-        if rows.iter().all(Option::is_none) {
-            return None;
-        }
-        let (field, array) = messages_array(&rows).ok()??;
-        Some(Self { field, array })
+fn messages(json: &str) -> Option<Vec<Message>> {
+    match Content::from_json(json) {
+        Ok(Content::Messages(list)) => Some(list),
+        _ => None,
     }
+}
+
+/// Some rows of a column of conversations.
+fn lists(field: &Field, cells: &[Option<String>]) -> Result<ArrayRef> {
+    let rows: Vec<Option<Vec<Message>>> =
+        cells.iter().map(|cell| cell.as_deref().and_then(messages)).collect();
+    let rows: Vec<Option<&[Message]>> = rows.iter().map(Option::as_deref).collect();
+    Ok(messages_array(field, &rows)?)
 }
 
 fn field(name: &str, column: &Column) -> Field {
