@@ -364,18 +364,6 @@ impl Columns {
         column.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
     }
 
-    /// The texts of a column as people read them: conversations with their roles.
-    #[must_use]
-    pub fn transcripts(&self, name: &str) -> Vec<String> {
-        match self.conversations(name) {
-            None => self.texts(name),
-            Some(written) => {
-                let said = |text: &String| Content::of_written(text).transcript().into_owned();
-                written.iter().map(said).collect()
-            }
-        }
-    }
-
     /// The cells of a column of conversations; `None` where it is another one, or a cell is not
     /// understood.
     fn conversations(&self, name: &str) -> Option<Vec<String>> {

@@ -70,6 +70,8 @@ pub mod tensorboard;
 // Showing them.
 pub mod text;
 
+pub mod said;
+
 pub mod report;
 
 pub mod http;

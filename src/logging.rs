@@ -15,7 +15,7 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 34] = [
+const ROOMS: [&str; 35] = [
     "agreement",
     "catalog",
     "cli",
@@ -40,6 +40,7 @@ const ROOMS: [&str; 34] = [
     "remote",
     "report",
     "run",
+    "said",
     "schedule",
     "store",
     "sweep",

@@ -58,8 +58,8 @@ pub fn side_by_side(data: &ReportData) -> Markup {
 fn asked(question: &Question) -> Markup {
     html! {
         article.asked {
-            h3.prompt {
-                span.said { (markup::visible(question.prompt)) }
+            div.prompt {
+                (markup::said(question.prompt))
                 @if !question.bucket.is_empty() {
                     span.tag { (markup::visible(&markup::spaced(question.bucket))) }
                 }
@@ -134,8 +134,8 @@ fn at_step(data: &ReportData, stage: &str, step: f64) -> Markup {
             h4 { "step " (text::number(step)) }
             @for row in rows.take(PER_STEP) {
                 div.answer {
-                    p.who {
-                        span.said { (markup::visible(&row.prompt)) }
+                    div.who {
+                        (markup::said(&row.prompt))
                         @if let Some(score) = row.score { span.score { (text::two_places(score)) } }
                     }
                     (markup::said(&row.response))

@@ -44,7 +44,7 @@ fn labels_of(labels: &LabelsReport) -> Markup {
             }
             @for example in shown(&labels.examples) {
                 article.asked {
-                    h4.prompt { span.said { (markup::visible(&example.prompt)) } }
+                    div.prompt { (markup::said(&example.prompt)) }
                     div.answers style="--columns:2" {
                         div.answer {
                             p.who { @if example.tie { "tie" } @else { "preferred" } }

@@ -11,7 +11,7 @@ use crate::http::{PageKind, document};
 /// The script of the page.
 pub const SCRIPT: &str = include_str!("live.js");
 /// The style of the page: that of the report.
-pub const STYLE: &str = include_str!("style.css");
+pub use super::page::STYLE;
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default)]

@@ -8,12 +8,13 @@ use super::markup;
 use crate::http::{PageKind, document};
 use crate::text;
 
+/// How the report and the live pages look.
+pub const STYLE: &str = concat!(include_str!("style.css"), include_str!("../said/style.css"));
+
 /// A page around its sections, with all that it needs in it.
 pub fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {
-    let kind = PageKind::File {
-        style: include_str!("style.css"),
-        policy: "default-src 'none'; style-src 'unsafe-inline'",
-    };
+    let kind =
+        PageKind::File { style: STYLE, policy: "default-src 'none'; style-src 'unsafe-inline'" };
     let body = html! {
         body {
             header.top {

@@ -76,9 +76,9 @@ fn labels(data: &mut ReportData, output: &OutputFile) -> Result<(), ReadError> {
     let mut report = LabelsReport { stage: output.stage.clone(), ..LabelsReport::default() };
     let mut people = HashSet::new();
     each_batch(&output.path, MOST_ROWS, |columns| {
-        let (prompts, ties) = (columns.transcripts("prompt"), columns.flags("tie"));
-        let (chosen, rejected) = (columns.transcripts("chosen"), columns.transcripts("rejected"));
-        let (a, b) = (columns.transcripts("response_a"), columns.transcripts("response_b"));
+        let (prompts, ties) = (columns.texts("prompt"), columns.flags("tie"));
+        let (chosen, rejected) = (columns.texts("chosen"), columns.texts("rejected"));
+        let (a, b) = (columns.texts("response_a"), columns.texts("response_b"));
         report.count += columns.rows();
         report.ties += ties.iter().filter(|t| **t).count();
         report.simulated |= columns.flags("simulated").contains(&true);

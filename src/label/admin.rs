@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::call::{App, Call, Failed, Reply};
-use super::exchange::plain;
 use super::figures::{figures, people};
 use super::outlook::Outlook;
 use super::page::{html_reply, shell};
@@ -18,13 +17,12 @@ use super::question::Submission;
 use super::queue::side;
 use super::session::LabelSession;
 use crate::agreement::ADJUDICATOR;
-use crate::text::{Shown, counted};
+use crate::said::said;
+use crate::text::counted;
 use crate::votes::{Choice, Side};
 
 /// Disputes that are shown at a time.
 const DISPUTES: usize = 30;
-/// Characters of each text of a dispute.
-const LONGEST: usize = 4000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,13 +138,13 @@ fn settle_one(dispute: &Dispute) -> Markup {
                     "Answer " (n) ": "
                     @match voters(side) { names if names.is_empty() => { "nobody" } names => { (names) } }
                 }
-                div.said dir="auto" { (visible(text)) }
+                (said(text))
             }
         }
     };
     html! {
         article.dispute data-pair=(dispute.pair) data-left=(if left == Side::A { "a" } else { "b" }) {
-            div.said.prompt-text dir="auto" { (visible(&plain(&prompt))) }
+            div.prompt-text { (said(&prompt)) }
             div.two { (answer("1", &one, left)) (answer("2", &other, left.other())) }
             @if !neither.is_empty() { p.dim { "Neither: " (neither.join(", ")) } }
             div.picks role="group" aria-label="Settle this pair" {
@@ -155,21 +153,5 @@ fn settle_one(dispute: &Dispute) -> Markup {
                 }
             }
         }
-    }
-}
-
-/// Escaped, with characters that hide or move others as signs.
-fn visible(text: &str) -> Markup {
-    let shown = Shown::of(text, LONGEST);
-    let marks = shown.bytes(&shown.marks);
-    let mut at = 0;
-    html! {
-        @for mark in marks {
-            (&shown.text[std::mem::replace(&mut at, mark.end)..mark.start])
-            span.sign { (&shown.text[mark]) }
-        }
-        (&shown.text[at..])
-        @if shown.text.trim().is_empty() { span.nothing { "(nothing)" } }
-        @if shown.cut { " […]" }
     }
 }

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use super::call::{App, Call, Failed, Reply};
 use super::error::SessionError;
-use super::exchange::plain;
-use super::question::Submission;
+use super::question::{Item, Submission};
 use crate::http::Refused;
-use crate::text::Shown;
+use crate::said::{Reading, Saying, mark_changes};
 use axum::http::StatusCode;
 
 /// Most questions that one page holds.
 const MOST: usize = 8;
+/// Characters of a prompt or an answer that are shown before someone asks for all of it.
+const LONGEST: usize = 20_000;
 /// Votes that a list of the own ones shows.
 const PAST: usize = 100;
 
@@ -66,13 +67,36 @@ impl Knows {
     }
 }
 
+/// A question with its texts as parts of the page.
+fn page(item: &Item) -> Value {
+    let mut said = [&item.prompt, &item.one, &item.other].map(|text| Saying::of(text, LONGEST));
+    let [_, one, other] = &mut said;
+    mark_changes(one, other);
+    let [prompt, one, other] = said.map(|saying| part(&saying));
+    json!({
+        "pair": item.pair, "repeat": item.repeat, "left": item.left,
+        "prompt": prompt, "one": one, "other": other,
+    })
+}
+
+/// A prompt or an answer, in both ways of reading it.
+fn part(saying: &Saying) -> Value {
+    json!({
+        "markdown": saying.page(Reading::Markdown).0,
+        "raw": saying.page(Reading::Raw).0,
+        "cut": saying.cut,
+    })
+}
+
 /// Questions, and the texts of those that the page does not have.
 fn hand(app: &App, call: &Call, knows: &Knows) -> Result<Value, SessionError> {
     let count = knows.count.clamp(1, MOST);
     let order = app.session.next(call.name(), count, call.now)?;
     let new = order.iter().filter(|question| !knows.known.contains(question));
-    let items: Result<Vec<_>, _> =
-        new.map(|(pair, repeat)| app.session.item(call.name(), pair, *repeat)).collect();
+    let item = |(pair, repeat): &(String, bool)| {
+        app.session.item(call.name(), pair, *repeat).map(|item| page(&item))
+    };
+    let items: Result<Vec<_>, _> = new.map(item).collect();
     let progress = app.session.progress(call.name(), call.now)?;
     let mut hand = json!({ "order": order, "items": items?, "progress": progress });
     if order.is_empty() {
@@ -137,7 +161,7 @@ pub fn undo(app: &App, call: &Call) -> Result<Reply, Failed> {
     let past = app.session.undo(call.name(), &sent.id, named, call.now)?;
     let item = app.session.item(call.name(), &past.pair, past.repeat)?;
     let hand = hand(app, call, &sent.knows).unwrap_or(Value::Null);
-    Ok(Reply::json(&json!({ "past": past, "item": item, "hand": hand })))
+    Ok(Reply::json(&json!({ "past": past, "item": page(&item), "hand": hand })))
 }
 
 /// `GET /api/history`
@@ -164,10 +188,10 @@ pub fn progress(app: &App, call: &Call) -> Result<Reply, Failed> {
 pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
     let texts = app.session.texts(&call.params["pair"])?;
     let text = match call.params["part"].as_str() {
-        "prompt" => plain(&texts.prompt),
-        "a" => texts.a.as_str().into(),
-        "b" => texts.b.as_str().into(),
+        "prompt" => &texts.prompt,
+        "a" => &texts.a,
+        "b" => &texts.b,
         _ => return Err(SessionError::UnknownPair.into()),
     };
-    Ok(Reply::json(&json!({ "text": Shown::of(&text, usize::MAX) })))
+    Ok(Reply::json(&part(&Saying::of(text, usize::MAX))))
 }

@@ -1,8 +1,10 @@
 // The label page: shows one pair at a time, sends every choice, keeps what cannot be sent yet.
-// Text of models goes into text nodes only; the server has made hidden characters visible.
+// Text of models comes as parts of the page that the server made: escaped, of few elements, with
+// hidden characters visible. Nothing else becomes HTML here.
 'use strict';
 
 const THEME = 'preflow.theme';
+const RAW = 'preflow.raw';
 const AHEAD = 4; // questions held: the one on the screen and three more
 const POLL = 5000;
 
@@ -48,6 +50,7 @@ document.addEventListener('DOMContentLoaded', () => {
   let skipped = 0; // pairs of this annotator that could be asked again
   let times = []; // when the last choices were made
   let diff = false;
+  let raw = stored(RAW, false) === true; // texts as they are stored, not as Markdown
   let shown = null;
   let since = 0;
   let talk = Promise.resolve(); // requests follow each other: an old answer never undoes a new one
@@ -65,33 +68,8 @@ document.addEventListener('DOMContentLoaded', () => {
   // ---- text ------------------------------------------------------------------------------------
 
   function fill(element, part, more) {
-    const cuts = new Set([0, part.text.length]);
-    const changed = diff ? part.changed ?? [] : [];
-    for (const [from, to] of [...(part.marks ?? []), ...changed]) cuts.add(from).add(to);
-    const inside = (ranges, at) => ranges.some(([from, to]) => from <= at && at < to);
-    const points = [...cuts].sort((a, b) => a - b);
-    const nodes = [];
-    if (!part.text.trim()) {
-      const nothing = document.createElement('span');
-      nothing.className = 'nothing';
-      nothing.textContent = '(nothing)';
-      nodes.push(nothing);
-    }
-    for (let i = 0; i + 1 < points.length; i += 1) {
-      let node = document.createTextNode(part.text.slice(points[i], points[i + 1]));
-      if (inside(part.marks ?? [], points[i])) {
-        const sign = document.createElement('span');
-        sign.className = 'sign';
-        sign.append(node);
-        node = sign;
-      }
-      if (inside(changed, points[i])) {
-        const mark = document.createElement('mark');
-        mark.append(node);
-        node = mark;
-      }
-      nodes.push(node);
-    }
+    const page = new DOMParser().parseFromString(raw ? part.raw : part.markdown, 'text/html');
+    const nodes = [...page.body.childNodes].map((node) => document.adoptNode(node));
     if (part.cut) {
       const all = document.createElement('button');
       all.type = 'button';
@@ -101,7 +79,7 @@ document.addEventListener('DOMContentLoaded', () => {
         all.disabled = true;
         const reply = await fetchJson(`api/text/${more}`).catch(() => null);
         if (reply?.ok) {
-          Object.assign(part, { changed: [] }, reply.data.text, { cut: false });
+          Object.assign(part, reply.data);
           fill(element, part, more);
         } else {
           all.disabled = false;
@@ -133,6 +111,10 @@ document.addEventListener('DOMContentLoaded', () => {
     fill($('other'), item.other, `${item.pair}/${second}`);
     if (shown !== item) {
       for (const id of ['prompt', 'one', 'other']) $(id).parentElement.scrollTop = 0;
+      // Of a conversation what is answered comes last.
+      const turns = $('prompt').querySelectorAll(':scope > .turn');
+      const [view, last] = [$('prompt').parentElement, turns[turns.length - 1]];
+      if (turns.length > 1) view.scrollTop = last.getBoundingClientRect().top - view.getBoundingClientRect().top - 12;
       since = performance.now();
       shown = item;
     }
@@ -146,6 +128,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const view = $(id).parentElement;
       const more = view.scrollTop + view.clientHeight < view.scrollHeight - 3;
       view.parentElement.classList.toggle('more', more);
+      view.parentElement.classList.toggle('less', view.scrollTop > 3);
     }
     const view = $('prompt').parentElement;
     $('more').hidden = view.scrollHeight <= view.clientHeight + 3;
@@ -417,7 +400,15 @@ document.addEventListener('DOMContentLoaded', () => {
   function toggleDiff() {
     diff = !diff;
     $('diff').setAttribute('aria-pressed', String(diff));
+    document.body.toggleAttribute('data-diff', diff);
     say(diff ? 'Differences are marked' : 'Differences are not marked');
+  }
+
+  function toggleRaw() {
+    raw = !raw;
+    store(RAW, raw);
+    $('raw').setAttribute('aria-pressed', String(raw));
+    say(raw ? 'Texts as they are stored' : 'Texts as Markdown');
     if (deck[0]) show();
   }
 
@@ -467,6 +458,8 @@ document.addEventListener('DOMContentLoaded', () => {
   window.addEventListener('resize', () => { if (deck[0]) hint(); });
   $('diff').addEventListener('click', toggleDiff);
   $('diff').setAttribute('aria-pressed', 'false');
+  $('raw').addEventListener('click', toggleRaw);
+  $('raw').setAttribute('aria-pressed', String(raw));
   $('note').addEventListener('click', openNote);
   $('keys').addEventListener('click', () => $('keys-box').showModal());
   $('theme').addEventListener('click', () => {
@@ -495,7 +488,7 @@ document.addEventListener('DOMContentLoaded', () => {
     };
     const keys = {
       '=': () => choose('tie'), x: () => choose('both_bad'), s: () => choose('skip'),
-      u: undo, d: toggleDiff, p: more, '/': openNote, '?': () => $('keys-box').showModal(),
+      u: undo, d: toggleDiff, r: toggleRaw, p: more, '/': openNote, '?': () => $('keys-box').showModal(),
     };
     const act = keys[event.key] ?? keys[event.key.toLowerCase()];
     if (act) act();

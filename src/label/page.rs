@@ -66,7 +66,8 @@ pub fn script(_: &App, _: &Call) -> Result<Reply, Failed> {
 /// # Errors
 /// None.
 pub fn style(_: &App, _: &Call) -> Result<Reply, Failed> {
-    Ok(Reply::of(StatusCode::OK, "text/css; charset=utf-8", include_str!("page.css").into()))
+    let text = [include_str!("page.css"), crate::said::STYLE].concat();
+    Ok(Reply::of(StatusCode::OK, "text/css; charset=utf-8", text.into_bytes()))
 }
 
 /// `GET /`: the page where people choose.
@@ -96,7 +97,7 @@ pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
             main id="work" tabindex="-1" {
                 div.prompt-box {
                     section.prompt aria-label="Prompt" tabindex="0" {
-                        div.said id="prompt" dir="auto" {}
+                        div.said id="prompt" {}
                     }
                     button.more id="more" type="button" hidden aria-keyshortcuts="p" {
                         "More" span.unseen { " of the prompt" } kbd aria-hidden="true" { "p" }
@@ -129,7 +130,7 @@ fn answer(name: &str, id: &str) -> Markup {
         section.answer id=(format!("{id}-box")) aria-labelledby=(format!("{id}-name")) {
             h2 id=(format!("{id}-name")) { span.number { (name) } span.unseen { "Answer " (name) } }
             div.text tabindex="0" role="group" aria-label=(format!("Text of answer {name}")) {
-                div.said id=(id) dir="auto" {}
+                div.said id=(id) {}
             }
         }
     }
@@ -168,6 +169,7 @@ fn controls() -> Markup {
                 }
                 (tool("undo", "u", "Undo"))
                 (tool("diff", "d", "Differences"))
+                (tool("raw", "r", "Raw text"))
                 (tool("note", "/", "Note"))
                 (tool("keys", "?", "Keys"))
             }
@@ -185,6 +187,7 @@ fn dialogs() -> Markup {
         ("s", "skip: somebody else decides"),
         ("u", "take the last vote back, as often as you like"),
         ("d", "mark the words that differ"),
+        ("r", "the text as it is stored, or as Markdown again"),
         ("/", "write a note on this pair"),
         ("p", "go on in the prompt"),
         ("↑ ↓", "scroll both answers"),

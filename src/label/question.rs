@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::Shown;
 use crate::votes::{Choice, Side, Vote};
 
 /// What somebody clicked, as the screen shows it.
@@ -37,17 +36,17 @@ pub struct Submission {
     pub note: String,
 }
 
-/// One question, ready for a screen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One question. Its texts are as votes keep them; a screen makes of them what it can show.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     pub pair: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub repeat: bool,
     /// Which response stands on the left.
     pub left: Side,
-    pub prompt: Shown,
-    pub one: Shown,
-    pub other: Shown,
+    pub prompt: String,
+    /// The response on the left.
+    pub one: String,
+    pub other: String,
 }
 
 /// How far it is.

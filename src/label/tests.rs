@@ -523,7 +523,7 @@ fn a_repeat_is_shown_the_other_way_round_and_is_no_vote() {
         let item = session.item("ann", &pair, repeat).expect("at hand");
         assert_eq!(item.left == side("ann", &pair), !repeat);
         let text = session.texts(&pair).expect("at hand");
-        assert_eq!(item.one.text == text.a, item.left == Side::A);
+        assert_eq!(item.one == text.a, item.left == Side::A);
         let vote = submission(&session, &format!("v{i}"), &pair, Pick::Left, item.left);
         session.vote("ann", &Submission { repeat, ..vote }, now(i)).expect("kept");
         repeats += u64::from(repeat);

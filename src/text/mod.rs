@@ -9,4 +9,4 @@ mod shown;
 pub use amounts::{bytes, duration, price, seconds};
 pub use hidden::{clean, hides, marked, picture};
 pub use numbers::{counted, figure, number, percent, rounded, tick, two_places, whole};
-pub use shown::{Shown, mark_changes};
+pub use shown::{Shown, changes, mark_changes};

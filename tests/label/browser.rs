@@ -26,6 +26,13 @@ const KEYS: [(&str, bool, Choice); 9] = [
     ("s", false, Choice::Skip),
 ];
 
+/// Texts as they are stored from here on: their pairs are told by them.
+fn raw(browser: &mut Browser) {
+    browser.wait("document.body.dataset.view === 'work'");
+    browser.key("r", false);
+    browser.wait("document.getElementById('raw').getAttribute('aria-pressed') === 'true'");
+}
+
 /// Presses a key, and waits for the next pair.
 fn choose(browser: &mut Browser, (key, shift, left): (&str, bool, Choice)) -> Chosen {
     browser.wait("document.body.dataset.view === 'work'");
@@ -87,6 +94,7 @@ fn fifty_pairs_by_keyboard_with_undo_reload_and_a_server_that_goes_away() {
     browser.go(&server.link("ann"));
     browser.wait("location.pathname.startsWith('/at/') && document.body.dataset.view === 'work'");
     browser.shoot("work-light");
+    raw(&mut browser);
     let mut chosen: Vec<Chosen> =
         (0..30).map(|i| choose(&mut browser, KEYS[i % KEYS.len()])).collect();
     sent(&mut browser);
@@ -169,8 +177,11 @@ fn a_note_the_keys_and_the_differences() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    raw(&mut browser);
     browser.key("d", false);
-    browser.wait("document.querySelectorAll('mark').length > 1");
+    let marked = "[...document.querySelectorAll('.changed')]\
+        .filter((e) => getComputedStyle(e).backgroundColor !== 'rgba(0, 0, 0, 0)').length";
+    browser.wait(&format!("{marked} > 1"));
     browser.shoot("differences");
     browser.key("?", true);
     browser.wait("document.getElementById('keys-box').open");
@@ -210,6 +221,7 @@ fn the_same_side_at_every_visit_and_both_sides_over_many_pairs() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    raw(&mut browser);
     for i in 0..40 {
         choose(&mut browser, ("1", false, Choice::A));
         if i == 20 && std::env::var_os("PREFLOW_SHOTS").is_some() {
@@ -303,6 +315,7 @@ fn other_pairs_under_an_open_page_lose_no_vote() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    raw(&mut browser);
     let first = choose(&mut browser, ("1", false, Choice::A));
     sent(&mut browser);
     server.kill();
@@ -337,6 +350,7 @@ fn a_browser_that_is_handed_on_does_not_vote_for_the_one_before() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    raw(&mut browser);
     // Bob opens his link in another tab.
     let link = serde_json::to_string(&server.link("bob")).expect("JSON");
     browser.eval(&format!("fetch({link}).then((r) => r.status)"));
@@ -358,6 +372,7 @@ fn a_link_that_ends_while_the_page_is_open_loses_no_vote() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    raw(&mut browser);
     server.kill();
     // Without its key no link is valid any more.
     std::fs::remove_file(workspace.private("key")).expect("there");
@@ -379,7 +394,7 @@ fn the_tab_key_goes_from_what_is_read_to_what_is_chosen() {
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
     let mut order = Vec::new();
-    for _ in 0..15 {
+    for _ in 0..16 {
         browser.key("Tab", false);
         let now = browser.eval(
             "(document.activeElement.dataset.pick ?? '') + document.activeElement.id \
@@ -401,10 +416,112 @@ fn the_tab_key_goes_from_what_is_read_to_what_is_chosen() {
         "skip",
         "undo",
         "diff",
+        "raw",
         "note",
         "keys",
     ];
     assert_eq!(order, expected);
     // What has the focus is seen to have it.
     assert_eq!(browser.eval("getComputedStyle(document.activeElement).outlineStyle"), "solid");
+}
+
+/// Twenty turns with all that chats hold.
+fn chat() -> [String; 3] {
+    let turns: Vec<serde_json::Value> = (0..20)
+        .map(|i| {
+            let text = match i {
+                0 => "You are a **careful** assistant for a hospital kitchen.".to_owned(),
+                2 => format!(
+                    "Use this:\n\n```python\ndef total(rows):\n\treturn sum(r['grams'] for r in rows)  \
+                     # {}\n```\n\nand see [the manual](https://example.org/manual \"3rd edition\").",
+                    "a long remark ".repeat(12)
+                ),
+                4 => "| Meal | Grams | Who | Remark |\n|:--|--:|:-:|--|\n| Soup | 250 | all | \
+                      warm |\n| Bread | 80 | most | without seeds, as the ward asked for it |"
+                    .to_owned(),
+                5 => "كم غراماً من الخبز يحتاج كل مريض؟ أجب **باختصار** من فضلك.".to_owned(),
+                6 => "- ثمانون غراماً للفرد\n- أربعون للأطفال\n\n1. first\n2. second".to_owned(),
+                8 => format!("# A long one\n\n{}", "All the words of a long answer. ".repeat(156)),
+                10 => "> quoted\n> twice\n\nx".to_owned() + &"x".repeat(300),
+                i if i % 2 == 1 => format!("Question {i}: how much *bread* for {i} guests?"),
+                i => format!("About **{}** grams, `{i} * 80`.", i * 80),
+            };
+            let role = if i == 0 { "system" } else { ["assistant", "user"][i % 2] };
+            serde_json::json!({ "role": role, "content": text })
+        })
+        .collect();
+    let calls = serde_json::json!([
+        { "role": "assistant", "content": null, "tool_calls": [{ "id": "c1", "type": "function",
+            "function": { "name": "scale", "arguments": "{\"grams\": 1520, \"of\": \"bread\"}" } }] },
+        { "role": "tool", "tool_call_id": "c1", "content": "1.5 kg" },
+        { "role": "assistant", "content": "## Bread\n\nTake **1.5 kg**." },
+    ]);
+    let plain = "Take:\n\n1. 1.5 kg of bread\n2. butter\n\n```sh\nweigh --of bread --grams 1520 \
+        --and-a-very-long-option-that-does-not-fit-into-a-narrow-column yes\n```";
+    [serde_json::Value::from(turns).to_string(), plain.to_owned(), calls.to_string()]
+}
+
+#[test]
+fn a_chat_is_read_as_turns_in_markdown_or_raw() {
+    let workspace = Workspace::new(&[chat(), pairs(1).remove(0)], "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    if browser.eval("document.querySelectorAll('#prompt .turn').length") == 0 {
+        browser.key("s", false);
+    }
+    browser.wait("document.querySelectorAll('#prompt .turn').length === 20");
+    // The last turn is what is answered.
+    let last = "(() => { const box = document.querySelector('.prompt').getBoundingClientRect(); \
+        const turn = document.querySelector('#prompt .turn:last-child').getBoundingClientRect(); \
+        return turn.top >= box.top && turn.top < box.bottom; })()";
+    assert_eq!(browser.eval(last), true);
+    for reading in ["markdown", "raw"] {
+        for (width, height, name) in [(1280, 800, "desk"), (390, 844, "phone")] {
+            browser.screen(width, height);
+            for dark in [false, true] {
+                browser.dark(dark);
+                let name = format!("chat-{reading}-{name}-{}", if dark { "dark" } else { "light" });
+                browser.shoot(&name);
+                assert_eq!(browser.axe(), Vec::<String>::new(), "{name}");
+                let sideways = "document.documentElement.scrollWidth > innerWidth \
+                    || [...document.querySelectorAll('.text, .prompt')]\
+                        .some((e) => e.scrollWidth > e.clientWidth)";
+                assert_eq!(browser.eval(sideways), false, "{name} scrolls sideways");
+            }
+            if reading == "markdown" {
+                for (turn, what) in [(2, "code"), (4, "table"), (6, "arabic"), (8, "long")] {
+                    browser.eval(&format!(
+                        "document.querySelectorAll('#prompt .turn')[{turn}].scrollIntoView()"
+                    ));
+                    browser.shoot(&format!("chat-{what}-{name}"));
+                }
+            }
+        }
+        if reading == "markdown" {
+            let found = "JSON.stringify(['pre', 'table', 'th', 'strong', 'ul li', 'ol li', 'blockquote', \
+                '.head', '.address'].filter((s) => !document.querySelector(`#prompt ${s}`)))";
+            assert_eq!(browser.eval(found), "[]");
+            let right = "getComputedStyle(document.querySelectorAll('#prompt .turn')[5]\
+                .querySelector('[dir=auto]')).direction";
+            assert_eq!(browser.eval(right), "rtl");
+            let code = "(() => { const pre = document.querySelector('#prompt pre'); \
+                return pre.scrollWidth > pre.clientWidth; })()";
+            assert_eq!(browser.eval(code), true, "code scrolls in its block");
+            raw(&mut browser);
+        }
+    }
+    let text = browser.text("prompt");
+    assert!(text.contains("def total(rows):\n␉return sum") && text.contains("# A long one\n\nAll"));
+    assert_eq!(
+        browser.eval("document.querySelectorAll('.said :is(pre:not(.part + pre), table)').length"),
+        0
+    );
+    // For the pairs that follow too, and after a reload.
+    browser.key("1", false);
+    sent(&mut browser);
+    browser.call("Page.reload", serde_json::json!({}));
+    browser.wait("document.getElementById('raw').getAttribute('aria-pressed') === 'true'");
+    assert_eq!(browser.complaints, Vec::<String>::new());
 }

@@ -65,6 +65,22 @@ fn payloads() -> Vec<String> {
         "<%= CALL %>",
         "{% CALL %}",
         "[x](javascript:CALL)",
+        "[x](<javascript:CALL> 'title\" onmouseover=\"CALL')",
+        "<javascript:CALL>",
+        "[x]: javascript:CALL \"CALL\"\n\n[x] and [CALL][x]",
+        "![CALL](https://example.org/CALL.png \"onload=CALL\")",
+        "[![x](data:image/svg+xml,<svg/onload=CALL>)](javascript:CALL)",
+        "# <img src=x onerror=CALL> #",
+        "- <script>CALL</script>\n  > <svg onload=CALL>",
+        "| <img src=x onerror=CALL> |\n|-|\n| `<script>CALL</script>` | CALL |",
+        "```html onload=CALL\n<script>CALL</script>\n```",
+        "```\"><img src=x onerror=CALL>\n</code></pre><script>CALL</script>\n```",
+        "    </code></pre><script>CALL</script>",
+        "<details open\nontoggle=CALL>\n\n**x** <b onclick=CALL>y</b>\n\n</details>",
+        "&lt;img src=x onerror=CALL&gt; **&#x3c;script&#x3e;CALL**",
+        "*a <img src=x onerror='*' title='CALL*'>*",
+        "[^1] and\n\n[^1]: <script>CALL</script>",
+        "x {onclick=CALL}\n# y {#id .z onclick=CALL}",
         "![x](x\"onerror=\"CALL)",
         "';CALL;//",
         "\");CALL;//",
@@ -98,6 +114,18 @@ fn payloads() -> Vec<String> {
     all
 }
 
+/// What is on the page and not one of the few elements and attributes that Markdown may become, and
+/// what the page would follow, fetch or run.
+const FOREIGN: &str = "JSON.stringify([...document.querySelectorAll('.said *')].filter((e) => \
+    !['P', 'DIV', 'BLOCKQUOTE', 'PRE', 'CODE', 'UL', 'OL', 'LI', 'TABLE', 'THEAD', 'TBODY', 'TR', \
+        'TH', 'TD', 'EM', 'STRONG', 'DEL', 'HR', 'SPAN'].includes(e.nodeName) \
+    || [...e.attributes].some((a) => !['class', 'dir', 'tabindex', 'role', 'aria-label', 'start']\
+        .includes(a.name) || /hit|alert|push|javascript/.test(a.value)))\
+    .map((e) => e.outerHTML)\
+    .concat(document.scripts.length === 1 && !frames.length && !document.links.length \
+        && !document.images.length && window.__hits.length === 0 \
+        ? [] : ['something runs']))";
+
 #[test]
 fn nothing_that_a_model_wrote_is_run_or_hidden() {
     let payloads = payloads();
@@ -116,9 +144,11 @@ fn nothing_that_a_model_wrote_is_run_or_hidden() {
     );
     browser.go(&server.link("ann"));
     browser.wait("document.body.dataset.view === 'work'");
+    // In raw text all of it must be there, letter by letter; before each choice as Markdown too.
+    browser.key("r", false);
     let state = "JSON.stringify({
         said: ['prompt', 'one', 'other'].map((id) => document.getElementById(id).textContent),
-        inside: document.querySelectorAll('.said *:not(span.sign)').length,
+        inside: document.querySelectorAll('.said *:not(span.sign, span.changed, div.written)').length,
         signs: [...document.querySelectorAll('.said span.sign')].map((e) => e.attributes.length),
         scripts: document.scripts.length, frames: frames.length, hits: window.__hits.length,
         view: document.body.dataset.view })";
@@ -154,6 +184,10 @@ fn nothing_that_a_model_wrote_is_run_or_hidden() {
             document.getElementById(id).textContent.replace(/👩\u200d👧/gu, '').replace(/\n/g, '')))";
         assert_eq!(browser.eval(hidden), false, "{shown:?}");
         assert!(left.remove(&shown), "shown otherwise: {shown:?}");
+        browser.key("r", false);
+        assert_eq!(browser.eval(FOREIGN), "[]", "{shown:?}");
+        assert_eq!(browser.eval(hidden), false, "{shown:?}");
+        browser.key("r", false);
         browser.key("=", false);
     }
     browser.wait("document.body.dataset.view === 'done'");

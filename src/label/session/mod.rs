@@ -15,18 +15,14 @@ use jiff::Timestamp;
 use self::lock::take_lock;
 use crate::label::assignment::Assignment;
 use crate::label::error::SessionError;
-use crate::label::exchange::plain;
 use crate::label::folder_snapshot::FolderSnapshot;
 use crate::label::leases::{Lease, LeaseFile};
 use crate::label::quality::{QualityReport, quality};
 use crate::label::question::{Item, LabelProgress, Past, Submission};
 use crate::label::queue::{self, Question, QuestionState, Queue};
 use crate::label::vote_index::VoteIndex;
-use crate::text::{Shown, mark_changes};
 use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
 
-/// Characters of an answer that are shown before someone asks for all of it.
-const LONGEST: usize = 20_000;
 /// The longest note on a vote, in characters.
 pub const LONGEST_NOTE: usize = 2000;
 /// Leases of earlier days are not kept.
@@ -167,10 +163,8 @@ impl LabelSession {
             Side::A => (&text.a, &text.b),
             Side::B => (&text.b, &text.a),
         };
-        let (mut one, mut other) = (Shown::of(one, LONGEST), Shown::of(other, LONGEST));
-        mark_changes(&mut one, &mut other);
-        let prompt = Shown::of(&plain(&text.prompt), LONGEST);
-        Ok(Item { pair: pair.to_owned(), repeat, left, prompt, one, other })
+        let (one, other) = (one.clone(), other.clone());
+        Ok(Item { pair: pair.to_owned(), repeat, left, prompt: text.prompt.clone(), one, other })
     }
 
     /// The texts of a pair, as they are.

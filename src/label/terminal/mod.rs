@@ -16,13 +16,17 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
 
+use super::exchange::plain;
 use super::{Item, LabelSession, Pick, SessionError, Submission};
+use crate::text::{Shown, mark_changes};
 use screen::{Emphasis, ScreenView, frame, words};
 
 /// Between two looks at signals, and at what others did when nothing is left.
 const TICK: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_secs(2);
 const LONGEST_NOTE: usize = 2000;
+/// Characters of a text that are shown.
+const LONGEST: usize = 20_000;
 
 /// Why somebody cannot go on labelling in a terminal.
 #[derive(Debug, thiserror::Error)]
@@ -67,11 +71,29 @@ impl Drop for Screen {
     }
 }
 
+/// The texts of a question, fit for a terminal.
+#[derive(Debug, Default)]
+pub struct Shows {
+    prompt: Shown,
+    one: Shown,
+    other: Shown,
+}
+
+impl Shows {
+    fn of(prompt: &str, one: &str, other: &str) -> Self {
+        let [prompt, mut one, mut other] =
+            [prompt, one, other].map(|text| Shown::of(&plain(text), LONGEST));
+        mark_changes(&mut one, &mut other);
+        Self { prompt, one, other }
+    }
+}
+
 /// One annotator at work.
 pub struct TerminalLabeler<'a> {
     session: &'a LabelSession,
     annotator: String,
     item: Option<Item>,
+    shows: Option<Shows>,
     was: Option<Pick>,
     since: Instant,
     diff: bool,
@@ -101,6 +123,7 @@ impl<'a> TerminalLabeler<'a> {
             session,
             annotator,
             item: None,
+            shows: None,
             was: None,
             since: Instant::now(),
             diff: false,
@@ -171,14 +194,18 @@ impl<'a> TerminalLabeler<'a> {
         }
     }
 
+    fn ask(&mut self, item: Option<Item>) {
+        self.shows = item.as_ref().map(|item| Shows::of(&item.prompt, &item.one, &item.other));
+        self.item = item;
+    }
+
     /// The next question.
     fn advance(&mut self) -> Result<(), SessionError> {
         let now = Timestamp::now();
         let next = self.session.next(&self.annotator, 1, now)?;
-        self.item = match next.first() {
-            Some((pair, repeat)) => Some(self.session.item(&self.annotator, pair, *repeat)?),
-            None => None,
-        };
+        let item =
+            next.first().map(|(pair, repeat)| self.session.item(&self.annotator, pair, *repeat));
+        self.ask(item.transpose()?);
         (self.why, self.skipped) = match self.item {
             Some(_) => (None, 0),
             None => (self.session.outlook(now)?.why(), self.session.skipped(&self.annotator, now)?),
@@ -220,7 +247,7 @@ impl<'a> TerminalLabeler<'a> {
     fn undo(&mut self) -> Result<(), SessionError> {
         let past = self.session.undo(&self.annotator, &id()?, None, Timestamp::now())?;
         self.advance()?;
-        self.item = Some(self.session.item(&self.annotator, &past.pair, past.repeat)?);
+        self.ask(Some(self.session.item(&self.annotator, &past.pair, past.repeat)?));
         self.was = Some(past.pick);
         self.note = past.note;
         self.status = format!("taken back: {}", words(past.pick));
@@ -304,7 +331,7 @@ impl<'a> TerminalLabeler<'a> {
             progress: progress.map_or(String::new(), |p| {
                 format!("{} of {} votes, {} by you", p.votes, p.goal, p.mine)
             }),
-            item: self.item.as_ref(),
+            item: self.shows.as_ref(),
             was: self.was,
             diff: self.diff,
             keys: self.keys,

@@ -6,7 +6,8 @@ use std::ops::Range;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::label::{Item, Pick};
+use super::Shows;
+use crate::label::Pick;
 use crate::text::Shown;
 
 /// Two answers stand side by side from here on.
@@ -29,7 +30,7 @@ pub type ScreenRow = Vec<(Emphasis, String)>;
 pub struct ScreenView<'a> {
     pub question: &'a str,
     pub progress: String,
-    pub item: Option<&'a Item>,
+    pub item: Option<&'a Shows>,
     pub was: Option<Pick>,
     pub diff: bool,
     pub keys: bool,
@@ -188,7 +189,7 @@ fn body(view: &ScreenView<'_>, width: usize) -> Vec<ScreenRow> {
 /// Text in rows of at most `width` columns; with `diff`, what changed is marked.
 fn lay(shown: &Shown, width: usize, look: Emphasis, diff: bool) -> Vec<ScreenRow> {
     let text = &shown.text;
-    let changed = if diff { shown.bytes(&shown.changed) } else { Vec::new() };
+    let changed = if diff { shown.changed.as_slice() } else { &[] };
     let options = Options::new(width).word_splitter(WordSplitter::NoHyphenation);
     let mut rows: Vec<ScreenRow> = Vec::new();
     let mut start = 0;
@@ -196,7 +197,7 @@ fn lay(shown: &Shown, width: usize, look: Emphasis, diff: bool) -> Vec<ScreenRow
         for part in wrap(line, &options) {
             // Wrapping without hyphens only cuts: every part lies in the line.
             let from = start + (part.as_ptr() as usize - line.as_ptr() as usize);
-            rows.push(pieces(text, from..from + part.len(), &changed, look));
+            rows.push(pieces(text, from..from + part.len(), changed, look));
         }
         start += line.len() + 1;
     }
@@ -253,14 +254,9 @@ fn tail(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::mark_changes;
-    use crate::votes::Side;
 
-    fn item(one: &str, other: &str) -> Item {
-        let (mut one, mut other) = (Shown::of(one, 1000), Shown::of(other, 1000));
-        mark_changes(&mut one, &mut other);
-        let prompt = Shown::of("What is it?\n  indented", 1000);
-        Item { pair: "p".into(), repeat: false, left: Side::A, prompt, one, other }
+    fn item(one: &str, other: &str) -> Shows {
+        Shows::of("What is it?\n  indented", one, other)
     }
 
     fn text(rows: &[ScreenRow]) -> Vec<String> {
