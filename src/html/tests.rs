@@ -481,7 +481,7 @@ fn tables_are_read_as_far_as_they_go() {
         [example.chosen.as_str(), &example.rejected]
     };
     assert_eq!([shown(0), shown(1), shown(2)], [["a", "b"], ["", "y"], ["x", "z"]]);
-    assert!(render(&data).contains("<p class=\"said dim\">(nothing)</p>"));
+    assert!(render(&data).contains("<span class=\"nothing\">(nothing)</span>"));
     assert_eq!(data.labels[0].program(), "the language model <tiny>");
     assert_eq!(data.evaluation[0].bucket, "");
     assert_self_contained(&render(&data));
