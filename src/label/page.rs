@@ -169,7 +169,7 @@ fn controls() -> Markup {
                 }
                 (tool("undo", "u", "Undo"))
                 (tool("diff", "d", "Differences"))
-                (tool("raw", "r", "Raw text"))
+                (tool("raw", "r", "Raw"))
                 (tool("note", "/", "Note"))
                 (tool("keys", "?", "Keys"))
             }

@@ -14,6 +14,9 @@ use crate::text::changes;
 /// Longest saying that is shown where there is no page for all of it.
 const LONGEST: usize = 4000;
 
+/// Parts of messages of so few letters stand behind their name.
+const SHORT: usize = 60;
+
 /// What a text of ours says, where there is room for the beginning.
 #[must_use]
 pub fn said(written: &str) -> Markup {
@@ -120,7 +123,14 @@ impl Turn {
                 }
                 None => { @if self.parts.is_empty() { p { (nothing()) } } }
             }
-            @for (name, value) in &self.parts { p.part { (visible(name)) } (code(value)) }
+            @for (name, value) in &self.parts {
+                @if value.len() <= SHORT && !value.contains('\n') {
+                    p.part { (visible(name)) " " code { (visible(value)) } }
+                } @else {
+                    p.part { (visible(name)) }
+                    (code(value))
+                }
+            }
         };
         if self.role.is_empty() {
             return said;
