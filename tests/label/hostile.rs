@@ -204,6 +204,8 @@ fn a_long_answer_is_cut_and_shown_in_full_when_asked() {
     let mut browser = Browser::start();
     browser.go(&server.link("ann"));
     browser.wait("document.querySelectorAll('button.all').length === 1");
+    browser.key("r", false);
+    browser.wait("document.getElementById('raw').getAttribute('aria-pressed') === 'true'");
     browser.eval("document.querySelector('button.all').click()");
     browser.wait("document.querySelectorAll('button.all').length === 0");
     let (one, other) = (browser.text("one"), browser.text("other"));
