@@ -8,7 +8,7 @@ use super::call::{App, Call, Failed, Reply};
 use super::error::SessionError;
 use super::question::{Item, Submission};
 use crate::http::Refused;
-use crate::said::{Reading, Saying, mark_changes};
+use crate::said::{Saying, TextForm, mark_changes};
 use axum::http::StatusCode;
 
 /// Most questions that one page holds.
@@ -82,8 +82,8 @@ fn page(item: &Item) -> Value {
 /// A prompt or an answer, in both ways of reading it.
 fn part(saying: &Saying) -> Value {
     json!({
-        "markdown": saying.page(Reading::Markdown).0,
-        "raw": saying.page(Reading::Raw).0,
+        "markdown": saying.page(TextForm::Markdown).0,
+        "raw": saying.page(TextForm::Raw).0,
         "cut": saying.cut,
     })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::markdown::raw;
-use super::{Reading, Saying, mark_changes, markdown, said, visible};
+use super::{Saying, TextForm, mark_changes, markdown, said, visible};
 use crate::text::Shown;
 
 fn html(text: &str) -> String {
@@ -239,11 +239,11 @@ fn changed_words_are_marked_inside_of_markdown() {
     let (mut one, mut other) =
         (Saying::of("the **red** cat &amp; `x`", 99), Saying::of("the **blue** cat &amp; `y`", 99));
     mark_changes(&mut one, &mut other);
-    let shown = one.page(Reading::Markdown).into_string();
+    let shown = one.page(TextForm::Markdown).into_string();
     assert!(shown.contains("<span class=\"changed\">red</span>"), "{shown}");
     assert!(shown.contains("<code><span class=\"changed\">x</span></code>"), "{shown}");
     assert!(!shown.contains("cat</span>"), "{shown}");
-    let shown = other.page(Reading::Raw).into_string();
+    let shown = other.page(TextForm::Raw).into_string();
     assert!(shown.contains("<span class=\"changed\">**blue**</span>"), "{shown}");
 }
 
@@ -256,7 +256,7 @@ fn turns_have_roles_and_say_all_that_they_hold() {
         {"role":"tool","name":"get_weather","tool_call_id":"c1","content":"<b>4</b>"},
         {"role":"developer","content":""}]"#;
     let saying = Saying::of(chat, 1000);
-    let page = saying.page(Reading::Markdown).into_string();
+    let page = saying.page(TextForm::Markdown).into_string();
     let text = text_of(&page);
     for part in [
         "System",
@@ -273,12 +273,12 @@ fn turns_have_roles_and_say_all_that_they_hold() {
         assert!(text.contains(part), "{part}: {page}");
     }
     assert!(page.contains("<strong>short</strong>"));
-    assert!(saying.page(Reading::Raw).into_string().contains("Be **short**."));
+    assert!(saying.page(TextForm::Raw).into_string().contains("Be **short**."));
     assert!(!saying.cut);
     // Long ones are cut as a whole, none of it turned into JSON.
     let saying = Saying::of(chat, 20);
     assert!(saying.cut);
-    assert!(!text_of(&saying.page(Reading::Markdown).into_string()).contains("Tool"));
+    assert!(!text_of(&saying.page(TextForm::Markdown).into_string()).contains("Tool"));
     // A plain answer has no heading; one that only looks like a list of messages is a text.
     assert_eq!(text_of(&said(r#"[{"role":"assistant","content":"hi"}]"#).into_string()), "hi");
     assert_eq!(text_of(&said("[{nothing").into_string()), "[{nothing");

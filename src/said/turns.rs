@@ -23,7 +23,7 @@ pub fn said(written: &str) -> Markup {
     let saying = Saying::of(written, LONGEST);
     html! {
         div.said {
-            (saying.page(Reading::Markdown))
+            (saying.page(TextForm::Markdown))
             @if saying.cut { p { "[…]" } }
         }
     }
@@ -31,7 +31,7 @@ pub fn said(written: &str) -> Markup {
 
 /// How text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum TextForm {
     Markdown,
     /// As it is stored.
     Raw,
@@ -89,7 +89,7 @@ impl Saying {
 
     /// As a part of a page.
     #[must_use]
-    pub fn page(&self, reading: Reading) -> Markup {
+    pub fn page(&self, reading: TextForm) -> Markup {
         html! {
             @for turn in &self.turns { (turn.page(reading)) }
             @if self.turns.is_empty() { (nothing()) }
@@ -111,14 +111,14 @@ impl Turn {
         }
     }
 
-    fn page(&self, reading: Reading) -> Markup {
+    fn page(&self, reading: TextForm) -> Markup {
         let said = html! {
             @match self.text.as_deref() {
                 Some(text) if text.trim().is_empty() => { p { (nothing()) } }
                 Some(text) => {
                     @match reading {
-                        Reading::Markdown => { (markdown(text, &self.changed)) }
-                        Reading::Raw => { (raw(text, &self.changed)) }
+                        TextForm::Markdown => { (markdown(text, &self.changed)) }
+                        TextForm::Raw => { (raw(text, &self.changed)) }
                     }
                 }
                 None => { @if self.parts.is_empty() { p { (nothing()) } } }
