@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::page::summary;
 use super::sweep::{self, SweepReport};
-use super::{ReportData, answers, flow, markup, training};
+use super::{ReportData, answers, evidence, flow, markup, result, training};
 use crate::http::{PageKind, document};
 
 /// The script of the page.
@@ -60,8 +60,12 @@ pub fn render(data: &LiveData) -> String {
     let page = html! {
         (summary(&data.report))
         @if let Some(problem) = &data.problem { p.note.warning { (markup::visible(problem)) } }
+        // As soon as the stages that they come from are done.
+        (result::section(&data.report))
         (flow::section(&data.report))
         (training::section(&data.report))
+        (evidence::labels(&data.report))
+        (evidence::rewards(&data.report))
         @if let Some(sweep) = &data.sweep {
             @for section in sweep::sections(sweep) { (section) }
         }

@@ -296,6 +296,24 @@ fn a_full_page_is_self_contained() {
 }
 
 #[test]
+fn the_live_page_shows_what_is_done_while_other_stages_run() {
+    let shown = |report| live::render(&live::LiveData { report, ..live::LiveData::default() });
+    let mut early = example();
+    early.stages[6].state = StageStatus::Running;
+    early.stages[7].state = StageStatus::NotRun;
+    early.evaluation.clear();
+    let page = shown(early);
+    for part in ["accuracy by labels", "accuracy by confidence", "Samples while it learned"] {
+        assert!(page.contains(part), "{part}: the reward model is done");
+    }
+    assert!(!page.contains("On prompts that nobody labelled"), "nothing is evaluated yet");
+    let mut late = example();
+    late.stages[0].state = StageStatus::Running;
+    let page = shown(late);
+    assert!(page.contains("On prompts that nobody labelled") && page.contains("running"));
+}
+
+#[test]
 fn an_alarm_is_raised_by_the_last_value_only() {
     let mut data = example();
     assert!(!render(&data).contains(">Alarms<"));

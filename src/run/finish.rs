@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::debug;
+
 use super::event::RunEvent;
 use super::runner::Runner;
 use super::{RunError, Summary};
@@ -52,18 +54,7 @@ impl Runner<'_> {
         if self.condition.written {
             store.sync()?;
         }
-        let mut views = Vec::new();
-        for (stage, node) in graph.stages.iter().enumerate() {
-            let Some(made) = self.scheduler.outputs(stage) else { continue };
-            for output in &node.outputs {
-                let name = match output.extension.as_str() {
-                    "" => output.name.clone(),
-                    extension => format!("{}.{extension}", output.name),
-                };
-                let digest = made[&output.name].digest;
-                views.push(View { stage: node.name.clone(), name, digest });
-            }
-        }
+        let views = self.views(0..graph.stages.len());
         let heads = self.heads();
         let unchanged = self.history.kept.is_none() && heads == self.history.before;
         let heads = if unchanged { Ok(()) } else { store.save_heads(&heads) };
@@ -90,6 +81,37 @@ impl Runner<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// The names for people of what these stages made, as far as it is known.
+    fn views(&self, stages: impl IntoIterator<Item = usize>) -> Vec<View> {
+        let mut views = Vec::new();
+        for stage in stages {
+            let Some(made) = self.scheduler.outputs(stage) else { continue };
+            let node = &self.inputs.graph.stages[stage];
+            for output in &node.outputs {
+                let name = match output.extension.as_str() {
+                    "" => output.name.clone(),
+                    extension => format!("{}.{extension}", output.name),
+                };
+                let digest = made[&output.name].digest;
+                views.push(View { stage: node.name.clone(), name, digest });
+            }
+        }
+        views
+    }
+
+    /// Gives this stage's outputs, which are in the store, their names for people: a run may go on
+    /// for hours. One that changes nothing looks at all names together, at its end.
+    pub(super) fn show(&mut self, stage: usize) {
+        self.unnamed.push(stage);
+        if self.condition.written {
+            let stages = std::mem::take(&mut self.unnamed);
+            let views = self.views(stages);
+            // What goes wrong is told at the end, when it is tried again.
+            let made = self.inputs.store.refresh_views(&self.inputs.graph.name, &views);
+            debug!(ok = made.is_ok(), "names for people");
+        }
     }
 
     /// What the pipeline used last, as far as this run has come.

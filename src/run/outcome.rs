@@ -225,6 +225,7 @@ impl Runner<'_> {
             self.committer.discard(scratch);
         }
         let unchanged = self.is_unchanged(stage, &entry);
+        self.show(stage);
         let Entry { fingerprint, outputs, made, .. } = entry;
         let name = self.name(stage);
         self.history.failed.remove(&name);

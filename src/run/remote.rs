@@ -97,6 +97,7 @@ impl Runner<'_> {
                 });
                 let Entry { fingerprint, outputs, made, .. } = entry;
                 self.scheduler.fetched(stage, fingerprint, &outputs, &made.summary);
+                self.show(stage);
             }
             Ok(None) => self.scheduler.not_found(stage),
             Err(RemoteError::Store(error)) if error.is_storage() => {

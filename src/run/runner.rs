@@ -88,6 +88,8 @@ pub struct Runner<'a> {
     pub(super) begun: Instant,
     pub(super) interrupts: u32,
     pub(super) condition: DiskCondition,
+    /// Stages whose outputs may have no names for people yet.
+    pub(super) unnamed: Vec<usize>,
 }
 
 /// What the disk turned out to be.
@@ -138,6 +140,7 @@ impl<'a> Runner<'a> {
             begun: Instant::now(),
             interrupts: 0,
             condition: DiskCondition::default(),
+            unnamed: Vec::new(),
             inputs,
         }
     }
@@ -281,6 +284,7 @@ impl<'a> Runner<'a> {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Reused { stage, fingerprint } => {
+                self.show(stage);
                 let stage = self.name(stage);
                 self.history.failed.remove(&stage);
                 self.tell(RunEvent::StageReused { stage, fingerprint });

@@ -56,6 +56,25 @@ fn ctrl_c_leaves_a_resumable_run() {
 }
 
 #[test]
+fn what_a_stage_made_has_its_name_while_others_run() {
+    let space = hanging();
+    // Made now, and then found in the store.
+    for time in ["made", "reused"] {
+        let _ = std::fs::remove_dir_all(space.path("cache/views"));
+        let _ = std::fs::remove_file(space.path("pid.txt"));
+        let child =
+            space.command(&["run", "p.yaml"]).stdout(Stdio::null()).spawn().expect("starts");
+        wait_for("b starts", || started(&space));
+        let view = space.path("cache/views/chain/a/o");
+        wait_for(&format!("the name of what a {time}"), || view.is_file());
+        assert_eq!(std::fs::read_to_string(view).expect("read"), "one\n");
+        assert!(!space.path("cache/views/chain/b").exists(), "b is not done");
+        signal(child.id(), rustix::process::Signal::INT);
+        assert_eq!(child.wait_with_output().expect("ends").status.code(), Some(130));
+    }
+}
+
+#[test]
 fn kill_9_leaves_no_process_and_no_lie() {
     let space = hanging();
     let mut child =
