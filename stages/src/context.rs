@@ -1,6 +1,8 @@
 //! All that a kind may touch: its inputs, outputs, scratch, device, and the event stream.
 //! Knows nothing of any kind, or of who reads the events.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,9 +22,13 @@ use crate::data::{
 };
 use crate::exit::{EXIT_TERMINATED, leave};
 use crate::resume::{Checkpoints, Metrics, StateDict};
+pub use memory::{Held, free_memory};
 
 /// Figures under this prefix are sent but never written: they differ from run to run.
 pub const TIME: &str = "time/";
+
+/// The figure of the most memory that a stage held, MiB.
+const PEAK: &str = "time/peak_mib";
 
 /// Columns by which a table as text is known when a kind reads rows.
 const COLUMNS: [&str; 11] = [
@@ -94,6 +100,8 @@ pub struct Context {
     checkpoints: Checkpoints,
     /// Set by SIGTERM once a loop offers checkpoints.
     asked_to_end: Option<Arc<AtomicBool>>,
+    /// Bytes that the stage was said to need.
+    forecast: Option<u64>,
 }
 
 impl Context {
@@ -114,6 +122,7 @@ impl Context {
             reached: None,
             checkpoints,
             asked_to_end: None,
+            forecast: None,
         })
     }
 
@@ -375,6 +384,27 @@ impl Context {
     /// When the event cannot be sent.
     pub fn warn_if(&mut self, text: Option<String>) -> Result<()> {
         text.map_or(Ok(()), |t| self.warn(t))
+    }
+
+    /// Keeps how many bytes the stage was said to need, for [`Context::tell_peak`].
+    pub fn keep_forecast(&mut self, bytes: u64) {
+        self.forecast = Some(bytes);
+    }
+
+    /// Tells the most memory that was held since `held`, as `time/peak_mib`, and beside it what
+    /// was forecast; nothing where the system does not tell.
+    ///
+    /// # Errors
+    /// When the event cannot be sent.
+    pub fn tell_peak(&mut self, held: Option<Held>) -> Result<()> {
+        let Some(peak) = held.and_then(Held::peak) else { return Ok(()) };
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        if let Some(forecast) = self.forecast {
+            let (took, said) = (mib(peak), mib(forecast));
+            self.detail(format!("took {took:.0} MiB at its peak; {said:.0} MiB were forecast"))?;
+        }
+        let step = self.reached.as_ref().map_or(0, |reached| reached.done);
+        self.metric(step, &[(PEAK, mib(peak))])
     }
 
     /// Sends one event.

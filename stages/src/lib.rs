@@ -3,7 +3,8 @@
 //! In reading order: the worker performs a task through a [`kind`], which sees the world only
 //! through its [`context`], and before it runs through [`preflight`]; [`kinds`] hold each loop in
 //! full; [`on_policy`], [`training`] and [`imports`] are what several of them share, [`prompts`]
-//! what policies answer; [`model`] is the transformer and its files; [`rl`] and [`sampling`] are
+//! what policies answer, [`endpoint`] how
+//! language models elsewhere are asked; [`model`] is the transformer and its files; [`rl`] and [`sampling`] are
 //! formulas; [`optim`] is AdamW; [`resume`] the checkpoints inside a stage; [`rng`] the random
 //! streams; [`stats`] the intervals; [`data`] the tables, tokens and rules; [`advice`] failures
 //! that say what helps. Nothing here knows of caching, pipelines or the clock of a run.
@@ -12,6 +13,7 @@ pub mod advice;
 pub mod catalog;
 pub mod context;
 pub mod data;
+pub mod endpoint;
 pub mod exit;
 pub mod imports;
 pub mod kind;

@@ -21,10 +21,10 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// 64-bit hash of bytes (FNV-1a, finalised): equal on every machine and in every version.
-pub fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
     let mut h = 0xcbf2_9ce4_8422_2325_u64;
     for b in bytes {
-        h = (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     mix(h)
 }
@@ -33,7 +33,7 @@ impl Stream {
     /// The stream for one purpose (`"init"`, `"shuffle"`, `"sample"`), step and row.
     pub fn new(seed: u64, purpose: &str, step: u64, row: u64) -> Self {
         let mut state = mix(seed.wrapping_add(GAMMA));
-        for part in [hash(purpose.as_bytes()), step, row] {
+        for part in [hash(purpose.bytes()), step, row] {
             state = mix(state.wrapping_add(GAMMA) ^ mix(part.wrapping_add(GAMMA)));
         }
         Self { state }

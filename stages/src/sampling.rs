@@ -9,7 +9,7 @@ use crate::model::{Cache, ModelConfig, Policy};
 use crate::rng::Stream;
 
 /// Most rows that are decoded together.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 
 /// How tokens are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -15,7 +15,7 @@ use tracing::{info, info_span};
 
 use crate::advice::Advised;
 use crate::catalog::catalog_json;
-use crate::context::{Context, Events, Waiting, parse_device};
+use crate::context::{Context, Events, Held, Waiting, parse_device};
 use crate::exit::{EXIT_FAILED, EXIT_ORPHANED, leave};
 use crate::kind::{Kind, Summary};
 use crate::kinds::KINDS;
@@ -113,7 +113,9 @@ fn perform(task_file: &Path, events: &Events) -> Result<Summary> {
     let span = info_span!("task", kind = kind.name, version = kind.version).entered();
     info!(threads = tch::get_num_threads(), "begins");
     let begun = Instant::now();
+    let held = Held::now();
     let summary = kind.run(params, &mut cx)?;
+    cx.tell_peak(held)?;
     info!(seconds = begun.elapsed().as_secs_f64(), "made");
     drop(span);
     for (port, path) in outputs {

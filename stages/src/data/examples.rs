@@ -262,6 +262,6 @@ pub fn fit_prompt(mut prompt: Vec<i64>, room: usize, start: usize) -> (Vec<i64>,
 /// Whether a prompt belongs to the part of `fraction`: decided by its text and `salt` alone, so
 /// rows with one prompt never straddle two parts.
 pub fn part_of_prompt(prompt: &str, salt: &str, fraction: f64) -> bool {
-    let h = hash(format!("{salt}\0{prompt}").as_bytes());
+    let h = hash(format!("{salt}\0{prompt}").bytes());
     ((h >> 11) as f64 / (1u64 << 53) as f64) < fraction
 }

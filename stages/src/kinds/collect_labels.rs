@@ -4,7 +4,6 @@
 
 mod aggregate;
 mod by_model;
-mod chat;
 mod judge;
 mod people;
 mod rows;

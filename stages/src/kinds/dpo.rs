@@ -23,7 +23,7 @@ use crate::rl::DpoLoss;
 use crate::stats::wilson;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
-    learning_rate, preferences, too_few,
+    learning_rate, preferences, row_due, too_few,
 };
 
 /// Pairs of one forward pass outside training.
@@ -286,9 +286,17 @@ impl Dpo {
             packed: false,
         };
         let trunk = &policy.trunk;
-        let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        let rows = 2 * self.looked_at().min(train.len()) as u64;
+        let seen = Some(BatchShape { rows, ..shape });
+        let adapter = trunk.adapter_size();
+        let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape, seen);
         need.weights += 4 * trunk.trainable().numel() as u64;
-        check_memory(cx, need)
+        check_memory(cx, need.merged(&self.lora, &trunk.config))
+    }
+
+    /// Pairs of one pass outside training.
+    fn looked_at(&self) -> usize {
+        self.compute.rows(LOOK)
     }
 
     /// Finds the log-probabilities under the reference of the answers of preferences.
@@ -296,7 +304,7 @@ impl Dpo {
         let mut out = Vec::with_capacity(preferences.len());
         let mut left = preferences.into_iter();
         loop {
-            let chunk: Vec<Preference> = left.by_ref().take(LOOK).collect();
+            let chunk: Vec<Preference> = left.by_ref().take(self.looked_at()).collect();
             if chunk.is_empty() {
                 return out;
             }
@@ -334,8 +342,6 @@ impl Dpo {
         let mut state_dict = trainer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
-        // Ten rows of metrics at least, also of a short stage.
-        let every = (total / 10).clamp(1, 10);
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows: Vec<&DpoPair> =
@@ -344,7 +350,7 @@ impl Dpo {
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient.flat, lr)?;
             since.1 += rows.len();
-            if (step + 1) % every == 0 || step + 1 == total {
+            if row_due(step + 1, total) {
                 let mut figures = look.figures("rewards");
                 figures.extend([
                     ("train/loss".to_owned(), look.loss),

@@ -26,7 +26,7 @@ use crate::rng::Stream;
 use crate::stats::wilson;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, Verdict, check_memory, check_verdicts,
-    learning_rate, too_few, verdicts,
+    learning_rate, row_due, too_few, verdicts,
 };
 
 pub use loss::KtoRow;
@@ -275,9 +275,12 @@ impl Kto {
             packed: false,
         };
         let trunk = &policy.trunk;
-        let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+        let rows = loss::LOOK.min(self.batch as usize).min(train.len()) as u64;
+        let seen = Some(BatchShape { rows, ..shape });
+        let adapter = trunk.adapter_size();
+        let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape, seen);
         need.weights += 4 * trunk.trainable().numel() as u64;
-        check_memory(cx, need)
+        check_memory(cx, need.merged(&self.lora, &trunk.config))
     }
 
     /// Trains the policy over all epochs, and reports it. The weights of the best epoch are kept
@@ -300,8 +303,6 @@ impl Kto {
         let mut state_dict = trainer.state_dict("policy", params);
         state_dict.push(("best".into(), best.shallow_clone()));
         let mut state = cx.resume::<State>(&state_dict)?.unwrap_or_default();
-        // Ten rows of metrics at least, also of a short stage.
-        let every = (total / 10).clamp(1, 10);
         let mut since = (Instant::now(), 0);
         for step in state.step..total {
             let rows = &train[order.at(step)];
@@ -309,7 +310,7 @@ impl Kto {
             let lr = learning_rate(self.lr, self.schedule, step, total, self.warmup, 0.0);
             let norm = trainer.step(params, gradient.flat, lr)?;
             since.1 += rows.len();
-            if (step + 1) % every == 0 || step + 1 == total {
+            if row_due(step + 1, total) {
                 let mut figures = look.figures("rewards");
                 figures.extend(
                     [

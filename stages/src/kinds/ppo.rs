@@ -250,7 +250,8 @@ impl<'a> CriticTrainer<'a> {
         let device = self.critic.trunk.params.flat.device();
         let mut values = Vec::new();
         no_grad(|| {
-            for rows in rollout.rows.chunks(self.ppo.on_policy.minibatch as usize) {
+            let settings = &self.ppo.on_policy;
+            for rows in rollout.rows.chunks(settings.compute.rows(settings.minibatch as usize)) {
                 let packed = Packed::new(&rows.iter().collect::<Vec<_>>(), device);
                 values.extend(to_f32(&self.critic.values(&packed)));
             }

@@ -22,7 +22,6 @@ use crate::optim::Schedule;
 use crate::preflight::Preflight;
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
-    memory_now, report_peak,
 };
 
 /// Params of `pretrain`.
@@ -208,8 +207,7 @@ impl Stage for Pretrain {
         };
         let (train, held_out) = self.rows(cx, &vocabulary, config.context as usize)?;
         let compute = self.train.compute.resolve(cx)?;
-        check_memory(cx, forecast(&config, &compute, 0, self.shape(&config)))?;
-        let before = memory_now();
+        check_memory(cx, forecast(&config, &compute, 0, self.shape(&config), None))?;
         let policy = match &base {
             Some(folder) => Policy::open(folder)?,
             None => Policy { trunk: Trunk::init(config, false, self.seed) },
@@ -223,7 +221,6 @@ impl Stage for Pretrain {
             held_out.count()
         ))?;
         let train_loss = self.optimize(cx, &policy, &train)?;
-        report_peak(cx, self.steps(&policy.trunk.config), before)?;
         let eval_loss = mean_loss(&policy, &held_out, 64)?;
         cx.metric(
             self.steps(&policy.trunk.config),

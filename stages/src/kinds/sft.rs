@@ -21,8 +21,11 @@ use crate::optim::Schedule;
 use crate::preflight::{Lesson, Preflight};
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
-    memory_now, report_peak,
+    row_due,
 };
+
+/// Rows of one forward pass outside training.
+const LOOK: usize = 64;
 
 /// Params of `sft`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -98,7 +101,7 @@ impl Default for SftLoop {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
     const FIGURES: &'static [&'static str] = &["train/*", "eval/loss"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
@@ -144,18 +147,22 @@ impl Stage for Sft {
     fn run(self, cx: &mut Context) -> Result<Summary> {
         self.lora.check()?;
         let folder = cx.path("model")?.to_owned();
-        let before = memory_now();
         let mut policy = Policy::open(&folder)?.to(cx.device());
         policy.trunk.compute = self.train.compute.resolve(cx)?;
         policy.trunk.adapt(&self.lora, self.seed);
         let vocabulary = cx.vocabulary(&folder)?;
         let (train, held_out) = self.rows(cx, &vocabulary, policy.trunk.config.context as usize)?;
         let (trunk, shape) = (&policy.trunk, self.shape(&policy, &train));
-        let need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
-        check_memory(cx, need)?;
+        let all = train.iter().chain(&held_out);
+        let time = all.map(|r| r.tokens.len()).max().unwrap_or(0) as u64;
+        let rows = self.looked_at().min(train.len().max(held_out.len())) as u64;
+        let seen = BatchShape { rows, time, packed: false, ..shape };
+        let adapter = trunk.adapter_size();
+        let need = forecast(&trunk.config, &trunk.compute, adapter, shape, Some(seen));
+        check_memory(cx, need.merged(&self.lora, &trunk.config))?;
         let steps = self.optimize(cx, &policy, &train, &held_out)?;
-        report_peak(cx, steps, before)?;
-        let (train_loss, eval_loss) = (mean_loss(&policy, &train), mean_loss(&policy, &held_out));
+        let [train_loss, eval_loss] =
+            [&train, &held_out].map(|r| mean_loss(&policy, r, self.looked_at()));
         cx.metric(steps, &[("train/final_loss", train_loss), ("eval/loss", eval_loss)])?;
         policy.save_trained((&folder, &self.lora), &cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
@@ -193,6 +200,11 @@ impl Sft {
             return Ok((all.rows.clone(), all.rows));
         }
         Ok((train, held_out))
+    }
+
+    /// Rows of one pass outside training.
+    fn looked_at(&self) -> usize {
+        self.train.compute.rows(LOOK)
     }
 
     /// The largest batch that may go through the model at once.
@@ -260,16 +272,18 @@ impl Sft {
             state.loss_sum += gradient.loss.double_value(&[]) * tokens as f64;
             state.tokens += tokens as u64;
             since.1 += tokens;
-            if (step + 1) % an_epoch == 0 {
-                cx.metric(
-                    step + 1,
-                    &[
-                        ("train/loss", state.loss_sum / state.tokens as f64),
-                        ("train/grad_norm", norm),
-                        ("eval/loss", mean_loss(policy, held_out)),
-                        ("time/tokens_per_s", since.1 as f64 / since.0.elapsed().as_secs_f64()),
-                    ],
-                )?;
+            let ends_epoch = (step + 1) % an_epoch == 0;
+            if row_due(step + 1, total) || ends_epoch {
+                let mut row = vec![
+                    ("train/loss", state.loss_sum / state.tokens as f64),
+                    ("train/lr", lr),
+                    ("train/grad_norm", norm),
+                    ("time/tokens_per_s", since.1 as f64 / since.0.elapsed().as_secs_f64()),
+                ];
+                if ends_epoch {
+                    row.push(("eval/loss", mean_loss(policy, held_out, self.looked_at())));
+                }
+                cx.metric(step + 1, &row)?;
                 (state.loss_sum, state.tokens, since) = (0.0, 0, (Instant::now(), 0));
             }
             cx.progress(step + 1, total, "steps")?;
@@ -286,7 +300,7 @@ fn packed_width(policy: &Policy, longest: usize) -> usize {
     (policy.trunk.config.context as usize).min(longest.max(1024))
 }
 
-/// Where the loop stands; the sums are those of the epoch so far.
+/// Where the loop stands; the sums are those since the last row of metrics.
 #[derive(Default, Serialize, Deserialize)]
 struct State {
     step: u64,
@@ -318,11 +332,11 @@ fn refuse_both(rows: &Table, declared: &str) -> Result<()> {
     Ok(())
 }
 
-/// Mean over all learned tokens of `rows`, without gradients.
-pub fn mean_loss(policy: &Policy, rows: &[Row]) -> f64 {
+/// Mean over all learned tokens of `rows`, without gradients, `at_once` rows a pass.
+pub fn mean_loss(policy: &Policy, rows: &[Row], at_once: usize) -> f64 {
     no_grad(|| {
         let (mut sum, mut tokens) = (0.0, 0);
-        for chunk in rows.chunks(64) {
+        for chunk in rows.chunks(at_once) {
             let chunk: Vec<&Row> = chunk.iter().collect();
             let packed = Packed::rows(&chunk, policy.trunk.params.flat.device());
             sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);

@@ -28,9 +28,12 @@ use split::{Split, pairs, references};
 /// Shares of the labels at which the learning curve is measured, besides all of them.
 const CURVE: [f64; 3] = [0.25, 0.5, 0.75];
 
+/// Pairs of one forward pass outside training.
+const LOOK: usize = 64;
+
 impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
     const FIGURES: &'static [&'static str] = &[
         "train/*",
@@ -142,7 +145,9 @@ impl TrainReward {
         let shape = BatchShape { rows, time, predicted: 0, packed: false };
         let trunk = &policy.trunk;
         let adapter = self.lora.size(&trunk.config);
-        let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape);
+        let rows = (2 * self.looked_at()).min(2 * train.len()) as u64;
+        let seen = Some(BatchShape { rows, ..shape });
+        let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape, seen);
         // The base beside the model, the best weights, and the members that are done.
         let (all, members) = (trunk.params.numel() as u64, u64::from(self.members));
         need.weights += 4 * match adapter {
@@ -151,6 +156,11 @@ impl TrainReward {
             _ => all + members * (all + adapter),
         };
         check_memory(cx, need)
+    }
+
+    /// Pairs of one pass outside training.
+    fn looked_at(&self) -> usize {
+        self.compute.rows(LOOK)
     }
 
     /// The models to fit: points of the learning curve, then the members.
@@ -169,11 +179,14 @@ impl TrainReward {
                 cx.warn(format!("too few labels for a learning curve at {:.0} %", share * 100.0))?;
                 continue;
             }
-            fits.push(Fit { seed: self.seed, rows, only_measured: true });
+            let suffix = format!("/labels_{}", rows.len());
+            fits.push(Fit { seed: self.seed, rows, only_measured: true, suffix });
         }
         for member in 0..u64::from(self.members.max(1)) {
             let rows = (0..split.train.len()).collect();
-            fits.push(Fit { seed: self.seed.wrapping_add(member), rows, only_measured: false });
+            let suffix = if member > 0 { format!("/member_{}", member + 1) } else { String::new() };
+            let seed = self.seed.wrapping_add(member);
+            fits.push(Fit { seed, rows, only_measured: false, suffix });
         }
         Ok(fits)
     }
@@ -256,17 +269,17 @@ impl TrainReward {
         let n = models.len() as f64;
         let mut scales = Vec::new();
         for model in models.iter_mut() {
-            let own = rewards(model, &answers);
+            let own = rewards(model, &answers, self.looked_at());
             if self.center {
                 let zero = references.map_or_else(
                     || mean(&own),
-                    |r| mean(&rewards(model, &r.rows.iter().collect::<Vec<_>>())),
+                    |r| mean(&rewards(model, &r.rows.iter().collect::<Vec<_>>(), self.looked_at())),
                 );
                 model.shift(-zero);
             }
             all.iter_mut().zip(&own).for_each(|(sum, r)| *sum += r / n);
             if members.len() > 1 {
-                of_held_out.push(rewards(model, &held_out));
+                of_held_out.push(rewards(model, &held_out, self.looked_at()));
             }
             if self.scale && std(&own) > 1e-9 {
                 let factor = 1.0 / std(&own);
@@ -327,7 +340,8 @@ impl TrainReward {
             let rows = pairs.iter().map(|p| p.labelled.row);
             let texts: Vec<[&str; 3]> =
                 rows.map(|row| [&*prompts[row], &*a[row], &*b[row]]).collect();
-            let said: Vec<Vec<f64>> = models.iter().map(|m| deltas(m, &pairs)).collect();
+            let said: Vec<Vec<f64>> =
+                models.iter().map(|m| deltas(m, &pairs, self.looked_at())).collect();
             disagreement(&texts, &said)?
         };
         cx.write_table("disagreement", &table)

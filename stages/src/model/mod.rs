@@ -34,7 +34,7 @@ pub use heads::{Gradient, Policy, Predicted, RewardModel, ValueModel};
 pub use host::{to_f32, to_f64};
 pub use import::read_folder;
 pub use low_rank::LowRank;
-pub use memory::{BatchShape, Forecast, forecast};
+pub use memory::{BatchShape, Forecast, drawing, forecast};
 pub use packed::{Packed, entropy, token_log_probs};
 pub use params::Params;
 pub use part::{ParamSpec, Part, Stored};

@@ -6,6 +6,9 @@ use tch::{Device, Kind, Tensor};
 use super::part::{Init, ParamSpec};
 use crate::rng::{Stream, hash};
 
+/// Values that are hashed at once.
+const PART: i64 = 1 << 20;
+
 /// The weights of one model.
 #[derive(Debug)]
 pub struct Params {
@@ -89,8 +92,15 @@ impl Params {
 
     /// A hash of all values: equal as long as nobody moves them.
     pub fn fingerprint(&self) -> u64 {
-        let bytes: Vec<u8> = self.to_vec().iter().flat_map(|x| x.to_le_bytes()).collect();
-        hash(&bytes)
+        // In parts: a large model must not be there twice to be looked at.
+        let parts = (0..self.numel()).step_by(PART as usize).flat_map(|start| {
+            let n = PART.min(self.numel() - start);
+            let mut values = vec![0.0_f32; n as usize];
+            let part = self.flat.narrow(0, start, n).to_device(Device::Cpu).to_kind(Kind::Float);
+            part.copy_data(&mut values, n as usize);
+            values.into_iter().flat_map(f32::to_le_bytes)
+        });
+        hash(parts)
     }
 
     /// All values on the host, in the order of `flat`.

@@ -117,7 +117,7 @@ fn log_probs(
     let (mut tokens, mut entropies) = (Vec::new(), Vec::new());
     let device = model.trunk.params.flat.device();
     no_grad(|| {
-        for chunk in rows.chunks(settings.minibatch as usize) {
+        for chunk in rows.chunks(settings.compute.rows(settings.minibatch as usize)) {
             let packed = Packed::new(&chunk.iter().collect::<Vec<_>>(), device);
             let predicted = model.predict(&packed, settings.temperature, with_entropy);
             tokens.extend(to_f32(&predicted.log_probs));

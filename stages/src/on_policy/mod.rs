@@ -5,6 +5,7 @@
 mod actor;
 mod check;
 mod epochs;
+mod judge;
 mod loss;
 mod ports;
 mod report;

@@ -1,10 +1,11 @@
 //! What a response is worth: params, and the seam to what scores it.
-//! Knows nothing of models, programs or what is done with the score.
+//! Knows nothing of how models and programs are asked, or of what is done with the score.
 
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::judge::ScoringJudge;
 use crate::advice::error_with_help;
 use crate::data::{Example, Rule};
 use crate::preflight::Preflight;
@@ -42,7 +43,7 @@ pub struct Rewards {
     combine: Combine,
 }
 
-/// One reward: a name, a weight, and exactly one of model, rules and command.
+/// One reward: a name, a weight, and exactly one of model, rules, command and judge.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NamedReward {
@@ -52,19 +53,43 @@ pub struct NamedReward {
     /// Weight of its score.
     #[schemars(range(min = -1e6, max = 1e6))]
     weight: f64,
-    /// The reward model that is connected.
-    model: bool,
+    /// Whose score it is: true, that of the reward model at port `reward`; a name, that of the one
+    /// at port `reward_models` that has this name.
+    model: ModelRef,
     /// Rules whose scores add up; usually `!include rules.yaml`.
     rules: Vec<Rule>,
     /// A shell command, as `rewards.command`. Empty: not used.
     command: String,
+    /// A language model that scores each answer.
+    #[schemars(extend("x-later" = true))]
+    judge: Option<ScoringJudge>,
+}
+
+/// Which reward model scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum ModelRef {
+    /// That of port `reward`, or none.
+    Port(bool),
+    /// The one of this name at port `reward_models`.
+    Named(String),
 }
 
 impl Default for NamedReward {
     fn default() -> Self {
         let (name, command) = (String::new(), String::new());
-        Self { name, weight: 1.0, model: false, rules: Vec::new(), command }
+        let (model, judge) = (ModelRef::Port(false), None);
+        Self { name, weight: 1.0, model, rules: Vec::new(), command, judge }
     }
+}
+
+/// Reward models that a stage has.
+#[derive(Debug, Clone)]
+pub(super) struct Connected<'a> {
+    /// One at port `reward`.
+    pub(super) reward: bool,
+    /// Names of those at port `reward_models`.
+    pub(super) models: Vec<&'a str>,
 }
 
 /// How the scores of named rewards become one.
@@ -81,9 +106,13 @@ pub enum Combine {
 /// A source of scores.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RewardFrom<'a> {
+    /// That of port `reward`.
     Model,
+    /// One of port `reward_models`.
+    ModelNamed(&'a str),
     Rules(&'a [Rule]),
     Command(&'a str),
+    Judge(&'a ScoringJudge),
 }
 
 /// A source of scores with its weight; `name` where the pipeline gave it one.
@@ -116,9 +145,14 @@ impl Rewards {
         look.rules("rewards.rules", &self.rules, "prompts");
         for (i, named) in self.named.iter().enumerate() {
             look.rules(&format!("rewards.named.{i}.rules"), &named.rules, "prompts");
+            if let Some(judge) = &named.judge {
+                look.tell(&format!("rewards.named.{i}.judge.endpoint"), judge.check());
+            }
         }
-        let connected = !look.inputs("reward").is_empty();
-        look.tell("rewards", self.check_sources(connected));
+        let models = look.inputs("reward_models").iter().map(|input| input.name.as_str());
+        let connected =
+            Connected { reward: !look.inputs("reward").is_empty(), models: models.collect() };
+        look.tell("rewards", self.check_sources(&connected));
         look.tell("rewards.combine", self.check_combine(groups));
     }
 
@@ -131,9 +165,15 @@ impl Rewards {
     ///
     /// # Errors
     /// Names the reward.
-    pub(super) fn check_sources(&self, connected: bool) -> Result<()> {
+    pub(super) fn check_sources(&self, connected: &Connected) -> Result<()> {
         if self.named.is_empty() {
-            if !connected && self.rules.is_empty() && self.command.is_empty() {
+            if let Some(model) = connected.models.first() {
+                let help =
+                    format!("name it: rewards: {{ named: [ {{ name: …, model: {model} }} ] }}");
+                let message = format!("no reward is that of `{model}` at port reward_models");
+                return Err(error_with_help(message, help));
+            }
+            if !connected.reward && self.rules.is_empty() && self.command.is_empty() {
                 let help = "connect a reward model, or give rewards.rules or rewards.command";
                 return Err(error_with_help("nothing says what a response is worth", help));
             }
@@ -155,23 +195,34 @@ impl Rewards {
             if self.named[..i].iter().any(|r| r.name == *name) {
                 bail!("two rewards are named `{name}`");
             }
-            let sources = usize::from(reward.model)
+            let sources = usize::from(reward.model != ModelRef::Port(false))
                 + usize::from(!reward.rules.is_empty())
-                + usize::from(!reward.command.is_empty());
+                + usize::from(!reward.command.is_empty())
+                + usize::from(reward.judge.is_some());
             if sources != 1 {
                 bail!(
-                    "reward `{name}` has {sources} sources; give exactly one of model: true, rules \
-                     and command"
+                    "reward `{name}` has {sources} sources; give exactly one of model, rules, \
+                     command and judge"
                 );
             }
-            if reward.model && !connected {
-                let help = "connect a reward model at port `reward`";
-                return Err(error_with_help(format!("reward `{name}` has no model"), help));
-            }
+            reward.check_model(connected)?;
         }
-        if connected && !self.named.iter().any(|r| r.model) {
+        let used = |which: &ModelRef| self.named.iter().any(|r| r.model == *which);
+        if connected.reward && !used(&ModelRef::Port(true)) {
             let help = "name it, for example `{ name: helpful, model: true }`";
             return Err(error_with_help("no reward is that of the connected model", help));
+        }
+        for (i, model) in connected.models.iter().enumerate() {
+            if connected.models[..i].contains(model) {
+                let help = "give each a stage of its own";
+                let message = format!("port reward_models has two models of the name `{model}`");
+                return Err(error_with_help(message, help));
+            }
+            if !used(&ModelRef::Named((*model).to_owned())) {
+                let help = format!("name it, for example {{ name: {model}, model: {model} }}");
+                let message = format!("no reward is that of `{model}` at port reward_models");
+                return Err(error_with_help(message, help));
+            }
         }
         Ok(())
     }
@@ -197,10 +248,12 @@ impl Rewards {
             let parts = self.named.iter().map(|r| RewardPart {
                 name: Some(&r.name),
                 weight: r.weight,
-                from: match (r.model, r.command.as_str()) {
-                    (true, _) => RewardFrom::Model,
-                    (false, "") => RewardFrom::Rules(&r.rules),
-                    (false, command) => RewardFrom::Command(command),
+                from: match (&r.model, &r.judge, r.command.as_str()) {
+                    (ModelRef::Port(true), ..) => RewardFrom::Model,
+                    (ModelRef::Named(model), ..) => RewardFrom::ModelNamed(model),
+                    (_, Some(judge), _) => RewardFrom::Judge(judge),
+                    (_, None, "") => RewardFrom::Rules(&r.rules),
+                    (_, None, command) => RewardFrom::Command(command),
                 },
             });
             return parts.collect();
@@ -219,9 +272,34 @@ impl Rewards {
         parts
     }
 
-    /// Whether the reward model may have another tokenizer.
+    /// Whether a reward model may have another tokenizer.
     pub(super) fn retokenize(&self) -> bool {
         self.retokenize
+    }
+}
+
+impl NamedReward {
+    /// Checks that the model it names is there.
+    fn check_model(&self, connected: &Connected) -> Result<()> {
+        let name = &self.name;
+        let has_no_model =
+            |help: String| Err(error_with_help(format!("reward `{name}` has no model"), help));
+        match &self.model {
+            ModelRef::Port(true) if !connected.reward => {
+                has_no_model("connect a reward model at port `reward`".into())
+            }
+            ModelRef::Named(model) if !connected.models.contains(&model.as_str()) => {
+                let there = match connected.models.as_slice() {
+                    [] => "nothing is connected there".to_owned(),
+                    models => format!("there are {}", models.join(", ")),
+                };
+                has_no_model(format!(
+                    "connect `{model}` at port `reward_models`, as in reward_models: [{model}]; \
+                     {there}"
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Where the score of a fresh response comes from: a reward model, rules, a command, or a weighted
-//! sum of them. Knows nothing of what is done with the score.
+//! Where the score of a fresh response comes from: reward models, rules, commands, judges, or a
+//! weighted sum of them. Knows nothing of what is done with the score.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -9,10 +9,12 @@ use preflow::exec::inputs::tell;
 use serde_json::{Map, Value};
 use tch::no_grad;
 
-use super::rewards::{Candidate, NamedScores, PartScores, RewardFrom, Rewards, Scorer};
+use super::judge::ScoringJudge;
+use super::rewards::{Candidate, Connected, NamedScores, PartScores, RewardFrom, Rewards, Scorer};
 use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::{Answer, Column, Content, Example, Examples, Room, RuleBook, Vocabulary};
+use crate::endpoint::Chat;
 use crate::model::{Packed, RewardModel, to_f64};
 use crate::prompts::{Prompts, same_tokenizer};
 
@@ -23,11 +25,18 @@ const BATCH: usize = 64;
 pub struct RewardSources<'a> {
     sources: Vec<Source<'a>>,
     vocabulary: &'a Vocabulary,
-    model: Option<RewardModel>,
-    /// The model's own tokenizer when it differs.
-    other: Option<Vocabulary>,
+    models: Vec<Model>,
+    /// The first of them is that of port `reward`.
+    has_reward: bool,
     /// Variables that tell where the files at port `files` lie.
     files: Vec<(String, String)>,
+}
+
+/// A reward model, ready.
+struct Model {
+    model: RewardModel,
+    /// Its own tokenizer when that differs from the policy's.
+    other: Option<Vocabulary>,
 }
 
 /// A source of scores, ready.
@@ -38,7 +47,9 @@ struct Source<'a> {
 }
 
 enum From<'a> {
-    Model,
+    /// The model at this place of the list.
+    Model(usize),
+    Judge(&'a ScoringJudge, Box<Chat>),
     Rules(RuleBook),
     Command(&'a str),
 }
@@ -53,30 +64,47 @@ impl<'a> RewardSources<'a> {
         settings: &'a Rewards,
         vocabulary: &'a Vocabulary,
     ) -> Result<Self> {
-        let connected = !cx.inputs("reward").is_empty();
-        settings.check_sources(connected)?;
+        let folders: Vec<(String, String)> = ["reward", "reward_models"]
+            .iter()
+            .flat_map(|port| cx.inputs(port))
+            .flat_map(|input| input.paths.iter().map(|path| (input.name.clone(), path.clone())))
+            .collect();
+        let has_reward = !cx.inputs("reward").is_empty();
+        let first = usize::from(has_reward);
+        let names = folders[first..].iter().map(|(name, _)| name.as_str());
+        let connected = Connected { reward: has_reward, models: names.collect() };
+        settings.check_sources(&connected)?;
         let mut sources = Vec::new();
-        for part in settings.parts(connected) {
+        for part in settings.parts(has_reward) {
             let from = match part.from {
-                RewardFrom::Model => From::Model,
+                RewardFrom::Model => From::Model(0),
+                RewardFrom::ModelNamed(name) => {
+                    let place = connected.models.iter().position(|model| *model == name);
+                    From::Model(first + place.context("invariant: checked above")?)
+                }
+                RewardFrom::Judge(judge) => {
+                    let chat = judge.open(cx.answers())?;
+                    cx.warn_if(chat.warning())?;
+                    From::Judge(judge, Box::new(chat))
+                }
                 RewardFrom::Rules(rules) => From::Rules(RuleBook::new(rules)?),
                 RewardFrom::Command(command) => From::Command(command),
             };
             sources.push(Source { name: part.name, weight: part.weight, from });
         }
-        let (mut model, mut other) = (None, None);
-        if connected {
-            let folder = cx.path("reward")?.to_owned();
-            let own = cx.vocabulary(&folder)?;
-            if own.bytes() != vocabulary.bytes() {
-                if !settings.retokenize() {
-                    same_tokenizer(("policy", vocabulary), ("reward", &own)).context(
-                        "`rewards: { retokenize: true }` scores the text of responses instead",
-                    )?;
-                }
-                other = Some(own);
+        let mut models = Vec::new();
+        for (i, (name, folder)) in folders.iter().enumerate() {
+            let folder = std::path::Path::new(folder);
+            let own = cx.vocabulary(folder)?;
+            let differs = own.bytes() != vocabulary.bytes();
+            if differs && !settings.retokenize() {
+                let name = if i < first { "reward" } else { name };
+                same_tokenizer(("policy", vocabulary), (name, &own)).context(
+                    "`rewards: { retokenize: true }` scores the text of responses instead",
+                )?;
             }
-            model = Some(RewardModel::open(&folder)?.to(cx.device()));
+            let model = RewardModel::open(folder)?.to(cx.device());
+            models.push(Model { model, other: differs.then_some(own) });
         }
         let (mut files, mut warnings) = (Vec::new(), Vec::new());
         let command = |source: &Source<'a>| match source.from {
@@ -92,17 +120,19 @@ impl<'a> RewardSources<'a> {
         for warning in warnings {
             cx.warn(warning)?;
         }
-        Ok(Self { sources, vocabulary, model, other, files })
+        Ok(Self { sources, vocabulary, models, has_reward, files })
     }
 
-    /// The reward model when it shares the policy's tokenizer: a critic may start as its copy.
+    /// The reward model at port `reward` when it shares the policy's tokenizer: a critic may start
+    /// as its copy.
     pub fn model(&self) -> Option<&RewardModel> {
-        self.model.as_ref().filter(|_| self.other.is_none())
+        let first = self.models.first().filter(|m| self.has_reward && m.other.is_none());
+        first.map(|m| &m.model)
     }
 
-    /// Number of weights of the reward model.
+    /// Number of weights of all reward models.
     pub fn weights(&self) -> i64 {
-        self.model.as_ref().map_or(0, |m| m.trunk.params.numel())
+        self.models.iter().map(|m| m.model.trunk.params.numel()).sum()
     }
 
     /// What one source says of the responses.
@@ -114,9 +144,14 @@ impl<'a> RewardSources<'a> {
         texts: &[String],
     ) -> Result<Vec<f64>> {
         match source {
-            From::Model => {
-                let model = self.model.as_ref().context("invariant: checked when it was opened")?;
-                let scores = self.model_scores(model, prompts, responses, texts)?;
+            From::Judge(judge, chat) => {
+                let prompt = |r: &Candidate| prompts.all[r.row].content.transcript().into_owned();
+                let both = responses.iter().zip(texts);
+                let answers: Vec<_> = both.map(|(r, text)| (prompt(r), text.as_str())).collect();
+                judge.scores(chat, &answers)
+            }
+            From::Model(place) => {
+                let scores = self.model_scores(&self.models[*place], prompts, responses, texts)?;
                 if scores.iter().any(|s| !s.is_finite()) {
                     let help = "look at the metrics of the stage that trained it";
                     return Err(error_with_help(
@@ -140,12 +175,12 @@ impl<'a> RewardSources<'a> {
 
     fn model_scores(
         &self,
-        model: &RewardModel,
+        Model { model, other }: &Model,
         prompts: &Prompts,
         responses: &[Candidate],
         texts: &[String],
     ) -> Result<Vec<f64>> {
-        let Some(other) = &self.other else {
+        let Some(other) = other else {
             let rows: Vec<&Example> = responses.iter().map(|r| r.example).collect();
             return Ok(score_rows(model, &rows));
         };
@@ -211,8 +246,11 @@ impl Scorer for RewardSources<'_> {
         responses: &[Candidate],
     ) -> Result<NamedScores> {
         let mut scores = NamedScores { total: vec![0.0; responses.len()], parts: Vec::new() };
-        let by_tokens = |source: &Source| matches!(source.from, From::Model);
-        let as_text = self.other.is_some() || !self.sources.iter().all(by_tokens);
+        let by_tokens = |source: &Source| match source.from {
+            From::Model(place) => self.models[place].other.is_none(),
+            _ => false,
+        };
+        let as_text = !self.sources.iter().all(by_tokens);
         let texts: Vec<String> = if as_text {
             let text = |r: &Candidate| {
                 Ok(self.vocabulary.decode(&r.example.completion)?.trim().to_owned())
@@ -239,7 +277,8 @@ impl Scorer for RewardSources<'_> {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.model.as_ref().map_or(0, |m| m.trunk.params.fingerprint())
+        let all = self.models.iter().map(|m| m.model.trunk.params.fingerprint());
+        all.fold(0, |sum, one| sum.rotate_left(1) ^ one)
     }
 }
 

@@ -6,11 +6,13 @@ use anyhow::Result;
 use super::actor::Environment;
 use super::settings::OnPolicy;
 use super::sources::RewardSources;
+use super::trainer::HELD_OUT;
 use crate::context::Context;
 use crate::data::Vocabulary;
 use crate::kind::Summary;
-use crate::model::{BatchShape, Policy, ValueModel, forecast};
+use crate::model::{BatchShape, Policy, ValueModel, drawing, forecast};
 use crate::prompts::Prompts;
+use crate::sampling;
 use crate::training;
 
 /// The policy of port `policy`, with its adapters if it is to have any, and its tokenizer.
@@ -61,19 +63,29 @@ pub fn check_memory(
     let shape =
         BatchShape { rows, time: longest + answer, predicted: rows * answer, packed: false };
     let trunk = &policy.trunk;
-    let mut need = forecast(&trunk.config, &trunk.compute, trunk.adapter_size(), shape);
+    let adapter = trunk.adapter_size();
+    let mut need = forecast(&trunk.config, &trunk.compute, adapter, shape, Some(shape));
     // With adapters the reference is the policy's own frozen weights.
     let reference = if settings.lora.rank > 0 { 0 } else { trunk.params.numel() };
     let best = if settings.keep_best { trunk.trainable().numel() } else { 0 };
     need.weights += 4 * (reference + best + frozen) as u64;
     if let Some(critic) = critic {
-        let own = forecast(&critic.trunk.config, &critic.trunk.compute, 0, shape);
+        // It predicts no tokens; its steps are made in turn with those of the policy.
+        let values = BatchShape { predicted: 0, ..shape };
+        let own = forecast(&critic.trunk.config, &critic.trunk.compute, 0, values, Some(values));
         need.weights += own.weights;
         need.moments += own.moments;
+        let step = (need.gradient + need.activations).max(own.gradient + own.activations);
         need.gradient = need.gradient.max(own.gradient);
-        need.activations = need.activations.max(own.activations);
+        need.activations = step - need.gradient;
     }
-    training::check_memory(cx, need)
+    // Answers are drawn between the steps: moments are there, activations are gone.
+    let held_out =
+        if settings.eval_fraction > 0.0 { HELD_OUT.min(prompts.tokens.len()) } else { 0 };
+    let drawn = (settings.batch as usize).max(held_out).min(sampling::BATCH) as u64;
+    let adapted = settings.lora.rank > 0;
+    let drawing = drawing(&trunk.config, &trunk.compute, adapted, drawn, longest + answer);
+    training::check_memory(cx, need.at_least(drawing).merged(&settings.lora, &trunk.config))
 }
 
 /// Opens what a loop without a critic needs, and hands it to `optimize`.

@@ -26,7 +26,7 @@ use crate::stats::mean;
 use crate::training::{Order, Trainer};
 
 /// Most held-out prompts that are answered each time.
-const HELD_OUT: usize = 128;
+pub const HELD_OUT: usize = 128;
 
 /// Step number of draws that belong to no update: the samples shown, and the held-out prompts.
 const SHOWN_STEP: u64 = u64::MAX;

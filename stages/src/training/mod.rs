@@ -12,8 +12,8 @@ mod verdicts;
 
 pub use compute::{Computation, mean_nll};
 pub use held_out::too_few;
-pub use memory::{check_memory, memory_now, report_peak};
+pub use memory::check_memory;
 pub use order::Order;
 pub use preferences::{Preference, both_sides, preferences};
-pub use trainer::{Defaults, Optimizer, Trainer, learning_rate};
+pub use trainer::{Defaults, Optimizer, Trainer, learning_rate, row_due};
 pub use verdicts::{Verdict, check_verdicts, verdicts};

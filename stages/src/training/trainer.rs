@@ -118,3 +118,25 @@ pub fn learning_rate(
 ) -> f64 {
     lr * schedule.factor(step, total, warmup, floor)
 }
+
+/// Whether a row of metrics is due after `done` of `total` steps: ten times or more in the course of
+/// a stage, after every step of one that has fewer, and every ten steps of a long one.
+pub fn row_due(done: u64, total: u64) -> bool {
+    done.is_multiple_of((total / 10).clamp(1, 10)) || done == total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row_due;
+
+    #[test]
+    fn there_are_ten_rows_of_metrics_or_one_a_step() {
+        for total in 1..400 {
+            let rows: Vec<u64> = (1..=total).filter(|done| row_due(*done, total)).collect();
+            assert!(rows.len() as u64 >= total.min(10), "{total}: {rows:?}");
+            assert_eq!(rows.last(), Some(&total));
+            let gaps = [0].iter().chain(&rows).zip(&rows).map(|(a, b)| b - a);
+            assert!(gaps.max() <= Some((total / 10).max(1)), "{total}: {rows:?}");
+        }
+    }
+}

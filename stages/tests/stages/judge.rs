@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -358,4 +359,78 @@ fn a_reward_model_labels_by_its_rewards() {
     let alone = shop.run("n", "collect_labels", params(0.0), &inputs[..1]);
     assert!(alone.failure().contains("`reward` is not connected"), "{}", alone.failure());
     assert!(!matches!(alone.events.last(), Some(Event::Waiting { .. })));
+}
+
+#[test]
+fn a_judge_scores_answers_as_a_named_reward_and_is_remembered() {
+    let shop = Workshop::new();
+    golden::world(&shop);
+    for (name, kind, params, inputs) in golden::stages().into_iter().take(4) {
+        let inputs: Vec<(&str, &[&str])> = inputs.iter().map(|(p, n)| (*p, n.as_slice())).collect();
+        shop.run(name, kind, params, &inputs).summary();
+    }
+    let unclear = Arc::new(AtomicUsize::new(0));
+    let not_said = Arc::clone(&unclear);
+    let server = Server::start(move |before, request| {
+        let text = request["messages"][0]["content"].as_str().expect("text");
+        let answer = text.split("<answer>\n").nth(1).and_then(|t| t.split("\n</answer>").next());
+        let vowels = answer.expect("an answer").matches(['a', 'e', 'i', 'o', 'u']).count();
+        let reminded = request["messages"].as_array().expect("messages").len() > 1;
+        match (before, vowels % 3, reminded) {
+            (0, 0, _) => (500, String::new(), "down".into()),
+            (_, 1, false) => {
+                unclear.fetch_add(1, Ordering::Relaxed);
+                reply("I would rather not say.")
+            }
+            _ => reply(&format!("Because of its vowels.\nScore: {}/10", vowels.min(10))),
+        }
+    });
+    // The same once more, by a program.
+    shop.write("score.py", "import sys, json\nfor line in sys.stdin:\n    print(min(10, sum(c in 'aeiou' for c in json.loads(line)['response'])) / 10)\n");
+    let run = |url: &str, more: Value| {
+        let mut judge = json!({"endpoint": url, "model": "tiny-judge", "rubric": "Vowels count.",
+                               "timeout": 5.0, "retries": 3, "key_env": ""});
+        for (name, value) in more.as_object().expect("an object") {
+            judge[name] = value.clone();
+        }
+        let named = json!([{"name": "judged", "weight": 2.0, "judge": judge},
+                           {"name": "same", "weight": 0.0, "command": "python3 $IN_score"}]);
+        let params = json!({"updates": 1, "batch": 16, "max_tokens": 8, "seed": 4,
+                            "rewards": {"named": named}, "eos": {"mode": "keep"}});
+        let inputs: [(&str, &[&str]); 3] =
+            [("policy", &["sft.model"]), ("prompts", &["prompts.jsonl"]), ("files", &["score.py"])];
+        shop.run("judged", "rloo", params, &inputs)
+    };
+    let figure = |ran: &Ran, name: &str| {
+        let of = |e: &Event| match e {
+            Event::Metric { values, .. } => values.get(name).copied().flatten(),
+            _ => None,
+        };
+        ran.summary();
+        ran.events.iter().find_map(of).expect("a figure")
+    };
+    let ran = run(&server.url, json!({}));
+    let names = ["reward/judged/mean", "reward/judged/std", "reward/mean"];
+    let [mean, std, total] = names.map(|name| figure(&ran, name));
+    close(&[mean, std], &["mean", "std"].map(|n| figure(&ran, &format!("reward/same/{n}"))), 1e-9);
+    close(&[total], &[2.0 * mean], 1e-9);
+    assert!(std > 0.0, "all answers are worth the same: nothing was compared");
+    let before = (server.requests(), not_said.load(Ordering::Relaxed));
+    assert!(before.1 > 0, "nobody was reminded");
+    let again = run(&server.url, json!({}));
+    assert_eq!(figure(&again, "reward/judged/mean"), mean);
+    // Only what was no score is asked again.
+    let [asked, not_said] = [server.requests(), not_said.load(Ordering::Relaxed)];
+    assert_eq!(asked - before.0, not_said - before.1, "what it answered is kept");
+
+    let mute = Server::start(|_, _| reply("I cannot say."));
+    let failure = run(&mute.url, json!({})).failure();
+    assert!(
+        failure.contains("gave no score for 5 of 5") && failure.contains("max_tokens"),
+        "{failure}"
+    );
+    let failure = run("localhost:1", json!({})).failure();
+    assert!(failure.contains("no http address"), "{failure}");
+    let failure = run(&mute.url, json!({"key_env": "NO_SUCH_KEY"})).failure();
+    assert!(failure.contains("NO_SUCH_KEY") && failure.contains("run: { env"), "{failure}");
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use preflow::protocol::Event;
 use preflow_stages::kinds::KINDS;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::golden;
 use crate::harness::*;
@@ -254,4 +254,42 @@ fn pretraining_goes_on_from_a_model_and_says_what_does_not_fit() {
     refused(params, &[text, base], "`base` has its own");
     refused(json!({}), &[text, base, tokenizer], "are both connected");
     refused(json!({}), &[text], "neither `tokenizer` nor `base`");
+}
+
+#[test]
+fn short_stages_have_a_row_of_metrics_a_step_and_longer_ones_ten() {
+    let shop = Workshop::new();
+    golden::world(&shop);
+    for (name, kind, params, inputs) in golden::stages().into_iter().take(6) {
+        let inputs: Vec<(&str, &[&str])> = inputs.iter().map(|(p, n)| (*p, n.as_slice())).collect();
+        shop.run(name, kind, params, &inputs).summary();
+    }
+    let steps = |kind: &str, params: Value, inputs: &[(&str, &[&str])], name: &str| {
+        let ran = shop.run("rows", kind, params, inputs);
+        ran.summary();
+        let of = |e: &Event| match e {
+            Event::Metric { step, values } => values.contains_key(name).then_some(*step),
+            _ => None,
+        };
+        ran.events.iter().filter_map(of).collect::<Vec<u64>>()
+    };
+    let demos: [(&str, &[&str]); 2] = [("model", &["sft.model"]), ("demos", &["demos.jsonl"])];
+    let sft = |epochs: u32, batch: u32| {
+        let train = json!({"epochs": epochs, "batch": batch, "lr": 1e-4, "eval_fraction": 0.0});
+        steps("sft", json!({"train": train}), &demos, "train/loss")
+    };
+    // Six demonstrations: three steps, then thirty.
+    assert_eq!(sft(1, 2), [1, 2, 3]);
+    assert_eq!(sft(10, 2), (1..=10).map(|i| 3 * i).collect::<Vec<u64>>());
+    let labels: [(&str, &[&str]); 2] =
+        [("base", &["sft.model"]), ("labels", &["labels.labels.parquet"])];
+    let reward = |name: &str, more: Value| {
+        let mut params = json!({"epochs": 1, "batch": 16, "eval_fraction": 0.3});
+        params.as_object_mut().expect("params").extend(more.as_object().expect("a map").clone());
+        steps("train_reward", params, &labels, name)
+    };
+    let each = reward("train/loss", json!({}));
+    assert!(each.len() < 10 && each == (1..=each.len() as u64).collect::<Vec<_>>(), "{each:?}");
+    // Further members have rows of their own: else most of a stage would be silent.
+    assert_eq!(reward("train/loss/member_2", json!({"members": 2})), each);
 }

@@ -19,6 +19,7 @@ mod kinds;
 mod labels;
 mod logging;
 mod losses;
+mod memory;
 mod mixing;
 mod models;
 mod parity;

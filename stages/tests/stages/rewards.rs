@@ -110,6 +110,58 @@ fn rewards_by_name_add_up_and_have_a_curve_each() {
 }
 
 #[test]
+fn several_reward_models_add_up_by_name() {
+    let shop = world();
+    // One more, with another seed and fewer epochs: it says otherwise.
+    let inputs: &[(&str, &[&str])] =
+        &[("base", &["sft.model"]), ("labels", &["labels.labels.parquet"])];
+    let params = json!({"epochs": 1, "batch": 8, "lr": 1e-3, "eval_fraction": 0.3, "seed": 9});
+    shop.run("second", "train_reward", params, inputs).summary();
+    let run = |rewards: Value, inputs: &[(&str, &[&str])]| {
+        let params = json!({"updates": 1, "batch": 16, "max_tokens": 8, "rewards": rewards,
+                            "eos": {"mode": "keep"}, "seed": 4});
+        shop.run("several", "rloo", params, &[&[POLICY, PROMPTS], inputs].concat())
+    };
+    let first = |ran: &Ran, name: &str| {
+        ran.summary();
+        metric(ran, name)[0]
+    };
+    let (reward, second) = (REWARD, ("reward_models", &["second.reward"][..]));
+    let both = ("reward_models", &["reward.reward", "second.reward"][..]);
+    let by = |name: &str, weight: f64, model: Value| json!({"name": name, "weight": weight, "model": model});
+    // Each alone, at the old port and at the new one.
+    let one = first(&run(json!({}), &[reward]), "reward/mean");
+    let other = json!({"named": [by("polite", 1.0, json!("second"))]});
+    let other = first(&run(other, &[second]), "reward/mean");
+    assert!((one - other).abs() > 1e-3, "{one} {other}: two models that say the same");
+    let named = [by("helpful", 0.5, json!("reward")), by("polite", -2.0, json!("second"))];
+    let ran = run(json!({"named": named}), &[both]);
+    let names = ["reward/helpful/mean", "reward/polite/mean", "reward/mean"];
+    let found = names.map(|name| first(&ran, name));
+    close(&found, &[one, other, 0.5 * one - 2.0 * other], 1e-6);
+    // One at port `reward` and one more: the same numbers.
+    let named = [by("helpful", 0.5, json!(true)), by("polite", -2.0, json!("second"))];
+    let ran = run(json!({"named": named}), &[reward, second]);
+    close(&names.map(|name| first(&ran, name)), &found, 1e-6);
+
+    for (named, inputs, expect) in [
+        (json!([by("a", 1.0, json!("thrid"))]), vec![both], "there are reward, second"),
+        (json!([by("a", 1.0, json!("second"))]), vec![], "reward_models: [second]"),
+        (json!([by("a", 1.0, json!("second"))]), vec![both], "no reward is that of `reward`"),
+        (json!([]), vec![second], "named: [ { name: …, model: second } ]"),
+        (json!([by("a", 1.0, json!(true))]), vec![second], "at port `reward`"),
+        (
+            json!([by("a", 1.0, json!("second"))]),
+            vec![("reward_models", &["second.reward", "second.reward"][..])],
+            "two models of the name",
+        ),
+    ] {
+        let failure = run(json!({"named": named}), &inputs).failure();
+        assert!(failure.contains(expect), "{failure}");
+    }
+}
+
+#[test]
 fn a_reward_model_with_another_tokenizer_is_refused_or_reads_the_text() {
     let shop = world();
     // A reward model that reads bytes.

@@ -1,23 +1,22 @@
 //! Labels by a language model behind an endpoint: each pair is asked in both orders, and only what
 //! it says in both counts. Knows nothing of the wire.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-
 use anyhow::Result;
 use preflow::agreement::{Interval, wilson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chat::{Chat, ChatMessage, Endpoint, checked};
 use super::enough;
 use super::rows::{Label, Labeler, is_tie, table};
 use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::Table;
+use crate::endpoint::{Chat, ChatMessage, Endpoint, ask_all, checked};
 use crate::kind::{Summary, check_range};
 use preflow::label::ReadyWhen;
 
+/// The param that says all this.
+const FIELD: &str = "labeler.judge";
 /// How often an answer that names no verdict is asked for again.
 const REMINDERS: usize = 2;
 /// Share of pairs without a verdict from which on the judge is not understood.
@@ -104,7 +103,7 @@ impl LlmJudge {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<()> {
-        checked(&self.endpoint).map(|_| ())
+        checked(&self.endpoint, FIELD).map(|_| ())
     }
 
     /// Labels of all pairs on which the judge has a verdict.
@@ -144,6 +143,7 @@ impl LlmJudge {
 
     fn endpoint(&self) -> Endpoint<'_> {
         Endpoint {
+            field: FIELD,
             url: &self.endpoint,
             key_env: &self.key_env,
             model: &self.model,
@@ -154,49 +154,19 @@ impl LlmJudge {
         }
     }
 
-    /// Asks about every pair in both orders, several questions at a time. The first refusal ends
-    /// it; answers so far are kept.
+    /// Asks about every pair in both orders, several questions at a time.
     fn ask_all(&self, cx: &mut Context, chat: &Chat, pairs: &Table) -> Result<Vec<Heard>> {
         let [prompts, a, b] = ["prompt", "response_a", "response_b"].map(|n| pairs.transcripts(n));
         let (prompts, a, b) = (prompts?, a?, b?);
-        let total = 2 * pairs.rows();
-        let next = AtomicUsize::new(0);
         let ask = |task: usize| {
             let (row, swapped) = (task / 2, task % 2 == 1);
             let (first, second) = if swapped { (&b[row], &a[row]) } else { (&a[row], &b[row]) };
             self.ask(chat, &prompts[row], first, second)
         };
-        let mut heard: Vec<Heard> = vec![[None, None]; pairs.rows()];
-        std::thread::scope(|scope| {
-            let (send, receive) = mpsc::channel();
-            for _ in 0..self.concurrency.max(1) {
-                let (send, next, ask) = (send.clone(), &next, &ask);
-                scope.spawn(move || {
-                    loop {
-                        let task = next.fetch_add(1, Ordering::Relaxed);
-                        if task >= total {
-                            break;
-                        }
-                        let said = ask(task);
-                        if said.is_err() {
-                            // Nobody takes another question after a refusal.
-                            next.store(total, Ordering::Relaxed);
-                        }
-                        if send.send((task, said)).is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-            drop(send);
-            let mut done = 0;
-            for (task, said) in receive {
-                heard[task / 2][task % 2] = said?;
-                done += 1;
-                cx.progress(done, total as u64, "questions")?;
-            }
-            Ok(heard)
-        })
+        let total = 2 * pairs.rows();
+        let told = |done| cx.progress(done, total as u64, "questions");
+        let said = ask_all(total, self.concurrency, ask, told)?;
+        Ok(said.chunks_exact(2).map(|both| [both[0], both[1]]).collect())
     }
 
     /// The verdict on two answers in this order.

@@ -103,7 +103,7 @@ impl Simulated {
             let score_a = score(a[row].last_text(), ends[0][row])?;
             let score_b = score(b[row].last_text(), ends[1][row])?;
             let delta = score_a - score_b;
-            let mut stream = Stream::new(seed, "annotator", hash(names[row].as_bytes()), 0);
+            let mut stream = Stream::new(seed, "annotator", hash(names[row].bytes()), 0);
             let taste = stream.uniform();
             let sure = 1.0 / (1.0 + (-delta / self.temperature).exp());
             let first =

@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use super::{Dpo, DpoPair, LOOK, sides};
+use super::{Dpo, DpoPair, sides};
 use crate::model::{Gradient, Packed, Policy, to_f64};
 use crate::rl::{DpoLoss, PairLoss};
 use crate::stats::mean;
@@ -105,7 +105,7 @@ impl Dpo {
     pub(super) fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> PairLosses {
         let mut look = PairLosses::default();
         let whole = Whole::of(pairs.iter());
-        for part in pairs.chunks(LOOK) {
+        for part in pairs.chunks(self.looked_at()) {
             let part: Vec<&DpoPair> = part.iter().collect();
             no_grad(|| {
                 let packed = both_sides(sides(&part), policy.trunk.params.flat.device());

@@ -11,7 +11,7 @@ use crate::stats::mean;
 use crate::training::Verdict;
 
 /// Answers of one forward pass outside training.
-const LOOK: usize = 64;
+pub(super) const LOOK: usize = 64;
 
 /// A judged answer, with what the reference says of it.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::optim::AdamW;
 use crate::resume::StateDict;
 use crate::rl::{half_tie_loss, preference_loss, rao_kupper_losses};
 use crate::stats::mean;
-use crate::training::{Optimizer, Order, Preference, Trainer, both_sides, learning_rate};
+use crate::training::{Optimizer, Order, Preference, Trainer, both_sides, learning_rate, row_due};
 
 /// A comparison to be fitted.
 #[derive(Clone)]
@@ -42,6 +42,8 @@ pub struct Fit {
     pub rows: Vec<usize>,
     /// A point of the learning curve, whose weights nobody keeps.
     pub only_measured: bool,
+    /// What stands behind the name of its loss; nothing for the first member.
+    pub suffix: String,
 }
 
 /// The result of one fit, without its weights.
@@ -199,13 +201,15 @@ pub fn fit_all(
             let rows: Vec<&Pair> = batch.into_iter().map(|i| &train[fit.rows[i]]).collect();
             let (loss, norm) = trainer.step(stage, &rows, step, end)?;
             state.losses.push(loss);
-            if place == first && ((step + 1) % 10 == 0 || step + 1 == end) {
+            if row_due(step + 1, end) {
                 let recent = &state.losses[state.losses.len().saturating_sub(10)..];
                 let lr = stage.learning_rate(step, end);
-                cx.metric(
-                    step + 1,
-                    &[("train/loss", mean(recent)), ("train/lr", lr), ("train/grad_norm", norm)],
-                )?;
+                let name = format!("train/loss{}", fit.suffix);
+                let mut row = vec![(name.as_str(), mean(recent))];
+                if place == first {
+                    row.extend([("train/lr", lr), ("train/grad_norm", norm)]);
+                }
+                cx.metric(step + 1, &row)?;
             }
             cx.progress(before + step + 1, total, "steps")?;
             if (step + 1) % an_epoch == 0 {
@@ -289,7 +293,7 @@ impl EnsembleTrainer<'_> {
         state: &mut State,
         step: Option<u64>,
     ) -> Result<()> {
-        let deltas = deltas(&self.model, held_out);
+        let deltas = deltas(&self.model, held_out, stage.looked_at());
         let loss = mean_loss(stage, &deltas, held_out, self.threshold.nu());
         if let Some(step) = step {
             let clear = || held_out.iter().zip(&deltas).filter(|(p, _)| !p.is_tie());
@@ -324,7 +328,8 @@ impl EnsembleTrainer<'_> {
                 self.members.get(member as i64).copy_(flat);
             }
         });
-        Fitted { deltas: deltas(&self.model, held_out), nu: self.threshold.nu(), steps }
+        let deltas = deltas(&self.model, held_out, stage.looked_at());
+        Fitted { deltas, nu: self.threshold.nu(), steps }
     }
 
     /// The members, their adapters merged in.
@@ -383,10 +388,10 @@ fn differences(rewards: &Tensor) -> Tensor {
     rewards.narrow(0, 0, n) - rewards.narrow(0, n, n)
 }
 
-/// Rewards of answers, without gradients.
-pub fn rewards(model: &RewardModel, answers: &[&Example]) -> Vec<f64> {
+/// Rewards of answers, without gradients, those of `pairs` pairs a pass.
+pub fn rewards(model: &RewardModel, answers: &[&Example], pairs: usize) -> Vec<f64> {
     let device = model.trunk.params.flat.device();
-    let chunks = answers.chunks(128);
+    let chunks = answers.chunks(2 * pairs);
     chunks
         .flat_map(|chunk| no_grad(|| to_f64(&model.rewards(&Packed::new(chunk, device)))))
         .collect()
@@ -397,9 +402,9 @@ pub fn sides(pairs: &[Pair]) -> Vec<&Example> {
     pairs.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
 }
 
-/// Δ = r(chosen) − r(rejected) of each pair.
-pub fn deltas(model: &RewardModel, pairs: &[Pair]) -> Vec<f64> {
-    rewards(model, &sides(pairs)).chunks_exact(2).map(|r| r[0] - r[1]).collect()
+/// Δ = r(chosen) − r(rejected) of each pair; `at_once` pairs a pass.
+pub fn deltas(model: &RewardModel, pairs: &[Pair], at_once: usize) -> Vec<f64> {
+    rewards(model, &sides(pairs), at_once).chunks_exact(2).map(|r| r[0] - r[1]).collect()
 }
 
 /// Multiplies the output layer, so every reward is `factor` times what it was.

@@ -1,8 +1,9 @@
-//! One question to an OpenAI-compatible `/chat/completions`: patience, secrecy, and a memory of
-//! what was answered. Knows nothing of what is asked.
+//! Questions to an OpenAI-compatible `/chat/completions`: patience, secrecy, and a memory of what
+//! was answered. Knows nothing of what is asked.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -29,6 +30,8 @@ pub struct Chat {
     url: String,
     key: Option<Key>,
     agent: ureq::Agent,
+    /// The param that holds all this.
+    field: String,
     model: String,
     temperature: f64,
     max_tokens: u32,
@@ -40,6 +43,8 @@ pub struct Chat {
 
 /// What a pipeline says of an endpoint.
 pub struct Endpoint<'a> {
+    /// The param that says it, for messages.
+    pub field: &'a str,
     pub url: &'a str,
     pub key_env: &'a str,
     pub model: &'a str,
@@ -103,10 +108,10 @@ impl Refusal {
         }
     }
 
-    fn help(&self, endpoint: &str) -> String {
+    fn help(&self, endpoint: &str, field: &str) -> String {
         match self {
             Self::Status { status: 401 | 403, .. } => {
-                "the server does not take this key: see labeler.judge.key_env".into()
+                format!("the server does not take this key: see {field}.key_env")
             }
             Self::Status { status: 404, .. } => {
                 format!(
@@ -114,11 +119,12 @@ impl Refusal {
                 )
             }
             Self::Status { status, .. } if *status < 500 && *status != 429 => {
-                "the server understood and refused: see labeler.judge".into()
+                format!("the server understood and refused: see {field}")
             }
             Self::Form(_) => "is this the base of an OpenAI-compatible API?".into(),
-            _ => "run again when it works: answers so far are kept; or raise labeler.judge.retries"
-                .into(),
+            _ => format!(
+                "run again when it works: answers so far are kept; or raise {field}.retries"
+            ),
         }
     }
 }
@@ -129,7 +135,7 @@ impl Chat {
     /// # Errors
     /// When the address cannot be one, or the key is not in the environment.
     pub fn new(endpoint: &Endpoint, answers: PathBuf) -> Result<Self> {
-        let url = format!("{}/chat/completions", checked(endpoint.url)?);
+        let url = format!("{}/chat/completions", checked(endpoint.url, endpoint.field)?);
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs_f64(endpoint.timeout)))
@@ -138,6 +144,7 @@ impl Chat {
         Ok(Self {
             url,
             key: key(endpoint.key_env)?,
+            field: endpoint.field.to_owned(),
             agent: config.build().new_agent(),
             model: endpoint.model.to_owned(),
             temperature: endpoint.temperature,
@@ -191,7 +198,7 @@ impl Chat {
             .call();
         let reply = answer.map_err(|refusal| {
             let message = format!("the judge at {} gave no answer: {refusal}", self.url);
-            error_with_help(message, refusal.help(&self.url))
+            error_with_help(message, refusal.help(&self.url, &self.field))
         })?;
         if usable(&reply) {
             self.keep(&file, &reply)?;
@@ -258,24 +265,21 @@ fn seconds(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)))
 }
 
-/// The address without a slash at its end.
+/// The address without a slash at its end; `field`: the param that holds the endpoint.
 ///
 /// # Errors
 /// It is no address, or holds a secret.
-pub fn checked(url: &str) -> Result<&str> {
+pub fn checked<'a>(url: &'a str, field: &str) -> Result<&'a str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let help = "name the base of the API, for example https://api.openai.com/v1";
     let Some(rest) = rest.filter(|r| !r.trim_matches('/').is_empty()) else {
-        return Err(error_with_help(
-            format!("labeler.judge.endpoint: `{url}` is no http address"),
-            help,
-        ));
+        return Err(error_with_help(format!("{field}.endpoint: `{url}` is no http address"), help));
     };
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') || rest.contains(['?', '#']) {
         // It may be a secret: it is not repeated here.
-        let help = "a key belongs into an environment variable, see labeler.judge.key_env";
-        return Err(error_with_help("labeler.judge.endpoint holds more than an address", help));
+        let help = format!("a key belongs into an environment variable, see {field}.key_env");
+        return Err(error_with_help(format!("{field}.endpoint holds more than an address"), help));
     }
     Ok(url.trim_end_matches('/'))
 }
@@ -297,18 +301,69 @@ fn key(name: &str) -> Result<Option<Key>> {
     }
 }
 
+/// The answers to questions 0 to `total`, `concurrency` of them asked at a time; `told` hears how
+/// many are answered. The first refusal ends it: answers so far are kept.
+///
+/// # Errors
+/// Those of `ask` and `told`.
+pub fn ask_all<T: Send>(
+    total: usize,
+    concurrency: u32,
+    ask: impl Fn(usize) -> Result<T> + Sync,
+    mut told: impl FnMut(u64) -> Result<()>,
+) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let mut answers: Vec<Option<T>> = (0..total).map(|_| None).collect();
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        for _ in 0..concurrency.max(1) {
+            let (send, next, ask) = (send.clone(), &next, &ask);
+            scope.spawn(move || {
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= total {
+                        break;
+                    }
+                    let said = ask(task);
+                    if said.is_err() {
+                        // Nobody takes another question after a refusal.
+                        next.store(total, Ordering::Relaxed);
+                    }
+                    if send.send((task, said)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut done = 0;
+        for (task, said) in receive {
+            answers[task] = Some(said?);
+            done += 1;
+            told(done)?;
+        }
+        Ok(())
+    })
+    .map(|()| answers.into_iter().map(|a| a.expect("invariant: every question")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_address_is_an_address_and_holds_no_secret() {
-        assert_eq!(checked("http://127.0.0.1:8000/v1/").expect("fine"), "http://127.0.0.1:8000/v1");
+        assert_eq!(
+            checked("http://127.0.0.1:8000/v1/", "x").expect("fine"),
+            "http://127.0.0.1:8000/v1"
+        );
         for bad in ["", "ftp://x", "https://", "localhost:8000"] {
-            assert!(checked(bad).expect_err("refused").to_string().contains("no http address"));
+            assert!(
+                checked(bad, "x").expect_err("refused").to_string().contains("no http address")
+            );
         }
         for secret in ["https://me:sesame@host/v1", "https://host/v1?key=sesame"] {
-            let error = checked(secret).expect_err("refused");
+            let error = checked(secret, "x").expect_err("refused");
             assert!(!format!("{error:?}").contains("sesame"));
         }
     }
