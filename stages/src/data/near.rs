@@ -60,12 +60,12 @@ impl NearTexts {
     /// The signature's bands, each by its number and the hash of its rows.
     fn bands(&self, runs: &HashSet<u64>) -> impl Iterator<Item = (usize, u64)> {
         let least = |salt: &u64| {
-            runs.iter().map(|run| hash(&(run ^ salt).to_le_bytes())).min().unwrap_or_default()
+            runs.iter().map(|run| hash((run ^ salt).to_le_bytes())).min().unwrap_or_default()
         };
         let signature: Vec<u64> = self.salts.iter().map(least).collect();
         let band = |(i, rows): (usize, &[u64])| {
             let bytes: Vec<u8> = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
-            (i, hash(&bytes))
+            (i, hash(bytes))
         };
         signature.chunks(ROWS).enumerate().map(band).collect::<Vec<_>>().into_iter()
     }
@@ -78,10 +78,10 @@ fn runs(text: &str) -> HashSet<u64> {
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
-    let run = |words: &[String]| hash(words.join(" ").as_bytes());
+    let run = |words: &[String]| hash(words.join(" ").bytes());
     match words.len() {
         // Marks alone are compared as they stand.
-        0 => HashSet::from([hash(text.as_bytes())]),
+        0 => HashSet::from([hash(text.bytes())]),
         n if n < RUN => HashSet::from([run(&words)]),
         _ => words.windows(RUN).map(run).collect(),
     }
