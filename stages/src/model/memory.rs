@@ -40,8 +40,8 @@ const FIXED: u64 = 24 << 20;
 /// What a tokenizer takes for each token.
 const TOKEN: u64 = 1 << 10;
 /// Where adapters are trained: what the allocator holds for each byte of the layers' tensors and of
-/// logits. Blocks that are freed are split for smaller ones and cannot hold a large one again, and no
-/// gradient of the whole model has use for them. Measured, see the test.
+/// logits. Blocks that are freed are split for smaller ones and cannot hold a large one again, and
+/// no gradient of the whole model has use for them. Measured, see the test.
 const LAYERS_HELD: f64 = 1.25;
 const LOGITS_HELD: u64 = 2;
 
@@ -94,8 +94,8 @@ impl Forecast {
 }
 
 /// The memory of training a model on batches of `shape`, and of passes without gradients over
-/// batches of the shape `seen`, whose blocks the allocator finds no use for in training. `adapter` is
-/// the number of weights of its adapters, 0 when all weights are trained.
+/// batches of the shape `seen`, whose blocks the allocator finds no use for in training. `adapter`
+/// is the number of weights of its adapters, 0 when all weights are trained.
 pub fn forecast(
     config: &ModelConfig,
     compute: &Compute,

@@ -157,8 +157,8 @@ impl ScoringJudge {
     }
 }
 
-/// The score in the last line that is not blank, from 0 to 1: `7`, `7.5`, `7/10`, perhaps marked up,
-/// perhaps after a word such as `Score:`.
+/// The score in the last line that is not blank, from 0 to 1: `7`, `7.5`, `7/10`, perhaps marked
+/// up, perhaps after a word such as `Score:`.
 fn score(reply: &str) -> Option<f64> {
     let last = reply.lines().rev().find(|l| l.chars().any(char::is_alphanumeric))?;
     let last = last.rsplit(':').next().unwrap_or(last);

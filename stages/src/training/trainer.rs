@@ -119,8 +119,8 @@ pub fn learning_rate(
     lr * schedule.factor(step, total, warmup, floor)
 }
 
-/// Whether a row of metrics is due after `done` of `total` steps: ten times or more in the course of
-/// a stage, after every step of one that has fewer, and every ten steps of a long one.
+/// Whether a row of metrics is due after `done` of `total` steps: ten times or more in the course
+/// of a stage, after every step of one that has fewer, and every ten steps of a long one.
 pub fn row_due(done: u64, total: u64) -> bool {
     done.is_multiple_of((total / 10).clamp(1, 10)) || done == total
 }
