@@ -35,9 +35,9 @@ pub fn markdown(text: &str, changed: &[Range<usize>]) -> Markup {
         if depth > 0 {
             continue;
         }
-        let whole = events
-            .iter()
-            .fold(usize::MAX..0, |whole, (_, at)| whole.start.min(at.start)..whole.end.max(at.end));
+        let first = events.iter().map(|(_, at)| at.start).min().unwrap_or(shown);
+        let last = events.iter().map(|(_, at)| at.end).max().unwrap_or(shown);
+        let whole = first..last;
         // Between blocks stand definitions of links, which Markdown itself shows nowhere.
         written(&mut out, text, shown..whole.start.max(shown), changed);
         match block(text, &events, &mut changes) {

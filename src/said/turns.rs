@@ -171,7 +171,10 @@ fn code(text: &str) -> Markup {
 
 /// Marks the words that only one of two answers has, turn by turn.
 pub fn mark_changes(one: &mut Saying, other: &mut Saying) {
-    let all = |text: &Option<String>| vec![0..text.as_deref().map_or(0, str::len)];
+    let all = |text: &Option<String>| {
+        let whole = 0..text.as_deref().map_or(0, str::len);
+        std::iter::once(whole).collect()
+    };
     let turns = one.turns.len().max(other.turns.len());
     for i in 0..turns {
         match (one.turns.get_mut(i), other.turns.get_mut(i)) {
