@@ -67,7 +67,7 @@ fn what_a_stage_made_has_its_name_while_others_run() {
         wait_for("b starts", || started(&space));
         let view = space.path("cache/views/chain/a/o");
         wait_for(&format!("the name of what a {time}"), || view.is_file());
-        assert_eq!(std::fs::read_to_string(view).expect("read"), "one\n");
+        assert_eq!(std::fs::read_to_string(view).expect("read"), "text\none\n");
         assert!(!space.path("cache/views/chain/b").exists(), "b is not done");
         signal(child.id(), rustix::process::Signal::INT);
         assert_eq!(child.wait_with_output().expect("ends").status.code(), Some(130));

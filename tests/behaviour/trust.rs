@@ -9,7 +9,7 @@ const EVIL: &str = "preflow-workspace: 1\nworkers:\n  evil: { command: [sh, -c, 
     $TOP/pwned; echo '{\\\"protocol\\\": 1, \\\"validates\\\": true, \\\"kinds\\\": []}'\"] }\n";
 
 /// Every verb, with the words that let it do its work.
-const VERBS: [&str; 36] = [
+const VERBS: [&str; 37] = [
     "check p.yaml",
     "plan p.yaml",
     "plan",
@@ -32,6 +32,7 @@ const VERBS: [&str; 36] = [
     "runs",
     "trace p.yaml a",
     "sample p.yaml a",
+    "chat p.yaml a",
     "label stats l.yaml labels",
     "label export l.yaml labels -o out.jsonl",
     "label import l.yaml labels votes.jsonl",
