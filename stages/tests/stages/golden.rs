@@ -58,12 +58,6 @@ pub fn stages() -> Vec<Step> {
             vec![("data", vec!["text.jsonl"])],
         ),
         (
-            "mixed",
-            "mix",
-            json!({"as": "prompt", "weights": {"demos": 1, "prompts": 2}, "seed": 1}),
-            vec![("datasets", vec!["demos.jsonl", "prompts.jsonl"])],
-        ),
-        (
             "tok",
             "tokenizer",
             json!({"vocab_size": 300}),
@@ -166,6 +160,12 @@ pub fn stages() -> Vec<Step> {
                 ("reward", vec!["reward.reward"]),
                 ("prompts", vec!["prompts.jsonl"]),
             ],
+        ),
+        (
+            "mixed",
+            "mix",
+            json!({"as": "prompt", "weights": {"demos": 1, "prompts": 2}, "seed": 1}),
+            vec![("datasets", vec!["demos.jsonl", "prompts.jsonl"])],
         ),
     ]
 }

@@ -62,7 +62,7 @@ fn scores_are_those_of_the_model_and_ends_count() {
     shop.write("answers.jsonl", format!("{text}{too_long}\n"));
     let inputs: &[(&str, &[&str])] = &[("model", &["reward"]), ("answers", &["answers.jsonl"])];
     let ran = shop.run("scores", "score", json!({"batch": 2}), inputs);
-    assert!(ran.notes().contains("1 rows left out"), "{}", ran.notes());
+    assert!(ran.notes().contains("1 row (4) left out"), "{}", ran.notes());
     assert_eq!(ran.summary()["answers"], 3.0);
     let scores = shop.table("scores.answers.parquet").floats("score", f64::NAN).expect("a column");
     let model = RewardModel::open(&shop.path("reward")).expect("opens");
