@@ -1,6 +1,8 @@
 //! Questions to an OpenAI-compatible `/chat/completions`: patience, secrecy, and a memory of what
 //! was answered. Knows nothing of what is asked.
 
+mod judge;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -14,6 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::advice::error_with_help;
+
+pub use judge::{JudgeParams, Judging, last_words};
 
 /// First wait before a request is sent again, and the longest.
 const WAIT: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
