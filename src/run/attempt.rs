@@ -98,6 +98,7 @@ impl Runner<'_> {
             let _ = sender.send(Message::Ended(stage, slot, outcome));
         };
         tokio::task::spawn_local(work.instrument(span));
+        self.show_unnamed();
     }
 
     /// Paths of the inputs, the objects among them whose bytes nobody has read in this run, and how

@@ -101,17 +101,26 @@ impl Runner<'_> {
         views
     }
 
-    /// Gives this stage's outputs, which are in the store, their names for people: a run may go on
-    /// for hours. One that changes nothing looks at all names together, at its end.
+    /// Gives this stage's outputs, which are in the store, their names for people once a stage
+    /// runs, which may take hours. A run that changes nothing looks at all names together, at its
+    /// end.
     pub(super) fn show(&mut self, stage: usize) {
         self.unnamed.push(stage);
-        if self.condition.written {
-            let stages = std::mem::take(&mut self.unnamed);
-            let views = self.views(stages);
-            // What goes wrong is told at the end, when it is tried again.
-            let made = self.inputs.store.refresh_views(&self.inputs.graph.name, &views);
-            debug!(ok = made.is_ok(), "names for people");
+        if self.condition.written || !self.attempts.is_empty() {
+            self.show_unnamed();
         }
+    }
+
+    /// As [`Runner::show`], for all that wait for it.
+    pub(super) fn show_unnamed(&mut self) {
+        let stages = std::mem::take(&mut self.unnamed);
+        if stages.is_empty() {
+            return;
+        }
+        let views = self.views(stages);
+        // What goes wrong is told at the end, when it is tried again.
+        let made = self.inputs.store.refresh_views(&self.inputs.graph.name, &views);
+        debug!(ok = made.is_ok(), "names for people");
     }
 
     /// What the pipeline used last, as far as this run has come.

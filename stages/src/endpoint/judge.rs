@@ -125,8 +125,8 @@ impl<J: Judging> JudgeParams<J> {
         }
     }
 
-    /// What the judge answers to `task`, as `read` reads it; reminded of the form where it cannot be
-    /// read. `None`: not even then.
+    /// What the judge answers to `task`, as `read` reads it; reminded of the form where it cannot
+    /// be read. `None`: not even then.
     ///
     /// # Errors
     /// When the server refuses, or cannot be reached after all retries.
