@@ -37,28 +37,43 @@ impl NearTexts {
     #[must_use]
     pub fn find(&self, text: &str) -> Option<usize> {
         let runs = runs(text);
-        let candidates: BTreeSet<usize> = self
-            .bands(&runs)
-            .filter_map(|band| self.buckets.get(&band))
-            .flatten()
-            .copied()
-            .collect();
-        candidates.into_iter().find(|other| share(&runs, &self.runs[*other]) >= self.threshold)
+        self.find_runs(&runs, &self.bands(&runs))
+    }
+
+    /// As [`NearTexts::find`]; a text that is near none is added, and its number is how many were
+    /// added before.
+    pub fn find_or_add(&mut self, text: &str) -> Option<usize> {
+        let runs = runs(text);
+        let bands = self.bands(&runs);
+        let found = self.find_runs(&runs, &bands);
+        if found.is_none() {
+            self.keep(runs, bands);
+        }
+        found
     }
 
     /// Adds a text, whose number is how many were added before.
     pub fn add(&mut self, text: &str) {
         let runs = runs(text);
-        let place = self.runs.len();
-        let bands: Vec<(usize, u64)> = self.bands(&runs).collect();
+        let bands = self.bands(&runs);
+        self.keep(runs, bands);
+    }
+
+    fn find_runs(&self, runs: &HashSet<u64>, bands: &[(usize, u64)]) -> Option<usize> {
+        let candidates: BTreeSet<usize> =
+            bands.iter().filter_map(|band| self.buckets.get(band)).flatten().copied().collect();
+        candidates.into_iter().find(|other| share(runs, &self.runs[*other]) >= self.threshold)
+    }
+
+    fn keep(&mut self, runs: HashSet<u64>, bands: Vec<(usize, u64)>) {
         for band in bands {
-            self.buckets.entry(band).or_default().push(place);
+            self.buckets.entry(band).or_default().push(self.runs.len());
         }
         self.runs.push(runs);
     }
 
     /// The signature's bands, each by its number and the hash of its rows.
-    fn bands(&self, runs: &HashSet<u64>) -> impl Iterator<Item = (usize, u64)> {
+    fn bands(&self, runs: &HashSet<u64>) -> Vec<(usize, u64)> {
         let least = |salt: &u64| {
             runs.iter().map(|run| hash((run ^ salt).to_le_bytes())).min().unwrap_or_default()
         };
@@ -67,7 +82,7 @@ impl NearTexts {
             let bytes: Vec<u8> = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
             (i, hash(bytes))
         };
-        signature.chunks(ROWS).enumerate().map(band).collect::<Vec<_>>().into_iter()
+        signature.chunks(ROWS).enumerate().map(band).collect()
     }
 }
 
@@ -117,7 +132,7 @@ mod tests {
             |words: &[&String]| words.iter().map(|w| w.as_str()).collect::<Vec<_>>().join(" ");
         for words in &texts {
             assert_eq!(near.find(&text(words)), None);
-            near.add(&text(words));
+            assert_eq!(near.find_or_add(&text(words)), None);
         }
         for (i, words) in texts.iter().enumerate() {
             // One word more at the end: 38 of 39 runs are shared.

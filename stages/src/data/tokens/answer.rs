@@ -79,17 +79,9 @@ impl Vocabulary {
             let content = Content::Messages(messages.to_vec());
             self.prompt(&Prompt { content, values: prompt.values.clone() })
         };
-        // Each shorter conversation is rendered anew, so the longest that fits is searched for.
         let (first, users) = cuts(&messages);
         let without = |cut: usize| [&messages[..first], &messages[users[cut]..]].concat();
-        let (mut low, mut high) = (0, users.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match again(&without(middle))?.len() > room {
-                true => low = middle + 1,
-                false => high = middle,
-            }
-        }
+        let low = first_fitting(users.len(), |cut| Ok(again(&without(cut))?.len() <= room))?;
         if !users.is_empty() {
             messages = without(low.min(users.len() - 1));
             ids = again(&messages)?;
@@ -174,6 +166,26 @@ impl Vocabulary {
         }
         Ok(Example { prompt, completion })
     }
+}
+
+/// The first of `cuts` ways to shorten a conversation, the least first, after which it fits; `cuts`
+/// where it never does. Each is rendered anew, so not all of them are tried.
+///
+/// # Errors
+/// Those of `fits`.
+pub(super) fn first_fitting(
+    cuts: usize,
+    mut fits: impl FnMut(usize) -> Result<bool>,
+) -> Result<usize> {
+    let (mut low, mut high) = (0, cuts);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match fits(middle)? {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Ok(low)
 }
 
 /// Where a conversation may lose its beginning: the end of what the system says first, which stays,

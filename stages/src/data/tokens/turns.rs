@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use preflow::conversation::Message;
 
 use super::super::chat::ChatTemplate;
-use super::answer::cuts;
+use super::answer::{cuts, first_fitting};
 use super::{BOT, Row, TemplateValues, Turns, USER, Vocabulary};
 use crate::advice::error_with_help;
 
@@ -68,16 +68,9 @@ impl Vocabulary {
                 false => Ok(None),
             }
         };
-        // Each shorter conversation is rendered anew, so the longest that fits is searched for.
-        let (mut low, mut high) = (0, users.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match without(middle)?.is_some_and(|row| row.tokens.len() > room) {
-                true => low = middle + 1,
-                false => high = middle,
-            }
-        }
-        if low == users.len() { Ok(None) } else { without(low) }
+        let fits = |cut| Ok(without(cut)?.is_none_or(|row| row.tokens.len() <= room));
+        let cut = first_fitting(users.len(), fits)?;
+        if cut == users.len() { Ok(None) } else { without(cut) }
     }
 
     /// A conversation without a template: each turn after its mark, each answer with its end.

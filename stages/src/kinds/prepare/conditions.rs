@@ -1,6 +1,8 @@
 //! Conditions that rows must meet to stay: `where` of `prepare`.
 //! Knows nothing of files or of what else chooses rows.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 use regex::Regex;
 use schemars::JsonSchema;
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::error_with_help;
 use crate::context::Context;
-use crate::data::{Content, Message, Table, Vocabulary};
+use crate::data::{Column, Content, Message, Table, Vocabulary};
 
 /// Beyond this no number is bounded.
 const NO_BOUND: f64 = 1e300;
@@ -158,8 +160,7 @@ impl Condition {
                 let shown = column.display(row).unwrap_or_default();
                 return Ok(self.is.contains(&shown) != self.not);
             }
-            let text = said(column.text_at(row), || column.json(row));
-            let text = text.map_err(|found| {
+            let text = said(column, row).map_err(|found| {
                 table.bad_cell(row, &self.column, &format!("holds {found}, not text"))
             })?;
             let met = match (&pattern, vocabulary) {
@@ -193,20 +194,21 @@ impl Condition {
 }
 
 /// The text of a cell; of a conversation what its messages say, one a line.
-fn said(
-    text: Result<Option<std::borrow::Cow<'_, str>>, String>,
-    json: impl FnOnce() -> Option<String>,
-) -> Result<String, String> {
-    let json = || json().filter(|json| json.starts_with("[{"));
-    let found = match text {
-        Ok(Some(text)) if !text.starts_with("[{") => return Ok(text.into_owned()),
-        Ok(Some(text)) => match Content::from_json(&text) {
-            Ok(content) => content,
-            Err(_) => return Ok(text.into_owned()),
-        },
-        Ok(None) => return Ok(String::new()),
-        Err(found) => json().and_then(|json| Content::from_json(&json).ok()).ok_or(found)?,
+///
+/// # Errors
+/// What the cell holds instead.
+fn said(column: &Column, row: usize) -> Result<String, String> {
+    let text = column.text_at(row);
+    let written = match &text {
+        Ok(text) => text.as_deref().map(Cow::Borrowed),
+        Err(_) => column.json(row).map(Cow::Owned),
     };
-    let messages = found.messages("user");
-    Ok(messages.iter().map(Message::text).collect::<Vec<_>>().join("\n"))
+    let written = written.unwrap_or_default();
+    if written.starts_with("[{")
+        && let Ok(content) = Content::from_json(&written)
+    {
+        let messages = content.messages("user");
+        return Ok(messages.iter().map(Message::text).collect::<Vec<_>>().join("\n"));
+    }
+    text.map(|text| text.unwrap_or_default().into_owned())
 }

@@ -70,15 +70,7 @@ fn near_rows(columns: &[Vec<String>], share: f64) -> Vec<bool> {
     let text = |row: usize| {
         columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("\n")
     };
-    let is_near = |row: usize| {
-        let text = text(row);
-        let found = near.find(&text).is_some();
-        if !found {
-            near.add(&text);
-        }
-        found
-    };
-    (0..rows).map(is_near).collect()
+    (0..rows).map(|row| near.find_or_add(&text(row)).is_some()).collect()
 }
 
 /// Tells how many rows are `near` others, and takes them away where that is said.
