@@ -70,7 +70,7 @@ pub mod tensorboard;
 // Showing them.
 pub mod text;
 
-pub mod said;
+pub mod rendering;
 
 pub mod report;
 

@@ -59,7 +59,7 @@ fn asked(question: &Question) -> Markup {
     html! {
         article.asked {
             div.prompt {
-                (markup::said(question.prompt))
+                (markup::rendered(question.prompt))
                 @if !question.bucket.is_empty() {
                     span.tag { (markup::visible(&markup::spaced(question.bucket))) }
                 }
@@ -73,7 +73,7 @@ fn asked(question: &Question) -> Markup {
                                 span.score { (text::two_places(score)) }
                             }
                         }
-                        (markup::said(&answer.response))
+                        (markup::rendered(&answer.response))
                     }
                 }
             }
@@ -135,10 +135,10 @@ fn at_step(data: &ReportData, stage: &str, step: f64) -> Markup {
             @for row in rows.take(PER_STEP) {
                 div.answer {
                     div.who {
-                        (markup::said(&row.prompt))
+                        (markup::rendered(&row.prompt))
                         @if let Some(score) = row.score { span.score { (text::two_places(score)) } }
                     }
-                    (markup::said(&row.response))
+                    (markup::rendered(&row.response))
                 }
             }
         }

@@ -44,15 +44,15 @@ fn labels_of(labels: &LabelsReport) -> Markup {
             }
             @for example in shown(&labels.examples) {
                 article.asked {
-                    div.prompt { (markup::said(&example.prompt)) }
+                    div.prompt { (markup::rendered(&example.prompt)) }
                     div.answers style="--columns:2" {
                         div.answer {
                             p.who { @if example.tie { "tie" } @else { "preferred" } }
-                            (markup::said(&example.chosen))
+                            (markup::rendered(&example.chosen))
                         }
                         div.answer.other {
                             p.who { @if example.tie { "tie" } @else { "other" } }
-                            (markup::said(&example.rejected))
+                            (markup::rendered(&example.rejected))
                         }
                     }
                 }

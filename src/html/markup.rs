@@ -1,7 +1,7 @@
 //! Names and texts as parts of the report. Words of models are made harmless elsewhere.
 //! Does not know where they appear.
 
-pub use crate::said::{said, visible};
+pub use crate::rendering::{rendered, visible};
 use crate::text::{marked, picture};
 
 /// Longest text of a model that is shown where no markup can be.

@@ -9,7 +9,7 @@ use crate::http::{PageKind, document};
 use crate::text;
 
 /// How the report and the live pages look.
-pub const STYLE: &str = concat!(include_str!("style.css"), include_str!("../said/style.css"));
+pub const STYLE: &str = concat!(include_str!("style.css"), include_str!("../rendering/style.css"));
 
 /// A page around its sections, with all that it needs in it.
 pub fn page(title: &str, summary: &Markup, sections: &[Markup]) -> String {

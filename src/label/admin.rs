@@ -17,7 +17,7 @@ use super::question::Submission;
 use super::queue::side;
 use super::session::LabelSession;
 use crate::agreement::ADJUDICATOR;
-use crate::said::said;
+use crate::rendering::rendered;
 use crate::text::counted;
 use crate::votes::{Choice, Side};
 
@@ -138,13 +138,13 @@ fn settle_one(dispute: &Dispute) -> Markup {
                     "Answer " (n) ": "
                     @match voters(side) { names if names.is_empty() => { "nobody" } names => { (names) } }
                 }
-                (said(text))
+                (rendered(text))
             }
         }
     };
     html! {
         article.dispute data-pair=(dispute.pair) data-left=(if left == Side::A { "a" } else { "b" }) {
-            div.prompt-text { (said(&prompt)) }
+            div.prompt-text { (rendered(&prompt)) }
             div.two { (answer("1", &one, left)) (answer("2", &other, left.other())) }
             @if !neither.is_empty() { p.dim { "Neither: " (neither.join(", ")) } }
             div.picks role="group" aria-label="Settle this pair" {

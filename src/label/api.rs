@@ -8,7 +8,7 @@ use super::call::{App, Call, Failed, Reply};
 use super::error::SessionError;
 use super::question::{Item, Submission};
 use crate::http::Refused;
-use crate::said::{Saying, TextForm, mark_changes};
+use crate::rendering::{RenderedText, TextForm, mark_changes};
 use axum::http::StatusCode;
 
 /// Most questions that one page holds.
@@ -69,7 +69,8 @@ impl Knows {
 
 /// A question with its texts as parts of the page.
 fn page(item: &Item) -> Value {
-    let mut said = [&item.prompt, &item.one, &item.other].map(|text| Saying::of(text, LONGEST));
+    let mut said =
+        [&item.prompt, &item.one, &item.other].map(|text| RenderedText::of(text, LONGEST));
     let [_, one, other] = &mut said;
     mark_changes(one, other);
     let [prompt, one, other] = said.map(|saying| part(&saying));
@@ -80,7 +81,7 @@ fn page(item: &Item) -> Value {
 }
 
 /// A prompt or an answer, in both ways of reading it.
-fn part(saying: &Saying) -> Value {
+fn part(saying: &RenderedText) -> Value {
     json!({
         "markdown": saying.page(TextForm::Markdown).0,
         "raw": saying.page(TextForm::Raw).0,
@@ -193,5 +194,5 @@ pub fn text(app: &App, call: &Call) -> Result<Reply, Failed> {
         "b" => &texts.b,
         _ => return Err(SessionError::UnknownPair.into()),
     };
-    Ok(Reply::json(&part(&Saying::of(text, usize::MAX))))
+    Ok(Reply::json(&part(&RenderedText::of(text, usize::MAX))))
 }

@@ -66,7 +66,7 @@ pub fn script(_: &App, _: &Call) -> Result<Reply, Failed> {
 /// # Errors
 /// None.
 pub fn style(_: &App, _: &Call) -> Result<Reply, Failed> {
-    let text = [include_str!("page.css"), crate::said::STYLE].concat();
+    let text = [include_str!("page.css"), crate::rendering::STYLE].concat();
     Ok(Reply::of(StatusCode::OK, "text/css; charset=utf-8", text.into_bytes()))
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::markdown::raw;
-use super::{Saying, TextForm, mark_changes, markdown, said, visible};
+use super::{RenderedText, TextForm, mark_changes, markdown, rendered, visible};
 use crate::text::Shown;
 
 fn html(text: &str) -> String {
@@ -236,8 +236,10 @@ fn deep_and_huge_texts_are_shown_in_time() {
 
 #[test]
 fn changed_words_are_marked_inside_of_markdown() {
-    let (mut one, mut other) =
-        (Saying::of("the **red** cat &amp; `x`", 99), Saying::of("the **blue** cat &amp; `y`", 99));
+    let (mut one, mut other) = (
+        RenderedText::of("the **red** cat &amp; `x`", 99),
+        RenderedText::of("the **blue** cat &amp; `y`", 99),
+    );
     mark_changes(&mut one, &mut other);
     let shown = one.page(TextForm::Markdown).into_string();
     assert!(shown.contains("<span class=\"changed\">red</span>"), "{shown}");
@@ -255,7 +257,7 @@ fn turns_have_roles_and_say_all_that_they_hold() {
             "function":{"name":"get_weather","arguments":"{\"city\": \"Oslo\"}"}}]},
         {"role":"tool","name":"get_weather","tool_call_id":"c1","content":"<b>4</b>"},
         {"role":"developer","content":""}]"#;
-    let saying = Saying::of(chat, 1000);
+    let saying = RenderedText::of(chat, 1000);
     let page = saying.page(TextForm::Markdown).into_string();
     let text = text_of(&page);
     for part in [
@@ -276,13 +278,13 @@ fn turns_have_roles_and_say_all_that_they_hold() {
     assert!(saying.page(TextForm::Raw).into_string().contains("Be **short**."));
     assert!(!saying.cut);
     // Long ones are cut as a whole, none of it turned into JSON.
-    let saying = Saying::of(chat, 20);
+    let saying = RenderedText::of(chat, 20);
     assert!(saying.cut);
     assert!(!text_of(&saying.page(TextForm::Markdown).into_string()).contains("Tool"));
     // A plain answer has no heading; one that only looks like a list of messages is a text.
-    assert_eq!(text_of(&said(r#"[{"role":"assistant","content":"hi"}]"#).into_string()), "hi");
-    assert_eq!(text_of(&said("[{nothing").into_string()), "[{nothing");
-    assert_eq!(text_of(&said("").into_string()), "(nothing)");
+    assert_eq!(text_of(&rendered(r#"[{"role":"assistant","content":"hi"}]"#).into_string()), "hi");
+    assert_eq!(text_of(&rendered("[{nothing").into_string()), "[{nothing");
+    assert_eq!(text_of(&rendered("").into_string()), "(nothing)");
 }
 
 proptest! {

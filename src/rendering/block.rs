@@ -9,7 +9,7 @@ use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, LinkType, Ta
 use super::visible::{write, write_marked};
 
 /// An event of the parser, and where in the text.
-pub type Happening<'a> = (Event<'a>, Range<usize>);
+pub type PlacedEvent<'a> = (Event<'a>, Range<usize>);
 
 /// Deeper nested blocks are shown as they are written.
 const DEEPEST: usize = 20;
@@ -56,7 +56,7 @@ struct Writer<'a, 'c> {
 /// The elements of a block; `None`: it is to be shown as it is written.
 pub fn block<'a>(
     text: &'a str,
-    events: &[Happening<'a>],
+    events: &[PlacedEvent<'a>],
     changed: &mut Changed<'a>,
 ) -> Option<String> {
     let shown = events.first()?.1.start;

@@ -19,8 +19,8 @@ const SHORT: usize = 60;
 
 /// What a text of ours says, where there is room for the beginning.
 #[must_use]
-pub fn said(written: &str) -> Markup {
-    let saying = Saying::of(written, LONGEST);
+pub fn rendered(written: &str) -> Markup {
+    let saying = RenderedText::of(written, LONGEST);
     html! {
         div.said {
             (saying.page(TextForm::Markdown))
@@ -39,7 +39,7 @@ pub enum TextForm {
 
 /// A prompt or an answer, ready for a page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Saying {
+pub struct RenderedText {
     turns: Vec<Turn>,
     /// There is more of it.
     pub cut: bool,
@@ -57,7 +57,7 @@ struct Turn {
     parts: Vec<(String, String)>,
 }
 
-impl Saying {
+impl RenderedText {
     /// What a text of ours says, a conversation where it is one; its first `longest` characters.
     #[must_use]
     pub fn of(written: &str, longest: usize) -> Self {
@@ -170,7 +170,7 @@ fn code(text: &str) -> Markup {
 }
 
 /// Marks the words that only one of two answers has, turn by turn.
-pub fn mark_changes(one: &mut Saying, other: &mut Saying) {
+pub fn mark_changes(one: &mut RenderedText, other: &mut RenderedText) {
     let all = |text: &Option<String>| {
         let whole = 0..text.as_deref().map_or(0, str::len);
         std::iter::once(whole).collect()

@@ -7,7 +7,7 @@ use std::ops::Range;
 use maud::{Markup, PreEscaped};
 use pulldown_cmark::{Event, Options, Parser};
 
-use super::block::{Changed, Happening, block};
+use super::block::{Changed, PlacedEvent, block};
 use super::visible::write_marked;
 
 /// Longer texts are shown as they are written.
@@ -24,7 +24,7 @@ pub fn markdown(text: &str, changed: &[Range<usize>]) -> Markup {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
     let mut changes = Changed::new(changed);
     let (mut depth, mut shown) = (0_usize, 0);
-    let mut events: Vec<Happening> = Vec::new();
+    let mut events: Vec<PlacedEvent> = Vec::new();
     for (event, at) in Parser::new_ext(text, options).into_offset_iter() {
         match event {
             Event::Start(_) => depth += 1,

@@ -10,7 +10,7 @@ mod turns;
 mod visible;
 
 pub use markdown::markdown;
-pub use turns::{Saying, TextForm, mark_changes, said};
+pub use turns::{RenderedText, TextForm, mark_changes, rendered};
 pub use visible::visible;
 
 /// How all of it looks; pages add it to their style.
