@@ -188,6 +188,7 @@ fn repeats_and_the_adjudicator_are_no_agreement() {
         repeat,
         choice,
         shown_left: Side::A,
+        reasons: Vec::new(),
     };
     let judged = Judged {
         pair: "p".into(),

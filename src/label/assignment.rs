@@ -18,6 +18,9 @@ use crate::votes::{Choice, PairText, pair_id};
 /// Room for a hundred thousand items whose answer is known.
 const LARGEST_GOLD: u64 = 512 << 20;
 
+/// Longer guidelines are read by nobody.
+const LARGEST_GUIDELINES: u64 = 1 << 20;
+
 /// Everything that a label page needs to know of one stage.
 #[derive(Debug, Clone)]
 pub struct Assignment {
@@ -27,6 +30,8 @@ pub struct Assignment {
     /// Folder of the votes; need not exist yet.
     pub votes: PathBuf,
     pub people: PeopleSettings,
+    /// Markdown: how to choose.
+    pub guidelines: Option<String>,
     pub ready: ReadyWhen,
     /// In the order of the dataset, each once.
     pub pairs: Vec<PairText>,
@@ -131,6 +136,15 @@ fn said(value: &Value) -> Result<String, String> {
             None => Err(form_of(list)),
         },
     }
+}
+
+/// Reads what annotators are told of how to choose.
+///
+/// # Errors
+/// The file cannot be read, is larger than 1 MiB, or is no text.
+pub fn read_guidelines(path: &Path) -> Result<String, AssignmentError> {
+    files::read_to_string(path, LARGEST_GUIDELINES)
+        .map_err(|source| AssignmentError::Io { path: path.to_owned(), source })
 }
 
 /// Reads gold items: one JSON object a line with `prompt`, `response_a`, `response_b` and `choice`,

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 
 use super::quality::{AnnotatorReport, FEW, OverallReport, QualityReport};
 use crate::agreement::{ADJUDICATOR, Interval};
-use crate::text::{counted, percent, two_places};
+use crate::text::{Shown, counted, percent, two_places};
+use crate::votes::LONGEST_REASON;
 
 /// Agreement, and a table of annotators. `min_seconds`: what counts as too fast. `of`: whose
 /// figures these are, where a page shows those of several stages.
@@ -62,6 +63,23 @@ fn agreement(of: &OverallReport, too_few: bool, stage: &str) -> Markup {
                         }
                     }
                 }
+            }
+            (reasons(of))
+        }
+    }
+}
+
+/// How often each reason was marked.
+fn reasons(of: &OverallReport) -> Markup {
+    html! {
+        @if !of.reasons.is_empty() {
+            p.lead {
+                "Reasons that were marked, of " (counted(of.votes, "vote")) ": "
+                @for (i, count) in of.reasons.iter().enumerate() {
+                    @if i > 0 { ", " }
+                    (Shown::of(&count.reason, LONGEST_REASON).text) " " (count.votes)
+                }
+                "."
             }
         }
     }

@@ -26,12 +26,14 @@ mod tests;
 mod vote_index;
 
 pub use crate::agreement::Readiness;
-pub use assignment::{Assignment, AssignmentError, Gold, read_disagreement, read_gold, read_pairs};
+pub use assignment::{
+    Assignment, AssignmentError, Gold, read_disagreement, read_gold, read_guidelines, read_pairs,
+};
 pub use error::SessionError;
 pub use folder_snapshot::FolderSnapshot;
 pub use outlook::{Outlook, Room};
 pub use quality::{
-    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, quality, readiness,
+    AnnotatorReport, Dispute, FEW, OverallReport, QualityReport, ReasonCount, quality, readiness,
 };
 pub use question::{Item, LabelProgress, Past, Pick, Submission};
 pub use server::{Links, ServeOptions, serve, signer};

@@ -34,7 +34,11 @@ document.addEventListener('DOMContentLoaded', () => {
   const OPS = `${scope}.${annotator}.ops.`; // one list a tab: tabs must not overwrite each other's
   const KEPT = `${scope}.${annotator}.kept`;
   const NOTES = `${scope}.${annotator}.notes`;
+  const MARKS = `${scope}.${annotator}.marks`;
+  const READ = `${scope}.${annotator}.read`; // which guidelines were shown
   const picks = [...document.querySelectorAll('[data-pick]')];
+  const reasons = [...document.querySelectorAll('[data-reason]')];
+  const guidelines = $('guidelines-box'); // null where there are none
   const WORDS = {
     left_much: 'Answer 1 is much better', left: 'Answer 1 is better', tie: 'A tie',
     right: 'Answer 2 is better', right_much: 'Answer 2 is much better',
@@ -45,6 +49,7 @@ document.addEventListener('DOMContentLoaded', () => {
   let past = []; // questions answered since the page was loaded
   let ops = []; // votes and undos that the server has not confirmed
   let notes = stored(NOTES, {});
+  let marks = stored(MARKS, {}); // reasons marked before the choice is made
   let progress = null;
   let why = null; // what keeps the votes from coming that are asked for
   let skipped = 0; // pairs of this annotator that could be asked again
@@ -97,6 +102,11 @@ document.addEventListener('DOMContentLoaded', () => {
     for (const button of picks) {
       button.disabled = !item;
       button.setAttribute('aria-pressed', String(Boolean(item?.was) && item.was === button.dataset.pick));
+    }
+    for (const button of reasons) {
+      const marked = Boolean(item) && (marks[name(item)] ?? []).includes(button.dataset.reason);
+      button.disabled = !item;
+      button.setAttribute('aria-pressed', String(marked));
     }
     $('note').disabled = !item;
     if (!item) {
@@ -333,10 +343,13 @@ document.addEventListener('DOMContentLoaded', () => {
     const vote = {
       id: newId(), pairs, pair: item.pair, repeat: Boolean(item.repeat), pick, left: item.left,
       ms: Math.round(performance.now() - since), note: (notes[name(item)] ?? '').trim(),
+      reasons: marks[name(item)] ?? [],
     };
     delete notes[name(item)];
+    delete marks[name(item)];
     store(NOTES, notes);
-    past.push({ ...item, was: pick, note: vote.note });
+    store(MARKS, marks);
+    past.push({ ...item, was: pick, note: vote.note, reasons: vote.reasons });
     if (past.length > 500) past.shift();
     times = [...times, performance.now()].slice(-21);
     say(WORDS[pick]);
@@ -383,18 +396,39 @@ document.addEventListener('DOMContentLoaded', () => {
       say(reply?.status === 404 ? 'There is nothing to take back' : reply?.data.error ?? 'The server does not answer');
       return;
     }
-    const { item, past: { pick, note }, hand } = reply.data;
-    deck = [{ ...item, was: pick, note }, ...deck.filter((q) => name(q) !== name(item))];
+    const { item, past: { pick, note, reasons: marked }, hand } = reply.data;
+    deck = [{ ...item, was: pick, note, reasons: marked }, ...deck.filter((q) => name(q) !== name(item))];
     progress = hand?.progress ?? progress;
     takenBack(deck[0]);
   }
 
   function takenBack(item) {
     if (item.note) notes[name(item)] = item.note;
+    const offered = (item.reasons ?? []).filter((r) => reasons.some((b) => b.dataset.reason === r));
+    if (offered.length) marks[name(item)] = offered;
     times = [];
     show();
     meter();
     say(`Taken back: ${WORDS[item.was].toLowerCase()}`);
+  }
+
+  function mark(button) {
+    const item = deck[0];
+    if (!button || !item) return;
+    const { reason } = button.dataset;
+    const marked = marks[name(item)] ?? [];
+    marks[name(item)] = marked.includes(reason) ? marked.filter((r) => r !== reason) : [...marked, reason];
+    store(MARKS, marks);
+    button.setAttribute('aria-pressed', String(!marked.includes(reason)));
+    say(marked.includes(reason) ? `Not marked: ${reason}` : `Marked: ${reason}. Now choose`);
+  }
+
+  // Opens by itself until it was read once, and again when it says something else.
+  function showGuidelines() {
+    if (!guidelines) return;
+    guidelines.showModal();
+    guidelines.scrollTop = 0;
+    store(READ, guidelines.dataset.digest);
   }
 
   function toggleDiff() {
@@ -448,6 +482,8 @@ document.addEventListener('DOMContentLoaded', () => {
   }
 
   for (const button of picks) button.addEventListener('click', () => choose(button.dataset.pick));
+  for (const button of reasons) button.addEventListener('click', () => mark(button));
+  $('guidelines')?.addEventListener('click', showGuidelines);
   $('undo').addEventListener('click', undo);
   $('done-undo').addEventListener('click', undo);
   $('done-again').addEventListener('click', askAgain);
@@ -488,10 +524,12 @@ document.addEventListener('DOMContentLoaded', () => {
     };
     const keys = {
       '=': () => choose('tie'), x: () => choose('both_bad'), s: () => choose('skip'),
-      u: undo, d: toggleDiff, r: toggleRaw, p: more, '/': openNote, '?': () => $('keys-box').showModal(),
+      u: undo, d: toggleDiff, r: toggleRaw, p: more, g: showGuidelines, '/': openNote, '?': () => $('keys-box').showModal(),
     };
     const act = keys[event.key] ?? keys[event.key.toLowerCase()];
+    const digit = /^(?:Digit|Numpad)([3-9])$/.exec(event.code);
     if (act) act();
+    else if (digit && reasons[digit[1] - 3]) mark(reasons[digit[1] - 3]);
     else if (event.code in sides) choose(sides[event.code] + much);
     else return;
     event.preventDefault();
@@ -520,4 +558,5 @@ document.addEventListener('DOMContentLoaded', () => {
   try { adopt(); } catch { /* no storage: votes are sent, only not kept over a reload */ }
   show();
   drain();
+  if (guidelines && stored(READ, null) !== guidelines.dataset.digest) showGuidelines();
 });

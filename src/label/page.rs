@@ -6,6 +6,8 @@ use maud::{Markup, html};
 
 use super::call::{App, Call, Failed, Reply};
 use crate::http::{self, PageKind, Refused, Role};
+use crate::identity::Digest;
+use crate::rendering::rendered;
 use crate::text::Shown;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -116,8 +118,9 @@ pub fn label(app: &App, call: &Call) -> Result<Reply, Failed> {
             }
             div.toast id="banner" role="alert" hidden {}
             div.status id="status" role="status" aria-live="polite" {}
-            (controls())
+            (controls(&assignment.people.reasons, assignment.guidelines.is_some()))
             (dialogs())
+            @if let Some(text) = &assignment.guidelines { (guidelines(text)) }
             noscript { p.toast { "This page needs JavaScript." } }
         }
     };
@@ -136,7 +139,20 @@ fn answer(name: &str, id: &str) -> Markup {
     }
 }
 
-fn controls() -> Markup {
+/// How to choose, in the words of whoever runs the labelling.
+fn guidelines(text: &str) -> Markup {
+    let digest = Digest::of(text.as_bytes()).hex();
+    html! {
+        dialog.wide-box id="guidelines-box" aria-labelledby="guidelines-title" data-digest=(digest) {
+            h2 id="guidelines-title" { "Guidelines" }
+            div.guidelines { (rendered(text)) }
+            form method="dialog" { button.choice { "Close" } }
+        }
+    }
+}
+
+/// Buttons of choices, reasons to mark beside them, and what else there is to do.
+fn controls(reasons: &[String], guidelines: bool) -> Markup {
     let choice = |pick: &str, key: &str, label: &str| {
         html! {
             button.choice type="button" data-pick=(pick) disabled aria-keyshortcuts=(key) {
@@ -160,6 +176,16 @@ fn controls() -> Markup {
                 (choice("right", "2", "2 better"))
                 (choice("right_much", "⇧2", "2 much better"))
             }
+            @if !reasons.is_empty() {
+                div.reasons role="group" aria-label="Reasons, before the choice" {
+                    @for (key, reason) in (3..).zip(reasons) {
+                        button type="button" data-reason=(reason) aria-pressed="false" disabled
+                            aria-keyshortcuts=(key) {
+                            span { (Shown::of(reason, 40).text) } kbd aria-hidden="true" { (key) }
+                        }
+                    }
+                }
+            }
             div.tools role="group" aria-label="More" {
                 button.tool type="button" data-pick="both_bad" disabled aria-keyshortcuts="x" {
                     span { "Both bad" } kbd aria-hidden="true" { "x" }
@@ -171,6 +197,7 @@ fn controls() -> Markup {
                 (tool("diff", "d", "Differences"))
                 (tool("raw", "r", "Raw"))
                 (tool("note", "/", "Note"))
+                @if guidelines { (tool("guidelines", "g", "Guidelines")) }
                 (tool("keys", "?", "Keys"))
             }
         }
@@ -185,10 +212,12 @@ fn dialogs() -> Markup {
         ("=", "a tie: equally good"),
         ("x", "both are bad"),
         ("s", "skip: somebody else decides"),
+        ("3 to 9", "mark a reason, where some are offered; then choose"),
         ("u", "take the last vote back, as often as you like"),
         ("d", "mark the words that differ"),
         ("r", "the text as it is stored, or as Markdown again"),
         ("/", "write a note on this pair"),
+        ("g", "the guidelines, where there are some"),
         ("p", "go on in the prompt"),
         ("↑ ↓", "scroll both answers"),
         ("Esc", "close what is open"),

@@ -1,7 +1,7 @@
 //! How each annotator does and how much they agree: figures for the admin page and the terminal,
 //! and whether there are enough votes to go on. Knows nothing of how either is shown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -81,6 +81,15 @@ pub struct OverallReport {
     pub alpha_ordinal: Option<Interval>,
     /// Least and most that a model could be right about single votes for one of the answers.
     pub ceiling: Option<(f64, f64)>,
+    /// Votes that each reason was marked on, those most marked first.
+    pub reasons: Vec<ReasonCount>,
+}
+
+/// How often a reason was marked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReasonCount {
+    pub reason: String,
+    pub votes: usize,
 }
 
 /// A pair to settle.
@@ -257,7 +266,21 @@ fn overall(assignment: &Assignment, effective: &Effective, used: &[&Judged]) -> 
         alpha_nominal: alpha_estimate(&answers, Distance::Nominal, RESAMPLES, SEED),
         alpha_ordinal: alpha_estimate(&strengths, Distance::Ordinal, RESAMPLES, SEED),
         ceiling: decided(&answers).map(accuracy_ceiling),
+        reasons: reasons(used),
     }
+}
+
+fn reasons(used: &[&Judged]) -> Vec<ReasonCount> {
+    let ballots = used.iter().flat_map(|j| &j.ballots).filter(|b| !b.repeat);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in ballots.flat_map(|b| &b.reasons) {
+        *counts.entry(reason).or_default() += 1;
+    }
+    let counts = counts.into_iter();
+    let mut counts: Vec<ReasonCount> =
+        counts.map(|(reason, votes)| ReasonCount { reason: reason.to_owned(), votes }).collect();
+    counts.sort_by_key(|count| std::cmp::Reverse(count.votes));
+    counts
 }
 
 fn mean_cohen(ratings: &Ratings) -> Option<f64> {

@@ -34,6 +34,9 @@ pub struct Submission {
     pub ms: u64,
     #[serde(default)]
     pub note: String,
+    /// Of the reasons that the stage offers.
+    #[serde(default)]
+    pub reasons: Vec<String>,
 }
 
 /// One question. Its texts are as votes keep them; a screen makes of them what it can show.
@@ -72,6 +75,7 @@ pub struct Past {
     pub pick: Pick,
     pub at: String,
     pub note: String,
+    pub reasons: Vec<String>,
 }
 
 impl Pick {
@@ -116,6 +120,7 @@ impl Past {
             pick: Pick::of(vote.choice, vote.shown_left)?,
             at: vote.at.clone(),
             note: vote.note.clone(),
+            reasons: vote.reasons.clone(),
         })
     }
 }

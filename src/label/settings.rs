@@ -15,6 +15,19 @@ pub struct PeopleSettings {
     /// What annotators are asked.
     #[serde(default = "question")]
     pub question: String,
+    /// A Markdown file that says how to choose, shown to annotators; empty: none.
+    #[serde(default)]
+    #[schemars(extend("x-source" = {"port": "guidelines", "type": "guidelines"}, "x-later" = true))]
+    pub guidelines: String,
+    /// Reasons that annotators may mark beside their choice, by keys from 3 on. They decide
+    /// nothing; the labels hold them as column `reasons`.
+    #[serde(default)]
+    #[schemars(
+        length(max = 7),
+        inner(length(max = 40), regex(pattern = r"^[^\s,]([^,\t\r\n]*[^\s,])?$")),
+        extend("uniqueItems" = true, "x-later" = true)
+    )]
+    pub reasons: Vec<String>,
     /// How several votes on one pair become labels.
     #[serde(default)]
     pub aggregate: Aggregate,

@@ -21,6 +21,7 @@ fn assignment(votes: &Path, pairs: usize, people: &serde_json::Value) -> Assignm
         all[key] = value.clone();
     }
     Assignment {
+        guidelines: None,
         pipeline: "demo".into(),
         stage: "labels".into(),
         votes: votes.to_owned(),
@@ -265,6 +266,7 @@ fn submission(session: &LabelSession, id: &str, pair: &str, pick: Pick, left: Si
         left,
         ms: 1500,
         note: String::new(),
+        reasons: Vec::new(),
     }
 }
 
@@ -315,6 +317,31 @@ fn a_submission_counts_once_also_after_a_restart() {
     assert_eq!(session.vote("ann", &vote, now(4)).expect("known"), kept);
     assert_eq!(lines(dir.path()), 1);
     assert!(session.next("ann", 9, now(5)).expect("asked").iter().all(|(p, _)| *p != pair));
+}
+
+#[test]
+fn reasons_are_kept_with_the_vote_and_come_back_with_it() {
+    let dir = tempfile::tempdir().expect("temp");
+    let session = open(dir.path(), 2);
+    let (pair, _) = session.next("ann", 1, now(0)).expect("asked").remove(0);
+    let marked = |reasons: &[&str]| Submission {
+        reasons: reasons.iter().map(|r| (*r).to_owned()).collect(),
+        ..submission(&session, "one", &pair, Pick::Left, Side::A)
+    };
+    let long = "x".repeat(41);
+    let many = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for bad in [&["a, b"][..], &[""], &[" a"], &["two\nlines"], &[long.as_str()], &many] {
+        let refused = session.vote("ann", &marked(bad), now(1)).expect_err("refused");
+        assert!(matches!(refused, SessionError::BadSubmission(_)), "{refused}");
+    }
+    assert_eq!(lines(dir.path()), 0);
+    let kept = session.vote("ann", &marked(&["rude", "long", "rude"]), now(1)).expect("kept");
+    assert_eq!(kept.reasons, ["long", "rude"]);
+    let past = session.undo("ann", "two", None, now(2)).expect("taken back");
+    assert_eq!(past.reasons, ["long", "rude"]);
+    let folder = Folder::read(&dir.path().join("votes")).expect("readable");
+    let reasons = |v: &Vote| v.reasons.clone();
+    assert_eq!(folder.votes["ann"].iter().map(reasons).collect::<Vec<_>>(), [kept.reasons, vec![]]);
 }
 
 #[test]

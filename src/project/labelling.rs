@@ -74,6 +74,10 @@ pub fn assemble(
             Some(path) => label::read_gold(&path).map_err(wrong)?,
             None => Vec::new(),
         },
+        guidelines: match path_of("guidelines") {
+            Some(path) => Some(label::read_guidelines(&path).map_err(wrong)?),
+            None => None,
+        },
         people,
         pairs,
         disagreement,

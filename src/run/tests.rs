@@ -388,9 +388,18 @@ fn votes_are_an_input_and_what_changed_is_told_in_votes() {
     let folder = world.dir.path().join("votes");
     let vote = |pair: &str, choice, rev| {
         let ledger = Ledger::new(&folder, "ann").expect("a name");
-        let (pair, at, note, id) = (pair.to_owned(), String::new(), String::new(), String::new());
-        let vote =
-            Vote { pair, choice, shown_left: Side::A, ms: 1, at, note, rev, id, repeat: false };
+        let vote = Vote {
+            pair: pair.to_owned(),
+            choice,
+            shown_left: Side::A,
+            ms: 1,
+            at: String::new(),
+            note: String::new(),
+            reasons: Vec::new(),
+            rev,
+            id: String::new(),
+            repeat: false,
+        };
         ledger.append(&[vote], &[]).expect("written");
     };
     let mut run = || world.run(&[], &[], Scripted::default());

@@ -38,6 +38,9 @@ pub struct Ballot {
     pub repeat: bool,
     pub choice: Choice,
     pub shown_left: Side,
+    /// Reasons that were marked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
 }
 
 /// What happened between two states of a votes folder, counted in votes.
@@ -68,6 +71,7 @@ impl Effective {
                     repeat: vote.repeat,
                     choice: vote.choice,
                     shown_left: vote.shown_left,
+                    reasons: vote.reasons.clone(),
                 });
             }
         }
@@ -132,18 +136,22 @@ impl Effective {
     /// Votes that are new, that say something else, and that are gone.
     #[must_use]
     pub fn change_from(&self, old: &Self) -> VoteChange {
-        fn all(of: &Effective) -> HashMap<(&str, &str, bool), Choice> {
+        type Name<'a> = (&'a str, &'a str, bool);
+        fn all(of: &Effective) -> HashMap<Name<'_>, (Choice, &[String])> {
             let ballots = of.pairs.values().flat_map(|j| j.ballots.iter().map(move |b| (j, b)));
             ballots
-                .map(|(j, b)| ((j.pair.as_str(), b.annotator.as_str(), b.repeat), b.choice))
+                .map(|(j, b)| {
+                    let name = (j.pair.as_str(), b.annotator.as_str(), b.repeat);
+                    (name, (b.choice, b.reasons.as_slice()))
+                })
                 .collect()
         }
         let (before, now) = (all(old), all(self));
         let mut change = VoteChange::default();
-        for (key, choice) in &now {
+        for (key, said) in &now {
             match before.get(key) {
                 None => change.added += 1,
-                Some(earlier) if earlier != choice => change.revised += 1,
+                Some(earlier) if earlier != said => change.revised += 1,
                 Some(_) => {}
             }
         }
@@ -167,7 +175,7 @@ pub fn latest(votes: &[Vote]) -> BTreeMap<(&str, bool), &Vote> {
     let mut last: BTreeMap<(&str, bool), &Vote> = BTreeMap::new();
     for vote in votes {
         let slot = last.entry((&vote.pair, vote.repeat)).or_insert(vote);
-        let rank = |v: &Vote| (v.rev, v.at.clone(), v.id.clone(), v.choice);
+        let rank = |v: &Vote| (v.rev, v.at.clone(), v.id.clone(), v.choice, v.reasons.clone());
         if rank(vote) > rank(slot) {
             *slot = vote;
         }

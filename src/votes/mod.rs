@@ -14,6 +14,20 @@ pub use effective::{Ballot, Effective, Judged, VoteChange};
 pub use explain::{ChangedVotes, VotesRead, explain};
 pub use folder::{Folder, Ledger, Problem, VotesError, composed, is_annotator, is_plain};
 
+/// Longest reason on a vote, in characters.
+pub const LONGEST_REASON: usize = 40;
+
+/// Most reasons that one vote may have.
+pub const MOST_REASONS: usize = 7;
+
+/// Whether a text can be a reason on a vote: one line of at most [`LONGEST_REASON`] characters,
+/// without commas, which stand between reasons, and without blanks at its ends.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    let fits = (1..=LONGEST_REASON).contains(&text.chars().count());
+    fits && text.trim() == text && !text.contains(|c: char| c == ',' || c.is_control())
+}
+
 /// Port type of a source that is a folder of votes.
 pub const PORT_TYPE: &str = "votes";
 
@@ -57,6 +71,9 @@ pub struct Vote {
     pub at: String,
     #[serde(default)]
     pub note: String,
+    /// Reasons that the annotator marked, of those that the stage offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
     /// Counts revisions of one annotator's vote on one pair; the highest counts.
     #[serde(default)]
     pub rev: u32,

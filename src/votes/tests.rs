@@ -12,6 +12,7 @@ fn vote(pair: &str, choice: Choice, rev: u32) -> Vote {
         ms: 900,
         at: format!("2026-01-01T00:00:0{rev}Z"),
         note: String::new(),
+        reasons: Vec::new(),
         rev,
         id: format!("{pair}-{rev}"),
         repeat: false,
@@ -45,6 +46,27 @@ fn undo_and_redo_leave_the_digest_as_it_was() {
     ledger.append(&[vote("p", Choice::B, 1), vote("r", Choice::Skip, 0)], &[]).expect("written");
     let change = effective(dir.path()).change_from(&before);
     assert_eq!(change, VoteChange { revised: 1, ..VoteChange::default() });
+}
+
+#[test]
+fn reasons_are_a_part_of_what_counts_and_votes_without_them_are_as_before() {
+    let digest = |reasons: &[&str]| {
+        let dir = tempfile::tempdir().expect("temp");
+        let reasons = reasons.iter().map(|r| (*r).to_owned()).collect();
+        let vote = Vote { reasons, ..vote("p", Choice::A, 0) };
+        Ledger::new(dir.path(), "ann").expect("a name").append(&[vote], &[]).expect("written");
+        (effective(dir.path()), std::fs::read_to_string(dir.path().join("ann.jsonl")))
+    };
+    let (plain, line) = digest(&[]);
+    assert!(!line.expect("readable").contains("reasons"));
+    let ballots = r#"[{"annotator":"ann","choice":"a","shown_left":"a"}]"#;
+    let canonical =
+        format!("{{\"preflow\":\"votes/1\"}}\n{{\"pair\":\"p\",\"ballots\":{ballots}}}\n");
+    assert_eq!(String::from_utf8_lossy(&plain.to_bytes()), canonical);
+    let (marked, line) = digest(&["long", "rude"]);
+    assert!(line.expect("readable").contains(r#""reasons":["long","rude"]"#));
+    assert_eq!(marked.change_from(&plain), VoteChange { revised: 1, ..VoteChange::default() });
+    assert_eq!(Effective::parse(&marked.to_bytes()).expect("canonical"), marked);
 }
 
 #[test]

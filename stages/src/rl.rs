@@ -211,6 +211,20 @@ pub struct RatioSums {
 }
 
 impl RatioSums {
+    /// Of log-ratios of new to old probabilities, `[n]`; nothing is clipped.
+    pub fn of(log_ratio: &Tensor) -> Self {
+        let ratio = log_ratio.exp();
+        Self {
+            terms: ratio.numel() as f64,
+            square: total(&log_ratio.square()),
+            k3: total(&(&ratio - 1.0 - log_ratio)),
+            clipped: 0.0,
+            ratio: total(&ratio),
+            ratio_square: total(&ratio.square()),
+            ratio_max: ratio.max().double_value(&[]),
+        }
+    }
+
     /// Adds the sums of another part.
     pub fn add(&mut self, other: &Self) {
         self.terms += other.terms;
@@ -264,20 +278,16 @@ pub fn policy_loss(
         let held = losses.minimum(&(-advantages * clip.dual));
         losses = held.where_self(&advantages.lt(0.0), &losses);
     }
-    let sum = |t: &Tensor| t.to_kind(Kind::Double).sum(Kind::Double).double_value(&[]);
-    let (log_ratio, ratio) = (log_ratio.detach(), ratio.detach());
+    let held = total(&clipped.detach().gt_tensor(&free.detach()));
     PolicyLoss {
         loss: (losses * weights).sum(Kind::Float),
-        sums: RatioSums {
-            terms: ratio.numel() as f64,
-            square: sum(&log_ratio.square()),
-            k3: sum(&(&ratio - 1.0 - &log_ratio)),
-            clipped: sum(&clipped.detach().gt_tensor(&free.detach())),
-            ratio: sum(&ratio),
-            ratio_square: sum(&ratio.square()),
-            ratio_max: ratio.max().double_value(&[]),
-        },
+        sums: RatioSums { clipped: held, ..RatioSums::of(&log_ratio.detach()) },
     }
+}
+
+/// Sum in double precision.
+fn total(list: &Tensor) -> f64 {
+    list.to_kind(Kind::Double).sum(Kind::Double).double_value(&[])
 }
 
 /// Clipped value loss (Schulman's PPO baselines), `½·Σ weight·max(…)`; all arguments `[n]`; `clip`

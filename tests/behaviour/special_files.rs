@@ -349,17 +349,25 @@ fn nothing_outside_of_the_repository_is_shown() {
         "pairs.jsonl",
         "{\"prompt\": \"p\", \"response_a\": \"a\", \"response_b\": \"b\"}\n",
     );
-    for votes in [target.as_str(), "folder", "folder/votes", "../votes"] {
+    let elsewhere = format!("{}/data.txt", outside.path().display());
+    let votes = [target.as_str(), "folder", "folder/votes", "../votes"];
+    let votes = votes.map(|path| format!("votes: {path}"));
+    // What annotators are shown, least of all.
+    let guidelines = [elsewhere.as_str(), "folder/data.txt"];
+    let guidelines = guidelines.map(|path| format!("votes: votes, guidelines: {path}"));
+    for named in votes.into_iter().chain(guidelines) {
         space.write(
             "f.yaml",
             &format!(
                 "preflow: 1\nsources:\n  pairs: {{ path: pairs.jsonl, as: pairs }}\nstages:\n  labels:\n    \
-                 kind: collect_labels\n    pairs: pairs\n    labeler: {{ people: {{ votes: {votes} }} }}\n"
+                 kind: collect_labels\n    pairs: pairs\n    labeler: {{ people: {{ {named} }} }}\n"
             ),
         );
-        for verb in ["plan", "run"] {
-            let said = ends(&space, &[verb, "f.yaml"]);
-            assert_eq!(said.code, Some(2), "{votes}: {}{}", said.out, said.err);
+        for verb in ["plan", "run", "label serve"] {
+            let mut words: Vec<&str> = verb.split(' ').chain(["f.yaml"]).collect();
+            words.extend((verb == "label serve").then_some("labels"));
+            let said = ends(&space, &words);
+            assert_eq!(said.code, Some(2), "{named}: {}{}", said.out, said.err);
             assert!(said.err.contains("lies outside of"), "{}", said.err);
         }
     }

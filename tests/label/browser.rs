@@ -170,6 +170,91 @@ fn fifty_pairs_by_keyboard_with_undo_reload_and_a_server_that_goes_away() {
     assert_eq!(Effective::of(&folder).votes(), counting);
 }
 
+/// Guidelines open by themselves once, reasons are marked by keys and saved with the choice.
+#[test]
+fn guidelines_and_reasons() {
+    let settings =
+        "        guidelines: how.md\n        reasons: [wrong facts, rude, '<b>long</b>']";
+    let workspace = Workspace::new(&pairs(5), settings, 0);
+    let hostile = "# How to choose\n\n**Facts** first.\n\n- no <script>alert(1)</script>\n";
+    std::fs::write(workspace.path("how.md"), hostile).expect("written");
+    let server = Server::start(&workspace, &["--port", "0", "--annotator", "ann"]);
+    let mut browser = Browser::start();
+    browser.screen(1280, 800);
+    browser.go(&server.link("ann"));
+    let open = "document.getElementById('guidelines-box').open";
+    browser.wait(open);
+    let text = browser.eval("document.querySelector('.guidelines').textContent");
+    let text = text.as_str().expect("a text").to_owned();
+    assert!(text.contains("How to choose") && text.contains("<script>alert(1)</script>"), "{text}");
+    assert_eq!(browser.eval("document.querySelectorAll('.guidelines strong').length"), 1);
+    browser.shoot("guidelines");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    browser.key("Escape", false);
+    browser.wait(&format!("!{open}"));
+    raw(&mut browser);
+    let pressed = |n: usize, on: bool| {
+        format!("document.querySelectorAll('[data-reason]')[{n}].ariaPressed === '{on}'")
+    };
+    for key in ["3", "4", "5", "4"] {
+        browser.key(key, false);
+    }
+    for (n, on) in [(0, true), (1, false), (2, true)] {
+        browser.wait(&pressed(n, on));
+    }
+    browser.shoot("reasons");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    let one = choose(&mut browser, ("2", false, Choice::B));
+    // Of the next pair nothing is marked.
+    for n in 0..3 {
+        browser.wait(&pressed(n, false));
+    }
+    sent(&mut browser);
+    let both = ["<b>long</b>", "wrong facts"];
+    assert_eq!(latest(&workspace)[&one.pair].reasons, both);
+    // Undone, they are marked as before; after a reload too, where the server knows them.
+    browser.key("u", false);
+    browser.wait(&pressed(2, true));
+    sent(&mut browser);
+    let again = choose(&mut browser, ("1", false, Choice::A));
+    assert_eq!(again.pair, one.pair);
+    sent(&mut browser);
+    browser.go(&server.link("ann"));
+    browser.wait("document.body.dataset.view === 'work'");
+    assert_eq!(browser.eval(open), false, "read once is enough");
+    browser.key("u", false);
+    browser.wait(&pressed(0, true));
+    browser.wait(&pressed(1, false));
+    browser.key("g", false);
+    browser.wait(open);
+    browser.key("Escape", false);
+    browser.screen(390, 844);
+    browser.shoot("reasons-phone");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+    assert_eq!(browser.eval(wide), true);
+    browser.key("1", false);
+    sent(&mut browser);
+    assert_eq!(latest(&workspace)[&one.pair].reasons, both);
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    // The figures count them.
+    let stats =
+        workspace.command(&["label", "stats", "demo.yaml", "labels"]).output().expect("ran");
+    let stats = String::from_utf8_lossy(&stats.stdout).into_owned();
+    assert!(stats.contains("reasons: <b>long</b> 1, wrong facts 1\n"), "{stats}");
+}
+
+#[test]
+fn guidelines_that_are_no_text_are_refused_before_anybody_votes() {
+    let workspace = Workspace::new(&pairs(2), "        guidelines: how.md", 0);
+    std::fs::write(workspace.path("how.md"), [0xff, 0xfe, 0x00]).expect("written");
+    let words = ["label", "serve", "demo.yaml", "labels", "--port", "0"];
+    let ran = workspace.command(&words).output().expect("ran");
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains("how.md"), "{said}");
+}
+
 #[test]
 fn a_note_the_keys_and_the_differences() {
     let workspace = Workspace::new(&pairs(5), "", 0);

@@ -182,7 +182,7 @@ impl Browser {
     /// Presses a key on a keyboard as in the US.
     pub fn key(&mut self, key: &str, shift: bool) {
         let code = match key {
-            "1" | "2" => format!("Digit{key}"),
+            k if k.len() == 1 && k.as_bytes()[0].is_ascii_digit() => format!("Digit{key}"),
             "=" => "Equal".to_owned(),
             "/" | "?" => "Slash".to_owned(),
             k if k.len() == 1 => format!("Key{}", k.to_uppercase()),

@@ -138,6 +138,34 @@ fn keys_become_votes_and_undo_takes_them_back() {
 }
 
 #[test]
+fn reasons_are_marked_by_keys_and_guidelines_stand_in_place_of_the_question() {
+    let settings = "        guidelines: how.md\n        reasons: [wrong facts, rude]";
+    let workspace = Workspace::new(&super::support::numbered(3), settings, 0);
+    std::fs::write(workspace.path("how.md"), "Facts first.\u{1b}[2J\n").expect("written");
+    let mut terminal = Terminal::start(&workspace, 80, 24);
+    terminal.wait("3 ○ wrong facts", 1);
+    terminal.wait("4 ○ rude", 1);
+    terminal.press(b"g");
+    terminal.wait("Facts first.␛[2J", 1);
+    // Nothing is chosen while they are shown.
+    terminal.press(b"1g");
+    terminal.press(b"4");
+    terminal.wait("4 ● rude", 1);
+    terminal.press(b"1");
+    terminal.wait("saved: 1 is better", 1);
+    terminal.press(b"u");
+    terminal.wait("4 ● rude", 2);
+    terminal.press(b"3");
+    terminal.press(b"=");
+    terminal.wait("saved: a tie", 1);
+    terminal.press(b"q");
+    assert_eq!(terminal.end(), Some(0));
+    let folder = Folder::read(&workspace.path("votes")).expect("readable");
+    let reasons: Vec<_> = folder.votes["ann"].iter().map(|v| v.reasons.join(", ")).collect();
+    assert_eq!(reasons, ["rude", "", "rude, wrong facts"]);
+}
+
+#[test]
 fn the_terminal_is_given_back_whatever_ends_the_labeller() {
     use rustix::process::{Pid, Signal, kill_process};
     let workspace = workspace();

@@ -34,7 +34,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
     pub format: ImportFormat,
     /// Columns with other than the usual names, such as `prompt=text,a=left,b=right,choice=best`;
-    /// also `chosen`, `rejected`, `annotator`
+    /// also `chosen`, `rejected`, `annotator`, `reasons` (reasons, with commas between them)
     #[arg(long, value_name = "WHAT=COLUMN", value_delimiter = ',')]
     pub map: Vec<String>,
     /// What the choices mean where their words are not understood, such as `a=0,b=1,tie=2`; also
@@ -150,7 +150,7 @@ pub(super) fn failure(error: ExchangeError) -> Failure {
 fn names(map: &[String]) -> Result<Names, Failure> {
     let mut names = Names::default();
     for entry in map {
-        let known = "prompt, a, b, choice, chosen, rejected, annotator";
+        let known = "prompt, a, b, choice, chosen, rejected, annotator, reasons";
         let wrong = |what: String| {
             Failure::usage(what).help(format!("--map WHAT=COLUMN, WHAT one of {known}"))
         };
@@ -165,6 +165,7 @@ fn names(map: &[String]) -> Result<Names, Failure> {
             "chosen" => &mut names.chosen,
             "rejected" => &mut names.rejected,
             "annotator" => &mut names.annotator,
+            "reasons" => &mut names.reasons,
             other => return Err(wrong(format!("`{other}` is nothing that a column can hold"))),
         };
         *slot = Some(column.trim().to_owned());

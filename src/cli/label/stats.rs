@@ -13,7 +13,7 @@ use crate::label::{
 use crate::project::Failure;
 use crate::report::table::{Cell, Table, hang};
 use crate::report::{OutputStyle, Style};
-use crate::text::two_places;
+use crate::text::{clean, two_places};
 use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
@@ -140,6 +140,7 @@ fn summary(report: &QualityReport, look: OutputStyle) -> String {
         out.push_str(&format!("; {unused} votes on other pairs are kept, unused"));
     }
     out.push('\n');
+    out.push_str(&reasons(&report.overall));
     if *shared == 0 {
         return out + " agreement cannot be told: no pair was seen by two annotators\n";
     }
@@ -165,6 +166,13 @@ fn summary(report: &QualityReport, look: OutputStyle) -> String {
         table.row([name, &value, few].map(|text| Cell::styled(style, text)));
     }
     out + &table.text(look)
+}
+
+/// How often each reason was marked, a line.
+fn reasons(of: &OverallReport) -> String {
+    let counts: Vec<String> =
+        of.reasons.iter().map(|r| format!("{} {}", clean(&r.reason), r.votes)).collect();
+    if counts.is_empty() { String::new() } else { format!(" reasons: {}\n", counts.join(", ")) }
 }
 
 fn kappa(x: Option<f64>) -> String {

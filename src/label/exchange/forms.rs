@@ -7,7 +7,7 @@ use super::messages::{form_of, turns, written};
 use super::opinions::{Form, Names, Opinion};
 use super::rows::FileRow;
 use crate::conversation::{Content, Message, preference};
-use crate::votes::Choice;
+use crate::votes::{Choice, LONGEST_REASON, is_reason};
 
 type Fields = Map<String, Value>;
 pub type Preferences = Result<Vec<PreferenceRow>, String>;
@@ -209,9 +209,36 @@ pub fn columns(fields: &Fields, names: &Names) -> Preferences {
         annotator,
         at: None,
         ms: 0,
+        reasons: reasons(fields, names)?,
     };
     let strong = strength(fields)?.is_some_and(|s| s >= STRONG);
     Ok(vec![PreferenceRow { opinion, heard, strong }])
+}
+
+/// Reasons: a list of texts, or one text with commas between them, as labels hold them.
+fn reasons(fields: &Fields, names: &Names) -> Result<Vec<String>, String> {
+    // Only where it is named: `reasons` of a data set of others may be anything.
+    let Some(name) = &names.reasons else { return Ok(Vec::new()) };
+    let words: Vec<&str> = match fields.get(name) {
+        None => return Err(format!("no reasons (`{name}`)")),
+        Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) => text.split(',').collect(),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
+            list.iter().filter_map(Value::as_str).collect()
+        }
+        Some(other) => return Err(format!("`{name}` is {}, not reasons", form_of(other))),
+    };
+    let mut found: Vec<String> = Vec::new();
+    for word in words.into_iter().map(str::trim).filter(|word| !word.is_empty()) {
+        if !is_reason(word) {
+            let most = format!("at most {LONGEST_REASON} characters of one line, without commas");
+            return Err(format!("`{name}`: a reason has {most}"));
+        }
+        if !found.iter().any(|have| have == word) {
+            found.push(word.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 /// From here on `strength`, of labels that were exported, says much better.
@@ -272,6 +299,7 @@ fn chosen_rejected(fields: &Fields, names: &Names, annotator: Option<String>) ->
         .map_err(|why| format!("`{}` and `{}`: {why}", chosen.name, rejected.name))?;
     let texts = written(&found);
     let mut given = preferred(texts, annotator);
+    given.opinion.reasons = reasons(fields, names)?;
     if tie(fields)? {
         given.heard = Heard::Said(Choice::Tie);
     }
@@ -290,6 +318,7 @@ fn preferred([prompt, chosen, rejected]: [String; 3], annotator: Option<String>)
             annotator,
             at: None,
             ms: 0,
+            reasons: Vec::new(),
         },
         heard: Heard::Said(Choice::A),
         strong: false,
@@ -330,6 +359,7 @@ pub fn arena(fields: &Fields, names: &Names) -> Preferences {
         annotator: fields.get("judge").and_then(Value::as_str).map(ToOwned::to_owned),
         at,
         ms: 0,
+        reasons: Vec::new(),
     };
     Ok(vec![PreferenceRow { opinion, heard, strong: false }])
 }

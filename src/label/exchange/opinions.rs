@@ -30,6 +30,7 @@ pub struct Names {
     pub chosen: Option<String>,
     pub rejected: Option<String>,
     pub annotator: Option<String>,
+    pub reasons: Option<String>,
     /// Word → choice; with any, only these are understood.
     pub choices: BTreeMap<String, Choice>,
 }
@@ -66,6 +67,8 @@ pub struct Opinion {
     pub at: Option<String>,
     /// Milliseconds; 0: not measured.
     pub ms: u64,
+    /// Reasons.
+    pub reasons: Vec<String>,
 }
 
 /// A row that says nothing readable.

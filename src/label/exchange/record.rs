@@ -31,6 +31,7 @@ struct Ballot {
     shown_left: Side,
     at: String,
     ms: u64,
+    reasons: Vec<String>,
 }
 
 /// Writes opinions to a votes folder. `annotator`: whose they are where a file does not say; `now`:
@@ -88,7 +89,7 @@ fn ballot(opinion: &Opinion, now: &str) -> Ballot {
         (false, _) => Side::B,
     };
     let at = opinion.at.clone().unwrap_or_else(|| now.to_owned());
-    Ballot { text, choice, shown_left, at, ms: opinion.ms }
+    Ballot { text, choice, shown_left, at, ms: opinion.ms, reasons: opinion.reasons.clone() }
 }
 
 fn sides(ballot: &Ballot) -> [String; 3] {
@@ -112,7 +113,7 @@ fn unknown(
     let latest = folder.latest(name);
     let (mut votes, mut new_texts) = (Vec::new(), Vec::new());
     for (pair, ballot) in own {
-        let id = submission(name, &pair, ballot.choice);
+        let id = submission(name, &pair, ballot.choice, &ballot.reasons);
         if ids.contains(id.as_str()) {
             *known += 1;
             continue;
@@ -128,6 +129,7 @@ fn unknown(
             ms: ballot.ms,
             at: ballot.at,
             note: String::new(),
+            reasons: ballot.reasons,
             id,
             repeat: false,
         });
@@ -136,9 +138,12 @@ fn unknown(
 }
 
 /// The same vote has the same name, however often it is imported.
-fn submission(annotator: &str, pair: &str, choice: Choice) -> String {
-    let bytes = serde_json::to_vec(&("preflow.import/1", annotator, pair, choice))
-        .expect("invariant: strings are JSON");
+fn submission(annotator: &str, pair: &str, choice: Choice, reasons: &[String]) -> String {
+    let bytes = match reasons {
+        [] => serde_json::to_vec(&("preflow.import/1", annotator, pair, choice)),
+        _ => serde_json::to_vec(&("preflow.import/2", annotator, pair, choice, reasons)),
+    };
+    let bytes = bytes.expect("invariant: strings are JSON");
     format!("import-{}", &Digest::of(&bytes).hex()[..32])
 }
 

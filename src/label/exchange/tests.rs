@@ -673,6 +673,54 @@ fn records_that_nobody_answered_are_counted() {
 }
 
 #[test]
+fn reasons_are_read_from_the_column_that_is_named() {
+    let dir = tempfile::tempdir().expect("temp");
+    let row = |reasons: Value| {
+        json!({"prompt": "p", "response_a": "x", "response_b": "y", "choice": "a",
+               "reasons": reasons, "why": "a column of theirs, with a comma"})
+        .to_string()
+    };
+    let read_as = |reasons: Value, named: Option<&str>| {
+        let path = file(dir.path(), "votes.jsonl", &row(reasons));
+        let names = Names { reasons: named.map(Into::into), ..Names::default() };
+        let mut bad = Vec::new();
+        let wanted = Wanted { names, ..Wanted::default() };
+        let mut found = read(&path, &wanted, &mut bad).expect("readable");
+        let bad: Vec<String> = bad.into_iter().map(|b| b.reason).collect();
+        (found.opinions.pop().map(|o| o.reasons), bad)
+    };
+    let both = Some(vec!["wrong facts".to_owned(), "rude".to_owned()]);
+    let name = Some("reasons");
+    assert_eq!(read_as(json!("wrong facts, rude, "), None), (Some(vec![]), vec![]));
+    assert_eq!(read_as(json!("wrong facts, rude, "), name), (both.clone(), vec![]));
+    assert_eq!(read_as(json!(["wrong facts", "rude", "rude"]), name), (both, vec![]));
+    assert_eq!(read_as(Value::Null, name), (Some(vec![]), vec![]));
+    let long = "x".repeat(41);
+    for (bad, why) in [
+        (json!(3), "`reasons` is the number 3, not reasons"),
+        (json!([1]), "`reasons` is a list of numbers, not reasons"),
+        (json!(long), "`reasons`: a reason has at most 40 characters of one line, without commas"),
+    ] {
+        assert_eq!(read_as(bad, name), (None, vec![why.to_owned()]));
+    }
+    let recorded = |reasons: Value| {
+        let (path, votes) = (Path::new("f"), dir.path().join("votes"));
+        let opinion = Opinion {
+            reasons: read_as(reasons, name).0.expect("read"),
+            ..good(&file(dir.path(), "one.jsonl", &row(Value::Null)), None, &Names::default())[0]
+                .clone()
+        };
+        record(&votes, &[(path, opinion)], Some("ann"), "2026-01-01T00:00:00Z").expect("recorded")
+    };
+    assert_eq!(recorded(json!("rude")).added["ann"], 1);
+    // The same again is known; other reasons are a revision.
+    assert_eq!(recorded(json!("rude")).known, 1);
+    assert_eq!(recorded(json!("rude, long")).added["ann"], 1);
+    let all = effective(&dir.path().join("votes"));
+    assert_eq!(all.pairs[&pair_id("p", "x", "y")].ballots[0].reasons, ["rude", "long"]);
+}
+
+#[test]
 fn an_answer_may_be_empty_on_the_way_out_and_in() {
     let dir = tempfile::tempdir().expect("temp");
     let row = json!({"prompt": "p", "response_a": "", "response_b": "y", "choice": "b"});

@@ -51,6 +51,7 @@ pub fn argilla(record: &Fields, names: &Names) -> Preferences {
                 annotator: Some(user),
                 at: None,
                 ms: 0,
+                reasons: Vec::new(),
             };
             opinions.push(PreferenceRow { opinion, heard, strong: false });
         }
@@ -191,6 +192,7 @@ pub fn label_studio(task: &Fields, names: &Names) -> Preferences {
             annotator: completed_by(annotation),
             at: at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.to_string()),
             ms,
+            reasons: Vec::new(),
         };
         opinions.push(PreferenceRow { opinion, heard, strong: false });
     }

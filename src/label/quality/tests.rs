@@ -10,10 +10,13 @@ fn text(i: usize) -> PairText {
 
 fn assignment(pairs: usize, ready: ReadyWhen) -> Assignment {
     Assignment {
+        guidelines: None,
         pipeline: "p".into(),
         stage: "labels".into(),
         votes: "votes".into(),
         people: PeopleSettings {
+            guidelines: String::new(),
+            reasons: Vec::new(),
             votes: String::new(),
             question: "Which?".into(),
             aggregate: Aggregate::Majority,
@@ -42,6 +45,7 @@ fn vote(i: usize, choice: Choice, second: usize) -> Vote {
         ms: 500 * (1 + second as u64 % 4),
         at: format!("2026-01-01T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60),
         note: String::new(),
+        reasons: Vec::new(),
         rev: 0,
         id: format!("{i}-{second}"),
         repeat: false,
@@ -138,6 +142,26 @@ fn readiness_counts_votes_in_use_and_asks_for_agreement() {
     let mut all = ask(8, 0.9);
     all.people.reuse = Reuse::All;
     assert_eq!(readiness(&all, &two).votes, 8);
+}
+
+#[test]
+fn reasons_are_counted_over_the_votes_in_use() {
+    let marked = |vote: Vote, reasons: &[&str]| Vote {
+        reasons: reasons.iter().map(|r| (*r).to_owned()).collect(),
+        ..vote
+    };
+    let ann = vec![
+        marked(vote(0, Choice::A, 0), &["long", "rude"]),
+        marked(vote(1, Choice::B, 1), &["rude"]),
+        // No longer sampled; a repeat; taken back.
+        marked(vote(900, Choice::B, 2), &["rude"]),
+        Vote { repeat: true, ..marked(vote(0, Choice::A, 3), &["long"]) },
+        marked(vote(2, Choice::Retracted, 4), &["long"]),
+    ];
+    let report = quality(&assignment(4, ANY), &folder(&[("ann", ann)]));
+    let counts: Vec<_> =
+        report.overall.reasons.iter().map(|r| (r.reason.as_str(), r.votes)).collect();
+    assert_eq!(counts, [("rude", 2), ("long", 1)]);
 }
 
 #[test]

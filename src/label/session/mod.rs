@@ -6,7 +6,7 @@ mod stalled;
 
 pub use lock::{real_path, votes_name};
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,7 +21,9 @@ use crate::label::quality::{QualityReport, quality};
 use crate::label::question::{Item, LabelProgress, Past, Submission};
 use crate::label::queue::{self, Question, QuestionState, Queue};
 use crate::label::vote_index::VoteIndex;
-use crate::votes::{Choice, Folder, Ledger, PairText, Side, Vote, is_annotator};
+use crate::votes::{
+    Choice, Folder, Ledger, MOST_REASONS, PairText, Side, Vote, is_annotator, is_reason,
+};
 
 /// The longest note on a vote, in characters.
 pub const LONGEST_NOTE: usize = 2000;
@@ -191,6 +193,11 @@ impl LabelSession {
         if vote.note.chars().count() > LONGEST_NOTE {
             return Err(SessionError::BadSubmission("the note is longer than 2000 characters"));
         }
+        // Also one that is no longer offered: it was when the annotator marked it.
+        let most = vote.reasons.len() <= MOST_REASONS;
+        if !most || !vote.reasons.iter().all(|reason| is_reason(reason)) {
+            return Err(SessionError::BadSubmission("`reasons` are at most seven short texts"));
+        }
         let mut state = self.state();
         self.refresh(&mut state, now)?;
         if let Some(stored) = state.votes.stored(annotator, &vote.id) {
@@ -211,6 +218,8 @@ impl LabelSession {
             ms: vote.ms.min(24 * 60 * 60 * 1000),
             at: format!("{now:.3}"),
             note: vote.note.clone(),
+            // Each once, whatever order they were marked in.
+            reasons: vote.reasons.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
             rev: state.votes.next_rev(annotator, key),
             id: vote.id.clone(),
             repeat: vote.repeat,
@@ -256,6 +265,7 @@ impl LabelSession {
             ms: 0,
             at: format!("{now:.3}"),
             note: String::new(),
+            reasons: Vec::new(),
             rev: old.rev + 1,
             id: id.to_owned(),
             ..old

@@ -54,6 +54,7 @@ impl LabelSession {
                 ms: 0,
                 at: format!("{now:.3}"),
                 note: String::new(),
+                reasons: Vec::new(),
                 rev: skip.rev + 1,
                 // The same skip is taken back once, whoever asks twice.
                 id: format!("again-{}-{}", skip.rev, &name[..name.len().min(40)]),

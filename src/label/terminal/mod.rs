@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use super::exchange::plain;
 use super::{Item, LabelSession, Pick, SessionError, Submission};
 use crate::text::{Shown, mark_changes};
-use screen::{Emphasis, ScreenView, frame, words};
+use screen::{Aside, Emphasis, ScreenView, frame, words};
 
 /// Between two looks at signals, and at what others did when nothing is left.
 const TICK: Duration = Duration::from_millis(100);
@@ -97,10 +97,12 @@ pub struct TerminalLabeler<'a> {
     was: Option<Pick>,
     since: Instant,
     diff: bool,
-    keys: bool,
+    aside: Option<Aside>,
     scroll: usize,
     status: String,
     note: String,
+    /// Reasons that are marked.
+    reasons: Vec<String>,
     /// The note as it is being written.
     writing: Option<String>,
     votes: u64,
@@ -127,10 +129,11 @@ impl<'a> TerminalLabeler<'a> {
             was: None,
             since: Instant::now(),
             diff: false,
-            keys: false,
+            aside: None,
             scroll: 0,
             status: String::new(),
             note: String::new(),
+            reasons: Vec::new(),
             writing: None,
             votes: 0,
             why: None,
@@ -214,6 +217,7 @@ impl<'a> TerminalLabeler<'a> {
         self.since = Instant::now();
         (self.scroll, self.was) = (0, None);
         self.note.clear();
+        self.reasons.clear();
         Ok(())
     }
 
@@ -228,6 +232,7 @@ impl<'a> TerminalLabeler<'a> {
             left: item.left,
             ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             note: self.note.trim().to_owned(),
+            reasons: self.reasons.clone(),
         };
         self.session.vote(&self.annotator, &vote, Timestamp::now())?;
         self.status = format!("saved: {}", words(pick));
@@ -250,6 +255,7 @@ impl<'a> TerminalLabeler<'a> {
         self.ask(Some(self.session.item(&self.annotator, &past.pair, past.repeat)?));
         self.was = Some(past.pick);
         self.note = past.note;
+        self.reasons = past.reasons;
         self.status = format!("taken back: {}", words(past.pick));
         Ok(())
     }
@@ -278,13 +284,15 @@ impl<'a> TerminalLabeler<'a> {
             other => {
                 match other {
                     KeyCode::Char('q' | 'Q') => return Next::End,
-                    KeyCode::Esc => self.keys = false,
+                    KeyCode::Esc => self.aside = None,
                     KeyCode::Char('u' | 'U') => self.attempt(Self::undo),
                     KeyCode::Char('a' | 'A') if self.item.is_none() => {
                         self.attempt(Self::ask_again);
                     }
                     KeyCode::Char('d' | 'D') => self.diff = !self.diff,
-                    KeyCode::Char('?') => (self.keys, self.scroll) = (!self.keys, 0),
+                    KeyCode::Char('?') => self.toggle(Aside::Keys),
+                    KeyCode::Char('g' | 'G') => self.toggle(Aside::Guidelines),
+                    KeyCode::Char(key @ '3'..='9') => self.mark(key),
                     KeyCode::Char('/') if self.item.is_some() => {
                         self.writing = Some(self.note.clone());
                     }
@@ -299,10 +307,32 @@ impl<'a> TerminalLabeler<'a> {
                 return Next::Stay;
             }
         };
-        if !self.keys {
+        if self.aside.is_none() {
             self.attempt(|asking| asking.vote(pick));
         }
         Next::Stay
+    }
+
+    /// Shows something in place of the question, or the question again.
+    fn toggle(&mut self, aside: Aside) {
+        let none = self.session.assignment().guidelines.is_none();
+        if aside == Aside::Guidelines && none {
+            self.status = "this stage has no guidelines".to_owned();
+            return;
+        }
+        self.aside = if self.aside == Some(aside) { None } else { Some(aside) };
+        self.scroll = 0;
+    }
+
+    /// Marks a reason by its key, or unmarks it.
+    fn mark(&mut self, key: char) {
+        let place = (key as usize).saturating_sub('3' as usize);
+        let offered = &self.session.assignment().people.reasons;
+        let Some(reason) = offered.get(place).filter(|_| self.item.is_some()) else { return };
+        match self.reasons.iter().position(|marked| marked == reason) {
+            Some(at) => drop(self.reasons.remove(at)),
+            None => self.reasons.push(reason.clone()),
+        }
     }
 
     fn write(&mut self, code: KeyCode) {
@@ -334,7 +364,10 @@ impl<'a> TerminalLabeler<'a> {
             item: self.shows.as_ref(),
             was: self.was,
             diff: self.diff,
-            keys: self.keys,
+            aside: self.aside,
+            guidelines: assignment.guidelines.as_deref().unwrap_or_default(),
+            reasons: &assignment.people.reasons,
+            marked: &self.reasons,
             scroll: self.scroll,
             status: &self.status,
             note: self.writing.as_deref(),

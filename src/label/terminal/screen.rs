@@ -25,6 +25,13 @@ pub enum Emphasis {
 /// One row: pieces from left to right.
 pub type ScreenRow = Vec<(Emphasis, String)>;
 
+/// What may stand in place of the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    Keys,
+    Guidelines,
+}
+
 /// Everything that is on the screen.
 #[derive(Debug, Default)]
 pub struct ScreenView<'a> {
@@ -33,7 +40,11 @@ pub struct ScreenView<'a> {
     pub item: Option<&'a Shows>,
     pub was: Option<Pick>,
     pub diff: bool,
-    pub keys: bool,
+    pub aside: Option<Aside>,
+    pub guidelines: &'a str,
+    /// Reasons that are offered, and those of them that are marked.
+    pub reasons: &'a [String],
+    pub marked: &'a [String],
     pub scroll: usize,
     pub status: &'a str,
     /// A note that is being written.
@@ -44,16 +55,18 @@ pub struct ScreenView<'a> {
 }
 
 /// Keys, and what they do.
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 13] = [
     ("← or 1", "answer 1 is better"),
     ("→ or 2", "answer 2 is better"),
     ("shift with ← →, ! or @", "much better"),
     ("=", "a tie"),
     ("x", "both are bad"),
     ("s", "skip: somebody else decides"),
+    ("3 to 9", "mark a reason, where some are offered"),
     ("u", "take the last vote back, as often as you like"),
     ("d", "mark the words that differ"),
     ("/", "write a note"),
+    ("g", "the guidelines, where there are some"),
     ("↑ ↓ page up, page down", "scroll"),
     ("q", "end; every vote is saved already"),
 ];
@@ -79,12 +92,14 @@ pub fn frame(view: &ScreenView<'_>, width: usize, height: usize) -> (Vec<ScreenR
     let width = width.max(10);
     let mut rows = vec![head(view, width), vec![(Emphasis::Dim, "─".repeat(width))]];
     let body = body(view, width);
-    let room = height.saturating_sub(5).max(1);
+    let reasons = reasons(view, width);
+    let room = height.saturating_sub(5 + reasons.len()).max(1);
     let furthest = body.len().saturating_sub(room);
     let scroll = view.scroll.min(furthest);
     let shown = body.len().min(scroll + room);
     rows.extend(body[scroll..shown].iter().cloned());
     rows.resize(2 + room, ScreenRow::new());
+    rows.extend(reasons);
     rows.push(vec![(Emphasis::Dim, "─".repeat(width))]);
     let more = match furthest {
         0 => String::new(),
@@ -114,6 +129,28 @@ fn head(view: &ScreenView<'_>, width: usize) -> ScreenRow {
     ends(&plain(view.question), Emphasis::Strong, &view.progress, width)
 }
 
+/// The reasons that are offered, with their keys; those that are marked stand out.
+fn reasons(view: &ScreenView<'_>, width: usize) -> Vec<ScreenRow> {
+    if view.item.is_none() || view.aside.is_some() {
+        return Vec::new();
+    }
+    let mut rows: Vec<ScreenRow> = Vec::new();
+    let mut used = width;
+    for (key, reason) in (3..).zip(view.reasons) {
+        let marked = view.marked.contains(reason);
+        let look = if marked { Emphasis::Strong } else { Emphasis::Dim };
+        let mark = if marked { '●' } else { '○' };
+        let text = cut(&format!("{key} {mark} {}   ", plain(reason)), width);
+        if used + text.width() > width {
+            rows.push(ScreenRow::new());
+            used = 0;
+        }
+        used += text.width();
+        rows.last_mut().expect("invariant: a row was begun").push((look, text));
+    }
+    rows
+}
+
 /// One line of somebody else's words.
 fn plain(text: &str) -> String {
     visible(&Shown::of(text, 500).text).replace('\n', " ")
@@ -128,7 +165,10 @@ fn ends(left: &str, look: Emphasis, right: &str, width: usize) -> ScreenRow {
 }
 
 fn body(view: &ScreenView<'_>, width: usize) -> Vec<ScreenRow> {
-    if view.keys {
+    if view.aside == Some(Aside::Guidelines) {
+        return lay(&Shown::of(view.guidelines, usize::MAX), width, Emphasis::Plain, false);
+    }
+    if view.aside == Some(Aside::Keys) {
         let rows = KEYS.iter().flat_map(|(key, does)| {
             if width < WIDE {
                 let does = wrap(does, width - 4);
@@ -268,18 +308,26 @@ mod tests {
     fn rows_fill_the_screen_and_none_is_wider() {
         let long = "word ".repeat(300) + &"x".repeat(500) + " 日本語".repeat(100).as_str();
         let hostile = "\u{1b}[2J\u{202e}a\u{200b}\tb\r\u{9b}31m 👩\u{200d}👧 ❤\u{fe0f}";
+        let reasons: Vec<String> =
+            ["wrong facts", "rude", hostile, "日本語"].map(Into::into).into();
         for (width, height) in [(80, 24), (40, 20), (10, 6), (200, 60), (72, 5)] {
             for (one, other) in [("a", "b"), (long.as_str(), hostile), ("", "\n\n\n")] {
                 let item = item(one, other);
-                for (diff, keys, note) in
-                    [(false, false, None), (true, false, Some(long.as_str())), (false, true, None)]
-                {
+                for (diff, aside, note) in [
+                    (false, None, None),
+                    (true, None, Some(long.as_str())),
+                    (false, Some(Aside::Keys), None),
+                    (true, Some(Aside::Guidelines), None),
+                ] {
                     let view = ScreenView {
                         question: &long,
                         progress: "1 of 9".into(),
                         item: Some(&item),
                         diff,
-                        keys,
+                        aside,
+                        guidelines: &long,
+                        reasons: &reasons,
+                        marked: &reasons[1..],
                         note,
                         status: hostile,
                         scroll: 3,

@@ -196,6 +196,7 @@ fn vote(root: &Path, rev: u32) {
         ms: 900,
         at: "2026-01-01T00:00:00Z".into(),
         note: String::new(),
+        reasons: Vec::new(),
         rev,
         id: format!("p-{rev}"),
         repeat: false,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 /// Kinds that go through rows of their own.
 const ROWS: &[&str] = &["sft", "dpo", "kto", "train_reward"];
 /// Kinds that learn from responses which the policy draws.
-const DRAWS: &[&str] = &["ppo", "rloo", "grpo", "reinforce"];
+const DRAWS: &[&str] = &["ppo", "rloo", "grpo", "reinforce", "online_dpo"];
 const ALL: &[&str] = &[];
 
 /// How a value of theirs becomes ours.
@@ -66,8 +66,8 @@ const ALIASES: &[Alias] = &[
     ("num_generations", "group", DRAWS, Same),
     ("rloo_k", "group", DRAWS, Same),
     ("missing_eos_penalty", "eos.penalty", DRAWS, Negative),
-    ("loss_type", "aggregation", DRAWS, Same),
-    ("loss_type", "loss", &["dpo"], Same),
+    ("loss_type", "aggregation", &["ppo", "rloo", "grpo", "reinforce"], Same),
+    ("loss_type", "loss", &["dpo", "online_dpo"], Same),
     ("importance_sampling_level", "ratio", DRAWS, Same),
     ("scale_rewards", "scale_by_std", DRAWS, Same),
     ("multi_objective_aggregation", "rewards.combine", DRAWS, Same),

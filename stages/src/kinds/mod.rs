@@ -12,6 +12,7 @@ mod import_model;
 mod import_reward;
 pub mod kto;
 mod mix;
+pub mod online_dpo;
 pub mod ppo;
 mod prepare;
 mod pretrain;
@@ -42,6 +43,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<rloo::Rloo>(),
     Kind::of::<grpo::Grpo>(),
     Kind::of::<reinforce::Reinforce>(),
+    Kind::of::<online_dpo::OnlineDpo>(),
     Kind::of::<dpo::Dpo>(),
     Kind::of::<kto::Kto>(),
     Kind::of::<best_of_n::BestOfN>(),

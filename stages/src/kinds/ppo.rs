@@ -194,7 +194,8 @@ impl Ppo {
         let (update, factor) = (trainer.state.update, trainer.schedule_factor());
         let what = StepLoss { advantages: &targets.advantages, terms: Terms::Tokens, kl: None };
         let mut stats = UpdateStats::default();
-        epochs(&self.on_policy, update, rollout.rows.len(), |chosen| {
+        let size = self.on_policy.minibatch as usize;
+        epochs(&self.on_policy, update, rollout.rows.len(), size, |chosen| {
             let mut moved = 0.0;
             if update >= u64::from(self.critic_warmup) {
                 moved = trainer.step(rollout, chosen, what, &mut stats)?;

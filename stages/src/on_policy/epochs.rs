@@ -7,7 +7,8 @@ use super::settings::OnPolicy;
 use crate::rng::Stream;
 use crate::stats::mean;
 
-/// Calls `step` with the responses of each minibatch of each epoch, places in `0..rows`. `step`
+/// Calls `step` with the items of each minibatch of each epoch, places in `0..items`, of which
+/// `size` make a minibatch: responses, or pairs of them. `step`
 /// returns how far the policy is from where it drew, nats a token; the epochs end early when the
 /// mean over one of them exceeds `target_kl`.
 ///
@@ -16,13 +17,14 @@ use crate::stats::mean;
 pub fn epochs(
     settings: &OnPolicy,
     update: u64,
-    rows: usize,
+    items: usize,
+    size: usize,
     mut step: impl FnMut(&[usize]) -> Result<f64>,
 ) -> Result<()> {
     for epoch in 0..u64::from(settings.epochs) {
-        let order = Stream::new(settings.seed, "minibatch", update, epoch).permutation(rows);
+        let order = Stream::new(settings.seed, "minibatch", update, epoch).permutation(items);
         let mut moved = Vec::new();
-        for chunk in order.chunks(settings.minibatch as usize) {
+        for chunk in order.chunks(size.max(1)) {
             moved.push(step(chunk)?);
         }
         if settings.target_kl > 0.0 && mean(&moved) > settings.target_kl {

@@ -18,9 +18,9 @@ use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::part_of_prompt;
 use crate::kind::Summary;
-use crate::model::Policy;
+use crate::model::{Gradient, Policy};
 use crate::resume::StateDict;
-use crate::rl::AdaptiveKl;
+use crate::rl::{AdaptiveKl, RatioSums};
 use crate::sampling::Response;
 use crate::stats::mean;
 use crate::training::{Order, Trainer};
@@ -200,10 +200,25 @@ impl<'a> PolicyTrainer<'a> {
     ) -> Result<f64> {
         let (settings, policy) = (self.actor.settings, self.actor.policy);
         let (gradient, sums) = policy_gradient(settings, policy, rollout, chosen, what);
-        let lr = settings.lr * self.schedule_factor();
-        let norm = self.optimizer.step(policy.trunk.trainable(), gradient.flat, lr)?;
-        stats.add_policy_step(&sums, gradient.loss.double_value(&[]), norm);
-        Ok(sums.approx_kl_k3())
+        self.apply(gradient, &sums, stats)
+    }
+
+    /// One step of the policy by a gradient that the kind found, with how far the probabilities of
+    /// its tokens are from those that they were drawn with. Returns that in nats a token.
+    ///
+    /// # Errors
+    /// When the gradient is not finite.
+    pub fn apply(
+        &mut self,
+        gradient: Gradient,
+        moved: &RatioSums,
+        stats: &mut UpdateStats,
+    ) -> Result<f64> {
+        let lr = self.actor.settings.lr * self.schedule_factor();
+        let params = self.actor.policy.trunk.trainable();
+        let norm = self.optimizer.step(params, gradient.flat, lr)?;
+        stats.add_policy_step(moved, gradient.loss.double_value(&[]), norm);
+        Ok(moved.approx_kl_k3())
     }
 
     /// All epochs of the policy over the responses of this update.
@@ -213,7 +228,8 @@ impl<'a> PolicyTrainer<'a> {
     pub fn epochs(&mut self, rollout: &Rollout, what: StepLoss) -> Result<UpdateStats> {
         let (settings, update) = (self.actor.settings, self.state.update);
         let mut stats = UpdateStats::default();
-        epochs(settings, update, rollout.rows.len(), |chosen| {
+        let size = settings.minibatch as usize;
+        epochs(settings, update, rollout.rows.len(), size, |chosen| {
             self.step(rollout, chosen, what, &mut stats)
         })?;
         Ok(stats)

@@ -146,6 +146,19 @@ fn relations_between_params_are_known_before_anything_runs() {
             policy(),
             "rewards.rules: rule `r`: bad match",
         ),
+        (
+            "online_dpo",
+            json!({"clip": 0.1, "rewards": {"rules": rules("a")}}),
+            policy(),
+            "clip does nothing in online_dpo",
+        ),
+        (
+            "online_dpo",
+            json!({"kl_coef": 0.0, "rewards": {"rules": rules("a")}}),
+            policy(),
+            "kl_coef must be above 0",
+        ),
+        ("online_dpo", json!({"rewards": {"rules": rules("a")}}), policy(), ""),
         ("ppo", json!({}), policy(), "rewards: nothing says what a response is worth"),
         (
             "evaluate",

@@ -8,12 +8,14 @@ use preflow_stages::data::{Example, Vocabulary};
 use preflow_stages::kinds::dpo::Dpo;
 use preflow_stages::kinds::grpo::Grpo;
 use preflow_stages::kinds::kto::Kto;
+use preflow_stages::kinds::online_dpo::OnlineDpo;
 use preflow_stages::kinds::ppo::Ppo;
 use preflow_stages::kinds::reinforce::Reinforce;
 use preflow_stages::kinds::rloo::Rloo;
 use preflow_stages::model::{Layout, ModelConfig, Policy, Trunk, ValueModel};
 use preflow_stages::on_policy::{Candidate, Environment, Scorer};
 use preflow_stages::prompts::Prompts;
+use preflow_stages::rng::Stream;
 use preflow_stages::training::{Preference, Verdict};
 use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
@@ -28,6 +30,16 @@ struct ByToken;
 impl Scorer for ByToken {
     fn scores(&mut self, _: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
         Ok(responses.iter().map(|r| r.example.completion[0] as f64).collect())
+    }
+}
+
+/// The same with fresh Gumbel noise, so that one response beats another as Bradley and Terry say.
+struct ByNoisyToken(Stream);
+
+impl Scorer for ByNoisyToken {
+    fn scores(&mut self, prompts: &Prompts, responses: &[Candidate]) -> Result<Vec<f64>> {
+        let plain = ByToken.scores(prompts, responses)?;
+        Ok(plain.into_iter().map(|r| r - (-self.0.uniform().ln()).ln()).collect())
     }
 }
 
@@ -236,6 +248,25 @@ fn dpo_learns_the_rewards_that_the_preferences_came_from() {
         let _ = std::fs::remove_dir_all(cx.scratch());
         dpo.optimize(&mut cx, &policy, &pairs, &[]).expect("trained");
         close(&probabilities(&policy), &optimum(beta), 0.02);
+    }
+}
+
+#[test]
+fn online_dpo_learns_the_rewards_that_its_pairs_are_compared_by() {
+    let shop = Workshop::new();
+    let vocabulary: Vocabulary = byte_vocabulary(&shop);
+    for beta in [1.0, 0.5] {
+        let mut cx = context(&shop, "bandit", "online_dpo");
+        let _ = std::fs::remove_dir_all(cx.scratch());
+        let policy = bandit();
+        let prompts = prompts_of(vec![vec![1]]);
+        let mut scorer = ByNoisyToken(Stream::new(1, "noise", 0, 0));
+        let environment =
+            Environment { vocabulary: &vocabulary, prompts: &prompts, scorer: &mut scorer };
+        let params = with(json!({"kl_coef": beta, "updates": 300, "lr": 0.03}));
+        let online: OnlineDpo = serde_json::from_value(params).expect("params");
+        online.optimize(&mut cx, &policy, environment).expect("trained");
+        close(&probabilities(&policy), &optimum(beta), 0.03);
     }
 }
 

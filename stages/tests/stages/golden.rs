@@ -167,6 +167,17 @@ pub fn stages() -> Vec<Step> {
             json!({"as": "prompt", "weights": {"demos": 1, "prompts": 2}, "seed": 1}),
             vec![("datasets", vec!["demos.jsonl", "prompts.jsonl"])],
         ),
+        (
+            "online",
+            "online_dpo",
+            json!({"updates": 3, "batch": 16, "minibatch": 8, "group": 4, "max_tokens": 10, "seed": 1,
+                   "compute": {"micro_batch": 2}, "eval_fraction": 0.3}),
+            vec![
+                ("policy", vec!["sft.model"]),
+                ("reward", vec!["reward.reward"]),
+                ("prompts", vec!["prompts.jsonl"]),
+            ],
+        ),
     ]
 }
 

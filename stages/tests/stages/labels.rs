@@ -24,6 +24,7 @@ fn votes(said: &[Said], with_text: bool) -> Vec<u8> {
             repeat: name.ends_with('2'),
             choice: *choice,
             shown_left: Side::A,
+            reasons: Vec::new(),
         };
         let ballots = ballots.iter().map(ballot).collect();
         (pair.clone(), Judged { pair, text: with_text.then_some([prompt, a, b]), ballots })
@@ -105,8 +106,22 @@ fn votes_become_labels_of_the_sampled_sides() {
         assert!((summary[name] - expected).abs() < 1e-12, "{name}: {summary:?}");
     }
     let bytes = fs_err::read(shop.path("l.labels.parquet")).expect("bytes");
-    shop.run("again", "collect_labels", params, &inputs).summary();
+    shop.run("again", "collect_labels", params.clone(), &inputs).summary();
     assert_eq!(fs_err::read(shop.path("again.labels.parquet")).expect("bytes"), bytes);
+    assert!(table.column("reasons").is_none(), "nobody marked any");
+    // Reasons: of those who agree with the choice, all where votes are even.
+    let marked = votes(&SAID, true);
+    let marked = String::from_utf8(marked).expect("text");
+    let marked = marked.replace(
+        r#"{"annotator":"ann","choice":"b","shown_left":"a"}"#,
+        r#"{"annotator":"ann","choice":"b","shown_left":"a","reasons":["long","rude"]}"#,
+    );
+    shop.write("marked", marked);
+    let inputs_marked: [(&str, &[&str]); 2] = [("pairs", &["pairs.jsonl"]), ("votes", &["marked"])];
+    shop.run("marked", "collect_labels", params, &inputs_marked).summary();
+    let marked = shop.table("marked.labels.parquet");
+    assert_eq!(marked.texts("reasons").expect("text"), ["", "", "", "long, rude"]);
+    assert_eq!(marked.texts("chosen").expect("text"), table.texts("chosen").expect("text"));
     let each = people(&json!({"aggregate": "each_vote"}), &json!({"votes": 0, "alpha": -1.0}));
     assert_eq!(shop.run("each", "collect_labels", each, &inputs).summary()["labels"], 6.0);
 }

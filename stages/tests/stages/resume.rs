@@ -126,7 +126,7 @@ fn invariant_19_kill_and_resume_give_the_same_bytes() {
                 params["kl_target"] = json!(0.5);
                 params["kl_horizon"] = json!(200.0);
             }
-            "rloo" | "grpo" | "reinforce" => params["updates"] = json!(12),
+            "rloo" | "grpo" | "reinforce" | "online_dpo" => params["updates"] = json!(12),
             "dpo" | "kto" => {
                 params["epochs"] = json!(12);
                 params["keep_best"] = json!(true);
@@ -136,7 +136,7 @@ fn invariant_19_kill_and_resume_give_the_same_bytes() {
         check(&shop, kind, &params, &inputs);
         checked += 1;
     }
-    assert_eq!(checked, 9);
+    assert_eq!(checked, 10);
 }
 
 #[test]

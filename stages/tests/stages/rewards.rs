@@ -286,6 +286,7 @@ fn invariant_23_each_algorithm_raises_the_gold_score() {
         ("rloo", online(Some(4))),
         ("grpo", online(Some(8))),
         ("reinforce", online(None)),
+        ("online_dpo", online(Some(4))),
     ] {
         let ran = shop.run(kind, kind, params, &[base, PROMPTS]);
         ran.summary();

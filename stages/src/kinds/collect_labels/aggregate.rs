@@ -1,6 +1,8 @@
 //! From several votes on a pair to one label, or to one a vote.
 //! Knows nothing of texts, tables or files.
 
+use std::collections::BTreeSet;
+
 use preflow::agreement::{ADJUDICATOR, MeasurementScale, Ratings, Smoothing, dawid_skene};
 use preflow::votes::{Ballot, Choice, Judged};
 
@@ -24,6 +26,9 @@ pub struct Decided {
     /// side.
     pub agreement: f64,
     pub voters: Vec<String>,
+    /// Reasons that those marked who agree with the choice, each once, in order; of a pair that is
+    /// even, those of all.
+    pub reasons: Vec<String>,
 }
 
 /// Labels of the judged pairs, in their order.
@@ -85,6 +90,13 @@ impl<'a> Pair<'a> {
         if self.own.is_empty() { 1.0 } else { votes as f64 / self.own.len() as f64 }
     }
 
+    /// Reasons of the votes of one class, or of all.
+    fn reasons(&self, winner: Option<usize>) -> Vec<String> {
+        let agree = |b: &&&Ballot| winner.is_none_or(|c| class(b.choice) == c);
+        let marked = self.own.iter().filter(agree).flat_map(|b| b.reasons.iter().cloned());
+        marked.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// One label of all votes; `None`: they are even.
     fn put_together(&self, winner: Option<usize>) -> Decided {
         let bad = self.own.iter().filter(|b| b.choice == Choice::BothBad).count();
@@ -108,6 +120,7 @@ impl<'a> Pair<'a> {
             votes: self.own.len() as u32,
             agreement: self.agreement(winner.map_or(most, |c| self.counts[c])),
             voters: self.own.iter().map(|b| b.annotator.clone()).collect(),
+            reasons: self.reasons(winner),
         }
     }
 
@@ -121,6 +134,7 @@ impl<'a> Pair<'a> {
             votes: self.own.len().max(1) as u32,
             agreement: self.agreement(self.counts[class(last_word.choice)]),
             voters: voters.map(|b| b.annotator.clone()).collect(),
+            reasons: self.reasons(Some(class(last_word.choice))),
         }
     }
 
@@ -133,6 +147,7 @@ impl<'a> Pair<'a> {
             votes: 1,
             agreement: self.agreement(self.counts[class(ballot.choice)]),
             voters: vec![ballot.annotator.clone()],
+            reasons: ballot.reasons.clone(),
         })
     }
 }
@@ -149,6 +164,7 @@ mod tests {
             repeat: name.ends_with('2'),
             choice: *choice,
             shown_left: Side::A,
+            reasons: vec![format!("{choice:?}"), (*name).to_owned()],
         };
         Judged { pair: "p".into(), text: None, ballots: votes.iter().map(ballot).collect() }
     }
@@ -185,7 +201,17 @@ mod tests {
         let each = decide(&[&judged(&votes)], Aggregate::EachVote);
         let short: Vec<_> = each.iter().map(|d| (d.choice, d.strength, d.agreement)).collect();
         assert_eq!(short, [(A, 1.0, 0.5), (BMuch, 2.0, 0.5)]);
+        assert_eq!(each[1].reasons, ["BMuch", "ben"]);
         assert_eq!(one(&votes, Aggregate::Majority).votes, 2);
+    }
+
+    #[test]
+    fn reasons_are_of_those_who_agree_and_of_all_where_votes_are_even() {
+        use Choice::*;
+        let of = |votes: &[(&str, Choice)]| one(votes, Aggregate::Majority).reasons;
+        assert_eq!(of(&[("ann", A), ("ben", A), ("cas", B)]), ["A", "ann", "ben"]);
+        assert_eq!(of(&[("ann", A), ("ben", B)]), ["A", "B", "ann", "ben"]);
+        assert_eq!(of(&[("adjudicator", B), ("ann", A), ("ben", B)]), ["B", "ben"]);
     }
 
     #[test]

@@ -170,6 +170,7 @@ impl Material {
                 annotators: d.votes,
                 agreement: Some(d.agreement),
                 voters: Some(d.voters.join(" ")),
+                reasons: d.reasons.join(", "),
                 ..Label::single(row, choice)
             }
         };

@@ -23,6 +23,8 @@ pub struct Label {
     pub certainty: Option<f64>,
     /// Names, separated by blanks.
     pub voters: Option<String>,
+    /// Reasons, with commas between them; empty: none.
+    pub reasons: String,
 }
 
 impl Label {
@@ -37,6 +39,7 @@ impl Label {
             agreement: None,
             certainty: None,
             voters: None,
+            reasons: String::new(),
         }
     }
 }
@@ -88,6 +91,9 @@ pub fn table(pairs: &Table, labels: &[Label], by: Labeler) -> Result<Table> {
     }
     if labels.iter().any(|l| l.voters.is_some()) {
         table.set("voters", Column::Text(labels.iter().map(|l| l.voters.clone()).collect()))?;
+    }
+    if labels.iter().any(|l| !l.reasons.is_empty()) {
+        table.set("reasons", Column::text(labels.iter().map(|l| l.reasons.as_str())))?;
     }
     if let Some(name) = by.name {
         table.set("labeler", Column::text(all().map(|_| name)))?;
