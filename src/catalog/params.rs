@@ -46,7 +46,30 @@ pub fn validate(
     if validator.is_valid(value) {
         return Vec::new();
     }
-    validator.iter_errors(value).map(|error| broken_rule(&error, spans, at)).collect()
+    let errors: Vec<_> = validator.iter_errors(value).collect();
+    errors.iter().flat_map(inside).map(|error| broken_rule(error, spans, at)).collect()
+}
+
+/// What is wrong inside a value that may have one of several forms: the rules that it breaks in the
+/// form that it is meant to have. Of other errors, themselves.
+fn inside<'e, 'i>(
+    error: &'e jsonschema::ValidationError<'i>,
+) -> Vec<&'e jsonschema::ValidationError<'i>> {
+    let forms = match error.kind() {
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            context
+        }
+        _ => return vec![error],
+    };
+    // A form that does not fit at all says so of the value itself, not of something in it.
+    let own = error.instance_path().as_str().len();
+    let deeper = |form: &&Vec<jsonschema::ValidationError<'i>>| {
+        form.iter().all(|e| e.instance_path().as_str().len() > own)
+    };
+    match forms.iter().find(deeper) {
+        Some(form) => form.iter().flat_map(inside).collect(),
+        None => vec![error],
+    }
 }
 
 fn broken_rule(

@@ -32,10 +32,10 @@ fn schema() -> Value {
                 { "type": "object", "required": ["people"], "additionalProperties": false,
                   "properties": { "people": { "type": "object", "additionalProperties": false,
                     "required": ["votes"], "properties": { "votes": { "type": "string" },
-                      "question": { "type": "string", "default": "Which?" } } } } },
+                      "question": { "type": "string", "default": "Which?", "maxLength": 9 } } } } },
                 { "type": "object", "required": ["simulated"], "additionalProperties": false,
                   "properties": { "simulated": { "type": "object", "additionalProperties": false,
-                    "properties": { "noise": { "type": "number", "default": 0.1 } } } } },
+                    "properties": { "noise": { "type": "number", "default": 0.1, "maximum": 1.0 } } } } },
                 { "const": "nobody" }] },
             "words": { "type": "array", "items": { "type": "string" }, "maxItems": 3, "default": [] },
             "parts": { "type": "array", "default": [], "x-alias": [{ "name": "target_modules" }],
@@ -142,6 +142,15 @@ fn the_embedded_catalog_loads() {
     for kind in catalog.kinds() {
         let _ = kind.validator();
     }
+}
+
+#[test]
+fn a_rule_that_is_broken_inside_one_of_several_forms_is_named_by_itself() {
+    let said = bad("    lr: 1\n    labeler: { people: { votes: v, question: Which of them? } }\n");
+    assert!(said.contains("`labeler.people.question` takes at most 9 characters"), "{said}");
+    assert!(said.contains(r#"found "Which of them?""#) && !said.contains("oneOf"), "{said}");
+    let said = bad("    lr: 1\n    labeler: { simulated: { noise: 2 } }\n");
+    assert!(said.contains("`labeler.simulated.noise` must be at most 1"), "{said}");
 }
 
 #[test]
