@@ -133,15 +133,18 @@ pub fn figures(
 pub fn cut_off(settings: &OnPolicy, finished: &[bool]) -> Option<String> {
     let cut = finished.iter().filter(|f| !**f).count();
     let OnPolicy { eos, max_tokens, .. } = settings;
-    let what = match eos.mode {
-        EosMode::Replace => "are worth the penalty alone, whatever they say (eos.mode: replace)",
-        EosMode::Subtract => "pay the penalty of eos",
-        EosMode::Keep => "are scored as far as they go",
+    let (what, also) = match eos.mode {
+        EosMode::Replace => (
+            "are worth the penalty alone, whatever they say (eos.mode: replace)",
+            "; eos: { mode: subtract } keeps scores",
+        ),
+        EosMode::Subtract => ("pay the penalty of eos", ""),
+        EosMode::Keep => ("are scored as far as they go", ""),
     };
     (2 * cut > finished.len()).then(|| {
         format!(
             "{cut} of the first {} responses do not end within {max_tokens} tokens, and {what}: a \
-             larger max_tokens teaches what the reward says; eos: {{ mode: subtract }} keeps scores",
+             larger max_tokens teaches what the reward says{also}",
             finished.len()
         )
     })
