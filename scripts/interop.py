@@ -49,7 +49,7 @@ stages:
   labels:
     kind: collect_labels
     pairs: pairs
-    labeler: {{ simulated: {{ rules: !include {root}/datasets/workshop/gold.yaml }} }}
+    labeler: {{ simulated: {{ rules: !include gold.yaml }} }}
   reward: {{ kind: train_reward, base: sft, labels: labels, epochs: 1 }}
   sft_out: {{ kind: export, model: sft }}
   reward_out: {{ kind: export, model: reward }}
@@ -65,6 +65,8 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         pipeline = scratch / "interop.yaml"
+        # What is included lies in the workspace.
+        shutil.copy(ROOT / "datasets/workshop/gold.yaml", scratch)
         pipeline.write_text(PIPELINE.format(root=os.path.relpath(ROOT, scratch)))
         subprocess.run([preflow.resolve(), "run", "interop.yaml"], cwd=scratch, check=True)
         views = scratch / "cache/views/interop"
