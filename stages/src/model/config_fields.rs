@@ -13,8 +13,9 @@ use super::config::Activation;
 
 /// Keys that change nothing in the forward pass: where a model comes from, how files spell it,
 /// what training did at random, settings of generation and of classifiers.
-const HARMLESS: [&str; 63] = [
+const HARMLESS: [&str; 65] = [
     "_attn_implementation_autoset",
+    "_model_name_or_path",
     "_name_or_path",
     "_commit_hash",
     "architectures",
@@ -73,6 +74,7 @@ const HARMLESS: [&str; 63] = [
     "transformers.js_config",
     "transformers_version",
     "typical_p",
+    "unk_token_id",
     "unsloth_fixed",
     "unsloth_version",
     "use_bfloat16",

@@ -306,6 +306,8 @@ fn configs_that_ask_for_other_arithmetic_are_refused_by_key() {
     let partial = copy(&shop, "qwen2", "partial");
     change(&partial.join("config.json"), |c| {
         c["rope_parameters"]["partial_rotary_factor"] = json!(0.5);
+        c["unk_token_id"] = json!(0);
+        c["_model_name_or_path"] = json!("somewhere/else");
     });
     import(&shop, "partial_in", &partial, json!({})).summary();
     import(&shop, "plain_in", &folder("qwen2"), json!({})).summary();
