@@ -229,14 +229,10 @@ impl OnlineDpo {
     /// Log-ratio of each response, `[rows]`, from those of all tokens, `[n]`: their sum, or their
     /// mean for losses of means.
     fn row_ratios(&self, tokens: &Tensor, packed: &Packed) -> Tensor {
-        let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
-        let by_mean = DpoLoss::from(self.loss).by_mean();
-        let row = |row: &Tensor| match by_mean {
-            false => row.sum(Kind::Float),
-            true => row.mean(Kind::Float),
-        };
-        let rows = tokens.split_with_sizes(lengths, 0);
-        Tensor::stack(&rows.iter().map(row).collect::<Vec<_>>(), 0)
+        match DpoLoss::from(self.loss).by_mean() {
+            false => packed.row_sums(tokens),
+            true => packed.row_means(tokens),
+        }
     }
 }
 

@@ -46,6 +46,24 @@ impl Packed {
         Self::binned(rows, &fill_bins(&lengths, width), device)
     }
 
+    /// The part of a list over the predicted tokens, `[n]`, that belongs to each row.
+    pub fn by_row(&self, list: &Tensor) -> Vec<Tensor> {
+        let lengths: Vec<i64> = self.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
+        list.split_with_sizes(lengths, 0)
+    }
+
+    /// Sum of a list, `[n]`, over the predicted tokens of each row: `[rows]`.
+    pub fn row_sums(&self, list: &Tensor) -> Tensor {
+        let sum = |row: &Tensor| row.sum(Kind::Float);
+        Tensor::stack(&self.by_row(list).iter().map(sum).collect::<Vec<_>>(), 0)
+    }
+
+    /// Mean of a list, `[n]`, over the predicted tokens of each row: `[rows]`.
+    pub fn row_means(&self, list: &Tensor) -> Tensor {
+        let mean = |row: &Tensor| row.mean(Kind::Float);
+        Tensor::stack(&self.by_row(list).iter().map(mean).collect::<Vec<_>>(), 0)
+    }
+
     /// Packs the rows of each bin one after the other.
     fn binned(rows: &[&Row], bins: &[Vec<usize>], device: Device) -> Self {
         let length = |bin: &Vec<usize>| bin.iter().map(|i| rows[*i].tokens.len()).sum();

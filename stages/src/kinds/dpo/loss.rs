@@ -41,12 +41,10 @@ impl Dpo {
     /// Log-probability of each row, `[rows]`, from those of all tokens, `[n]`: their sum, or their
     /// mean for losses of means.
     pub(super) fn row_sums(&self, log_probs: &Tensor, packed: &Packed) -> Tensor {
-        let rows = rows(log_probs, packed);
-        let rows = rows.iter().map(|row| match self.loss.by_mean() {
-            false => row.sum(Kind::Float),
-            true => row.mean(Kind::Float),
-        });
-        Tensor::stack(&rows.collect::<Vec<_>>(), 0)
+        match self.loss.by_mean() {
+            false => packed.row_sums(log_probs),
+            true => packed.row_means(log_probs),
+        }
     }
 
     /// Sum of the preference losses of `pairs`, a scalar, and what they add to the likelihood of
@@ -75,7 +73,7 @@ impl Dpo {
         if weight == 0.0 {
             return (preference, None);
         }
-        let preferred = rows(log_probs, packed);
+        let preferred = packed.by_row(log_probs);
         let preferred = preferred.iter().zip(pairs).filter(|(_, pair)| !pair.tie);
         let sum = preferred.map(|(row, _)| row.sum(Kind::Float)).reduce(|a, b| a + b);
         let likelihood = sum.map(|sum| sum * (-weight / whole.tokens));
@@ -150,10 +148,4 @@ impl PairLosses {
 /// The number of a scalar.
 fn number(scalar: &Tensor) -> f64 {
     scalar.detach().double_value(&[])
-}
-
-/// The log-probabilities of each row, from those of all tokens, `[n]`.
-fn rows(log_probs: &Tensor, packed: &Packed) -> Vec<Tensor> {
-    let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
-    log_probs.split_with_sizes(lengths, 0)
 }

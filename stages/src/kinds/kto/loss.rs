@@ -81,7 +81,7 @@ impl Kto {
         kl: f64,
         look: &mut RowLosses,
     ) -> Tensor {
-        let sums = sums(log_probs, packed);
+        let sums = packed.row_sums(log_probs);
         let list = |of: &dyn Fn(&KtoRow) -> f32| {
             let values: Vec<f32> = rows.iter().map(of).collect();
             Tensor::from_slice(&values).to_device(sums.device())
@@ -183,20 +183,13 @@ fn pack(policy: &Policy, rows: &[&Example]) -> Packed {
     Packed::new(rows, policy.trunk.params.flat.device())
 }
 
-/// Log-probability of each row, `[rows]`, from those of all tokens, `[n]`.
-fn sums(log_probs: &Tensor, packed: &Packed) -> Tensor {
-    let lengths: Vec<i64> = packed.offsets.windows(2).map(|w| (w[1] - w[0]) as i64).collect();
-    let rows = log_probs.split_with_sizes(lengths, 0);
-    Tensor::stack(&rows.iter().map(|row| row.sum(Kind::Float)).collect::<Vec<_>>(), 0)
-}
-
 /// Log-probabilities of answers under a policy, summed over tokens, without gradients.
 fn log_probs(policy: &Policy, rows: &[&Example]) -> Vec<f64> {
     let chunks = rows.chunks(LOOK);
     let of = |chunk: &[&Example]| {
         no_grad(|| {
             let packed = pack(policy, chunk);
-            to_f64(&sums(&policy.predict(&packed, 1.0, false).log_probs, &packed))
+            to_f64(&packed.row_sums(&policy.predict(&packed, 1.0, false).log_probs))
         })
     };
     chunks.flat_map(of).collect()
