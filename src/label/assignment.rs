@@ -138,13 +138,14 @@ fn said(value: &Value) -> Result<String, String> {
     }
 }
 
-/// Reads what annotators are told of how to choose.
+/// Reads what annotators are told of how to choose; `None`: the file says nothing.
 ///
 /// # Errors
 /// The file cannot be read, is larger than 1 MiB, or is no text.
-pub fn read_guidelines(path: &Path) -> Result<String, AssignmentError> {
-    files::read_to_string(path, LARGEST_GUIDELINES)
-        .map_err(|source| AssignmentError::Io { path: path.to_owned(), source })
+pub fn read_guidelines(path: &Path) -> Result<Option<String>, AssignmentError> {
+    let text = files::read_to_string(path, LARGEST_GUIDELINES)
+        .map_err(|source| AssignmentError::Io { path: path.to_owned(), source })?;
+    Ok(Some(text).filter(|text| !text.trim().is_empty()))
 }
 
 /// Reads gold items: one JSON object a line with `prompt`, `response_a`, `response_b` and `choice`,

@@ -35,6 +35,17 @@ fn assignment(votes: &Path, pairs: usize, people: &serde_json::Value) -> Assignm
     }
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test owns its folder")]
+fn guidelines_that_say_nothing_are_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("how.md");
+    for (text, read) in [("", None), (" \n\t\n", None), ("# How\n", Some("# How\n"))] {
+        std::fs::write(&path, text).expect("written");
+        assert_eq!(read_guidelines(&path).expect("text").as_deref(), read);
+    }
+}
+
 fn queue(pairs: usize, people: &serde_json::Value) -> Queue {
     Queue::new(&assignment(Path::new("/votes"), pairs, people), Vec::new())
 }

@@ -75,7 +75,7 @@ pub fn assemble(
             None => Vec::new(),
         },
         guidelines: match path_of("guidelines") {
-            Some(path) => Some(label::read_guidelines(&path).map_err(wrong)?),
+            Some(path) => label::read_guidelines(&path).map_err(wrong)?,
             None => None,
         },
         people,

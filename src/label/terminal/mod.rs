@@ -17,6 +17,7 @@ use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
 
 use super::exchange::plain;
+use super::session::LONGEST_NOTE;
 use super::{Item, LabelSession, Pick, SessionError, Submission};
 use crate::text::{Shown, mark_changes};
 use screen::{Aside, Emphasis, ScreenView, frame, words};
@@ -24,7 +25,6 @@ use screen::{Aside, Emphasis, ScreenView, frame, words};
 /// Between two looks at signals, and at what others did when nothing is left.
 const TICK: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_secs(2);
-const LONGEST_NOTE: usize = 2000;
 /// Characters of a text that are shown.
 const LONGEST: usize = 20_000;
 

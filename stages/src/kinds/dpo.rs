@@ -388,11 +388,11 @@ impl Dpo {
         let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
         let mut summary = Summary::from([
             ("train/loss".to_owned(), seen.loss),
-            ("train/accuracy".to_owned(), seen.accuracy()),
+            ("train/accuracy".to_owned(), seen.rewards.accuracy()),
             ("train/pairs".to_owned(), train.len() as f64),
         ]);
         if !held_out.is_empty() {
-            let right = unseen.accuracy() * held_out.len() as f64;
+            let right = unseen.rewards.accuracy() * held_out.len() as f64;
             let accuracy = wilson(right, held_out.len() as u64);
             summary.extend([
                 ("eval/loss".to_owned(), unseen.loss),

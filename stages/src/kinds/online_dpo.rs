@@ -16,13 +16,14 @@ use crate::advice::error_with_help;
 use crate::context::Context;
 use crate::data::Example;
 use crate::kind::{Stage, Summary};
-use crate::model::{Gradient, Packed, Policy, to_f64};
+use crate::model::{Gradient, Packed, Policy};
 use crate::on_policy::{
     self, Environment, OnPolicy, PolicyTrainer, Rollout, UpdateStats, epochs, improve,
 };
 use crate::preflight::Preflight;
 use crate::rl::{DpoLoss, PairLoss, RatioSums};
 use crate::stats::mean;
+use crate::training::ImplicitRewards;
 
 /// Params of `online_dpo`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -71,13 +72,6 @@ struct DrawnPair {
     rejected: usize,
     /// Both are worth the same.
     tie: bool,
-}
-
-/// What the steps of one update saw of their pairs.
-#[derive(Debug, Default)]
-struct Margins {
-    /// β times the log-ratio to the reference of the chosen and of the rejected side.
-    rewards: Vec<[f64; 2]>,
 }
 
 impl Stage for OnlineDpo {
@@ -160,8 +154,10 @@ impl OnlineDpo {
         while trainer.next_update()?.is_some() {
             let rollout = trainer.rollout(self.group, 0)?;
             let pairs = pairs(&rollout.scores, self.group as usize);
-            let (stats, margins) = self.epochs(&mut trainer, &rollout, &pairs)?;
-            let mut figures = margins.figures();
+            let (stats, rewards) = self.epochs(&mut trainer, &rollout, &pairs)?;
+            let implicit = rewards.figures("rewards");
+            let mut figures: Vec<(&str, f64)> =
+                implicit.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             figures.extend(compared(&rollout, &pairs));
             trainer.record(cx, &rollout, &stats, &figures)?;
             trainer.adapt_beta(&rollout);
@@ -176,16 +172,16 @@ impl OnlineDpo {
         trainer: &mut PolicyTrainer,
         rollout: &Rollout,
         pairs: &[DrawnPair],
-    ) -> Result<(UpdateStats, Margins)> {
-        let (mut stats, mut margins) = (UpdateStats::default(), Margins::default());
+    ) -> Result<(UpdateStats, ImplicitRewards)> {
+        let (mut stats, mut rewards) = (UpdateStats::default(), ImplicitRewards::default());
         let (update, size) = (trainer.state.update, self.on_policy.minibatch as usize / 2);
         epochs(&self.on_policy, update, pairs.len(), size, |chosen| {
             let chosen: Vec<DrawnPair> = chosen.iter().map(|i| pairs[*i]).collect();
             let (policy, beta) = (trainer.actor.policy, trainer.beta());
-            let (gradient, moved) = self.gradient(policy, rollout, &chosen, beta, &mut margins);
+            let (gradient, moved) = self.gradient(policy, rollout, &chosen, beta, &mut rewards);
             trainer.apply(gradient, &moved, &mut stats)
         })?;
-        Ok((stats, margins))
+        Ok((stats, rewards))
     }
 
     /// Gradient of the mean loss of some pairs, part by part, and how far the probabilities of
@@ -196,7 +192,7 @@ impl OnlineDpo {
         rollout: &Rollout,
         pairs: &[DrawnPair],
         beta: f64,
-        margins: &mut Margins,
+        rewards: &mut ImplicitRewards,
     ) -> (Gradient, RatioSums) {
         let settings = &self.on_policy;
         let device = policy.trunk.params.flat.device();
@@ -216,7 +212,7 @@ impl OnlineDpo {
                 let ratios = self.row_ratios(&(new - reference), &packed);
                 let n = part.len() as i64;
                 let [chosen, rejected] = [0, n].map(|first| ratios.narrow(0, first, n));
-                margins.add([&chosen, &rejected], beta);
+                rewards.add([&chosen, &rejected], beta);
                 let ties: Vec<f32> = part.iter().map(|p| if p.tie { 0.5 } else { 0.0 }).collect();
                 let ties = Tensor::from_slice(&ties).to_device(device);
                 loss.of([&chosen, &rejected], &ties).sum(Kind::Float) / pairs.len() as f64
@@ -259,26 +255,6 @@ fn compared(rollout: &Rollout, pairs: &[DrawnPair]) -> [(&'static str, f64); 2] 
         ("objective/scores_margin", mean(&pairs.iter().map(margin).collect::<Vec<_>>())),
         ("reward/frac_zero_std", ties / pairs.len() as f64),
     ]
-}
-
-impl Margins {
-    fn add(&mut self, ratios: [&Tensor; 2], beta: f64) {
-        let [chosen, rejected] = ratios.map(|side| to_f64(&side.detach()));
-        self.rewards.extend(chosen.iter().zip(&rejected).map(|(c, r)| [c * beta, r * beta]));
-    }
-
-    /// Implicit rewards before each step, named as TRL names them.
-    fn figures(&self) -> Vec<(&'static str, f64)> {
-        let of =
-            |f: &dyn Fn(&[f64; 2]) -> f64| mean(&self.rewards.iter().map(f).collect::<Vec<_>>());
-        let above = |r: &[f64; 2]| f64::from(u8::from(r[0] > r[1]));
-        vec![
-            ("rewards/chosen", of(&|r| r[0])),
-            ("rewards/rejected", of(&|r| r[1])),
-            ("rewards/margins", of(&|r| r[0] - r[1])),
-            ("rewards/accuracies", of(&|r| if r[0] == r[1] { 0.5 } else { above(r) })),
-        ]
-    }
 }
 
 #[cfg(test)]

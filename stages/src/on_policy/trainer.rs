@@ -245,7 +245,7 @@ impl<'a> PolicyTrainer<'a> {
         cx: &mut Context,
         rollout: &Rollout,
         stats: &UpdateStats,
-        more: &[(&'static str, f64)],
+        more: &[(&str, f64)],
     ) -> Result<()> {
         let settings = self.actor.settings;
         let (update, updates) = (self.state.update, u64::from(settings.updates));

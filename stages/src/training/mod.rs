@@ -4,6 +4,7 @@
 
 mod compute;
 mod held_out;
+mod implicit;
 mod memory;
 mod order;
 mod preferences;
@@ -12,6 +13,7 @@ mod verdicts;
 
 pub use compute::{Computation, mean_nll};
 pub use held_out::too_few;
+pub use implicit::ImplicitRewards;
 pub use memory::check_memory;
 pub use order::Order;
 pub use preferences::{Preference, both_sides, preferences};

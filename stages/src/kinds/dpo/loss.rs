@@ -4,10 +4,9 @@
 use tch::{Kind, Tensor, no_grad};
 
 use super::{Dpo, DpoPair, sides};
-use crate::model::{Gradient, Packed, Policy, to_f64};
+use crate::model::{Gradient, Packed, Policy};
 use crate::rl::{DpoLoss, PairLoss};
-use crate::stats::mean;
-use crate::training::both_sides;
+use crate::training::{ImplicitRewards, both_sides};
 
 /// Loss and implicit rewards of some pairs.
 #[derive(Debug, Clone, Default)]
@@ -15,9 +14,7 @@ pub(super) struct PairLosses {
     pub(super) loss: f64,
     /// The part of it that is the chosen answers' likelihood; `None` where there is none.
     likelihood: Option<f64>,
-    /// β times the log-ratio of each side of each pair; of log-probabilities where there is no
-    /// reference.
-    rewards: Vec<[f64; 2]>,
+    pub(super) rewards: ImplicitRewards,
 }
 
 /// What the losses of parts are divided by: all pairs that are looked at together, and the tokens
@@ -68,7 +65,7 @@ impl Dpo {
         let smoothing = Tensor::from_slice(&smoothing).to_device(device);
         let of = PairLoss { loss: self.loss, beta: self.beta, margin: self.simpo_gamma };
         let preference = of.of([&chosen, &rejected], &smoothing).sum(Kind::Float);
-        look.add([&chosen, &rejected].map(Tensor::detach), self.beta);
+        look.rewards.add([&chosen, &rejected], self.beta);
         let weight = if self.loss == DpoLoss::Orpo { 1.0 } else { self.sft_coef };
         if weight == 0.0 {
             return (preference, None);
@@ -117,29 +114,9 @@ impl Dpo {
 }
 
 impl PairLosses {
-    fn add(&mut self, ratios: [Tensor; 2], beta: f64) {
-        let [chosen, rejected] = ratios.map(|side| to_f64(&side));
-        self.rewards.extend(chosen.iter().zip(&rejected).map(|(c, r)| [c * beta, r * beta]));
-    }
-
-    /// Share of pairs whose chosen answer has the larger implicit reward; equal ones count half.
-    pub(super) fn accuracy(&self) -> f64 {
-        let points =
-            self.rewards.iter().map(|[c, r]| if c == r { 0.5 } else { f64::from(u8::from(c > r)) });
-        mean(&points.collect::<Vec<_>>())
-    }
-
-    /// Implicit rewards and their margin, named as TRL names them, and the part of the loss that
-    /// is likelihood.
+    /// Implicit rewards and their margin, and the part of the loss that is likelihood.
     pub(super) fn figures(&self, prefix: &str) -> Vec<(String, f64)> {
-        let of =
-            |f: &dyn Fn(&[f64; 2]) -> f64| mean(&self.rewards.iter().map(f).collect::<Vec<_>>());
-        let mut figures = vec![
-            (format!("{prefix}/chosen"), of(&|r| r[0])),
-            (format!("{prefix}/rejected"), of(&|r| r[1])),
-            (format!("{prefix}/margins"), of(&|r| r[0] - r[1])),
-            (format!("{prefix}/accuracies"), self.accuracy()),
-        ];
+        let mut figures = self.rewards.figures(prefix);
         figures.extend(self.likelihood.map(|loss| (format!("{prefix}/sft_loss"), loss)));
         figures
     }
