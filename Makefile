@@ -1,15 +1,20 @@
-.PHONY: demo real test capabilities bench attack check catalog interop libtorch browser moto remote-check
+.PHONY: demo real test wheels wheels-check capabilities bench attack check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
-demo: libtorch
-	cargo build --release --locked
-	./target/release/preflow run pipelines/workshop.yaml && ./target/release/preflow report pipelines/workshop.yaml
+demo:
+	program=$$(./scripts/program.sh) && $$program run pipelines/workshop.yaml && $$program report pipelines/workshop.yaml
 
 real: libtorch
 	./scripts/real.sh
 
 test: libtorch browser moto
 	cargo test --workspace --locked --quiet
+
+wheels: libtorch
+	./wheels/build.sh
+
+wheels-check:
+	./wheels/check.sh
 
 capabilities: libtorch
 	./scripts/capabilities.sh

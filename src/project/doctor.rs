@@ -58,8 +58,11 @@ fn finding(what: &'static str, state: FindingState, text: String, remedy: &str) 
 /// The built-in worker: it starts (so its libtorch loads), and speaks of the same kinds.
 fn worker(root: &Path) -> Finding {
     let command = execution::worker_command();
-    let build =
-        "`make demo` or `cargo build --release` builds it; PREFLOW_WORKER names another one";
+    if let Some(trouble) = execution::torch_trouble(Path::new(&command[0])) {
+        let (text, remedy) = trouble.split_once("; ").unwrap_or((&trouble, ""));
+        return finding("worker", FindingState::Bad, text.to_owned(), remedy);
+    }
+    let build = "`pip install preflow-worker`, or `cargo build --release` in the sources; PREFLOW_WORKER names another one";
     match describe(&command, root) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             finding("worker", FindingState::Bad, format!("`{}` is not there", command[0]), build)

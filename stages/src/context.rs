@@ -416,6 +416,19 @@ impl Context {
     }
 }
 
+/// Loads the CUDA part of libtorch, where it lies beside the rest: a worker that was built against
+/// the CPU part alone needs no GPU to start. It makes itself known to libtorch when it is loaded,
+/// which must be before anybody asks for devices.
+fn load_cuda() {
+    use std::sync::Once;
+    static LOADED: Once = Once::new();
+    #[expect(unsafe_code, reason = "the library is libtorch's own, and is never unloaded")]
+    LOADED.call_once(|| unsafe {
+        let handle = libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
+        tracing::debug!(target: "worker", found = !handle.is_null(), "libtorch_cuda.so");
+    });
+}
+
 /// The device of that name: `cpu`, `cuda`, `cuda:N` or `mps`.
 ///
 /// # Errors
@@ -427,13 +440,15 @@ pub fn parse_device(name: &str) -> Result<Device> {
         ("mps", _) if tch::utils::has_mps() => Ok(Device::Mps),
         ("mps", _) => bail!("device `mps` cannot be used: this libtorch was built without it"),
         (_, Some(Ok(n))) => {
+            load_cuda();
             let count = tch::Cuda::device_count();
             if tch::Cuda::is_available() && (n as i64) < count {
                 return Ok(Device::Cuda(n));
             }
             bail!(
-                "device `cuda:{n}` cannot be used: this libtorch sees {count} CUDA devices (set \
-                 LIBTORCH to one built with CUDA before building preflow)"
+                "device `cuda:{n}` cannot be used: this libtorch sees {count} CUDA devices \
+                 (install a torch with CUDA beside preflow-worker, or set LIBTORCH to such a \
+                 libtorch before building preflow)"
             )
         }
         _ => bail!("unknown device `{name}`; one of cpu, cuda:N, mps"),
