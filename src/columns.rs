@@ -22,8 +22,10 @@ use thiserror::Error;
 use crate::conversation::Content;
 use crate::files;
 
+mod head;
 mod messages;
 
+pub use head::{Head, head};
 pub use messages::{MessagesType, messages_array};
 
 thread_local! {

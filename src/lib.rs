@@ -47,6 +47,8 @@ pub mod run;
 
 pub mod remote;
 
+pub mod git_host;
+
 pub mod sweep;
 
 // People.

@@ -15,7 +15,7 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 35] = [
+const ROOMS: [&str; 36] = [
     "agreement",
     "catalog",
     "cli",
@@ -26,6 +26,7 @@ const ROOMS: [&str; 35] = [
     "exec",
     "files",
     "foreign",
+    "git_host",
     "graph",
     "html",
     "http",

@@ -16,8 +16,8 @@ const LISTED: usize = 50_000;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Pipeline files
-    #[arg(required = true, value_name = "FILE")]
+    /// Pipeline files [default: all here and in `pipelines/`]
+    #[arg(value_name = "FILE")]
     pub files: Vec<String>,
 }
 
@@ -29,7 +29,11 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let mut out = String::new();
     let mut exit = Exit::Done;
     let mut found = Vec::new();
-    for file in &args.files {
+    let files = match args.files.as_slice() {
+        [] => all()?,
+        named => named.to_vec(),
+    };
+    for file in &files {
         let catalog = catalog_of(Path::new(file), &global.choices())?;
         match load(file, global, &catalog) {
             Ok((pipeline, graph)) => {
@@ -42,7 +46,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
                 }
                 let stages = graph.stages.len();
                 let plural = if stages == 1 { "" } else { "s" };
-                let name = if args.files.len() > 1 { format!("{file}: ") } else { String::new() };
+                let name = if files.len() > 1 { format!("{file}: ") } else { String::new() };
                 out.push_str(&format!("{name}ok: {stages} stage{plural}\n"));
                 found.push(json!({ "file": file, "stages": stages, "problems": [] }));
             }
@@ -60,6 +64,15 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
         print(&out)
     };
     Ok(if exit == Exit::Done { printed } else { exit })
+}
+
+/// The pipeline files here.
+fn all() -> Result<Vec<String>, Failure> {
+    let found = locate::pipelines();
+    if found.is_empty() {
+        return locate::the_only_pipeline().map(|_| Vec::new());
+    }
+    Ok(found.iter().map(|file| file.display().to_string()).collect())
 }
 
 /// Tells people what is wrong with a file, or says it for programs.

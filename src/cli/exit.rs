@@ -19,6 +19,8 @@ pub enum Exit {
     Waiting,
     /// 4: the store is damaged, or it, the remote, or what the machine lends cannot be used.
     Store,
+    /// 5: something would run, where that was asked (`plan --exit-code`).
+    WouldRun,
     /// 70: a bug in preflow.
     Bug,
     /// 130: interrupted; the next run goes on from there.
@@ -35,6 +37,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Waiting => 3,
             Self::Store => 4,
+            Self::WouldRun => 5,
             Self::Bug => 70,
             Self::Interrupted => 130,
         }

@@ -1,7 +1,7 @@
 //! `preflow graph`: the stages and what flows between them.
 //! Does not know which of them have run.
 
-use crate::project::{Failure, workers::catalog_of};
+use crate::project::{Failure, locate, workers::catalog_of};
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
@@ -13,9 +13,9 @@ use crate::report::drawing::{Drawing, draw};
 
 #[derive(Debug, Args)]
 pub struct GraphArgs {
-    /// Pipeline file
+    /// Pipeline file [default: the only one here]
     #[arg(value_name = "FILE")]
-    pub file: String,
+    pub file: Option<String>,
     /// text: to read; dot: Graphviz; mermaid: Markdown
     #[arg(long, value_enum, default_value = "text")]
     pub format: GraphFormat,
@@ -43,7 +43,11 @@ impl From<GraphFormat> for Drawing {
 /// # Errors
 /// The workspace file, or a worker it names, is wrong.
 pub fn run(args: &GraphArgs, global: &Global) -> Result<Exit, Failure> {
-    Ok(match load(&args.file, global, &catalog_of(Path::new(&args.file), &global.choices())?) {
+    let file = match &args.file {
+        Some(file) => file.clone(),
+        None => locate::the_only_pipeline()?.display().to_string(),
+    };
+    Ok(match load(&file, global, &catalog_of(Path::new(&file), &global.choices())?) {
         Ok((_, graph)) => print(&draw(&graph, args.format.into())),
         Err(problems) => refuse(&problems),
     })

@@ -11,8 +11,8 @@ use super::Cli;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run a pipeline", &["run", "plan", "status", "why", "logs", "runs"]),
     ("Write one", &["init", "check", "config", "graph", "kinds", "schema"]),
-    ("Labels and models", &["label", "sample", "chat", "metrics", "report", "ui"]),
-    ("Compare", &["sweep", "diff", "trace"]),
+    ("Results and labels", &["show", "label", "sample", "chat", "metrics", "report", "ui"]),
+    ("Compare", &["sweep", "diff", "ci", "trace"]),
     ("Share and keep", &["push", "pull", "lock", "gc", "verify"]),
     ("Set up", &["doctor", "trust", "completions"]),
 ];
@@ -38,12 +38,14 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
             "kinds",
             "schema",
             "label",
+            "show",
             "sample",
             "chat",
             "metrics",
             "report",
             "ui",
             "diff",
+            "ci",
             "trace",
             "lock",
             "gc",
@@ -56,7 +58,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
 ];
 
 /// Verb, or verb and its own verb → what one might type.
-pub const EXAMPLES: [(&str, [&str; 2]); 38] = [
+pub const EXAMPLES: [(&str, [&str; 2]); 40] = [
     ("run", ["preflow run pipelines/workshop.yaml", "preflow run --from sft --keep-going"]),
     ("plan", ["preflow plan", "preflow plan pipelines/workshop.yaml eval --set seed=3"]),
     ("status", ["preflow status", "preflow status pipelines/workshop.yaml --json"]),
@@ -94,6 +96,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 38] = [
         "label revoke",
         ["preflow label revoke labels --link ann", "preflow label revoke a.yaml labels --link ben"],
     ),
+    ("show", ["preflow show labels", "preflow show a.yaml pairs.pairs -n 10"]),
     ("sample", ["preflow sample sft -p 'Say hello.'", "preflow sample scores -p Hi -a Hello"]),
     ("chat", ["preflow chat dpo", "preflow chat a.yaml sft -s 'Answer in one sentence.'"]),
     ("metrics", ["preflow metrics sft", "preflow metrics --tensorboard events"]),
@@ -105,7 +108,8 @@ pub const EXAMPLES: [(&str, [&str; 2]); 38] = [
         "sweep show",
         ["preflow sweep show sweep.yaml", "preflow sweep show sweep.yaml --html s.html"],
     ),
-    ("diff", ["preflow diff HEAD~1", "preflow diff last --file a.yaml"]),
+    ("diff", ["preflow diff", "preflow diff HEAD~1 --file a.yaml"]),
+    ("ci", ["preflow ci origin/main", "preflow ci origin/main --format markdown"]),
     ("trace", ["preflow trace model.safetensors", "preflow trace cache/views/workshop/sft/model"]),
     ("push", ["preflow push", "preflow push --all"]),
     ("pull", ["preflow pull", "preflow pull a.yaml sft --no-lock"]),

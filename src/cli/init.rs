@@ -1,11 +1,13 @@
 //! `preflow init`: a workspace to start from, with pipelines and a little data that run at once.
 //! The templates lie in `templates/` and are part of the program.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{Exit, Global, print};
+use super::{Exit, Global, print, schema};
+use crate::catalog::Catalog;
 use crate::files;
 use crate::project::{Failure, locate};
 use crate::store::{StoreError, write_atomic};
@@ -36,11 +38,15 @@ pub enum Template {
     Ablation,
 }
 
-type File = (&'static str, &'static [u8]);
+/// Where it lies in the workspace, and what is in it.
+type File = (&'static str, Cow<'static, [u8]>);
 
 macro_rules! file {
     ($path:literal, $from:literal) => {
-        ($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $from)) as &[u8])
+        (
+            $path,
+            Cow::Borrowed(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $from)) as &[u8]),
+        )
     };
 }
 
@@ -81,11 +87,21 @@ impl Template {
             ],
         };
         let shared = matches!(self, Self::Tiny | Self::Ablation).then_some(TINY);
-        let common: [File; 2] = [
-            ("preflow.yaml", b"# The top of the workspace: the cache lies beside this file.\npreflow-workspace: 1\n"),
-            (".gitignore", b"/cache/\n/report.html\n"),
+        let text = |text: &'static str| Cow::Borrowed(text.as_bytes());
+        let schema = schema::text(&Catalog::builtin()).into_bytes();
+        let common: [File; 5] = [
+            (
+                "preflow.yaml",
+                text(
+                    "# The top of the workspace: the cache lies beside this file.\npreflow-workspace: 1\n",
+                ),
+            ),
+            (".gitignore", text("/cache/\n/report.html\n")),
+            ("pipelines/schema.json", Cow::Owned(schema)),
+            file!("AGENTS.md", "templates/AGENTS.md"),
+            file!("llms.txt", "templates/llms.txt"),
         ];
-        own.iter().chain(shared.into_iter().flatten()).copied().chain(common).collect()
+        own.iter().chain(shared.into_iter().flatten()).cloned().chain(common).collect()
     }
 }
 
@@ -114,7 +130,7 @@ pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
             made += 1;
         } else if *path == IGNORE {
             made += u64::from(append(&whole, bytes)?);
-        } else if files::read(&whole, bytes.len() as u64).ok().as_deref() != Some(bytes) {
+        } else if files::read(&whole, bytes.len() as u64).ok().as_deref() != Some(&**bytes) {
             kept.push(*path);
         }
     }
@@ -133,8 +149,8 @@ pub fn init(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     if args.dir != Path::new(".") {
         text += &format!(" cd {dir}\n");
     }
-    let readme = files.iter().find(|(path, _)| *path == "README.md").map(|(_, bytes)| *bytes);
-    let readme = String::from_utf8_lossy(readme.unwrap_or_default()).into_owned();
+    let readme = files.iter().find(|(path, _)| *path == "README.md").map(|(_, bytes)| bytes);
+    let readme = readme.map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
     for command in readme.lines().filter_map(|l| l.strip_prefix("    ")) {
         text += &format!(" {command}\n");
     }

@@ -8,6 +8,7 @@ use super::{Exit, Global, print};
 use crate::exec::git;
 use crate::lock::{Lock, LockedStage, path_of};
 use crate::plan::{Selection, Verdict, digests};
+use crate::project::lock::LockCheck;
 use crate::project::{self, Failure, Project, locate, lock};
 use crate::store::{StoreError, write_atomic};
 
@@ -62,7 +63,7 @@ pub fn lock(args: &LockArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// Fails where the lock and the pipeline differ.
 fn check(file: &Path, project: &Project) -> Result<Exit, Failure> {
-    let (stages, problems) = lock::check(file, project)?;
+    let LockCheck { stages, problems, .. } = lock::check(file, project)?;
     let path = path_of(file);
     if problems.is_empty() {
         return Ok(print(&format!(" {}: {} stages match\n", path.display(), stages)));

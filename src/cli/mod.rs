@@ -3,11 +3,13 @@
 
 pub mod chat;
 mod check;
+mod ci;
 pub mod completions;
 pub mod config;
 mod diff;
 mod doctor;
 pub mod exit;
+mod format;
 pub mod gc;
 pub mod graph;
 mod help;
@@ -28,6 +30,7 @@ pub mod run;
 pub mod runs;
 pub mod sample;
 mod schema;
+mod show;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -132,12 +135,16 @@ pub enum Verb {
     Sample(sample::SampleArgs),
     /// Chat with a model of a pipeline, turn by turn
     Chat(chat::ChatArgs),
+    /// Show what a stage made: columns and rows, or files
+    Show(show::ShowStageArgs),
     /// Print the metrics of stages, or write them for TensorBoard
     Metrics(metrics::MetricsArgs),
     /// List what was run, when, and how it ended
     Runs(runs::RunsArgs),
     /// Show what differs between two runs, commits or files
     Diff(diff::DiffArgs),
+    /// Review what changed since a commit: for pull requests
+    Ci(ci::CiArgs),
     /// Find where a file comes from, back to its votes and data
     Trace(trace::TraceArgs),
     /// Upload artifacts to the remote
@@ -245,7 +252,8 @@ pub fn run(cli: &Cli) -> Exit {
         return Exit::Usage;
     }
     let (quiet, verbose) = (global.quiet, global.verbose > 0);
-    let look = OutputStyle { colour: has_colour(), quiet, verbose, width: width() };
+    let look =
+        OutputStyle { colour: has_colour(), quiet, verbose, width: width(), markdown: false };
     let result = match &cli.verb {
         Verb::Run(args) => run::run(args, global, look),
         Verb::Plan(args) => plan::plan(args, global, look),
@@ -255,9 +263,11 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Chat(args) => chat::chat(args, global, look),
+        Verb::Show(args) => show::show(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Runs(args) => runs::runs(args, global, look),
         Verb::Diff(args) => diff::diff(args, global, look),
+        Verb::Ci(args) => ci::ci(args, global, look),
         Verb::Trace(args) => trace::trace(args, global, look),
         Verb::Push(args) => push::push(args, global, look),
         Verb::Pull(args) => pull::pull(args, global, look),

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::format::FormatArgs;
 use super::{Exit, Global};
 use crate::plan::{Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
@@ -10,7 +11,7 @@ use crate::project::{self, Failure, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
 use crate::report::{OutputStyle, Style, line};
 use crate::store::CachedEntry;
-use crate::text;
+use crate::text::{self, markdown};
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -26,6 +27,11 @@ pub struct PlanArgs {
     /// As in `run`
     #[arg(long, value_name = "STAGE")]
     pub accept_gate: Vec<String>,
+    /// Exit 5 where something would run, 3 where people or a gate are waited for
+    #[arg(long)]
+    pub exit_code: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 /// Prints the plan; nothing runs.
@@ -41,19 +47,61 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exi
     let plan = project.judge(&selection, &sources)?;
     validate::refuse(&project, &plan, &sources)?;
     let rows = rows(&project, &plan);
+    let exit = if args.exit_code { exit_of(&rows) } else { Exit::Done };
     let mut out = std::io::stdout().lock();
     if pipeline.json {
         line(&mut out, &as_json(&rows));
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
+    let look = args.format.style(look);
+    if look.markdown {
+        line(&mut out, as_markdown(&rows, look).trim_end());
+        return Ok(exit);
+    }
+    line(&mut out, table(rows.iter()).text(look).trim_end());
+    line(&mut out, &last_line(&rows));
+    let runs = rows.iter().any(|r| r.state == RowState::Run);
+    if let Some(config) = project.remote()?.filter(|_| runs) {
+        let text = format!(" of that, what {} holds is fetched, not made", config.location);
+        line(&mut out, &look.paint(Style::Dim, &text));
+    }
+    Ok(exit)
+}
+
+fn exit_of(rows: &[PlanRow]) -> Exit {
+    let has = |states: &[RowState]| rows.iter().any(|row| states.contains(&row.state));
+    match () {
+        () if has(&[RowState::Run]) => Exit::WouldRun,
+        () if has(&[RowState::People, RowState::Gate, RowState::Wait]) => Exit::Waiting,
+        () => Exit::Done,
+    }
+}
+
+/// What would happen first; what is reused is folded.
+pub(super) fn as_markdown(rows: &[PlanRow], look: OutputStyle) -> String {
+    let (reused, others): (Vec<&PlanRow>, Vec<_>) =
+        rows.iter().partition(|row| row.state == RowState::Reuse);
+    let mut out = format!("**{}**\n", markdown::escaped(last_line(rows).trim()));
+    if !others.is_empty() {
+        out.push_str(&format!("\n{}", table(others.into_iter()).text(look)));
+    }
+    if !reused.is_empty() {
+        let title = format!("{} reused", text::counted(reused.len(), "stage"));
+        let list = table(reused.into_iter()).text(look);
+        out.push_str(&format!("\n{}", markdown::folded(&title, &list)));
+    }
+    out
+}
+
+fn table<'a>(rows: impl Iterator<Item = &'a PlanRow>) -> Table {
     let mut table = Table::new(&[2]);
     table.right(3);
     table.row(["stage", "state", "why", "   est"].map(|head| Cell::styled(Style::Dim, head)));
-    for row in &rows {
+    for row in rows {
         let style = match row.state {
             RowState::Run => Style::Busy,
             RowState::Wait | RowState::Gate | RowState::People => Style::Warning,
-            _ => Style::Dim,
+            RowState::Reuse => Style::Dim,
         };
         let est = match (row.state, row.seconds) {
             (RowState::Reuse, _) => "–".to_owned(),
@@ -68,14 +116,7 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exi
             Cell::from(est),
         ]);
     }
-    line(&mut out, table.text(look).trim_end());
-    line(&mut out, &last_line(&rows));
-    let runs = rows.iter().any(|r| r.state == RowState::Run);
-    if let Some(config) = project.remote()?.filter(|_| runs) {
-        let text = format!(" of that, what {} holds is fetched, not made", config.location);
-        line(&mut out, &look.paint(Style::Dim, &text));
-    }
-    Ok(Exit::Done)
+    table
 }
 
 fn last_line(rows: &[PlanRow]) -> String {
@@ -137,6 +178,8 @@ pub struct StatusArgs {
     /// Pipeline file, then stages [default: all]
     #[arg(value_name = "[FILE] [STAGE]...")]
     pub words: Vec<String>,
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 /// Prints what each stage's artifacts are and when they were made.
@@ -150,9 +193,13 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: OutputStyle) -> Result
     let plan = project.plan(&selection)?;
     let rows = rows(&project, &plan);
     let mut out = std::io::stdout().lock();
+    let look = args.format.style(look);
     let mut list = Vec::new();
     let mut table = Table::new(&[3]);
     table.marked();
+    if look.markdown {
+        table.row(["", "stage", "state", "made or why not"]);
+    }
     let verdicts = plan.verdicts.iter().flatten();
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Exit, Global};
 use crate::html;
@@ -23,6 +23,15 @@ pub struct ReportArgs {
     /// Open it when it is written
     #[arg(long)]
     pub open: bool,
+    /// html: the whole report, into a file; markdown: its result, printed
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "html")]
+    pub format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Html,
+    Markdown,
 }
 
 /// Writes a page and prints its path; with `open`, also shows it. Where it cannot be shown, that
@@ -59,6 +68,9 @@ pub fn report(args: &ReportArgs, global: &Global, look: OutputStyle) -> Result<E
     let (data, problems) = gather(&project, &plan, &file);
     for problem in problems {
         super::complain(&format!("{} {problem}\n", look.paint(Style::Warning, "warning:")));
+    }
+    if args.format == ReportFormat::Markdown {
+        return Ok(super::print(&html::brief(&data)));
     }
     let html = html::render(&data);
     write_page(&args.output, "report", &html, args.open)

@@ -4,6 +4,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::format::FormatArgs;
 use super::{Exit, Global, print};
 use crate::project::history::{Run, RunState, read};
 use crate::project::{Failure, locate};
@@ -29,6 +30,8 @@ pub struct RunsArgs {
     /// Number of runs to show; 0: all
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     pub n: usize,
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 impl ValueEnum for RunState {
@@ -78,7 +81,7 @@ pub fn runs(args: &RunsArgs, global: &Global, look: OutputStyle) -> Result<Exit,
     if shown.is_empty() {
         return Ok(print(&format!(" no such run in {}\n", store.root().display())));
     }
-    Ok(print(&table(&shown, look)))
+    Ok(print(&table(&shown, args.format.style(look))))
 }
 
 fn table(runs: &[Run], look: OutputStyle) -> String {

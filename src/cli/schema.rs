@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::{Global, print};
+use crate::catalog::Catalog;
 use crate::catalog::editor::schema;
 use crate::project::Failure;
 use crate::project::workers::catalog_of;
@@ -18,7 +19,11 @@ pub struct SchemaArgs {}
 /// # Errors
 /// The workspace file, or a worker it names, is wrong.
 pub fn run(_: &SchemaArgs, global: &Global) -> Result<Exit, Failure> {
-    let schema = schema(&catalog_of(Path::new("here.yaml"), &global.choices())?);
-    let text = serde_json::to_string_pretty(&schema).expect("invariant: a JSON value prints");
-    Ok(print(&(text + "\n")))
+    Ok(print(&text(&catalog_of(Path::new("here.yaml"), &global.choices())?)))
+}
+
+/// The schema of files that use these kinds, as text.
+pub fn text(catalog: &Catalog) -> String {
+    let schema = schema(catalog);
+    serde_json::to_string_pretty(&schema).expect("invariant: a JSON value prints") + "\n"
 }

@@ -148,6 +148,14 @@ pub fn resolve(folder: &Path, word: &str) -> Option<String> {
     (output.status.success() && !id.is_empty()).then_some(id)
 }
 
+/// The text of a file at a commit; `path` counts from `folder`. `None`: there is none, or no text.
+#[must_use]
+pub fn file_at(folder: &Path, commit: &str, path: &Path) -> Option<String> {
+    let name = format!("{commit}:./{}", path.display());
+    let output = git(folder, &["show", "--no-textconv", &name]).ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).ok()).flatten()
+}
+
 /// Writes the files of a commit below `into`.
 ///
 /// # Errors

@@ -7,11 +7,7 @@ use super::{ReportData, StageReport, markup, metrics};
 use crate::text;
 
 pub fn section(data: &ReportData) -> Markup {
-    let found: Vec<(&str, String)> = data
-        .stages
-        .iter()
-        .flat_map(|stage| alarms(stage).into_iter().map(|text| (stage.name.as_str(), text)))
-        .collect();
+    let found = all(data);
     html! {
         @if !found.is_empty() {
             section aria-labelledby="alarms" {
@@ -22,6 +18,12 @@ pub fn section(data: &ReportData) -> Markup {
             }
         }
     }
+}
+
+/// Stages, and what is wrong with them.
+pub fn all(data: &ReportData) -> Vec<(&str, String)> {
+    let of = |stage| alarms(stage).into_iter();
+    data.stages.iter().flat_map(|stage| of(stage).map(|text| (stage.name.as_str(), text))).collect()
 }
 
 fn alarms(stage: &StageReport) -> Vec<String> {

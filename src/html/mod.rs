@@ -3,6 +3,7 @@
 
 mod alarms;
 mod answers;
+mod brief;
 mod chart;
 mod data;
 mod evaluation;
@@ -23,6 +24,7 @@ pub mod sweep;
 mod tests;
 mod training;
 
+pub use brief::brief;
 pub use data::{
     CalibrationBin, EvaluationRow, LabelExample, LabelQuality, LabelsReport, LearningPoint, Note,
     ReportData, RewardReport, SampleRow, StageProblem, StageProgress, StageReport, StageStatus,

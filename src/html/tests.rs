@@ -328,6 +328,18 @@ fn an_alarm_is_raised_by_the_last_value_only() {
 }
 
 #[test]
+fn the_brief_has_policies_with_intervals_and_says_who_labelled() {
+    let text = super::brief(&example());
+    let rows = text.lines().filter(|line| line.starts_with("| ")).count();
+    assert!(rows > 3, "{text}");
+    let ppo = text.lines().find(|line| line.starts_with("| ppo |")).expect("a row");
+    assert!(ppo.contains(" to "), "{ppo}");
+    assert!(text.contains("Simulated: the preferences come from"), "{text}");
+    let none = super::brief(&ReportData { pipeline: "a*b".into(), ..ReportData::default() });
+    assert_eq!(none, "### a&#42;b\n\nNo evaluation is made yet.\n");
+}
+
+#[test]
 fn nothing_at_all_is_still_a_page() {
     let page = render(&ReportData::default());
     assert_self_contained(&page);

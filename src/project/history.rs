@@ -21,6 +21,8 @@ pub struct Run {
     pub id: String,
     pub at: String,
     pub pipeline: String,
+    /// Path of the pipeline file within the workspace; empty for runs of older versions.
+    pub key: String,
     pub name: String,
     pub command: Vec<String>,
     pub state: RunState,
@@ -46,13 +48,14 @@ impl RunState {
 #[must_use]
 pub fn read(store: &Store, id: &str) -> Option<Run> {
     let (first, last) = journal::ends(&store.run_path(id).join("events.jsonl")).ok()?;
-    let RunEvent::RunStarted { at, pipeline, name, command, .. } = first?.event else {
+    let RunEvent::RunStarted { at, pipeline, key, name, command, .. } = first?.event else {
         return None;
     };
     let mut run = Run {
         id: id.to_owned(),
         at,
         pipeline,
+        key,
         name,
         command,
         state: RunState::Open,

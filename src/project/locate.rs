@@ -30,11 +30,21 @@ pub fn file_and_names(words: &[String]) -> Result<(PathBuf, Vec<String>), Failur
     }
 }
 
-fn the_only_pipeline() -> Result<PathBuf, Failure> {
+/// The pipeline files here and in `pipelines/`.
+#[must_use]
+pub fn pipelines() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         [".", "pipelines"].iter().flat_map(|dir| pipelines_in(Path::new(dir))).collect();
     found.sort();
-    match found.as_slice() {
+    found
+}
+
+/// The pipeline file that is meant where none is named.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn the_only_pipeline() -> Result<PathBuf, Failure> {
+    match pipelines().as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Failure::usage("no pipeline file named, and none found here or in `pipelines/`")
             .help("name one: `preflow run pipelines/NAME.yaml`")),

@@ -1,11 +1,12 @@
 //! The lock file beside a pipeline: read, compared with what the pipeline says, written by runs.
 //! Does not know how stages are merged.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::{Failure, Project};
 use crate::files;
+use crate::identity::Fingerprint;
 use crate::lock::{Lock, path_of};
 use crate::plan::{Judge, Outputs, Selection};
 use crate::store::write_atomic;
@@ -84,12 +85,23 @@ pub fn keep(file: &Path, project: &Project, made: &Lock) {
     }
 }
 
+/// A lock file compared with what the pipeline says.
+#[derive(Debug, Default)]
+pub struct LockCheck {
+    /// Stages that the file names.
+    pub stages: usize,
+    /// Those that are what the pipeline says.
+    pub matching: BTreeMap<String, Fingerprint>,
+    /// What is wrong, stage by stage.
+    pub problems: Vec<String>,
+}
+
 /// Compares a lock with what the pipeline says, stage by stage, given the outputs it names itself:
-/// nothing need be made, or even be at hand. Returns how many stages it names, and what is wrong.
+/// nothing need be made, or even be at hand.
 ///
 /// # Errors
 /// There is no lock file, or a source cannot be read.
-pub fn check(file: &Path, project: &Project) -> Result<(usize, Vec<String>), Failure> {
+pub fn check(file: &Path, project: &Project) -> Result<LockCheck, Failure> {
     let lock = read(file)?;
     let selection = Selection::new(&project.graph, &[], &[], &[])?;
     let sources = project.digest_sources(&selection.wanted)?;
@@ -97,7 +109,7 @@ pub fn check(file: &Path, project: &Project) -> Result<(usize, Vec<String>), Fai
     let judge =
         Judge { graph: &project.graph, store: &project.store, sources: &sources, heads: &heads };
     let mut known: Vec<Option<Outputs>> = vec![None; project.graph.stages.len()];
-    let mut problems = Vec::new();
+    let (mut matching, mut problems) = (BTreeMap::new(), Vec::new());
     for (i, node) in project.graph.stages.iter().enumerate() {
         let Some(locked) = lock.stages.get(&node.name) else {
             problems.push(format!("stage `{}` is not in it", node.name));
@@ -111,13 +123,18 @@ pub fn check(file: &Path, project: &Project) -> Result<(usize, Vec<String>), Fai
             continue;
         }
         if project.graph.upstream(i).iter().any(|up| known[*up].is_none()) {
+            known[i] = None;
             continue;
         }
-        if judge.identity(i, &known).fingerprint() != locked.fingerprint {
-            problems.push(format!("stage `{}` is another one now", node.name));
+        if judge.identity(i, &known).fingerprint() == locked.fingerprint {
+            matching.insert(node.name.clone(), locked.fingerprint);
+        } else {
+            problems.push(format!("stage `{}` changed", node.name));
+            // What follows from it is not what the lock says either.
+            known[i] = None;
         }
     }
     let gone = lock.stages.keys().filter(|name| project.graph.find(name).is_none());
     problems.extend(gone.map(|name| format!("stage `{name}` is not in the pipeline any more")));
-    Ok((lock.stages.len(), problems))
+    Ok(LockCheck { stages: lock.stages.len(), matching, problems })
 }

@@ -32,13 +32,15 @@ pub struct OutputStyle {
     pub verbose: bool,
     /// Columns of the terminal; `None`: what is written is no terminal, and is not folded.
     pub width: Option<usize>,
+    /// Tables and titles are Markdown, for pull requests.
+    pub markdown: bool,
 }
 
 impl OutputStyle {
     /// `text` in a style when colour is on.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {
-        if !self.colour {
+        if self.markdown || !self.colour {
             return text.to_owned();
         }
         let style = style.ansi();

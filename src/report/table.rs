@@ -1,7 +1,7 @@
 //! Tables for terminals: columns as wide as they need to be, text folded where the terminal is
 //! narrower. Numbers and names are never broken. Does not know what the cells mean.
 
-use crate::text::clean;
+use crate::text::{clean, markdown};
 use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter, wrap};
 use unicode_width::UnicodeWidthStr as _;
@@ -103,6 +103,9 @@ impl Table {
     /// The table, each line begun with a blank and ended with a line feed.
     #[must_use]
     pub fn text(&self, look: OutputStyle) -> String {
+        if look.markdown {
+            return self.markdown();
+        }
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let of = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
         let natural = |column| of(column).map(|c| c.text.width()).max().unwrap_or(0);
@@ -131,6 +134,14 @@ impl Table {
         let blocks = blocks(&fitted(&all), self.keys, room).into_iter();
         let shown: Vec<String> = blocks.map(|b| self.block(&fitted(&b), &b, look)).collect();
         shown.join("\n")
+    }
+
+    /// The table for a git host; marks stand in a column of their own.
+    fn markdown(&self) -> String {
+        let text = |cell: &Cell| cell.text.trim().replace(GLUE, " ");
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(text).collect()).collect();
+        markdown::table(&rows, &self.right)
     }
 
     fn block(&self, widths: &[usize], columns: &[usize], look: OutputStyle) -> String {

@@ -20,6 +20,9 @@ pub enum RunEvent {
         /// RFC 3339.
         at: String,
         pipeline: String,
+        /// Path of the pipeline file within the workspace; runs of older versions have none.
+        #[serde(default)]
+        key: String,
         name: String,
         /// The command line that started it.
         command: Vec<String>,

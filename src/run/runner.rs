@@ -151,6 +151,7 @@ impl<'a> Runner<'a> {
             run: self.options.id.clone(),
             at: self.options.at.clone(),
             pipeline: graph.path.clone(),
+            key: self.options.heads_key.clone(),
             name: graph.name.clone(),
             command: self.options.command.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

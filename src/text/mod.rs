@@ -1,6 +1,8 @@
 //! Text for people, the same on every page and terminal: numbers, times and sizes in few letters,
 //! and whatever hides in the words of others made visible. Does not know where it appears.
 
+pub mod markdown;
+
 mod amounts;
 mod hidden;
 mod numbers;

@@ -48,7 +48,7 @@ fn check_needs_no_artifact_and_names_what_does_not_match() {
     space.write("src.txt", "other\n");
     let said = space.preflow(&["lock", "--check", "p.yaml"]);
     assert_eq!(said.code, Some(2));
-    let text = "p.lock does not match p.yaml: stage `a` is another one now; stage `side` is";
+    let text = "p.lock does not match p.yaml: stage `a` changed; stage `side` changed";
     assert!(said.err.contains(text), "{}", said.err);
     space.write("p.lock", "nonsense\n");
     let said = space.preflow(&["lock", "--check", "p.yaml"]);

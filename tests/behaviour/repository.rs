@@ -68,7 +68,7 @@ fn init_adds_to_a_repository_what_is_missing() {
     let init = ["init", ".", "--template", "labels-only"];
     let said = space.preflow(&init);
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert!(said.out.contains("3 files in ."), "{}", said.out);
+    assert!(said.out.contains("6 files in ."), "{}", said.out);
     assert!(said.out.contains("left as it is: README.md, data/answers.csv"), "{}", said.out);
     assert_eq!(space.read("README.md"), "ours\n");
     assert_eq!(space.read("data/answers.csv"), "own\n");

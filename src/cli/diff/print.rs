@@ -4,7 +4,7 @@ use crate::identity::Change;
 use crate::project::diff::{DataChange, FigureChange, ParamChange, PipelineDiff};
 use crate::report::table::{Table, hang};
 use crate::report::{OutputStyle, Style, words};
-use crate::text::{self, clean};
+use crate::text::{self, clean, markdown};
 use crate::votes::ChangedVotes;
 
 /// Figures shown a stage, unless more are asked for.
@@ -12,51 +12,88 @@ const FIGURES: usize = 8;
 
 /// All of it, section by section; empty ones are left out.
 pub fn text(all: &PipelineDiff, look: OutputStyle) -> String {
-    let side = |text: &str| hang(&clean(text), 4, look);
-    let heads = format!(" A  {}\n B  {}\n", side(&all.a), side(&all.b));
-    let mut out = heads.clone();
-    let mut section = |title: &str, rows: Vec<(String, String)>| {
-        if rows.is_empty() {
-            return;
+    let heads = match look.markdown {
+        true => {
+            let side = |text: &str| markdown::escaped(&clean(text));
+            format!("A: {}\\\nB: {}\n", side(&all.a), side(&all.b))
         }
-        out.push_str(&format!("\n {}\n", look.paint(Style::Strong, title)));
-        let mut table = Table::new(&[1]);
-        for (left, right) in rows {
-            table.row([format!("  {left}"), right]);
+        false => {
+            let side = |text: &str| hang(&clean(text), 4, look);
+            format!(" A  {}\n B  {}\n", side(&all.a), side(&all.b))
         }
-        out.push_str(&table.text(look));
     };
-    let named = |(name, a, b): &(String, String, String)| (name.clone(), format!("{a} → {b}"));
-    let stages = [("only in A", &all.only_in_a), ("only in B", &all.only_in_b)];
-    let stages = stages.into_iter().filter(|(_, names)| !names.is_empty());
-    section("stages", stages.map(|(side, names)| (side.to_owned(), names.join(", "))).collect());
-    section("params", all.params.iter().map(param).collect());
-    let votes = all
-        .votes
-        .iter()
-        .map(|(stage, v)| (stage.clone(), words::votes(&ChangedVotes::new("votes", *v, None))));
-    section("votes", votes.collect());
-    section("data", all.data.iter().map(data).collect());
-    section("code", all.code.iter().map(named).collect());
-    section("environment", all.environment.iter().map(named).collect());
-    section("figures", figures(all, look));
-    let samples = all.samples.iter().flat_map(|s| {
-        let asked = format!("{} {}", s.stage, s.source).trim_end().to_owned();
-        [
-            (asked, short(&s.prompt)),
-            ("  A".to_owned(), short(&s.a)),
-            ("  B".to_owned(), short(&s.b)),
-        ]
-    });
-    section("answers that differ", samples.collect());
-    if !all.unknown.is_empty() {
-        let names = all.unknown.join(", ");
-        section("not known yet", vec![(names, "something upstream must run first".to_owned())]);
+    let sections = Sections::of(all, look);
+    match sections.is_empty() {
+        true => heads + "\n nothing differs\n",
+        false => heads + &sections.text(look),
     }
-    if out == heads {
-        out.push_str("\n nothing differs\n");
+}
+
+/// What differs, under titles; each row is what it is of, and how it differs.
+pub struct Sections(Vec<(&'static str, Vec<(String, String)>)>);
+
+impl Sections {
+    /// Those that have a row.
+    pub fn of(all: &PipelineDiff, look: OutputStyle) -> Self {
+        let named = |(name, a, b): &(String, String, String)| (name.clone(), format!("{a} → {b}"));
+        let stages = [("only in A", &all.only_in_a), ("only in B", &all.only_in_b)];
+        let stages = stages.into_iter().filter(|(_, names)| !names.is_empty());
+        let votes = all
+            .votes
+            .iter()
+            .map(|(stage, v)| (stage.clone(), words::votes(&ChangedVotes::new("votes", *v, None))));
+        let samples = all.samples.iter().flat_map(|s| {
+            let asked = format!("{} {}", s.stage, s.source).trim_end().to_owned();
+            [
+                (asked, short(&s.prompt)),
+                ("  A".to_owned(), short(&s.a)),
+                ("  B".to_owned(), short(&s.b)),
+            ]
+        });
+        let unknown = (!all.unknown.is_empty())
+            .then(|| (all.unknown.join(", "), "something upstream must run first".to_owned()));
+        let mut sections: Vec<(&'static str, Vec<(String, String)>)> = vec![
+            ("stages", stages.map(|(side, names)| (side.to_owned(), names.join(", "))).collect()),
+            ("params", all.params.iter().map(param).collect()),
+            ("votes", votes.collect()),
+            ("data", all.data.iter().map(data).collect()),
+            ("code", all.code.iter().map(named).collect()),
+            ("environment", all.environment.iter().map(named).collect()),
+            ("figures", figures(all, look)),
+            ("answers that differ", samples.collect()),
+            ("not known yet", unknown.into_iter().collect()),
+        ];
+        sections.retain(|(_, rows)| !rows.is_empty());
+        Self(sections)
     }
-    out
+
+    /// Those with one of these titles, and the others.
+    pub fn split(self, titles: &[&str]) -> (Self, Self) {
+        let (these, others) = self.0.into_iter().partition(|(title, _)| titles.contains(title));
+        (Self(these), Self(others))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn text(&self, look: OutputStyle) -> String {
+        let mut out = String::new();
+        for (title, rows) in &self.0 {
+            let mut table = Table::new(&[1]);
+            if look.markdown {
+                table.row([*title, ""]);
+                out.push('\n');
+            } else {
+                out.push_str(&format!("\n {}\n", look.paint(Style::Strong, title)));
+            }
+            for (left, right) in rows {
+                table.row([format!("  {left}"), right.clone()]);
+            }
+            out.push_str(&table.text(look));
+        }
+        out
+    }
 }
 
 fn param(change: &ParamChange) -> (String, String) {

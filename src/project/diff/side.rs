@@ -62,6 +62,23 @@ impl PipelineState {
         Self::of_commit(word, &commit, file, &root, &store, choices)
     }
 
+    /// The newest run of a pipeline file.
+    ///
+    /// # Errors
+    /// It never ran here.
+    pub fn last_run(file: &Path, choices: &Choices) -> Result<Self, Failure> {
+        let at = locate::locate(file)?;
+        let store = locate::open_store(choices, &at.root)?;
+        let mut runs = journal::runs(&store).into_iter();
+        let of_this = |id: &String| history::read(&store, id).is_some_and(|run| run.key == at.key);
+        let Some(id) = runs.find(of_this) else {
+            let text = format!("no run of {} is known here", file.display());
+            return Err(Failure::usage(text)
+                .help("name what to compare with: a run, a commit (`HEAD~1`) or a file"));
+        };
+        Self::of_run(&id, store)
+    }
+
     /// A file as it stands, with its sources as they are.
     fn of_file(
         file: &Path,
