@@ -1,4 +1,4 @@
-.PHONY: demo real test wheels wheels-check capabilities bench attack check catalog interop libtorch browser moto remote-check
+.PHONY: demo real test slow wheels wheels-check trackers capabilities bench attack check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo:
@@ -13,8 +13,15 @@ test: libtorch browser moto
 wheels: libtorch
 	./wheels/build.sh
 
+trackers: libtorch
+	cargo build --release --locked
+	python3 scripts/trackers.py
+
 wheels-check:
 	./wheels/check.sh
+
+slow: libtorch
+	cargo test -p preflow-stages --locked -- --ignored --nocapture
 
 capabilities: libtorch
 	./scripts/capabilities.sh

@@ -47,6 +47,14 @@ pub fn event_file(wall_time: f64, scalars: &[Scalar]) -> Vec<u8> {
     let version =
         Event { wall_time, file_version: Some("brain.Event:2".into()), ..Event::default() };
     let mut out = record(&version.encode_to_vec());
+    out.extend(events(wall_time, scalars));
+    out
+}
+
+/// The same to append to such a file.
+#[must_use]
+pub fn events(wall_time: f64, scalars: &[Scalar]) -> Vec<u8> {
+    let mut out = Vec::new();
     for of_step in scalars.chunk_by(|a, b| a.step == b.step) {
         #[expect(clippy::cast_possible_truncation, reason = "the format holds single precision")]
         let value = |s: &Scalar| Value { tag: s.tag.clone(), simple_value: Some(s.value as f32) };

@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Span, named};
 use crate::pipeline::{Document, Key, Node, NodeValue, expected, is_name, place, unknown_key};
 
 /// What it may say.
-const KEYS: [&str; 3] = ["preflow-workspace", "workers", "remote"];
+const KEYS: [&str; 4] = ["preflow-workspace", "workers", "remote", "track"];
 
 /// What `remote:` may say.
 const REMOTE_KEYS: [&str; 5] = ["url", "mode", "endpoint", "region", "required"];
@@ -19,6 +19,40 @@ pub const FILE: &str = "preflow.yaml";
 pub struct Workspace {
     pub workers: Vec<Worker>,
     pub remote: Option<RemoteConfig>,
+    /// Who sees a run while it happens.
+    pub track: Vec<Tracker>,
+}
+
+/// A tracker of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracker {
+    pub tool: TrackTool,
+    /// A server's address, a project's name, a mode, or a folder.
+    pub place: String,
+}
+
+/// Trackers that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackTool {
+    Mlflow,
+    Trackio,
+    Wandb,
+    TensorBoard,
+}
+
+impl TrackTool {
+    const ALL: [Self; 4] = [Self::Mlflow, Self::Trackio, Self::Wandb, Self::TensorBoard];
+
+    /// As the file writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mlflow => "mlflow",
+            Self::Trackio => "trackio",
+            Self::Wandb => "wandb",
+            Self::TensorBoard => "tensorboard",
+        }
+    }
 }
 
 /// Where artifacts are shared, as it is written.
@@ -73,6 +107,13 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
             }
             ("remote", NodeValue::Null) => {}
             ("remote", _) => workspace.remote = remote(node, &mut problems),
+            ("track", NodeValue::Map(trackers)) => {
+                for (name, node) in trackers {
+                    workspace.track.extend(tracker(name, node, &mut problems));
+                }
+            }
+            ("track", NodeValue::Null) => {}
+            ("track", _) => problems.push(expected("`track`", "a map", node).help(TRACK_FORM)),
             ("workers", _) => problems.push(expected("`workers`", "a map of workers", node)),
             _ => problems.push(
                 unknown_key(&key.name, "a workspace file", &key.span, &KEYS)
@@ -87,6 +128,37 @@ pub fn read(document: &Document) -> Result<Workspace, Vec<Diagnostic>> {
         );
     }
     if problems.is_empty() { Ok(workspace) } else { Err(problems) }
+}
+
+const TRACK_FORM: &str =
+    "track: { mlflow: https://HOST, trackio: PROJECT, wandb: offline, tensorboard: FOLDER }";
+
+fn tracker(name: &Key, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Tracker> {
+    let words = TrackTool::ALL.map(TrackTool::word);
+    let Some(tool) = TrackTool::ALL.into_iter().find(|tool| tool.word() == name.name) else {
+        problems.push(unknown_key(&name.name, "`track`", &name.span, &words).help(TRACK_FORM));
+        return None;
+    };
+    let place = node.as_str().filter(|place| !place.is_empty() && !place.starts_with('-'));
+    let fits = |place: &&str| match tool {
+        TrackTool::Mlflow => place.starts_with("http://") || place.starts_with("https://"),
+        TrackTool::Wandb => ["offline", "online"].contains(place),
+        TrackTool::Trackio | TrackTool::TensorBoard => true,
+    };
+    let what = match tool {
+        TrackTool::Mlflow => "the address of a server",
+        TrackTool::Trackio => "the name of a project",
+        TrackTool::Wandb => "`offline` or `online`",
+        TrackTool::TensorBoard => "a folder",
+    };
+    match place.filter(fits) {
+        Some(place) => Some(Tracker { tool, place: place.to_owned() }),
+        None => {
+            let of = format!("`{}`", tool.word());
+            problems.push(expected(&of, what, node).help(TRACK_FORM));
+            None
+        }
+    }
 }
 
 fn remote(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<RemoteConfig> {

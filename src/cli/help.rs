@@ -58,7 +58,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
 ];
 
 /// Verb, or verb and its own verb → what one might type.
-pub const EXAMPLES: [(&str, [&str; 2]); 40] = [
+pub const EXAMPLES: [(&str, [&str; 2]); 41] = [
     ("run", ["preflow run pipelines/workshop.yaml", "preflow run --from sft --keep-going"]),
     ("plan", ["preflow plan", "preflow plan pipelines/workshop.yaml eval --set seed=3"]),
     ("status", ["preflow status", "preflow status pipelines/workshop.yaml --json"]),
@@ -70,7 +70,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 40] = [
     ("config", ["preflow config pipelines/workshop.yaml", "preflow config a.yaml --profile smoke"]),
     ("graph", ["preflow graph a.yaml", "preflow graph a.yaml --format mermaid"]),
     ("kinds", ["preflow kinds", "preflow kinds sft"]),
-    ("schema", ["preflow schema", "preflow schema -q"]),
+    ("schema", ["preflow schema", "preflow schema > pipelines/schema.json"]),
     (
         "label serve",
         ["preflow label serve labels", "preflow label serve a.yaml labels --share ann,ben"],
@@ -106,7 +106,10 @@ pub const EXAMPLES: [(&str, [&str; 2]); 40] = [
     ("sweep run", ["preflow sweep run sweep.yaml", "preflow sweep run sweep.yaml --jobs 8"]),
     (
         "sweep show",
-        ["preflow sweep show sweep.yaml", "preflow sweep show sweep.yaml --html s.html"],
+        [
+            "preflow sweep show sweep.yaml --html s.html",
+            "preflow sweep show sweep.yaml --columns eval/kl --sort kl_coef",
+        ],
     ),
     ("diff", ["preflow diff", "preflow diff HEAD~1 --file a.yaml"]),
     ("ci", ["preflow ci origin/main", "preflow ci origin/main --format markdown"]),
@@ -125,6 +128,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 40] = [
             "preflow completions zsh",
         ],
     ),
+    ("sweep", ["preflow sweep plan sweep.yaml", "preflow sweep run sweep.yaml --jobs 8"]),
     ("label", ["preflow label serve labels", "preflow label stats labels"]),
 ];
 

@@ -13,6 +13,7 @@ use super::{Exit, Global, complain};
 use crate::exec::process::{GRACE, Processes};
 use crate::lock::Lock;
 use crate::plan::Selection;
+use crate::project::track::Tracking;
 use crate::project::{
     self, Failure, Project, execution, execution::Resources, locate, lock, validate,
 };
@@ -21,7 +22,7 @@ use crate::report::fancy::Fancy;
 use crate::report::json::Json;
 use crate::report::live::LiveMetrics;
 use crate::report::plain::Plain;
-use crate::run::{self, Inputs, Reporter, RunOptions, Summary};
+use crate::run::{self, Inputs, Reporter, RunEvent, RunOptions, Summary};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -150,7 +151,8 @@ pub fn execute(
     let options = RunOptions { keep_going, ..execution::options(project, args.resources())? };
     let is_new = !project.store.root().exists();
     let watched = project.graph.stages.iter().map(|s| (s.name.clone(), s.live.clone()));
-    let mut reporter = reporter(args.progress, look, global.json, watched.collect());
+    let shown = reporter(args.progress, look, global.json, watched.collect());
+    let mut reporter = Told { shown, tracking: Tracking::of(project) };
     let reaper = std::env::current_exe().map(|exe| vec![exe, PathBuf::from("reaper")]);
     let executor = Processes::new(reaper.unwrap_or_default(), GRACE);
     let inputs = Inputs {
@@ -169,12 +171,25 @@ pub fn execute(
     let runtime = execution::runtime()?;
     let summary = runtime.block_on(async {
         let interrupts = listen();
-        run::run(inputs, &options, &mut *reporter, interrupts).await
+        run::run(inputs, &options, &mut reporter, interrupts).await
     })?;
     if is_new && !look.quiet && !global.json {
         complain(&place_of(project));
     }
     Ok(summary)
+}
+
+/// Who hears of a run: the screen, and the workspace's trackers.
+struct Told<'a> {
+    shown: Box<dyn Reporter>,
+    tracking: Tracking<'a>,
+}
+
+impl Reporter for Told<'_> {
+    fn event(&mut self, event: &RunEvent) {
+        self.shown.event(event);
+        self.tracking.event(event);
+    }
 }
 
 /// Where the store of a workspace was made, and why there.

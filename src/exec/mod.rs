@@ -1,6 +1,7 @@
 //! Execution of one task, and every way it can end.
 //! Knows nothing of the store, the graph or YAML.
 
+pub mod companion;
 pub mod describe;
 mod figures;
 pub mod git;

@@ -7,6 +7,7 @@ const THEME = 'preflow.theme';
 const RAW = 'preflow.raw';
 const AHEAD = 4; // questions held: the one on the screen and three more
 const POLL = 5000;
+const LOOK = 10000; // between two looks at the server while a pair is read
 
 function stored(key, otherwise) {
   try {
@@ -178,7 +179,8 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!progress) return;
     const waiting = ops.filter((o) => o.vote && o.vote.pick !== 'skip' && !o.vote.repeat).length;
     const votes = progress.votes + waiting;
-    const words = [`${votes} of ${progress.goal} votes`, `${progress.mine + waiting} by you`];
+    const enough = progress.goal > 0 && votes >= progress.goal && !why;
+    const words = [`${votes} of ${progress.goal} votes${enough ? ': enough, more still help' : ''}`, `${progress.mine + waiting} by you`];
     const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
     if (gaps.length >= 3) {
       const rate = 60000 / Math.max(gaps[gaps.length >> 1], 1);
@@ -257,8 +259,10 @@ document.addEventListener('DOMContentLoaded', () => {
     const kept = ops.length ? ` ${waiting} kept in this browser and sent as soon as possible.` : '';
     if (!reply || reply.status >= 502) {
       reached = false;
-      const why = reply?.data.error ? `${reply.data.error}.` : 'The server does not answer.';
-      banner(`${why}${kept}`);
+      // A run that waited for votes ends its page when it is over.
+      const over = progress && progress.goal > 0 && progress.votes + ops.length >= progress.goal;
+      const said = over ? 'There are enough votes, and the labelling may be over: this page can be closed.' : 'The server does not answer.';
+      banner(`${reply?.data.error ? `${reply.data.error}.` : said}${kept}`);
     } else {
       const again = reply.status === 409 ? ['Load again', () => location.reload()] : null;
       banner(`${reply.data.error ?? `The server says ${reply.status}`}.${kept}`, again);
@@ -553,6 +557,17 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!ops.length) try { localStorage.removeItem(OPS + tab); } catch { /* nothing is kept there */ }
     if (!kept) banner('This browser keeps nothing: leave the page open until all is sent.');
   }
+
+  // Whoever reads for long sees what others did, and that a server is gone.
+  setInterval(() => {
+    if (document.hidden || ops.length || asking || !deck.length) return;
+    inTurn(async () => {
+      const reply = await fetchJson('api/next', { ...knows(), pairs }).catch(() => null);
+      if (!reply?.ok) return trouble(reply);
+      fine();
+      return take(reply.data);
+    });
+  }, LOOK);
 
   const tab = newId();
   try { adopt(); } catch { /* no storage: votes are sent, only not kept over a reload */ }

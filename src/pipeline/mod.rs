@@ -1,6 +1,7 @@
 //! What a pipeline file says, params filled in, references not yet followed.
 //! Does not know kinds, hashes, or which files exist.
 
+mod layout;
 mod limits;
 mod node;
 mod params;

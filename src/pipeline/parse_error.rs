@@ -1,9 +1,12 @@
 //! What the YAML parser refuses, in our words.
 //! Does not know what the document is for.
 
+use std::sync::Arc;
+
 use serde_saphyr::Location;
 use serde_saphyr::budget::BudgetBreach;
 
+use super::layout::slip;
 use super::limits::{MAX_DEPTH, MAX_REPLAYED};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -55,7 +58,15 @@ pub fn diagnostic(
         Error::Budget { breach, .. } => {
             at("the file is too large or too deep".to_owned()).label(breach_words(breach))
         }
-        other => at(format!("not valid YAML: {}", sentence(&other.to_string()))),
+        other => {
+            let slip = place.as_ref().and_then(|at| slip(&at.source.text, at.range.start));
+            let Some((at, slip)) = place.as_ref().zip(slip) else {
+                return at(format!("not valid YAML: {}", sentence(&other.to_string())));
+            };
+            let place = Span { source: Arc::clone(&at.source), range: slip.range };
+            Diagnostic::new(format!("not valid YAML: {}", slip.message), Some(place))
+                .help(slip.help)
+        }
     }
 }
 

@@ -181,7 +181,7 @@ fn merge_keys_are_expanded() {
 #[test]
 fn broken_yaml_is_refused_at_its_place() {
     insta::assert_snapshot!(problems("preflow: 1\nstages: [a\n"), @"dir/p.yaml:2:9 [[] not valid YAML: unclosed bracket '['");
-    insta::assert_snapshot!(problems("preflow: 1\nstages:\n\ta: {}\n"), @"dir/p.yaml:3:2 [a] not valid YAML: tabs disallowed within this context (block indentation)");
+    insta::assert_snapshot!(problems("preflow: 1\nstages:\n\ta: {}\n"), @r"dir/p.yaml:3:1 [\t] not valid YAML: a tab in the indentation | indent with spaces");
     insta::assert_snapshot!(problems("preflow: 1\nname: x\nname: y\nstages: {}\n"), @"dir/p.yaml:3:1 [name] duplicate key `name` | already given on line 2");
     insta::assert_snapshot!(problems("preflow: 1\nname: !rust x\nstages: {}\n"), @"dir/p.yaml:2:13 [x] unknown tag | the only tag is `!include FILE`; pipeline files hold no other");
     insta::assert_snapshot!(problems("preflow: 1\nparams: { null: 1, ~: 2, : 3 }\nstages: {}\n"), @r#"

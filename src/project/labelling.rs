@@ -27,6 +27,24 @@ pub fn assignment(project: &Project, name: &str) -> Result<Assignment, Failure> 
     assemble(project, stage, pairs)
 }
 
+/// Names of the stages that ask people.
+#[must_use]
+pub fn stages_that_ask(project: &Project) -> Vec<String> {
+    let all = project.graph.stages.iter().enumerate();
+    let asking = all.filter(|(stage, _)| asks_people(project, *stage).is_ok());
+    asking.map(|(_, node)| node.name.clone()).collect()
+}
+
+/// Where the votes of a stage lie.
+///
+/// # Errors
+/// It does not ask people.
+pub fn votes_folder(project: &Project, name: &str) -> Result<PathBuf, Failure> {
+    Selection::new(&project.graph, &[name.to_owned()], &[], &[])?;
+    let stage = project.graph.find(name).expect("invariant: the selection found it");
+    Ok(assemble(project, stage, None)?.votes)
+}
+
 /// The settings of a stage that asks people.
 fn asks_people(project: &Project, stage: usize) -> Result<label::PeopleSettings, Failure> {
     let node = &project.graph.stages[stage];

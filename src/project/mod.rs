@@ -30,6 +30,7 @@ pub mod snapshot;
 mod sources;
 pub mod sweep;
 pub mod sweep_report;
+pub mod track;
 pub mod unfinished;
 pub mod validate;
 pub mod workers;

@@ -103,6 +103,11 @@ impl Project {
     fn source_problem(&self, source: usize, error: &StoreError) -> Diagnostic {
         let node = &self.graph.sources[source];
         let help = match error {
+            StoreError::SourceMissing(_) if node.port_type == "model/huggingface" => {
+                "put a model folder there (config.json, *.safetensors, tokenizer.json), as \
+                 `hf download ORG/NAME --local-dir FOLDER` does; the path counts from the \
+                 pipeline file"
+            }
             StoreError::SourceMissing(_) | StoreError::SourceNoMatch(_) => {
                 "paths are relative to the pipeline file"
             }

@@ -175,26 +175,30 @@ impl SweepSession {
         place.at.key = locate::locate(&self.file)?.key;
         let project = place.project(merged.graph, choices);
         let plan = project.plan(&Selection::new(&project.graph, &[], &[], &[])?)?;
-        let figures = merged.stages.iter().map(|s| self.figure(&project.graph, &plan, s)).collect();
-        Ok(SweepStatus { trials, stages: merged.stages, project, plan, figures })
+        let mut status =
+            SweepStatus { trials, stages: merged.stages, project, plan, figures: Vec::new() };
+        let metric = self.sweep.metric.as_ref().map(|metric| metric.name.text.as_str());
+        let of = |trial| metric.and_then(|name| status.figure(trial, name));
+        status.figures = (0..status.trials.len()).map(of).collect();
+        Ok(status)
     }
+}
 
-    /// The metric of a trial: `STAGE/FIGURE`, or the figure alone.
-    fn figure(&self, graph: &Graph, plan: &Plan, stages: &[usize]) -> Option<f64> {
-        let wanted = &self.sweep.metric.as_ref()?.name.text;
-        let mut found = stages.iter().filter_map(|stage| {
-            let Some(Verdict::Hit(entry)) = &plan.verdicts[*stage] else { return None };
+impl SweepStatus {
+    /// A figure of a trial: `STAGE/FIGURE`, or the figure alone.
+    #[must_use]
+    pub fn figure(&self, trial: usize, wanted: &str) -> Option<f64> {
+        let mut found = self.stages[trial].iter().filter_map(|stage| {
+            let Some(Verdict::Hit(entry)) = &self.plan.verdicts[*stage] else { return None };
             let summary = &entry.made.summary;
-            let word = &graph.stages[*stage].word;
+            let word = &self.project.graph.stages[*stage].word;
             let inner = wanted.strip_prefix(word.as_str()).and_then(|w| w.strip_prefix('/'));
             let value = inner.and_then(|name| summary.get(name)).or_else(|| summary.get(wanted))?;
             *value
         });
         found.next()
     }
-}
 
-impl SweepStatus {
     /// The stage has its result.
     pub fn is_made(&self, stage: usize) -> bool {
         matches!(self.plan.verdicts[stage], Some(Verdict::Hit(_)))

@@ -26,6 +26,9 @@ pub struct Row {
     /// As `params` of the table; empty where the trial leaves a param alone.
     pub values: Vec<String>,
     pub trials: usize,
+    /// Which trials these are, in the order of all.
+    #[serde(skip)]
+    pub members: Vec<usize>,
     pub metric: SettingMean,
     /// Against the baseline, trial by trial where both have the same seed. Its interval is
     /// corrected for all the settings that are compared.
@@ -123,6 +126,7 @@ pub fn table(sweep: &Sweep, trials: &[Trial], figures: &[Option<f64>]) -> Result
             Row {
                 values: values.clone(),
                 trials: group.len(),
+                members: group.clone(),
                 metric: SettingMean::of(&known(group)),
                 against_baseline: (!is_baseline && !differences.is_empty())
                     .then(|| SettingMean::of(&differences)),

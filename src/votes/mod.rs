@@ -10,7 +10,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use effective::{Ballot, Effective, Judged, VoteChange};
+pub use effective::{Ballot, Effective, Judged, VoteChange, latest};
 pub use explain::{ChangedVotes, VotesRead, explain};
 pub use folder::{Folder, Ledger, Problem, VotesError, composed, is_annotator, is_plain};
 

@@ -1,12 +1,11 @@
 //! What a pull request is told: the verdict and its exit code, and one comment, never two.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::peer::{Asked, serve};
 use crate::space::{CHAIN, Said, Space};
 
 fn git(space: &Space, arguments: &[&str]) {
@@ -94,54 +93,15 @@ struct Host {
 
 /// Starts a host that plays the comments of GitHub and the notes of GitLab.
 fn host(host: Host) -> (String, Arc<Mutex<Host>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}", listener.local_addr().expect("an address"));
     let host = Arc::new(Mutex::new(host));
     let state = Arc::clone(&host);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let _ = answer(stream, &state);
-        }
-    });
+    let address = serve(move |asked| state.lock().expect("state").answer(asked));
     (address, host)
 }
 
-fn answer(stream: TcpStream, host: &Mutex<Host>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let (mut length, mut right) = (0, String::new());
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header)?;
-            let header = header.trim_end().to_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("content-length: ") {
-                length = value.parse().expect("a length");
-            }
-            if header.starts_with("authorization: ") || header.starts_with("private-token: ") {
-                right = header;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let words: Vec<&str> = line.split(' ').collect();
-        let (status, answer) =
-            host.lock().expect("state").answer(words[0], words[1], &body, &right);
-        let text = if answer.is_null() { String::new() } else { answer.to_string() };
-        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", text.len());
-        (&stream).write_all(format!("{head}{text}").as_bytes())?;
-    }
-}
-
 impl Host {
-    fn answer(&mut self, how: &str, path: &str, body: &Value, right: &str) -> (u16, Value) {
+    fn answer(&mut self, request: &Asked) -> (u16, Value) {
+        let Asked { how, path, body, right } = request;
         self.asked.push(format!("{how} {path}"));
         if let Some(status) = self.status {
             return (status, json!({ "message": "no" }));
@@ -151,7 +111,7 @@ impl Host {
         }
         let text = body["body"].as_str().unwrap_or_default().to_owned();
         let number = path.rsplit('/').next().and_then(|n| n.parse::<u64>().ok());
-        match (how, number) {
+        match (how.as_str(), number) {
             ("GET", _) => {
                 let page = path.split("page=").last().and_then(|n| n.parse::<usize>().ok());
                 let start = (page.expect("a page") - 1) * 100;

@@ -19,6 +19,7 @@ mod lock;
 mod logging;
 mod narrow;
 mod open;
+mod peer;
 mod repository;
 mod rerun;
 mod shared;
@@ -26,6 +27,7 @@ mod shown;
 mod space;
 mod special_files;
 mod sweep;
+mod track;
 mod trust;
 mod workers;
 #[path = "../workspace/mod.rs"]

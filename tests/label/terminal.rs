@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,30 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::support::Workspace;
+
+/// Both ends of a terminal: that of the window, and that of programs.
+fn terminal(columns: u16, rows: u16) -> (OwnedFd, OwnedFd) {
+    let main =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&main).expect("granted");
+    unlockpt(&main).expect("unlocked");
+    let name = ptsname(&main, Vec::new()).expect("a name");
+    let side =
+        rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    let side = side.expect("the other side");
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&side, size).expect("sized");
+    (main, side)
+}
+
+/// `preflow label ask` at that end.
+fn ask(workspace: &Workspace, side: &OwnedFd) -> Command {
+    let copy = || Stdio::from(side.try_clone().expect("a copy"));
+    let mut command =
+        workspace.command(&["label", "ask", "demo.yaml", "labels", "--annotator", "ann"]);
+    command.stdin(copy()).stdout(copy()).stderr(copy()).env("TERM", "xterm-256color");
+    command
+}
 
 /// A terminal with somebody before it.
 struct Terminal {
@@ -25,18 +49,8 @@ struct Terminal {
 
 impl Terminal {
     fn start(workspace: &Workspace, columns: u16, rows: u16) -> Self {
-        let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&main).expect("granted");
-        unlockpt(&main).expect("unlocked");
-        let name = ptsname(&main, Vec::new()).expect("a name");
-        let side = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
-        let side = side.expect("the other side");
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&side, size).expect("sized");
-        let copy = || Stdio::from(side.try_clone().expect("a copy"));
-        let mut command =
-            workspace.command(&["label", "ask", "demo.yaml", "labels", "--annotator", "ann"]);
-        command.stdin(copy()).stdout(copy()).stderr(copy()).env("TERM", "xterm-256color");
+        let (main, side) = terminal(columns, rows);
+        let mut command = ask(workspace, &side);
         let child = command.spawn().expect("started");
         let said = Arc::new(Mutex::new(Vec::new()));
         let (mut from, into) = (File::from(main.try_clone().expect("a copy")), Arc::clone(&said));
@@ -100,6 +114,31 @@ fn workspace() -> Workspace {
 fn choices(workspace: &Workspace) -> Vec<Choice> {
     let folder = Folder::read(&workspace.path("votes")).expect("readable");
     folder.latest("ann").into_values().map(|vote| vote.choice).collect()
+}
+
+#[test]
+fn a_terminal_that_is_gone_ends_the_labeller() {
+    let workspace = workspace();
+    let (main, side) = terminal(80, 24);
+    let mut child = ask(&workspace, &side).spawn().expect("started");
+    let start = Instant::now();
+    let mut said = Vec::new();
+    let mut from = File::from(main);
+    while !String::from_utf8_lossy(&said).contains("of 6 votes") {
+        assert!(start.elapsed() < Duration::from_secs(10), "it shows nothing");
+        let mut buffer = [0; 4096];
+        let n = from.read(&mut buffer).expect("read");
+        said.extend_from_slice(&buffer[..n]);
+    }
+    // Its window closes; nobody sends a signal.
+    drop((from, side));
+    while child.try_wait().expect("a child").is_none() {
+        if start.elapsed() > Duration::from_secs(20) {
+            child.kill().expect("ended");
+            panic!("it goes on without a terminal");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

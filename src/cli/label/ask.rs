@@ -16,8 +16,8 @@ use crate::report::OutputStyle;
 
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Pipeline file and the stage that collects labels
-    #[arg(value_name = "[FILE] STAGE", required = true)]
+    /// Pipeline file, and the stage that collects labels [default: the only one]
+    #[arg(value_name = "[FILE] [STAGE]")]
     pub words: Vec<String>,
     /// Whose votes these are [default: the user's name]
     #[arg(long, value_name = "NAME")]

@@ -16,15 +16,15 @@ use crate::text::{self, clean};
 
 #[derive(Debug, Args)]
 pub struct LinksArgs {
-    /// Pipeline file and stage
-    #[arg(value_name = "[FILE] STAGE", required = true)]
+    /// Pipeline file, and the stage that collects labels [default: the only one]
+    #[arg(value_name = "[FILE] [STAGE]")]
     pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct RevokeArgs {
-    /// Pipeline file and stage
-    #[arg(value_name = "[FILE] STAGE", required = true)]
+    /// Pipeline file, and the stage that collects labels [default: the only one]
+    #[arg(value_name = "[FILE] [STAGE]")]
     pub words: Vec<String>,
     /// Whose links, or which one, as `preflow label links` names it; may be repeated
     #[arg(long = "link", value_name = "NAME|LINK", required = true)]

@@ -60,14 +60,27 @@ pub fn label(verb: &LabelVerb, global: &Global, look: OutputStyle) -> Result<Exi
 /// The stage does not ask people, or its pairs were never made.
 pub fn open(words: &[String], global: &Global) -> Result<(Project, Assignment), Failure> {
     let (file, names) = locate::file_and_names(words)?;
-    let [name] = names.as_slice() else {
-        return Err(
-            Failure::usage("one stage is labelled at a time").help("preflow label VERB FILE STAGE")
-        );
-    };
     let project = project::load(&file, &global.choices())?;
-    let assignment = labelling::assignment(&project, name)?;
+    let name = one(&names, labelling::stages_that_ask(&project), "asks people")?;
+    let assignment = labelling::assignment(&project, &name)?;
     Ok((project, assignment))
+}
+
+/// The stage that was named, or else the only one that does what is wanted.
+fn one(named: &[String], able: Vec<String>, does: &str) -> Result<String, Failure> {
+    match (named, able.as_slice()) {
+        ([name], _) | ([], [name]) => Ok(name.clone()),
+        ([], []) => Err(Failure::usage(format!("no stage of this pipeline {does}"))
+            .help("`preflow kinds collect_labels` shows how one does")),
+        ([], several) => {
+            Err(Failure::usage(format!("more than one stage of this pipeline {does}"))
+                .help(format!("name one of {}", several.join(", "))))
+        }
+        _ => {
+            Err(Failure::usage("one stage is labelled at a time")
+                .help("preflow label VERB FILE STAGE"))
+        }
+    }
 }
 
 /// The annotator that was named, or else the user.

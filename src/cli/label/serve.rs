@@ -26,8 +26,8 @@ const USUAL_PORT: u16 = 8765;
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Pipeline file and the stage that collects labels
-    #[arg(value_name = "[FILE] STAGE", required = true)]
+    /// Pipeline file, and the stage that collects labels [default: the only one]
+    #[arg(value_name = "[FILE] [STAGE]")]
     pub words: Vec<String>,
     #[command(flatten)]
     pub page: Page,

@@ -18,8 +18,8 @@ use crate::votes::{Effective, Folder};
 
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// Pipeline file and the stage that collects labels
-    #[arg(value_name = "[FILE] STAGE", required = true)]
+    /// Pipeline file, and the stage that collects labels [default: the only one]
+    #[arg(value_name = "[FILE] [STAGE]")]
     pub words: Vec<String>,
 }
 

@@ -308,6 +308,7 @@ mod tests {
             table.rows.push(Row {
                 values: values.clone(),
                 trials: 2,
+                members: Vec::new(),
                 metric: cell(&metric),
                 against_baseline: (value != "0.05")
                     .then(|| cell(&[metric[0] - 2.0, metric[1] - 2.4])),

@@ -23,4 +23,4 @@ pub use read::read;
 pub use record::{Recorded, record};
 pub use rows::read as rows;
 pub use sniff::Encoding;
-pub use write::{Labels, Shape, export, write_pairs};
+pub use write::{Labels, Shape, export, votes, write_pairs};

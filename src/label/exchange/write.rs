@@ -17,7 +17,7 @@ use super::messages::{as_turns, turns};
 use crate::columns::{EXTENSION, JSON, MessagesType, each_batch, messages_array};
 use crate::conversation::Content;
 use crate::store::write_atomic;
-use crate::votes::pair_id;
+use crate::votes::{Choice, Folder, PairText, latest, pair_id};
 
 /// A form in which labels are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,59 @@ pub fn export(path: &Path, shape: Shape) -> Result<Labels, ExchangeError> {
         })),
     };
     Ok(Labels { text, rows: rows.len(), left_out: all - rows.len() })
+}
+
+/// The columns of votes that are written.
+const VOTES: [&str; 12] = [
+    "annotator",
+    "pair",
+    "prompt",
+    "response_a",
+    "response_b",
+    "choice",
+    "reasons",
+    "note",
+    "seconds",
+    "at",
+    "shown_left",
+    "repeat",
+];
+
+/// The last word of each annotator on each pair, a row each, as CSV or JSON lines; what was taken
+/// back is left out, what was skipped is there. `a` and `b` of a choice are the two responses.
+#[must_use]
+pub fn votes(folder: &Folder, shape: Shape) -> String {
+    let mut rows = Vec::new();
+    for (annotator, votes) in &folder.votes {
+        for vote in latest(votes).into_values().filter(|v| v.choice != Choice::Retracted) {
+            let text = folder.texts.get(&vote.pair);
+            let of = |part: fn(&PairText) -> &str| text.map(part);
+            #[expect(clippy::cast_precision_loss, reason = "nobody looks for so long")]
+            let seconds = vote.ms as f64 / 1000.0;
+            let values = json!([
+                annotator,
+                vote.pair,
+                of(|t| &t.prompt),
+                of(|t| &t.a),
+                of(|t| &t.b),
+                vote.choice,
+                vote.reasons.join(", "),
+                vote.note,
+                seconds,
+                vote.at,
+                vote.shown_left,
+                vote.repeat,
+            ]);
+            let values = values.as_array().cloned().unwrap_or_default();
+            let names = VOTES.iter().map(|name| (*name).to_owned());
+            rows.push(names.zip(values).collect::<Map<String, Value>>());
+        }
+    }
+    let header = VOTES.map(str::to_owned);
+    match shape {
+        Shape::Csv => csv_text(&header, &rows).expect("invariant: nothing is written to a file"),
+        _ => lines(rows.into_iter().map(Value::Object)),
+    }
 }
 
 fn lines(values: impl Iterator<Item = Value>) -> String {

@@ -15,6 +15,8 @@ use crossterm::terminal::{
 };
 use crossterm::{cursor, execute, queue};
 use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::exchange::plain;
 use super::session::LONGEST_NOTE;
@@ -35,6 +37,22 @@ pub enum TerminalError {
     Terminal(#[from] io::Error),
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+/// Waits until the terminal has something to say, but no longer than that. False: it is gone, and
+/// whoever asks it for more would wait for ever.
+fn is_there(longest: Duration) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut asked = [PollFd::new(&stdin, PollFlags::IN)];
+    let longest = Timespec::try_from(longest).expect("invariant: a short time");
+    match poll(&mut asked, Some(&longest)) {
+        Ok(_) => {}
+        // The size may have changed.
+        Err(Errno::INTR) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    Ok(!asked[0].revents().intersects(gone))
 }
 
 /// The terminal as we need it; given back as it was, whatever happens.
@@ -171,7 +189,10 @@ impl<'a> TerminalLabeler<'a> {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if event::poll(TICK)? {
+            if !is_there(TICK)? {
+                return Ok(());
+            }
+            if event::poll(Duration::ZERO)? {
                 drawn = None;
                 match event::read()? {
                     Event::Key(key)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow, bail};
 
 use super::Column;
+use crate::advice::error_with_help;
 
 /// Where forms of data that people bring are described.
 const GUIDE: &str = "see docs/your-data.md";
@@ -104,7 +105,13 @@ impl Table {
         }
         match self.unreadable.get(name) {
             Some(reason) => bail!("column `{name}` cannot be read: {reason}"),
-            None => bail!("no column `{name}`; the columns are {}", self.have()),
+            None => Err(error_with_help(
+                format!("no column `{name}`; the columns are {}", self.have()),
+                format!(
+                    "a stage of kind `prepare` gives columns other names: \
+                     `columns: {{ {name}: THEIRS }}`"
+                ),
+            )),
         }
     }
 

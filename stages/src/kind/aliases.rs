@@ -27,6 +27,9 @@ type Alias = (&'static str, &'static str, &'static [&'static str], How);
 const UPDATES: &str = "updates counts draws: epochs over the prompts times prompts times \
                        num_generations, divided by batch";
 
+const LENGTH: &str = "rows that do not fit the model's context are dropped or cut, as too_long \
+                      says; `context` of import_model makes it shorter";
+
 const ALIASES: &[Alias] = &[
     ("learning_rate", "lr", ALL, Same),
     ("lr_scheduler_type", "schedule", ALL, Same),
@@ -34,6 +37,12 @@ const ALIASES: &[Alias] = &[
     ("warmup_steps", "warmup", ALL, Note("warmup is a share of the steps: 5% is usual")),
     ("num_train_epochs", "epochs", ROWS, Same),
     ("num_train_epochs", "updates", DRAWS, Note(UPDATES)),
+    ("num_epochs", "epochs", ROWS, Same),
+    ("num_epochs", "updates", DRAWS, Note(UPDATES)),
+    ("batch_size", "batch", ALL, Same),
+    ("max_length", "too_long", ROWS, Note(LENGTH)),
+    ("max_seq_length", "too_long", ROWS, Note(LENGTH)),
+    ("init_kl_coef", "kl_coef", DRAWS, Same),
     ("max_steps", "updates", DRAWS, Same),
     ("max_steps", "epochs", ROWS, Note("training is counted in epochs: steps times batch / rows")),
     ("per_device_train_batch_size", "batch", ALL, Times("gradient_accumulation_steps")),
