@@ -169,7 +169,7 @@ fn the_page_follows_a_run_and_stays_when_it_is_over() {
     assert!(trouble.ends_with("preflow logs p.yaml bad"), "{trouble}");
     browser.shoot("ui-failed");
     // A run has a page of its own.
-    browser.eval("document.querySelector('#live table a').click()");
+    browser.eval("setTimeout(() => document.querySelector('#live table a').click())");
     browser.wait("document.querySelectorAll('.of-run').length === 3");
     let run = browser.eval("document.body.innerText");
     let run = run.as_str().expect("a text");
@@ -191,7 +191,7 @@ fn the_page_follows_a_run_and_stays_when_it_is_over() {
     }
     browser.dark(false);
     browser.screen(1280, 844);
-    browser.eval("document.querySelector('.brand a').click()");
+    browser.eval("setTimeout(() => document.querySelector('.brand a').click())");
     wait_for(&mut browser, "bad", "failed");
     assert!(
         browser.text("live").contains("What each param does")
