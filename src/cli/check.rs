@@ -30,7 +30,7 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     let mut found = Vec::new();
     let files = match args.files.as_slice() {
-        [] => all()?,
+        [] => locate::all_pipelines()?.iter().map(|file| file.display().to_string()).collect(),
         named => named.to_vec(),
     };
     for file in &files {
@@ -64,15 +64,6 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
         print(&out)
     };
     Ok(if exit == Exit::Done { printed } else { exit })
-}
-
-/// The pipeline files here.
-fn all() -> Result<Vec<String>, Failure> {
-    let found = locate::pipelines();
-    if found.is_empty() {
-        return locate::the_only_pipeline().map(|_| Vec::new());
-    }
-    Ok(found.iter().map(|file| file.display().to_string()).collect())
 }
 
 /// Tells people what is wrong with a file, or says it for programs.

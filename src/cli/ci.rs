@@ -49,13 +49,10 @@ type Reviewed = (PathBuf, Result<Review, Failure>);
 /// There is no such commit, or no pipeline.
 pub fn ci(args: &CiArgs, global: &Global, look: OutputStyle) -> Result<Exit, Failure> {
     let files = match args.files.as_slice() {
-        [] => locate::pipelines(),
+        [] => locate::all_pipelines()?,
         named => named.to_vec(),
     };
-    let Some(first) = files.first() else {
-        return locate::the_only_pipeline().map(|_| Exit::Done);
-    };
-    commit_of(first, &args.base)?;
+    commit_of(&files[0], &args.base)?;
     let choices = global.choices();
     let all: Vec<Reviewed> =
         files.into_iter().map(|file| (file.clone(), review(&file, &args.base, &choices))).collect();
@@ -185,19 +182,16 @@ fn of_review(base: &str, review: &Review, look: OutputStyle, details: bool) -> S
         true => format!("{mark} **{}**\n", markdown::escaped(&sentence)),
         false => format!(" {mark} {sentence}\n"),
     };
-    let mut paragraph = |said: String| match look.markdown {
-        true => out.push_str(&format!("\n{}\n", markdown::escaped(&said))),
-        false => out.push_str(&format!("   {}\n", text::clean(&said))),
-    };
+    let mut say = |said: String| out.push_str(&paragraph(&said, look));
     if let LockState::Differs(problems) = &review.lock {
-        paragraph(format!("The lock file does not match: {}.", problems.join("; ")));
+        say(format!("The lock file does not match: {}.", problems.join("; ")));
     }
     for (stage, missed) in &review.gates {
-        paragraph(format!("The gate of {stage} is not met: {missed}."));
+        say(format!("The gate of {stage} is not met: {missed}."));
     }
     if !review.unseen.is_empty() {
         let names = review.unseen.join(", ");
-        paragraph(format!(
+        say(format!(
             "Gates not checked, their figures are not at hand: {names}. `preflow pull` brings them."
         ));
     }
@@ -209,11 +203,7 @@ fn of_review(base: &str, review: &Review, look: OutputStyle, details: bool) -> S
     }
     if !same.is_empty() {
         let names: Vec<&str> = same.iter().map(|row| row.stage.as_str()).collect();
-        let names = format!("As before: {}", names.join(", "));
-        out.push_str(&match look.markdown {
-            true => format!("\n{}\n", markdown::escaped(&names)),
-            false => format!("   {names}\n"),
-        });
+        out.push_str(&paragraph(&format!("As before: {}", names.join(", ")), look));
     }
     match &review.difference {
         Ok(all) => {
@@ -231,14 +221,17 @@ fn of_review(base: &str, review: &Review, look: OutputStyle, details: bool) -> S
             }
         }
         Err(why) => {
-            let said = format!("Not compared with {base}: {why}.");
-            out.push_str(&match look.markdown {
-                true => format!("\n{}\n", markdown::escaped(&said)),
-                false => format!("   {}\n", text::clean(&said)),
-            });
+            out.push_str(&paragraph(&format!("Not compared with {base}: {why}."), look));
         }
     }
     out
+}
+
+fn paragraph(said: &str, look: OutputStyle) -> String {
+    match look.markdown {
+        true => format!("\n{}\n", markdown::escaped(said)),
+        false => format!("   {}\n", text::clean(said)),
+    }
 }
 
 fn verdict(review: &Review) -> (&'static str, String) {

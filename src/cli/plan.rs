@@ -78,7 +78,7 @@ fn exit_of(rows: &[PlanRow]) -> Exit {
 }
 
 /// What would happen first; what is reused is folded.
-pub(super) fn as_markdown(rows: &[PlanRow], look: OutputStyle) -> String {
+fn as_markdown(rows: &[PlanRow], look: OutputStyle) -> String {
     let (reused, others): (Vec<&PlanRow>, Vec<_>) =
         rows.iter().partition(|row| row.state == RowState::Reuse);
     let mut out = format!("**{}**\n", markdown::escaped(last_line(rows).trim()));

@@ -31,12 +31,22 @@ pub fn file_and_names(words: &[String]) -> Result<(PathBuf, Vec<String>), Failur
 }
 
 /// The pipeline files here and in `pipelines/`.
-#[must_use]
-pub fn pipelines() -> Vec<PathBuf> {
+fn pipelines() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         [".", "pipelines"].iter().flat_map(|dir| pipelines_in(Path::new(dir))).collect();
     found.sort();
     found
+}
+
+/// The same; there is at least one.
+///
+/// # Errors
+/// There is none.
+pub fn all_pipelines() -> Result<Vec<PathBuf>, Failure> {
+    match pipelines() {
+        none if none.is_empty() => the_only_pipeline().map(|one| vec![one]),
+        found => Ok(found),
+    }
 }
 
 /// The pipeline file that is meant where none is named.
