@@ -2,23 +2,20 @@
 //! Believes nothing that does not hash to its name. Does not know who wants the entry.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 
 use super::client::{Inner, REQUESTS, Read, Remote};
 use super::error::RemoteError;
 use super::record::{EntryRecord, LONGEST};
 use super::{Expected, Fetched, TransferProgress};
-use crate::files;
 use crate::identity::{Digest, Fingerprint};
 use crate::store::arrive::{Arrival, ArrivalLock};
+use crate::store::part::Part;
 use crate::store::publish::link_or_copy;
 use crate::store::{Entry, EntryOutput, Health, Store, StoreError};
 
@@ -27,14 +24,6 @@ pub(super) const RANGE: u64 = 2 << 20;
 
 /// How often a lock that another process holds is tried.
 const AGAIN: Duration = Duration::from_millis(100);
-
-/// A file on its way: what has come, and its hash so far.
-struct Part {
-    file: File,
-    hash: Sha256,
-    length: u64,
-    path: PathBuf,
-}
 
 impl Remote {
     /// Brings an entry and all its files. `None`: it is not there, or not whole. Where the store
@@ -139,7 +128,7 @@ impl Remote {
             let part =
                 blocking(store, move |_| Ok(Part::open(path, size).map_err(StoreError::from)?))
                     .await?;
-            let begun = part.length;
+            let begun = part.length();
             if moved == 0 {
                 progress.moved(begun);
             }
@@ -152,7 +141,7 @@ impl Remote {
                 }
                 Err(e) => return Err(e),
             };
-            moved += part.length - begun;
+            moved += part.length() - begun;
             let placed = to.clone();
             let whole = blocking(store, move |_| {
                 Ok(part.finish(&digest, &placed).map_err(StoreError::from)?)
@@ -182,7 +171,7 @@ impl Remote {
     ) -> Result<Option<Part>, RemoteError> {
         let inner = &self.0;
         let key = inner.file_key(&digest);
-        let starts = (part.length..size).step_by(usize::try_from(RANGE).unwrap_or(usize::MAX));
+        let starts = (part.length()..size).step_by(usize::try_from(RANGE).unwrap_or(usize::MAX));
         let ranges = starts.map(|start| start..(start + RANGE).min(size));
         let answers = stream::iter(ranges)
             // Permits are taken in order, so the first range is never kept waiting by later ones.
@@ -210,7 +199,7 @@ impl Remote {
             if whole == size || cut.is_some() {
                 let count = bytes.len() as u64;
                 part = blocking(store, move |store| {
-                    let needed = size - part.length;
+                    let needed = size - part.length();
                     part.append(&bytes).map_err(|e| full(store, needed, e.into()))
                 })
                 .await?;
@@ -227,54 +216,6 @@ impl Remote {
             }
         }
         Ok(Some(part))
-    }
-}
-
-impl Part {
-    /// Opens what an earlier try left, and hashes it again.
-    fn open(path: PathBuf, size: u64) -> io::Result<Self> {
-        let mut file = files::update_own(&path).map_err(|e| files::named(&path, &e))?;
-        let mut hash = Sha256::new();
-        let mut length = file.metadata()?.len();
-        if length > size {
-            file.set_len(0)?;
-            length = 0;
-        }
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n => hash.update(&buffer[..n]),
-            }
-        }
-        file.seek(SeekFrom::Start(length))?;
-        Ok(Self { file, hash, length, path })
-    }
-
-    fn append(mut self, bytes: &Bytes) -> io::Result<Self> {
-        let named = |e: io::Error| {
-            io::Error::new(e.kind(), format!("write `{}`: {e}", self.path.display()))
-        };
-        if let Err(e) = self.file.write_all(bytes) {
-            // A torn end would be hashed again as if it had come.
-            let _ = self.file.set_len(self.length);
-            return Err(named(e));
-        }
-        self.hash.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(self)
-    }
-
-    /// Gives the file a second name in the folder if it is what it should be; else removes it.
-    fn finish(self, digest: &Digest, to: &Path) -> io::Result<bool> {
-        use std::os::unix::fs::PermissionsExt as _;
-        if Digest::from_raw(self.hash.finalize().into()) != *digest {
-            fs_err::remove_file(&self.path)?;
-            return Ok(false);
-        }
-        link_or_copy(&self.path, to)?;
-        fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o444))?;
-        Ok(true)
     }
 }
 

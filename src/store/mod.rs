@@ -22,6 +22,7 @@ pub mod gc;
 pub mod heads;
 pub mod memo;
 pub mod object;
+pub mod part;
 pub mod publish;
 pub mod reading;
 pub mod slot;
