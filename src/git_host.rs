@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::files;
+use crate::web;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,20 +134,11 @@ impl PullRequest {
         change: Method,
         right: (&'static str, String),
     ) -> Result<Self, HostError> {
-        let host = api.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        let host = host.unwrap_or_else(|| api.to_owned());
-        // Refused when somebody else in this process chose one; then that one serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("preflow/", env!("CARGO_PKG_VERSION")))
+        let host = web::host(api).unwrap_or_else(|| api.to_owned());
+        let client = web::client(web::is_loopback(api))
             .timeout(PATIENCE)
-            .redirect(reqwest::redirect::Policy::none());
-        if ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str()) {
-            builder = builder.no_proxy();
-        }
-        let client = builder
             .build()
-            .map_err(|e| HostError::Away { host: host.clone(), reason: innermost(&e) })?;
+            .map_err(|e| HostError::Away { host: host.clone(), reason: web::reason(e) })?;
         Ok(Self { client, host, list, one, change, right })
     }
 
@@ -211,10 +203,10 @@ impl PullRequest {
         address: &str,
         body: Option<&str>,
     ) -> Result<Value, HostError> {
-        let away = |e: &reqwest::Error| {
+        let away = |e: reqwest::Error| {
             let reason = match e.is_timeout() {
                 true => format!("nothing came in {} s", PATIENCE.as_secs()),
-                false => innermost(e),
+                false => web::reason(e),
             };
             HostError::Away { host: self.host.clone(), reason }
         };
@@ -225,9 +217,9 @@ impl PullRequest {
             let body = json!({ "body": body }).to_string();
             request = request.header("content-type", "application/json").body(body);
         }
-        let answer = request.send().await.map_err(|e| away(&e))?;
+        let answer = request.send().await.map_err(away)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|e| away(&e))?;
+        let text = answer.text().await.map_err(away)?;
         let read: Value = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() && (!read.is_null() || status == StatusCode::NO_CONTENT) {
             return Ok(read);
@@ -259,15 +251,6 @@ fn number_of_event(path: &str) -> Option<String> {
     let text = files::read_to_string(path.as_ref(), LARGEST_EVENT).ok()?;
     let event: Value = serde_json::from_str(&text).ok()?;
     Some(event["pull_request"]["number"].as_u64()?.to_string())
-}
-
-/// The innermost cause says most.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

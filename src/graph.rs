@@ -32,11 +32,37 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphSource {
     pub name: String,
-    /// Joined to the pipeline file's directory; may hold a glob.
+    /// Joined to the pipeline file's directory; may hold a glob. Of files elsewhere their address.
     pub path: String,
+    pub origin: SourceOrigin,
     pub port_type: String,
     #[serde(skip)]
     pub span: Span,
+}
+
+/// Where the files of a source are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SourceOrigin {
+    /// At its path.
+    #[default]
+    Here,
+    Hub(HubFiles),
+    /// One file of the web; `sha256` in hexadecimal.
+    Url {
+        url: String,
+        sha256: String,
+    },
+}
+
+/// Files of a repository of a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HubFiles {
+    /// `ORG/NAME`, or `datasets/ORG/NAME`.
+    pub repository: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// One file or a pattern; `None`: those that a model is read from.
+    pub files: Option<String>,
 }
 
 /// One stage, typed.
@@ -99,6 +125,9 @@ pub struct GraphOutput {
     pub extension: String,
 }
 
+/// What makes a name a pattern.
+pub const WILDCARDS: [char; 3] = ['*', '?', '['];
+
 /// What an input is connected to: indices into the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Producer {
@@ -128,8 +157,29 @@ impl GraphSource {
     /// Ending of the file name, without the dot; `None` where there is none.
     #[must_use]
     pub fn ending(&self) -> Option<String> {
-        let ending = std::path::Path::new(&self.path).extension()?;
+        let file = match &self.origin {
+            SourceOrigin::Here => &self.path,
+            SourceOrigin::Hub(HubFiles { files, .. }) => files.as_ref()?,
+            SourceOrigin::Url { url, .. } => url.split('?').next()?,
+        };
+        let ending = std::path::Path::new(file).extension()?;
         Some(ending.to_string_lossy().into_owned())
+    }
+
+    /// Its files are on this machine, at its path.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.origin == SourceOrigin::Here
+    }
+
+    /// It may match several files.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        match &self.origin {
+            SourceOrigin::Here => self.path.contains(WILDCARDS),
+            SourceOrigin::Hub(hub) => hub.files.as_ref().is_some_and(|f| f.contains(WILDCARDS)),
+            SourceOrigin::Url { .. } => false,
+        }
     }
 }
 
@@ -144,7 +194,7 @@ impl Graph {
     #[must_use]
     pub fn ports_of_several(&self, stage: usize) -> Vec<String> {
         let is_pattern = |producer: &Producer| match producer {
-            Producer::Source(source) => self.sources[*source].path.contains(['*', '?', '[']),
+            Producer::Source(source) => self.sources[*source].is_pattern(),
             Producer::Output { .. } => false,
         };
         let inputs = self.stages[stage].inputs.iter();

@@ -45,7 +45,11 @@ pub mod exec;
 
 pub mod run;
 
+pub mod web;
+
 pub mod remote;
+
+pub mod hub;
 
 pub mod git_host;
 

@@ -1,5 +1,6 @@
-//! The lock file: what each stage of a pipeline is and what it made, one field a line, so that git
-//! shows and merges it stage by stage. Knows nothing of stores, runs or YAML.
+//! The lock file: which commit each source of a hub is, what each stage of a pipeline is and what
+//! it made, one field a line, so that git shows and merges it block by block. Knows nothing of
+//! stores, runs or YAML.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,22 @@ const HEADER: &str = "# preflow.lock/1: what the last run made. Commit it; do no
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
     pub stages: BTreeMap<String, LockedStage>,
+    pub sources: BTreeMap<String, LockedSource>,
+}
+
+/// Which files of a hub a source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedSource {
+    /// `ORG/NAME`, or `datasets/ORG/NAME`.
+    pub hub: String,
+    /// What the pipeline asks for.
+    pub revision: String,
+    /// Which of its files; `None`: those of a model.
+    pub files: Option<String>,
+    /// What that was when it was asked for.
+    pub commit: String,
+    /// Of their content.
+    pub digest: Digest,
 }
 
 /// One block of the file.
@@ -46,7 +63,7 @@ impl Lock {
     /// # Errors
     /// The first line that is not one of a lock file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, LockError> {
-        let mut stages: BTreeMap<String, LockBlock> = BTreeMap::new();
+        let mut blocks: BTreeMap<String, LockBlock> = BTreeMap::new();
         let mut current: Option<String> = None;
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -63,45 +80,69 @@ impl Lock {
             }
             if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
                 current = Some(name.to_owned());
-                if stages.insert(name.to_owned(), LockBlock::default()).is_some() {
-                    return Err(wrong("the stage stands here twice"));
+                let block = LockBlock { line: i + 1, ..LockBlock::default() };
+                if blocks.insert(name.to_owned(), block).is_some() {
+                    return Err(wrong("the block stands here twice"));
                 }
                 continue;
             }
-            let stage = current.as_ref().and_then(|name| stages.get_mut(name));
-            let (Some(stage), Some((key, value))) = (stage, line.split_once(" = ")) else {
+            let name = current.as_deref().unwrap_or_default();
+            let (Some(block), Some((key, value))) = (blocks.get_mut(name), line.split_once(" = "))
+            else {
                 return Err(wrong("neither `[stage]` nor `field = value`"));
             };
+            if name.starts_with(SOURCE) {
+                if !["hub", "revision", "files", "commit", "digest"].contains(&key) {
+                    return Err(wrong("an unknown field: written by another version of preflow?"));
+                }
+                block.fields.insert(key.to_owned(), value.to_owned());
+                continue;
+            }
             match (key, key.strip_prefix("output.")) {
-                ("kind", _) => stage.kind = value.to_owned(),
+                ("kind", _) => block.kind = value.to_owned(),
                 ("fingerprint", _) => {
                     let parsed = value.parse().map_err(|_| wrong("not a fingerprint"))?;
-                    stage.fingerprint = Some(parsed);
+                    block.fingerprint = Some(parsed);
                 }
                 (_, Some(port)) => {
                     let parsed = value.parse().map_err(|_| wrong("not a digest"))?;
-                    stage.outputs.insert(port.to_owned(), parsed);
+                    block.outputs.insert(port.to_owned(), parsed);
                 }
                 _ => return Err(wrong("an unknown field: written by another version of preflow?")),
             }
         }
-        let complete = stages.into_iter().map(|(name, draft)| {
-            let incomplete = || LockError {
-                path: path.to_owned(),
-                line: 1,
-                reason: format!("stage `{name}` has no fingerprint"),
+        let mut lock = Self::default();
+        for (name, block) in blocks {
+            let line = block.line;
+            let wrong = |reason| LockError { path: path.to_owned(), line, reason };
+            if let Some(name) = name.strip_prefix(SOURCE) {
+                let source = block.source();
+                let source =
+                    source.ok_or_else(|| wrong(format!("source `{name}` is not whole")))?;
+                lock.sources.insert(name.to_owned(), source);
+                continue;
+            }
+            let Some(fingerprint) = block.fingerprint else {
+                return Err(wrong(format!("stage `{name}` has no fingerprint")));
             };
-            let fingerprint = draft.fingerprint.ok_or_else(incomplete)?;
-            let stage = LockedStage { kind: draft.kind, fingerprint, outputs: draft.outputs };
-            Ok((name, stage))
-        });
-        Ok(Self { stages: complete.collect::<Result<_, LockError>>()? })
+            let stage = LockedStage { kind: block.kind, fingerprint, outputs: block.outputs };
+            lock.stages.insert(name, stage);
+        }
+        Ok(lock)
     }
 
     /// The text of the file: sorted, so that equal locks have equal bytes.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = HEADER.to_owned();
+        for (name, source) in &self.sources {
+            let LockedSource { hub, revision, files, commit, digest } = source;
+            text += &format!("\n[{SOURCE}{name}]\nhub = {hub}\nrevision = {revision}\n");
+            if let Some(files) = files {
+                text += &format!("files = {files}\n");
+            }
+            text += &format!("commit = {commit}\ndigest = {digest}\n");
+        }
         for (name, stage) in &self.stages {
             let LockedStage { kind, fingerprint, outputs } = stage;
             text += &format!("\n[{name}]\nkind = {kind}\nfingerprint = {fingerprint}\n");
@@ -112,31 +153,59 @@ impl Lock {
         text
     }
 
-    /// Merges what two branches made of a lock. A stage that both changed to something else is left
+    /// Merges what two branches made of a lock. A block that both changed to something else is left
     /// out: neither side's run made the merged pipeline, so the next run says what it is.
     #[must_use]
     pub fn merge(base: &Self, ours: &Self, theirs: &Self) -> Self {
-        let names: BTreeSet<&String> = ours.stages.keys().chain(theirs.stages.keys()).collect();
-        let one = |name: &String| {
-            let of = |lock: &Self| lock.stages.get(name).cloned();
-            let (base, ours, theirs) = (of(base), of(ours), of(theirs));
-            let merged = match () {
-                () if ours == theirs || theirs == base => ours,
-                () if ours == base => theirs,
-                () => None,
-            };
-            merged.map(|stage| (name.clone(), stage))
-        };
-        Self { stages: names.into_iter().filter_map(one).collect() }
+        Self {
+            stages: merged(&base.stages, &ours.stages, &theirs.stages),
+            sources: merged(&base.sources, &ours.sources, &theirs.sources),
+        }
     }
 }
+
+fn merged<T: Clone + PartialEq>(
+    base: &BTreeMap<String, T>,
+    ours: &BTreeMap<String, T>,
+    theirs: &BTreeMap<String, T>,
+) -> BTreeMap<String, T> {
+    let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let one = |name: &String| {
+        let (base, ours, theirs) = (base.get(name), ours.get(name), theirs.get(name));
+        let merged = match () {
+            () if ours == theirs || theirs == base => ours,
+            () if ours == base => theirs,
+            () => None,
+        };
+        merged.map(|block| (name.clone(), block.clone()))
+    };
+    names.into_iter().filter_map(one).collect()
+}
+
+/// What the name of a source's block begins with: no stage can be called so.
+const SOURCE: &str = "source ";
 
 /// A block while it is read.
 #[derive(Default)]
 struct LockBlock {
+    line: usize,
     kind: String,
     fingerprint: Option<Fingerprint>,
     outputs: BTreeMap<String, Digest>,
+    /// Of a source.
+    fields: BTreeMap<String, String>,
+}
+
+impl LockBlock {
+    fn source(mut self) -> Option<LockedSource> {
+        Some(LockedSource {
+            hub: self.fields.remove("hub")?,
+            revision: self.fields.remove("revision")?,
+            files: self.fields.remove("files"),
+            commit: self.fields.remove("commit")?,
+            digest: self.fields.remove("digest")?.parse().ok()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +222,7 @@ mod tests {
 
     fn lock(stages: &[(&str, &str)]) -> Lock {
         let stages = stages.iter().map(|(name, seed)| ((*name).to_owned(), stage(seed)));
-        Lock { stages: stages.collect() }
+        Lock { stages: stages.collect(), ..Lock::default() }
     }
 
     fn parse(text: &str) -> Result<Lock, String> {
@@ -185,9 +254,38 @@ mod tests {
             wrong("kind = x\n".to_owned()),
             "p.lock:1: neither `[stage]` nor `field = value`"
         );
-        assert_eq!(wrong(format!("{good}[a]\n")), "p.lock:7: the stage stands here twice");
+        assert_eq!(wrong(format!("{good}[a]\n")), "p.lock:7: the block stands here twice");
         assert_eq!(wrong("[a]\nfingerprint = 12\n".to_owned()), "p.lock:2: not a fingerprint");
         assert_eq!(wrong("[a]\nkind = x@1\n".to_owned()), "p.lock:1: stage `a` has no fingerprint");
+    }
+
+    #[test]
+    fn sources_of_hubs_have_blocks_of_their_own() {
+        let commit = "0123456789abcdef0123456789abcdef01234567".to_owned();
+        let source = |revision: &str, files: Option<&str>| LockedSource {
+            hub: "datasets/org/name".to_owned(),
+            revision: revision.to_owned(),
+            files: files.map(str::to_owned),
+            commit: commit.clone(),
+            digest: Digest::of(revision.as_bytes()),
+        };
+        let with = |sources: &[(&str, LockedSource)]| Lock {
+            sources: sources.iter().map(|(name, s)| ((*name).to_owned(), s.clone())).collect(),
+            ..lock(&[("base", "1")])
+        };
+        let base = with(&[("base", source("main", None)), ("rows", source("v1", Some("a *.csv")))]);
+        let text = base.to_text();
+        assert_eq!(parse(&text), Ok(base.clone()));
+        assert!(text.contains("\n[source base]\nhub = datasets/org/name\nrevision = main\ncommit"));
+        let cut = text.replace(&format!("commit = {commit}\n"), "");
+        assert_eq!(parse(&cut), Err("p.lock:3: source `base` is not whole".to_owned()));
+        assert!(parse(&text.replace("commit =", "kind =")).is_err_and(|e| e.contains("unknown")));
+        let ours = with(&[("base", source("v2", None)), ("rows", source("v1", Some("a *.csv")))]);
+        let theirs = with(&[("base", source("v3", None)), ("rows", source("v4", None))]);
+        let merged = Lock::merge(&base, &ours, &theirs);
+        assert_eq!(merged.sources.into_iter().collect::<Vec<_>>().len(), 1);
+        let merged = Lock::merge(&base, &ours, &base);
+        assert_eq!(merged, ours);
     }
 
     #[test]

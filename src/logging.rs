@@ -15,7 +15,7 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 36] = [
+const ROOMS: [&str; 38] = [
     "agreement",
     "catalog",
     "cli",
@@ -30,6 +30,7 @@ const ROOMS: [&str; 36] = [
     "graph",
     "html",
     "http",
+    "hub",
     "identity",
     "label",
     "lock",
@@ -51,6 +52,7 @@ const ROOMS: [&str; 36] = [
     "ui",
     "user",
     "votes",
+    "web",
     "workspace",
 ];
 

@@ -132,6 +132,15 @@ pub struct Plan {
     pub gates: BTreeMap<usize, Vec<Unmet>>,
 }
 
+impl Plan {
+    /// Stages that would run, or that may: something upstream would.
+    #[must_use]
+    pub fn running(&self) -> Vec<usize> {
+        let runs = |v: &Option<Verdict>| !matches!(v, None | Some(Verdict::Hit(_)));
+        (0..self.verdicts.len()).filter(|stage| runs(&self.verdicts[*stage])).collect()
+    }
+}
+
 impl Selection {
     /// `targets` empty: everything. `from`: that stage and all that follows anew.
     ///

@@ -72,10 +72,17 @@ fn source(catalog: &Catalog) -> Value {
     }
     types.sort_unstable();
     types.dedup();
+    let text = |description: &str| json!({ "type": "string", "description": description });
     json!({
-        "type": "object", "required": ["path"], "additionalProperties": false,
+        "type": "object", "additionalProperties": false,
+        "oneOf": [{ "required": ["path"] }, { "required": ["hub"] }, { "required": ["url", "sha256"] }],
         "properties": {
-            "path": { "type": "string", "description": "Relative to this file; may hold * and **" },
+            "path": text("Relative to this file; may hold * and **"),
+            "hub": text("A repository of a hub: ORG/NAME, or datasets/ORG/NAME"),
+            "revision": text("Its branch, tag or commit; main where nothing is said"),
+            "files": text("One of its files or a pattern; without it those that a model is read from"),
+            "url": text("A file of the web: https://HOST/FILE"),
+            "sha256": text("Its hash, 64 hexadecimal digits"),
             "as": with_param(json!({ "enum": types, "description": "What is in it" }))
         }
     })

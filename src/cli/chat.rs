@@ -333,7 +333,7 @@ impl Lines {
             let _ = self.ask.send(());
             // Made anew: a Ctrl-C that ended the last answer is no wish to leave.
             let got = project::execution::runtime()?.block_on(async {
-                let mut interrupts = super::run::listen();
+                let mut interrupts = super::interrupts::listen();
                 tokio::select! {
                     line = self.read.recv() => line,
                     _ = interrupts.recv() => None,

@@ -6,8 +6,10 @@ use clap::Args;
 
 use super::{Exit, Global, print};
 use crate::exec::git;
+use crate::graph::SourceOrigin;
 use crate::lock::{Lock, LockedStage, path_of};
 use crate::plan::{Selection, Verdict, digests};
+use crate::project::elsewhere::MovedSource;
 use crate::project::lock::LockCheck;
 use crate::project::{self, Failure, Project, locate, lock};
 use crate::store::{StoreError, write_atomic};
@@ -20,6 +22,10 @@ pub struct LockArgs {
     /// Fail unless the lock file is what the pipeline, its sources and its votes say
     #[arg(long, conflicts_with_all = ["install", "merge"])]
     pub check: bool,
+    /// Ask hubs what the branches and tags of sources are now, and write it down; with names: of
+    /// these sources
+    #[arg(long, value_name = "SOURCE", num_args = 0.., conflicts_with_all = ["check", "install", "merge"])]
+    pub update: Option<Vec<String>>,
     /// Let git merge lock files stage by stage in this repository
     #[arg(long, conflicts_with = "merge")]
     pub install: bool,
@@ -47,6 +53,9 @@ pub fn lock(args: &LockArgs, global: &Global) -> Result<Exit, Failure> {
     if args.check {
         return check(&file, &project);
     }
+    if let Some(names) = &args.update {
+        return update(names, &file, &project);
+    }
     let plan = project.plan(&Selection::new(&project.graph, &[], &[], &[])?)?;
     let mut made = Lock::default();
     for (node, verdict) in project.graph.stages.iter().zip(&plan.verdicts) {
@@ -59,6 +68,35 @@ pub fn lock(args: &LockArgs, global: &Global) -> Result<Exit, Failure> {
     lock::keep(&file, &project, &made);
     let (all, known) = (project.graph.stages.len(), made.stages.len());
     Ok(print(&format!(" {}: {known} of {all} stages\n", path_of(&file).display())))
+}
+
+/// Writes which commits the sources of hubs are now.
+fn update(names: &[String], file: &Path, project: &Project) -> Result<Exit, Failure> {
+    let of_hubs = project.graph.sources.iter().filter(|s| matches!(s.origin, SourceOrigin::Hub(_)));
+    let known: Vec<&str> = of_hubs.map(|source| source.name.as_str()).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        let help = match known.as_slice() {
+            [] => "no source of the pipeline has `hub:`".to_owned(),
+            known => format!("sources with `hub:` are {}", known.join(", ")),
+        };
+        return Err(Failure::usage(format!("`{name}` is no source of a hub")).help(help));
+    }
+    let moved = project.move_sources(names)?;
+    let mut text = String::new();
+    for MovedSource { name, hub, revision, before, now } in &moved {
+        let short = |commit: &str| commit.get(..10).unwrap_or(commit).to_owned();
+        let now = short(now);
+        text += &match before.as_deref().map(short) {
+            Some(before) if before == now => format!(" {name}: {hub} {revision} is still {now}\n"),
+            Some(before) => format!(" {name}: {hub} {revision} was {before}, is {now}\n"),
+            None => format!(" {name}: {hub} {revision} is {now}\n"),
+        };
+    }
+    if moved.is_empty() {
+        text = format!(" {}: no source has `hub:`\n", file.display());
+    }
+    lock::keep(file, project, &Lock::default());
+    Ok(print(&text))
 }
 
 /// Fails where the lock and the pipeline differ.

@@ -34,7 +34,7 @@ pub fn perform(
         _ => {}
     };
     let outcome = runtime.block_on(async {
-        let mut interrupts = super::run::listen();
+        let mut interrupts = super::interrupts::listen();
         let running = executor.start(task, events, stopped);
         tokio::pin!(running);
         loop {

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::format::FormatArgs;
 use super::{Exit, Global};
-use crate::plan::{Selection, Verdict};
+use crate::plan::{Plan, Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
-use crate::project::{self, Failure, locate, validate};
+use crate::project::{self, Failure, Project, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
 use crate::report::{OutputStyle, Style, line};
-use crate::store::CachedEntry;
+use crate::store::{CachedEntry, SourceDigest};
 use crate::text::{self, markdown};
 
 #[derive(Debug, Args)]
@@ -60,12 +60,27 @@ pub fn plan(args: &PlanArgs, pipeline: &Global, look: OutputStyle) -> Result<Exi
     }
     line(&mut out, table(rows.iter()).text(look).trim_end());
     line(&mut out, &last_line(&rows));
+    for fetched in to_fetch(&project, &plan, &sources) {
+        line(&mut out, &look.paint(Style::Dim, &format!(" {fetched} first")));
+    }
     let runs = rows.iter().any(|r| r.state == RowState::Run);
     if let Some(config) = project.remote()?.filter(|_| runs) {
         let text = format!(" of that, what {} holds is fetched, not made", config.location);
         line(&mut out, &look.paint(Style::Dim, &text));
     }
     Ok(exit)
+}
+
+/// What would be fetched before anything runs.
+fn to_fetch(project: &Project, plan: &Plan, sources: &[Option<SourceDigest>]) -> Vec<String> {
+    let missing = project.to_fetch(&plan.running(), sources);
+    let one = |source: usize| {
+        let node = &project.graph.sources[source];
+        let bytes = sources[source].as_ref().map_or(0, |source| source.bytes);
+        let size = if bytes > 0 { format!(", {},", text::bytes(bytes)) } else { String::new() };
+        format!("`{}`{size} is fetched from {}", node.name, node.path)
+    };
+    missing.into_iter().map(one).collect()
 }
 
 fn exit_of(rows: &[PlanRow]) -> Exit {

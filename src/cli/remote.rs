@@ -82,7 +82,7 @@ impl Show {
     ) -> Result<Option<T>, Failure> {
         let runtime = crate::project::execution::runtime()?;
         let done = runtime.block_on(async {
-            let mut interrupts = super::run::listen();
+            let mut interrupts = super::interrupts::listen();
             let mut ticks = tokio::time::interval(TICK);
             tokio::pin!(work);
             loop {

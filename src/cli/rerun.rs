@@ -35,8 +35,11 @@ pub fn rerun(
     let project = project::load(&file, &global.choices())?;
     let selection = Selection::new(&project.graph, &[stage.to_owned()], &[], &[])?;
     let index = project.graph.find(stage).expect("invariant: the selection found it");
-    let sources = project.digest_sources(&selection.wanted)?;
+    let mut sources = project.digest_sources(&selection.wanted)?;
     let plan = project.judge(&selection, &sources)?;
+    if !super::fetch::fetch_for(&project, &[index], &mut sources, look, global.json)? {
+        return Ok(Exit::Interrupted);
+    }
     let original = RerunSource {
         graph: &project.graph,
         store: &project.store,

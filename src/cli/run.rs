@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
+use super::interrupts::listen;
 use super::label::{Asking, Page};
 use super::{Exit, Global, complain};
 use crate::exec::process::{GRACE, Processes};
@@ -145,8 +144,11 @@ pub fn execute(
     look: OutputStyle,
 ) -> Result<Summary, Failure> {
     let RunRequest { selection, keep_going, people, locked } = request;
-    let sources = project.digest_sources(&selection.wanted)?;
+    let mut sources = project.digest_sources(&selection.wanted)?;
     let plan = project.judge(&selection, &sources)?;
+    if !super::fetch::fetch(project, &plan, &mut sources, look, global.json)? {
+        return Ok(Summary::interrupted());
+    }
     validate::refuse(project, &plan, &sources)?;
     let options = RunOptions { keep_going, ..execution::options(project, args.resources())? };
     let is_new = !project.store.root().exists();
@@ -204,22 +206,6 @@ fn place_of(project: &Project) -> String {
         }
     };
     format!("note: results are kept in {place}{why}\n")
-}
-
-/// One message for every Ctrl-C, TERM or hang-up.
-pub(super) fn listen() -> mpsc::UnboundedReceiver<()> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        if let Ok(mut signals) = signal(kind) {
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    let _ = sender.send(());
-                }
-            });
-        }
-    }
-    receiver
 }
 
 fn reporter(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::run::listen;
+use super::interrupts::listen;
 use super::{Exit, Global, print};
 use crate::http::{self, ServeError};
 use crate::project::{self, Failure, locate};

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
 use super::stage_decl::{Connection, StageDecl, draft};
-use super::{Diagnostics, Graph, GraphInput, GraphSource, GraphStage, Producer, order};
+use super::{
+    Diagnostics, Graph, GraphInput, GraphSource, GraphStage, HubFiles, Producer, SourceOrigin,
+    order,
+};
 use crate::catalog::{Catalog, FILE};
 use crate::diagnostic::{self, Diagnostic, Span, did_you_mean, listed, named};
-use crate::pipeline::{self, Pipeline, Source, Stage};
+use crate::pipeline::{self, Pipeline, Source, SourcePlace, Stage};
 
 /// What a reference can name, and what is behind it.
 struct Names<'a> {
@@ -164,8 +167,13 @@ fn names<'a>(pipeline: &'a Pipeline, problems: &mut Diagnostics) -> Names<'a> {
     Names { sources, stages, sorted: OnceCell::new(), missed: Cell::new(0) }
 }
 
+/// What a repository of a hub holds, where nothing else is said.
+const HUB_MODEL: &str = "model/huggingface";
+
 fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> GraphSource {
+    let is_model = matches!(source.place, SourcePlace::Hub { files: None, .. });
     let port_type = match &source.port_type {
+        None if is_model => catalog.port_type(HUB_MODEL).unwrap_or(FILE).to_owned(),
         None => FILE.to_owned(),
         Some(word) => {
             let full = catalog.port_type(&word.text);
@@ -186,11 +194,32 @@ fn source(source: &Source, catalog: &Catalog, problems: &mut Diagnostics) -> Gra
             full.unwrap_or_default().to_owned()
         }
     };
+    let (path, origin) = place(&source.place);
     GraphSource {
         name: source.name.name.clone(),
-        path: beside(&source.path.span, &source.path.text),
+        path,
+        origin,
         port_type,
         span: source.name.span.clone(),
+    }
+}
+
+/// The path of a source, or its address where its files are elsewhere.
+fn place(place: &SourcePlace) -> (String, SourceOrigin) {
+    match place {
+        SourcePlace::Path(path) => (beside(&path.span, &path.text), SourceOrigin::Here),
+        SourcePlace::Hub { repository, revision, files } => {
+            let revision = revision.as_ref().map_or("main", |r| &r.text).to_owned();
+            let files = files.as_ref().map(|f| f.text.clone());
+            let inside = files.as_ref().map_or(String::new(), |files| format!("/{files}"));
+            let address = format!("hub:{}@{revision}{inside}", repository.text);
+            let repository = repository.text.clone();
+            (address, SourceOrigin::Hub(HubFiles { repository, revision, files }))
+        }
+        SourcePlace::Url { url, sha256 } => {
+            let (url, sha256) = (url.text.clone(), sha256.text.clone());
+            (url.clone(), SourceOrigin::Url { url, sha256 })
+        }
     }
 }
 
@@ -212,6 +241,7 @@ fn param_files(draft: &StageDecl, sources: &mut Vec<GraphSource>) -> Vec<GraphIn
         sources.push(GraphSource {
             name: format!("{}.{}", draft.stage.name.name, file.port),
             path: beside(&file.span, &file.path),
+            origin: SourceOrigin::Here,
             port_type: file.port_type.clone(),
             span: file.span.clone(),
         });

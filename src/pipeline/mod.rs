@@ -7,6 +7,8 @@ mod node;
 mod params;
 mod parse_error;
 mod read;
+mod shape;
+mod source;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -17,7 +19,8 @@ use std::sync::Arc;
 
 pub use node::{Key, Node, NodeValue, Origin, Via, place};
 pub use params::{Overrides, Param, suggest};
-pub use read::{check_name, expected, is_name, unknown_key};
+pub use shape::{check_name, expected, is_name, unknown_key};
+pub use source::{Source, SourcePlace};
 use yaml::Parsed;
 pub use yaml::{Files, without_mark};
 
@@ -33,15 +36,6 @@ pub struct Pipeline {
     pub params: Vec<Param>,
     pub sources: Vec<Source>,
     pub stages: Vec<Stage>,
-}
-
-/// An artifact nobody makes.
-#[derive(Debug, Clone)]
-pub struct Source {
-    pub name: Key,
-    pub path: Spanned,
-    /// What `as` says; absent: an untyped file.
-    pub port_type: Option<Spanned>,
 }
 
 /// One named node. Everything in it is identity except `run` and `gate`.

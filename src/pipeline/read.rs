@@ -5,8 +5,10 @@ use std::path::Path;
 
 use super::node::{Key, Node, NodeValue};
 use super::params::{Overrides, PipelineParams, is_word};
-use super::{Pipeline, Source, Spanned, Stage};
-use crate::diagnostic::{Diagnostic, Span, did_you_mean, named};
+use super::shape::{check_name, expected, unknown_key};
+use super::source::source;
+use super::{Pipeline, Spanned, Stage};
+use crate::diagnostic::{Diagnostic, Span, named};
 
 /// The only version of the format so far. It fixes every default.
 const FORMAT: i128 = 1;
@@ -157,64 +159,6 @@ fn section(node: Option<Node>, name: &str, problems: &mut Vec<Diagnostic>) -> Ve
     }
 }
 
-fn source(
-    name: Key,
-    mut node: Node,
-    params: &mut PipelineParams,
-    problems: &mut Vec<Diagnostic>,
-) -> Option<Source> {
-    check_name(&name.name, "source", &name.span, problems);
-    params.expand(&mut node, problems);
-    let NodeValue::Map(entries) = node.value else {
-        problems.push(
-            expected(&format!("source `{}`", named(&name.name)), "a map", &node)
-                .help("NAME: { path: FILE, as: TYPE }"),
-        );
-        return None;
-    };
-    let before = problems.len();
-    let (mut path, mut port_type) = (None, None);
-    for (key, value) in entries {
-        let slot = match key.name.as_str() {
-            "path" => &mut path,
-            "as" => &mut port_type,
-            other => {
-                let place = format!("source `{}`", named(&name.name));
-                let problem = unknown_key(other, &place, &key.span, &["path", "as"]);
-                problems.push(problem.help("a source has `path` and `as`"));
-                continue;
-            }
-        };
-        match value.value {
-            NodeValue::String(text) => *slot = Some(Spanned { text, span: value.span }),
-            _ => problems.push(expected(&key.name, "text", &value)),
-        }
-    }
-    let Some(path) = path else {
-        if problems.len() > before {
-            return None;
-        }
-        let problem = format!("source `{}` has no `path`", named(&name.name));
-        problems.push(Diagnostic::new(problem, at(&name.span)));
-        return None;
-    };
-    check_path(&path, problems);
-    Some(Source { name, path, port_type })
-}
-
-fn check_path(path: &Spanned, problems: &mut Vec<Diagnostic>) {
-    let problem = if path.text.is_empty() || path.text.chars().any(char::is_control) {
-        "not a file name"
-    } else if path.text.contains("://") {
-        "an address, not a file: sources are files"
-    } else if path.text.starts_with('~') {
-        "`~` is not expanded: paths are relative to the pipeline file"
-    } else {
-        return;
-    };
-    problems.push(Diagnostic::new("a source needs a file", at(&path.span)).label(problem));
-}
-
 fn stage(
     name: Key,
     mut node: Node,
@@ -255,41 +199,6 @@ fn stage(
         return None;
     };
     Some(Stage { name, kind, fields, run, gate })
-}
-
-/// Names become file names in the store: nothing in them may lead anywhere else.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    (1..=64).contains(&name.len())
-        && name.starts_with(plain)
-        && name.chars().all(|c| plain(c) || c == '_' || c == '-')
-}
-
-/// Adds a problem unless `name` is a good one.
-pub fn check_name(name: &str, what: &str, span: &Span, problems: &mut Vec<Diagnostic>) {
-    if !is_name(name) {
-        problems.push(
-            Diagnostic::new(format!("`{}` cannot name a {what}", named(name)), at(span)).help(
-                "lowercase letters, digits, `_` and `-`, at most 64, a letter or digit first",
-            ),
-        );
-    }
-}
-
-/// A key that a map of a file may not have.
-#[must_use]
-pub fn unknown_key(key: &str, place: &str, span: &Span, known: &[&str]) -> Diagnostic {
-    let problem = Diagnostic::new(format!("unknown key `{}` in {place}", named(key)), at(span));
-    problem.naming(key, did_you_mean(key, known.iter().copied()))
-}
-
-/// A value of the wrong shape. `what`: the key, or words with the key in backticks.
-#[must_use]
-pub fn expected(what: &str, wanted: &str, node: &Node) -> Diagnostic {
-    let what = if what.contains('`') { what.to_owned() } else { format!("`{what}`") };
-    Diagnostic::new(format!("{what} must be {wanted}"), at(&node.span))
-        .label(format!("found {}", node.describe()))
 }
 
 fn at(span: &Span) -> Option<Span> {

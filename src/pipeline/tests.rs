@@ -234,15 +234,55 @@ fn versions_and_top_level_keys() {
 }
 
 #[test]
+fn sources_elsewhere_have_a_shape() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = |source: &str| format!("preflow: 1\nsources: {{ a: {source} }}\nstages: {{}}\n");
+    for good in [
+        "{ hub: gpt2 }".to_owned(),
+        "{ hub: org/Some-Model_1.5B, revision: refs/pr/1, as: huggingface }".to_owned(),
+        format!("{{ hub: datasets/org/rows, revision: {commit}, files: 'data/train-*.parquet' }}"),
+        format!("{{ url: 'https://host/a/rows.jsonl?x=1', sha256: {hash}, as: text }}"),
+        format!("{{ url: 'http://localhost:8000/rows.csv', sha256: 'sha256:{hash}' }}"),
+    ] {
+        assert!(read(&text(&good)).is_ok(), "{good}");
+    }
+    let wrong = [
+        "{ hub: https://huggingface.co/org/name }",
+        "{ hub: org/name@main }",
+        "{ hub: ../name }",
+        "{ hub: a/b/c }",
+        "{ hub: org/name, revision: 'a b' }",
+        "{ hub: org/name, revision: 1.0 }",
+        "{ hub: datasets/org/rows }",
+        "{ hub: org/name, files: ../x }",
+        "{ hub: org/name, files: 'a[' }",
+        "{ hub: org/name, path: x }",
+        "{ hub: org/name, sha256: x }",
+        "{ path: x, revision: main }",
+        "{ url: 'https://host/x.csv' }",
+        "{ url: 'https://host/x.csv', sha256: abc }",
+        "{ url: 'http://host/x.csv', sha256: abc }",
+        "{ url: 'https://me:secret@host/x.csv', sha256: abc }",
+        "{ url: 'https://host/', sha256: abc }",
+        "{ url: 'ftp://host/x', sha256: abc }",
+        "{ url: x, sha256: abc }",
+        "{ revision: main }",
+    ];
+    let said: Vec<String> = wrong.iter().map(|w| format!("{w}\n{}", problems(&text(w)))).collect();
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
 fn sources_and_stages_have_a_shape() {
     insta::assert_snapshot!(problems(
         "preflow: 1\nsources:\n  a: x.txt\n  b: { pth: x }\n  c: { path: ~/x }\n  \
          d: { path: 'http://x' }\n  e: { path: \"a\\0b\" }\n  F/g: { path: x }\nstages: {}\n"
     ), @r#"
     dir/p.yaml:3:6 [x.txt] source `a` must be a map | found text | NAME: { path: FILE, as: TYPE }
-    dir/p.yaml:4:8 [pth] unknown key `pth` in source `b` | did you mean `path`? | a source has `path` and `as`
+    dir/p.yaml:4:8 [pth] unknown key `pth` in source `b` | did you mean `path`? | a source has `path` (a file here), `hub` with `revision` and `files` (a repository of a hub) or `url` with `sha256` (a file of the web), and `as`
     dir/p.yaml:5:14 [~/x] a source needs a file | `~` is not expanded: paths are relative to the pipeline file
-    dir/p.yaml:6:14 [\'http://x\'] a source needs a file | an address, not a file: sources are files
+    dir/p.yaml:6:14 [\'http://x\'] a source needs a file | an address, not a file | `url:` with `sha256:` names a file of the web, `hub: ORG/NAME` a repository
     dir/p.yaml:7:14 [\"a\\0b\"] a source needs a file | not a file name
     dir/p.yaml:8:3 [F/g] `F/g` cannot name a source | lowercase letters, digits, `_` and `-`, at most 64, a letter or digit first
     "#);

@@ -122,7 +122,7 @@ pub fn votes_of(
     let pairs = node.inputs.iter().find(|i| i.port == "pairs").map(|i| i.from[0]);
     let path = match pairs {
         None => None,
-        Some(Producer::Source(source)) => Some(PathBuf::from(&project.graph.sources[source].path)),
+        Some(Producer::Source(source)) => project.source_path(source),
         Some(Producer::Output { stage, port }) => {
             let Some(Some(Verdict::Hit(entry))) = plan.verdicts.get(stage) else { return None };
             let name = &project.graph.stages[stage].outputs[port].name;
@@ -147,7 +147,7 @@ fn pairs_path(project: &Project, plan: &Plan, stage: usize) -> Result<Option<Pat
         return Ok(None);
     };
     match input.from[0] {
-        Producer::Source(source) => Ok(Some(PathBuf::from(&graph.sources[source].path))),
+        Producer::Source(source) => Ok(project.source_path(source)),
         Producer::Output { stage: from, port } => {
             let name = &graph.stages[from].name;
             let Some((entry, stale)) = project.newest(plan, from) else {

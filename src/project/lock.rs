@@ -55,10 +55,11 @@ pub fn parse(path: &Path) -> Result<Lock, Failure> {
 /// Writes what a run made beside its pipeline file. Stages that were not asked for stay as they
 /// were. A run with other params than the file's is not what the file says, and leaves it alone.
 pub fn keep(file: &Path, project: &Project, made: &Lock) {
-    if !project.choices.sets.is_empty()
-        || project.choices.profile.is_some()
-        || made.stages.is_empty()
-    {
+    if !project.choices.sets.is_empty() || project.choices.profile.is_some() {
+        return;
+    }
+    let sources = project.pinned();
+    if made.stages.is_empty() && sources.is_empty() {
         return;
     }
     let path = path_of(file);
@@ -68,12 +69,16 @@ pub fn keep(file: &Path, project: &Project, made: &Lock) {
     };
     // Of stages that are all known, what the file says of them says nothing more.
     let text = if made.stages.len() == project.graph.stages.len() {
-        made.to_text()
+        Lock { stages: made.stages.clone(), sources }.to_text()
     } else {
         let mut lock = Lock::parse(&path, &old).unwrap_or_default();
         lock.stages.extend(made.stages.clone());
+        lock.sources.extend(sources);
         let names: HashSet<&str> = project.graph.stages.iter().map(|s| s.name.as_str()).collect();
         lock.stages.retain(|name, _| names.contains(name.as_str()));
+        let elsewhere = project.graph.sources.iter().filter(|source| !source.is_here());
+        let names: HashSet<&str> = elsewhere.map(|source| source.name.as_str()).collect();
+        lock.sources.retain(|name, _| names.contains(name.as_str()));
         lock.to_text()
     };
     if text == old {

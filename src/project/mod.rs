@@ -6,6 +6,7 @@ pub mod conversation;
 mod described;
 pub mod diff;
 pub mod doctor;
+pub mod elsewhere;
 pub mod execution;
 pub mod explain;
 mod failure;
@@ -89,6 +90,8 @@ pub struct Project {
     snapshot: Option<Snapshot>,
     /// How the plan is kept; `None`: it is not.
     keeping: Option<Keeping>,
+    /// Which commits the sources of hubs are, as far as somebody wanted to know.
+    pins: elsewhere::Pins,
 }
 
 /// Loads, checks, and opens the store.
@@ -146,7 +149,9 @@ impl Place {
     pub fn project(self, graph: Graph, choices: &Choices) -> Project {
         let Self { at: PipelineLocation { dir, root, key }, store, workspace } = self;
         let choices = choices.clone();
-        Project { graph, store, dir, root, key, workspace, choices, snapshot: None, keeping: None }
+        let pins = elsewhere::Pins::default();
+        let (snapshot, keeping) = (None, None);
+        Project { graph, store, dir, root, key, workspace, choices, snapshot, keeping, pins }
     }
 }
 

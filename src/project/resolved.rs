@@ -31,8 +31,10 @@ pub fn as_yaml(pipeline: &Pipeline, graph: &Graph) -> String {
     }
     for (source, resolved) in pipeline.sources.iter().zip(&graph.sources) {
         lines.push(line(1, &source.name.name, "", ""));
-        let path = flow(&Value::String(source.path.text.clone()));
-        lines.push(line(2, "path", &path, &place(&source.path.span)));
+        for (key, text) in source.place.fields() {
+            let value = flow(&Value::String(text.text.clone()));
+            lines.push(line(2, key, &value, &place(&text.span)));
+        }
         let span = source.port_type.as_ref().map_or("default".to_owned(), |t| place(&t.span));
         lines.push(line(2, "as", &resolved.port_type, &span));
     }

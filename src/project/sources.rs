@@ -33,6 +33,13 @@ impl Project {
         let sources = &self.graph.sources;
         let top = &pipeline::top_around(&self.dir.join("pipeline"));
         let one = |source: usize| {
+            if !sources[source].is_here() {
+                let digest = match sources[source].port_type == votes::PORT_TYPE {
+                    true => Err(self.votes_elsewhere(source)),
+                    false => self.digest_elsewhere(source),
+                };
+                return (source, digest);
+            }
             // Workers have another working directory, and the memo knows files by whole paths.
             let path = std::path::absolute(&sources[source].path);
             let path = path.unwrap_or_else(|_| sources[source].path.clone().into());
@@ -80,6 +87,13 @@ impl Project {
         let help =
             "files that params name belong to the repository; data elsewhere can be a source";
         Diagnostic::new(message, Some(node.span.clone())).help(help)
+    }
+
+    fn votes_elsewhere(&self, source: usize) -> Diagnostic {
+        let node = &self.graph.sources[source];
+        let message = format!("the votes of `{}` are not in this repository", node.name);
+        Diagnostic::new(message, Some(node.span.clone()))
+            .help("votes are files beside the pipeline, kept in git: `path: FOLDER`")
     }
 
     /// The votes of a folder that count.

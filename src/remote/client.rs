@@ -23,9 +23,10 @@ use tracing::{Span, debug, info, info_span};
 
 use super::config::{Config, Location, Mode};
 use super::error::RemoteError;
-use super::http::{self, Connector};
+use super::http::Connector;
 use crate::files;
 use crate::identity::{Digest, Fingerprint};
+use crate::web;
 
 /// Requests at one time; with [`super::fetch::RANGE`] it bounds the memory of a transfer.
 pub(super) const REQUESTS: usize = 8;
@@ -367,7 +368,7 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
     }
     let endpoint = config.endpoint.clone().or_else(|| said("AWS_ENDPOINT_URL_S3"));
     let endpoint = endpoint.or_else(|| said("AWS_ENDPOINT_URL")).or_else(|| said("AWS_ENDPOINT"));
-    let loopback = endpoint.as_deref().is_some_and(http::is_loopback);
+    let loopback = endpoint.as_deref().is_some_and(web::is_loopback);
     let plain = endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
     let allowed = said("AWS_ALLOW_HTTP").is_some_and(|v| v == "true" || v == "1");
     if plain && !loopback && !allowed {
@@ -375,7 +376,7 @@ fn s3(config: &Config, url: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, 
             bad("its endpoint has no encryption; AWS_ALLOW_HTTP=true allows it".to_owned()),
         );
     }
-    let patience = http::patience().ok_or_else(|| {
+    let patience = web::patience().ok_or_else(|| {
         bad("PREFLOW_REMOTE_TIMEOUT is a number of seconds, 0.1 at least".to_owned())
     })?;
     let retry = RetryConfig {

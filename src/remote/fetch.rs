@@ -200,7 +200,8 @@ impl Remote {
                 let count = bytes.len() as u64;
                 part = blocking(store, move |store| {
                     let needed = size - part.length();
-                    part.append(&bytes).map_err(|e| full(store, needed, e.into()))
+                    part.append(&bytes).map_err(|e| full(store, needed, e.into()))?;
+                    Ok(part)
                 })
                 .await?;
                 progress.moved(count);

@@ -1,7 +1,6 @@
 //! One HTTP request: sent by `reqwest`, given up when nothing moves any more, however long it
 //! takes while something does. Does not know what is asked or who repeats it.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +17,11 @@ use object_store::client::{
 };
 use tokio::time::{Instant, Sleep};
 
+use crate::web;
+
 /// Answers other than a file's content are never longer.
 const LONGEST_ANSWER: u64 = 4 << 20;
 
-/// What both timeouts follow from.
-const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Makes clients with the limits of this room.
@@ -40,37 +39,12 @@ struct Service {
     patience: Duration,
 }
 
-/// How long a request may go without moving a byte: `PREFLOW_REMOTE_TIMEOUT` in seconds, or 20.
-/// `None`: the variable is no such number.
-pub(super) fn patience() -> Option<Duration> {
-    let Ok(said) = std::env::var("PREFLOW_REMOTE_TIMEOUT") else { return Some(PATIENCE) };
-    let seconds: f64 = said.parse().ok()?;
-    (0.1..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
-}
-
-/// The host of an address is this machine.
-pub(super) fn is_loopback(address: &str) -> bool {
-    let host = address.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-    host.is_some_and(|host| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
-}
-
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Refused when somebody else in this process chose one; then that one serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let patience = self.patience;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("preflow/", env!("CARGO_PKG_VERSION")))
+        let client = web::client(self.loopback)
             .connect_timeout(CONNECT.min(patience))
-            .redirect(reqwest::redirect::Policy::none())
-            .https_only(self.https_only);
-        if self.loopback {
-            builder = builder.no_proxy();
-        }
-        let client = builder
+            .https_only(self.https_only)
             .build()
             .map_err(|e| object_store::Error::Generic { store: "HTTP", source: Box::new(e) })?;
         Ok(HttpClient::new(Service { client, patience }))
@@ -139,7 +113,7 @@ fn stalled(patience: Duration) -> HttpError {
 }
 
 /// Every request of this room may be repeated, so all that a connection can suffer may be tried
-/// again. The innermost cause says most.
+/// again.
 fn explained(error: reqwest::Error) -> HttpError {
     let kind = if error.is_connect() {
         HttpErrorKind::Connect
@@ -150,12 +124,7 @@ fn explained(error: reqwest::Error) -> HttpError {
     } else {
         HttpErrorKind::Request
     };
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    HttpError::new(kind, Silence(cause.to_string()))
+    HttpError::new(kind, Silence(web::reason(error)))
 }
 
 /// Counts what is taken from it to be sent.

@@ -21,12 +21,12 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 pub use client::Remote;
 pub use config::{Config, Location, Mode};
 pub use error::RemoteError;
 pub use expected::Expected;
+
+pub use crate::store::part::TransferProgress;
 
 /// What a fetch moved; nothing where the store held everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,44 +42,4 @@ pub struct Sent {
     pub bytes: u64,
     /// Files that were there.
     pub already: u64,
-}
-
-/// Counters that transfers move and whoever shows progress reads; shared by several transfers.
-#[derive(Debug, Default)]
-pub struct TransferProgress {
-    bytes: AtomicU64,
-    total: AtomicU64,
-    files: AtomicU64,
-}
-
-impl TransferProgress {
-    /// Bytes moved so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that are to be moved, as far as it is known.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// Files moved so far.
-    #[must_use]
-    pub fn files(&self) -> u64 {
-        self.files.load(Ordering::Relaxed)
-    }
-
-    fn moved(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn expect(&self, bytes: u64) {
-        self.total.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn file_done(&self) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-    }
 }

@@ -151,6 +151,19 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Ended by the user before anything ran.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self {
+            totals: Totals::default(),
+            interrupted: true,
+            storage: false,
+            mistake: false,
+            made: Lock::default(),
+            waiting: Vec::new(),
+        }
+    }
+
     /// 130 interrupted · 4 storage · 1 a stage failed · 2 a gate that cannot be met · 3 waiting,
     /// or a gate not met · 0 done.
     #[must_use]

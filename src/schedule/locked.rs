@@ -15,7 +15,7 @@ impl Scheduler<'_> {
             let kind = format!("{}@{}", node.kind, node.version);
             Some((node.name.clone(), LockedStage { kind, fingerprint, outputs: digests(outputs) }))
         });
-        Lock { stages: stages.collect() }
+        Lock { stages: stages.collect(), ..Lock::default() }
     }
 
     /// What the lock file names of a stage.

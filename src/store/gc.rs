@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use fs_err as fs;
 
 use super::object::make_writable;
-use super::{Store, StoreError, memo};
+use super::{Store, StoreError, fetched, memo};
 use crate::identity::{Digest, Fingerprint};
 
 /// What a collection would remove.
@@ -85,7 +85,8 @@ impl Store {
             garbage.bytes += size(&path)?;
             garbage.other.push(path);
         }
-        for folder in ["quarantine", "derived-v1"].map(|name| self.root.join(name)) {
+        for folder in ["quarantine", "derived-v1", fetched::FOLDER].map(|name| self.root.join(name))
+        {
             if !folder.exists() {
                 continue;
             }

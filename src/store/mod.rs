@@ -18,6 +18,7 @@ pub mod arrive;
 pub mod derived;
 pub mod digest;
 pub mod entry;
+pub mod fetched;
 pub mod gc;
 pub mod heads;
 pub mod memo;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -56,7 +57,7 @@ impl Part {
     ///
     /// # Errors
     /// They cannot be written; then what came before is kept.
-    pub fn append(mut self, bytes: &[u8]) -> io::Result<Self> {
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let named = |e: io::Error| {
             io::Error::new(e.kind(), format!("write `{}`: {e}", self.path.display()))
         };
@@ -67,7 +68,19 @@ impl Part {
         }
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
-        Ok(self)
+        Ok(())
+    }
+
+    /// Throws away what has come.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.hash = Sha256::new();
+        self.length = 0;
+        Ok(())
     }
 
     /// Gives the file a second name if it is what it should be; else removes it.
@@ -82,5 +95,48 @@ impl Part {
         link_or_copy(&self.path, to)?;
         fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o444))?;
         Ok(true)
+    }
+}
+
+/// Counters that transfers move and whoever shows progress reads; shared by several transfers.
+#[derive(Debug, Default)]
+pub struct TransferProgress {
+    bytes: AtomicU64,
+    total: AtomicU64,
+    files: AtomicU64,
+}
+
+impl TransferProgress {
+    /// Bytes moved so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are to be moved, as far as it is known.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Files moved so far.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    /// Bytes have moved.
+    pub fn moved(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes more are to be moved.
+    pub fn expect(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A file is whole.
+    pub fn file_done(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -144,7 +144,11 @@ impl Store {
         self.digest_many(paths, files)
     }
 
-    fn digest_many(
+    /// Digest of several files, each with the name that it is known by.
+    ///
+    /// # Errors
+    /// As [`Store::digest_source`].
+    pub fn digest_many(
         &self,
         paths: Vec<PathBuf>,
         files: Vec<(PathBuf, String)>,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Trial;
 use super::trials::label;
-use crate::graph::{Graph, GraphSource, GraphStage, Producer};
+use crate::graph::{Graph, GraphSource, GraphStage, Producer, SourceOrigin};
 
 /// The stages of all trials in one graph.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ type Key = (String, u32, String, Vec<(String, bool, Vec<Producer>)>, String);
 pub fn merge(name: &str, path: &str, trials: &[Trial], graphs: Vec<Graph>) -> Merged {
     let count = graphs.len();
     let mut sources: Vec<GraphSource> = Vec::new();
-    let mut source_at: HashMap<(String, String, String), usize> = HashMap::new();
+    let mut source_at: HashMap<(String, String, SourceOrigin, String), usize> = HashMap::new();
     let mut stages: Vec<(GraphStage, usize, usize)> = Vec::new();
     let mut stage_at: HashMap<Key, usize> = HashMap::new();
     let mut of_trial: Vec<Vec<usize>> = Vec::with_capacity(count);
@@ -33,7 +33,12 @@ pub fn merge(name: &str, path: &str, trials: &[Trial], graphs: Vec<Graph>) -> Me
             .sources
             .into_iter()
             .map(|source| {
-                let key = (source.name.clone(), source.path.clone(), source.port_type.clone());
+                let key = (
+                    source.name.clone(),
+                    source.path.clone(),
+                    source.origin.clone(),
+                    source.port_type.clone(),
+                );
                 *source_at.entry(key).or_insert_with(|| {
                     sources.push(source);
                     sources.len() - 1

@@ -12,6 +12,8 @@ mod exchange;
 mod failed;
 mod gate;
 mod history;
+mod hub;
+mod hub_server;
 mod interrupt;
 mod left_behind;
 mod limits;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use super::serve::{open_session, refused};
-use crate::cli::run::listen;
+use crate::cli::interrupts::listen;
 use crate::cli::{Exit, Global, complain};
 use crate::label::terminal::{TerminalError, TerminalLabeler};
 use crate::project::Failure;

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::catalog::units::Unit;
-use crate::cli::run::listen;
+use crate::cli::interrupts::listen;
 use crate::cli::{Exit, Global, complain, print};
 use crate::http::ServeError;
 use crate::label::{self, Assignment, LabelSession, Links, ServeOptions, SessionError};
