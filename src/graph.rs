@@ -9,6 +9,9 @@ mod stage_decl;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -166,6 +169,12 @@ impl GraphSource {
         Some(ending.to_string_lossy().into_owned())
     }
 
+    /// The path without its detours, for people: `pipelines/../data` is `data`.
+    #[must_use]
+    pub fn shown_path(&self) -> String {
+        if self.is_here() { without_detours(&self.path) } else { self.path.clone() }
+    }
+
     /// Its files are on this machine, at its path.
     #[must_use]
     pub fn is_here(&self) -> bool {
@@ -181,6 +190,20 @@ impl GraphSource {
             SourceOrigin::Url { .. } => false,
         }
     }
+}
+
+/// A path in which no folder is entered only to leave it again.
+fn without_detours(path: &str) -> String {
+    let mut parts: Vec<Component> = Vec::new();
+    for part in Path::new(path).components() {
+        match (part, parts.last()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(parts.pop()),
+            (Component::CurDir, _) => {}
+            _ => parts.push(part),
+        }
+    }
+    let whole: PathBuf = parts.iter().collect();
+    if whole.as_os_str().is_empty() { ".".to_owned() } else { whole.to_string_lossy().into_owned() }
 }
 
 impl Graph {
@@ -247,6 +270,21 @@ impl Graph {
             Producer::Source(i) => &self.sources[i].port_type,
             Producer::Output { stage, port } => &self.stages[stage].outputs[port].port_type,
         }
+    }
+
+    /// Where the sources are that a stage reads, by port, or by their name on a port that takes
+    /// many.
+    #[must_use]
+    pub fn sources_of(&self, stage: usize) -> BTreeMap<String, String> {
+        let inputs = self.stages[stage].inputs.iter();
+        let all = inputs.flat_map(|input| input.from.iter().map(move |from| (input, from)));
+        let sources = all.filter_map(|(input, from)| {
+            let Producer::Source(source) = from else { return None };
+            let source = &self.sources[*source];
+            let at = if input.many { &source.name } else { &input.port };
+            Some((at.clone(), source.shown_path()))
+        });
+        sources.collect()
     }
 
     /// Index of the stage of that name.

@@ -11,7 +11,10 @@ use super::Cli;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run a pipeline", &["run", "plan", "status", "why", "logs", "runs"]),
     ("Write one", &["init", "check", "config", "graph", "kinds", "schema"]),
-    ("Results and labels", &["show", "label", "sample", "chat", "metrics", "report", "ui"]),
+    (
+        "Results and labels",
+        &["show", "label", "sample", "chat", "metrics", "report", "export", "ui"],
+    ),
     ("Compare", &["sweep", "diff", "ci", "trace"]),
     ("Share and keep", &["push", "pull", "lock", "gc", "verify"]),
     ("Set up", &["doctor", "trust", "completions"]),
@@ -43,6 +46,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
             "chat",
             "metrics",
             "report",
+            "export",
             "ui",
             "diff",
             "ci",
@@ -58,7 +62,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
 ];
 
 /// Verb, or verb and its own verb → what one might type.
-pub const EXAMPLES: [(&str, [&str; 2]); 41] = [
+pub const EXAMPLES: [(&str, [&str; 2]); 42] = [
     ("run", ["preflow run pipelines/workshop.yaml", "preflow run --from sft --keep-going"]),
     ("plan", ["preflow plan", "preflow plan pipelines/workshop.yaml eval --set seed=3"]),
     ("status", ["preflow status", "preflow status pipelines/workshop.yaml --json"]),
@@ -96,6 +100,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 41] = [
         "label revoke",
         ["preflow label revoke labels --link ann", "preflow label revoke a.yaml labels --link ben"],
     ),
+    ("export", ["preflow export out -o my-model", "preflow export a.yaml labels.labels -o rows"]),
     ("show", ["preflow show labels", "preflow show a.yaml pairs.pairs -n 10"]),
     ("sample", ["preflow sample sft -p 'Say hello.'", "preflow sample scores -p Hi -a Hello"]),
     ("chat", ["preflow chat dpo", "preflow chat a.yaml sft -s 'Answer in one sentence.'"]),

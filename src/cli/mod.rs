@@ -9,6 +9,7 @@ pub mod config;
 mod diff;
 mod doctor;
 pub mod exit;
+mod export;
 mod fetch;
 mod format;
 pub mod gc;
@@ -139,6 +140,8 @@ pub enum Verb {
     Chat(chat::ChatArgs),
     /// Show what a stage made: columns and rows, or files
     Show(show::ShowStageArgs),
+    /// Write an output as a folder for others, with a card of where it comes from
+    Export(export::ExportStageArgs),
     /// Print the metrics of stages, or write them for TensorBoard
     Metrics(metrics::MetricsArgs),
     /// List what was run, when, and how it ended
@@ -266,6 +269,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Chat(args) => chat::chat(args, global, look),
         Verb::Show(args) => show::show(args, global, look),
+        Verb::Export(args) => export::export(args, global),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Runs(args) => runs::runs(args, global, look),
         Verb::Diff(args) => diff::diff(args, global, look),

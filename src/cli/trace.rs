@@ -6,10 +6,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Exit, Global, print};
+use crate::html;
 use crate::project::origin::{
     Step, all_entries, back, by_annotator, find, run_pipeline, run_stage, votes,
 };
 use crate::project::{Failure, locate};
+use crate::report::table::{Cell, Table};
 use crate::report::{OutputStyle, Style, words};
 use crate::store::Store;
 use crate::text::{self, clean};
@@ -56,7 +58,7 @@ fn text(store: &Store, step: &Step, look: OutputStyle) -> String {
     let arrow = if step.depth > 0 { "← " } else { "" };
     let stage = run_stage(store, step).unwrap_or_else(|| step.entry.identity.kind.clone());
     let at = made.at.get(..16).unwrap_or("").replace('T', " ");
-    let mut out = format!(
+    let out = format!(
         " {indent}{arrow}{}  {} of {}@{}, {at} in {}, run {}\n",
         look.paint(Style::Strong, &clean(&stage)),
         step.output,
@@ -65,29 +67,19 @@ fn text(store: &Store, step: &Step, look: OutputStyle) -> String {
         text::seconds(made.seconds),
         made.run
     );
+    let mut table = Table::new(&[1]);
     let mut more = |what: &str, text: String| {
         if !text.is_empty() {
-            out.push_str(&format!(
-                " {indent}   {} {}\n",
-                look.paint(Style::Dim, what),
-                clean(&text)
-            ));
+            let what = Cell::styled(Style::Dim, format!("{indent}   {what}"));
+            table.row([what, Cell::from(text)]);
         }
     };
     more("pipeline", run_pipeline(store, step).unwrap_or_default());
-    more("commit", made.commit.clone());
-    more(
-        "on",
-        [&made.worker, &made.backend, &made.device, &made.cpu]
-            .map(String::as_str)
-            .join(" ")
-            .trim()
-            .to_owned(),
-    );
-    let params = step.entry.identity.params.iter();
-    let params: Vec<String> =
-        params.map(|(name, v)| format!("{name}: {}", words::value(Some(v)))).collect();
-    more("params", params.join(", "));
+    more("commit", words::commit(&made.commit));
+    let on = [&made.worker, &made.backend, &made.device, &made.cpu].map(String::as_str);
+    more("on", on.join(" ").trim().to_owned());
+    let params = html::params(&step.entry.identity.params).into_iter();
+    more("params", params.map(|(name, v)| format!("{name}: {v}")).collect::<Vec<_>>().join(", "));
     let votes = votes(store, &step.entry);
     for (port, votes) in &votes {
         let counts: Vec<String> =
@@ -96,9 +88,10 @@ fn text(store: &Store, step: &Step, look: OutputStyle) -> String {
     }
     let votes: Vec<&str> = votes.iter().map(|(port, _)| port.as_str()).collect();
     for (port, digest) in step.sources.iter().filter(|(port, _)| !votes.contains(&port.as_str())) {
-        more(port, digest.to_string());
+        let place = made.sources.get(port).map_or(String::new(), |place| format!("{place} "));
+        more(port, format!("{place}{digest}"));
     }
-    out
+    out + &table.text(look)
 }
 
 fn as_json(store: &Store, step: &Step) -> Value {

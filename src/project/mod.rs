@@ -2,6 +2,7 @@
 //! sources, verdicts, workers, remotes, labels, trials.
 //! Knows no command line, no terminal and no exit code.
 
+pub mod card;
 pub mod conversation;
 mod described;
 pub mod diff;

@@ -9,6 +9,7 @@ use crate::columns::ReadError;
 use crate::html::read::{self, OutputFile};
 use crate::html::{self, LabelQuality, Note, ReportData, StageProblem, StageReport, StageStatus};
 use crate::plan::{Plan, Verdict};
+use crate::report::words;
 use crate::store::CachedEntry;
 use crate::store::heads::Heads;
 
@@ -156,6 +157,7 @@ fn environment(plan: &Plan) -> Vec<(String, String)> {
     };
     let rows = [
         ("preflow", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", distinct(&|e| words::commit(&e.made.commit))),
         ("worker", distinct(&|e| e.made.worker.clone())),
         ("backend", distinct(&|e| e.made.backend.clone())),
         ("device", distinct(&|e| e.made.device.clone())),

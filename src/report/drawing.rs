@@ -28,7 +28,7 @@ fn text(graph: &Graph) -> String {
     let names = width(&mut names.chain(graph.sources.iter().map(|s| s.name.chars().count())));
     let kinds = width(&mut graph.stages.iter().map(|s| s.kind.chars().count()));
     for source in &graph.sources {
-        let (name, path) = (&source.name, &source.path);
+        let (name, path) = (&source.name, source.shown_path());
         out.push_str(&format!("{name:names$}  {:kinds$}  {path} ({})\n", "·", source.port_type));
     }
     for stage in &graph.stages {

@@ -133,6 +133,15 @@ pub fn value(value: Option<&Value>) -> String {
     }
 }
 
+/// A commit as entries keep it, and whether it says all: `+` at its end says that it does not.
+#[must_use]
+pub fn commit(made: &str) -> String {
+    match made.strip_suffix('+') {
+        Some(commit) => format!("{commit} and changes that were not committed"),
+        None => made.to_owned(),
+    }
+}
+
 /// The parts of two long texts that differ, with a few characters around them.
 #[must_use]
 pub fn differing(old: &str, new: &str) -> (String, String) {

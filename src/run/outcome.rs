@@ -54,6 +54,7 @@ impl Runner<'_> {
                     commit,
                     cpu,
                     accepted,
+                    sources: self.inputs.graph.sources_of(stage),
                 };
                 let files = task::output_paths(&self.inputs.graph.stages[stage], &slot);
                 let sender = self.channels.messages.clone();

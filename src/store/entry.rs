@@ -85,6 +85,9 @@ pub struct Provenance {
     pub cpu: String,
     /// Gates upstream that were not met when it ran, and that the user accepted.
     pub accepted: Vec<String>,
+    /// Where the sources were that it read, by port, or by their name on a port that takes many.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, String>,
 }
 
 impl Store {

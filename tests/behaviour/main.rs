@@ -9,6 +9,7 @@ mod ci;
 mod damage;
 mod escapes;
 mod exchange;
+mod export;
 mod failed;
 mod gate;
 mod history;

@@ -9,9 +9,10 @@ const EVIL: &str = "preflow-workspace: 1\nworkers:\n  evil: { command: [sh, -c, 
     $TOP/pwned; echo '{\\\"protocol\\\": 1, \\\"validates\\\": true, \\\"kinds\\\": []}'\"] }\n";
 
 /// Every verb, with the words that let it do its work.
-const VERBS: [&str; 39] = [
+const VERBS: [&str; 40] = [
     "ci HEAD p.yaml",
     "show p.yaml a",
+    "export p.yaml a -o out",
     "check p.yaml",
     "plan p.yaml",
     "plan",
