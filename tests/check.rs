@@ -34,7 +34,7 @@ fn a_sound_file_is_ok_and_a_broken_one_is_shown() {
     let folder = workshop();
     assert_eq!(
         preflow(folder.path(), &["check", "sound.yaml"]),
-        (0, "ok: 1 stage\n".to_owned(), String::new())
+        (0, "ok: 1 stage; `plan` looks at the data too\n".to_owned(), String::new())
     );
     let (code, stdout, stderr) = preflow(folder.path(), &["check", "broken.yaml"]);
     assert_eq!((code, stdout.as_str()), (2, ""));
@@ -48,7 +48,10 @@ fn a_sound_file_is_ok_and_a_broken_one_is_shown() {
       = help: `preflow kinds command` lists all fields
     "#);
     let (code, stdout, _) = preflow(folder.path(), &["check", "sound.yaml", "broken.yaml"]);
-    assert_eq!((code, stdout.as_str()), (2, "sound.yaml: ok: 1 stage\n"));
+    assert_eq!(
+        (code, stdout.as_str()),
+        (2, "sound.yaml: ok: 1 stage; `plan` looks at the data too\n")
+    );
 }
 
 #[test]

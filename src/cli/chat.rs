@@ -238,7 +238,7 @@ impl Chat<'_> {
                 Ok(Exit::Interrupted)
             }
             outcome => {
-                let text = report::failure(self.look, self.name, &outcome, "", "");
+                let text = report::failure(self.look, self.name, &outcome, (None, "", ""));
                 complain(&format!("{text}\n"));
                 Ok(Exit::StageFailed)
             }

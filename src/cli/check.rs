@@ -47,7 +47,9 @@ pub fn run(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
                 let stages = graph.stages.len();
                 let plural = if stages == 1 { "" } else { "s" };
                 let name = if files.len() > 1 { format!("{file}: ") } else { String::new() };
-                out.push_str(&format!("{name}ok: {stages} stage{plural}\n"));
+                out.push_str(&format!(
+                    "{name}ok: {stages} stage{plural}; `plan` looks at the data too\n"
+                ));
                 found.push(json!({ "file": file, "stages": stages, "problems": [] }));
             }
             Err(problems) => {

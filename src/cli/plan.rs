@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::format::FormatArgs;
 use super::{Exit, Global};
-use crate::plan::{Plan, Selection, Verdict};
+use crate::plan::{Plan, Reason, Selection, Verdict};
 use crate::project::rows::{PlanRow, RowState, rows};
 use crate::project::{self, Failure, Project, locate, validate};
 use crate::report::table::{Cell, GLUE, Table};
@@ -219,7 +219,13 @@ pub fn status(args: &StatusArgs, pipeline: &Global, look: OutputStyle) -> Result
     for (row, verdict) in rows.iter().zip(verdicts) {
         let (mark, style, state) = match row.state {
             RowState::Reuse => ("✓", Style::Good, "up to date"),
-            RowState::Run => ("✗", Style::Busy, "stale"),
+            RowState::Run => match (&row.unfinished, verdict) {
+                (left, _) if left.failed.is_some() && !left.changed => {
+                    ("✗", Style::Error, "failed")
+                }
+                (_, Verdict::Miss(_, Reason::NeverRun)) => ("✗", Style::Busy, "not made"),
+                _ => ("✗", Style::Busy, "stale"),
+            },
             RowState::People => ("◌", Style::Warning, "waiting"),
             _ => ("◌", Style::Warning, "unknown"),
         };

@@ -99,7 +99,7 @@ fn not_made(stage: &str, outcome: &Outcome, look: OutputStyle) -> Exit {
         }
         _ => {}
     }
-    let text = report::failure(look, stage, outcome, "", "");
+    let text = report::failure(look, stage, outcome, (None, "", ""));
     complain(&format!("{text}\n  = note: it could not be made again; the store is unchanged\n"));
     Exit::StageFailed
 }

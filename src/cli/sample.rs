@@ -84,7 +84,7 @@ pub fn sample(args: &SampleArgs, global: &Global, look: OutputStyle) -> Result<E
         Outcome::Done { .. } => show(&dir.path().join("out.parquet"), kind, global.json),
         Outcome::Cancelled => Ok(Exit::Interrupted),
         outcome => {
-            let text = report::failure(look, name, &outcome, "", "");
+            let text = report::failure(look, name, &outcome, (None, "", ""));
             complain(&format!("{text}\n"));
             Ok(Exit::StageFailed)
         }

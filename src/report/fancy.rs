@@ -17,6 +17,8 @@ pub struct Fancy {
     quiet: bool,
     bars: MultiProgress,
     running: BTreeMap<String, ProgressBar>,
+    /// Below all others: how far the run is.
+    total: Option<ProgressBar>,
     _shown: BarsShown,
 }
 
@@ -26,7 +28,8 @@ impl Fancy {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let lines = RunLines::new(look, watched);
         let shown = BarsShown::begin(&bars);
-        Self { lines, quiet: look.quiet, bars, running: BTreeMap::new(), _shown: shown }
+        let (running, total) = (BTreeMap::new(), None);
+        Self { lines, quiet: look.quiet, bars, running, total, _shown: shown }
     }
 
     fn show(&mut self, bar: Bar) {
@@ -59,15 +62,28 @@ impl Fancy {
                 }
             }
             Bar::EndAll => {
-                for (_, bar) in std::mem::take(&mut self.running) {
-                    bar.finish_and_clear();
-                }
+                let running = std::mem::take(&mut self.running).into_values();
+                running.chain(self.total.take()).for_each(|bar| bar.finish_and_clear());
             }
         }
     }
 
+    /// Says how far the run is, once something takes its time.
+    fn show_total(&mut self) {
+        let Some(so_far) = self.lines.so_far().filter(|_| !self.running.is_empty()) else { return };
+        let total = self.total.get_or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new(0));
+            bar.set_style(style("   {wide_msg:.dim}  {elapsed:>4}"));
+            bar
+        });
+        total.set_message(so_far);
+    }
+
     fn begin(&mut self, name: &str, says: String) {
-        let bar = self.bars.add(ProgressBar::new(0));
+        let bar = match &self.total {
+            Some(total) => self.bars.insert_before(total, ProgressBar::new(0)),
+            None => self.bars.add(ProgressBar::new(0)),
+        };
         let width = self.lines.width();
         bar.set_style(style(&format!(
             " {{spinner}} {{prefix:<{width}}}  {{elapsed:>4}}  {{wide_msg}}"
@@ -107,5 +123,6 @@ impl Reporter for Fancy {
         if let Some(line) = line {
             let _ = self.bars.println(safe(&self.lines.text(&line), has_colour()));
         }
+        self.show_total();
     }
 }

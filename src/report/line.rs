@@ -1,7 +1,7 @@
 //! What a run tells: for each event the line that it becomes, and what it means for bars. Made
 //! once, for every screen. Decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::live::{Live, LiveMetrics};
@@ -81,6 +81,13 @@ pub struct RunLines {
     /// Columns of the longest name of a stage.
     width: usize,
     pipeline: String,
+    /// What was typed to start it.
+    command: String,
+    /// `logs` knows its stages by these names.
+    has_logs: bool,
+    /// Stages of the run, and those that came to their end.
+    all: usize,
+    ended: BTreeSet<String>,
     /// Stages that another run makes, so that this is told once.
     busy: BTreeMap<String, Instant>,
     /// When progress of a stage was told last.
@@ -129,13 +136,32 @@ impl RunLines {
     pub fn new(look: OutputStyle, watched: LiveMetrics) -> Self {
         let (busy, heard) = (BTreeMap::new(), BTreeMap::new());
         let live = Live::new(watched.clone());
-        Self { look, width: 0, pipeline: String::new(), busy, heard, watched, live }
+        let (pipeline, command) = (String::new(), String::new());
+        Self {
+            look,
+            width: 0,
+            pipeline,
+            command,
+            has_logs: false,
+            all: 0,
+            ended: BTreeSet::new(),
+            busy,
+            heard,
+            watched,
+            live,
+        }
     }
 
     /// Columns of the longest name of a stage; 0 before the run began.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// How far the whole run is; `None`: it has one stage.
+    #[must_use]
+    pub fn so_far(&self) -> Option<String> {
+        (self.all > 1).then(|| format!("{} of {} stages", self.ended.len(), self.all))
     }
 
     /// The line as it is written, names of stages below each other.
@@ -152,10 +178,16 @@ impl RunLines {
     /// What an event tells.
     pub fn hear(&mut self, event: &RunEvent) -> EventText {
         use RunEvent as E;
+        if let Some(stage) = ended(event) {
+            self.ended.insert(stage.to_owned());
+        }
         match event {
-            E::RunStarted { stages, pipeline, .. } => {
+            E::RunStarted { stages, pipeline, command, .. } => {
                 self.width = stages.iter().map(|s| s.chars().count()).max().unwrap_or(0);
+                self.all = stages.len();
                 self.pipeline.clone_from(pipeline);
+                self.command = typed(command, pipeline);
+                self.has_logs = command.get(1).is_some_and(|verb| verb == "run");
                 EventText::default()
             }
             E::StageReused { stage, .. } => self.detail("=", stage, "reused"),
@@ -172,7 +204,9 @@ impl RunLines {
                 self.done(stage, *seconds, summary, *unchanged).ending(stage)
             }
             E::StageFailed { stage, outcome, retrying, log, again, .. } => {
-                let text = failure(self.look, stage, outcome, log, again);
+                let shows = self.has_logs && !log.is_empty();
+                let logs = shows.then(|| format!("preflow logs {} {stage}", self.pipeline));
+                let text = failure(self.look, stage, outcome, (logs.as_deref(), log, again));
                 let more = if *retrying { "\n  = trying again" } else { "" };
                 Line::alone(text + more).loud().ending(stage)
             }
@@ -335,16 +369,37 @@ impl RunLines {
 
     fn last(&self, t: &Totals, took: f64, exit: u8) -> Line {
         let (counts, took) = (totals(t), seconds(took));
-        let idle = t.done + t.failed + t.waiting + t.blocked + t.skipped + t.gated == 0;
+        let idle = t.done + t.failed + t.waiting + t.blocked + t.skipped + t.stopped + t.gated == 0;
         let mut text = match idle {
             true => format!(" nothing to do: {counts}   {took}"),
             false => format!(" {counts}   {took}"),
         };
         if exit == 130 {
-            let pipeline = &self.pipeline;
-            text.push_str(&format!("\n interrupted; `preflow run {pipeline}` goes on from here"));
+            text.push_str(&format!("\n interrupted; `{}` goes on from here", self.command));
         }
         Line::alone(text)
+    }
+}
+
+/// The stage that an event says is settled, for good or ill.
+fn ended(event: &RunEvent) -> Option<&str> {
+    match event {
+        RunEvent::StageReused { stage, .. }
+        | RunEvent::StageFetched { stage, .. }
+        | RunEvent::StageDone { stage, .. }
+        | RunEvent::StageWaiting { stage, .. }
+        | RunEvent::StageBlocked { stage, .. }
+        | RunEvent::StageFailed { stage, retrying: false, .. } => Some(stage),
+        _ => None,
+    }
+}
+
+/// What was typed, as it can be typed again.
+fn typed(command: &[String], pipeline: &str) -> String {
+    let words = command.iter().skip(1).map(String::as_str);
+    match shlex::try_join(std::iter::once("preflow").chain(words)) {
+        Ok(text) if command.len() > 1 => clean(&text),
+        _ => format!("preflow run {pipeline}"),
     }
 }
 

@@ -73,14 +73,14 @@ pub fn is_output_lost() -> bool {
     OUTPUT_LOST.load(Ordering::Relaxed)
 }
 
-/// The block that tells of a failed attempt.
+/// The block that tells of a failed attempt. `logs`: the command that shows its log; then where
+/// that lies and what performs the attempt once more are said to those who asked for all.
 #[must_use]
 pub fn failure(
     look: OutputStyle,
     stage: &str,
     outcome: &Outcome,
-    log: &str,
-    again: &str,
+    (logs, log, again): (Option<&str>, &str, &str),
 ) -> String {
     let mut out = Vec::new();
     let (message, details, tail, help) = match outcome {
@@ -112,7 +112,8 @@ pub fn failure(
     out.extend(details.iter().map(|d| format!("  because: {}", clean(d))));
     out.extend(tail.lines().map(|l| format!("  | {}", clean(l))));
     out.extend(help.map(|h| format!("  = help: {}", clean(&h))));
-    if !log.is_empty() {
+    out.extend(logs.map(|logs| format!("  = log: {logs}")));
+    if !log.is_empty() && (look.verbose || logs.is_none()) {
         out.push(format!("  = log: {log}"));
         if !again.is_empty() {
             out.push(format!("  = again: {again}"));
@@ -132,6 +133,7 @@ pub fn totals(totals: &Totals) -> String {
         (totals.waiting, "waiting"),
         (totals.gated, if totals.gated == 1 { "gate not met" } else { "gates not met" }),
         (totals.blocked, "blocked"),
+        (totals.stopped, "stopped"),
         (totals.skipped, "not started"),
     ];
     let shown: Vec<String> =

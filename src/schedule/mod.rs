@@ -12,6 +12,7 @@ pub mod pools;
 mod state;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -40,6 +41,8 @@ struct StageRecord {
     accepted: BTreeSet<usize>,
     /// What it holds of the machine.
     share: Share,
+    /// It ran, and was stopped before its end.
+    is_stopped: bool,
 }
 
 /// Steps the stages of one graph, each in its state, from what is told to what is to be done.
@@ -75,6 +78,7 @@ impl<'a> Scheduler<'a> {
                 blocked_by_gate: None,
                 accepted: BTreeSet::new(),
                 share: Share::default(),
+                is_stopped: false,
             })
             .collect();
         for stage in 0..stages.len() {
@@ -320,6 +324,7 @@ impl<'a> Scheduler<'a> {
 
     /// It was stopped.
     pub fn cancelled(&mut self, stage: usize) {
+        self.stages[stage].is_stopped = true;
         self.transition(stage, StageState::Pending);
     }
 
@@ -422,26 +427,6 @@ impl<'a> Scheduler<'a> {
             Some(format!("gate of `{name}` not met: {}", gate::sentence(unmet)))
         };
         self.stages[stage].accepted.iter().filter_map(line).collect()
-    }
-
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        let mut counts = Totals::default();
-        for record in &self.stages {
-            match record.state {
-                StageState::Unwanted => {}
-                StageState::Reused => counts.reused += 1,
-                StageState::Fetched => counts.fetched += 1,
-                StageState::Done => counts.done += 1,
-                StageState::Failed => counts.failed += 1,
-                StageState::Waiting => counts.waiting += 1,
-                StageState::Blocked => counts.blocked += 1,
-                _ => counts.skipped += 1,
-            }
-        }
-        let closed = self.gates.unmet.keys().filter(|stage| self.gates.is_closed(**stage));
-        counts.gated = closed.count();
-        counts
     }
 
     /// Learns from the stages before it whether a gate keeps this one from running.

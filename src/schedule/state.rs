@@ -121,4 +121,6 @@ pub struct Totals {
     pub gated: usize,
     /// Not started because the run ended early.
     pub skipped: usize,
+    /// Stopped in their middle because the run ended early.
+    pub stopped: usize,
 }

@@ -205,8 +205,10 @@ fn play(shape: &Shape, luck: &Luck) -> Vec<usize> {
         check(&scheduler, &machine);
         if scheduler.is_idle() {
             let counts = scheduler.totals();
-            let Totals { done, reused, fetched, failed, waiting, blocked, skipped, .. } = counts;
-            let all = done + reused + fetched + failed + waiting + blocked + skipped;
+            let Totals {
+                done, reused, fetched, failed, waiting, blocked, skipped, stopped, ..
+            } = counts;
+            let all = done + reused + fetched + failed + waiting + blocked + skipped + stopped;
             assert_eq!(all, wanted.len(), "every wanted stage came to one end");
             if !scheduler.is_halted() && !(0..started.len()).any(|s| is_cancelled(&scheduler, s)) {
                 assert_eq!(skipped, 0, "nothing was forgotten");

@@ -56,8 +56,8 @@ fn diff_tells_params_rows_and_figures_between_commits_and_runs() {
        a.command  … echo one >> "$… → … echo two >> "$…
 
      data
-       a.i     1 → 2 rows: +1 −0
-       side.i  1 → 2 rows: +1 −0
+       a.i     1 → 2 rows: +1 -0
+       side.i  1 → 2 rows: +1 -0
 
      environment
        commit  HASH → HASH

@@ -84,7 +84,7 @@ fn the_pipeline_is_found_when_there_is_one() {
     assert_eq!(space.ran(&["run", "c"]), "a b c");
     let said = space.preflow(&["status"]);
     assert!(said.out.contains("✓ c     up to date"), "{}", said.out);
-    assert!(said.out.contains("✗ side  stale       never run"), "{}", said.out);
+    assert!(said.out.contains("✗ side  not made    never run"), "{}", said.out);
 }
 
 #[test]

@@ -36,7 +36,19 @@ impl Sections {
     /// Those that have a row.
     pub fn of(all: &PipelineDiff, look: OutputStyle) -> Self {
         let named = |(name, a, b): &(String, String, String)| (name.clone(), format!("{a} → {b}"));
-        let stages = [("only in A", &all.only_in_a), ("only in B", &all.only_in_b)];
+        let environment = |(name, a, b): &(String, String, String)| match name.as_str() {
+            "commit" => (name.clone(), format!("{} → {}", words::commit(a), words::commit(b))),
+            _ => (name.clone(), format!("{a} → {b}")),
+        };
+        // A run knows the stages that it was asked for.
+        let only = |side: &'static str, other: &str, alone: &'static str| match () {
+            () if other.starts_with("run ") => alone,
+            () => side,
+        };
+        let stages = [
+            (only("only in A", &all.b, "not asked for in B"), &all.only_in_a),
+            (only("only in B", &all.a, "not asked for in A"), &all.only_in_b),
+        ];
         let stages = stages.into_iter().filter(|(_, names)| !names.is_empty());
         let votes = all
             .votes
@@ -58,7 +70,7 @@ impl Sections {
             ("votes", votes.collect()),
             ("data", all.data.iter().map(data).collect()),
             ("code", all.code.iter().map(named).collect()),
-            ("environment", all.environment.iter().map(named).collect()),
+            ("environment", all.environment.iter().map(environment).collect()),
             ("figures", figures(all, look)),
             ("answers that differ", samples.collect()),
             ("not known yet", unknown.into_iter().collect()),
@@ -114,7 +126,7 @@ fn data(change: &DataChange) -> (String, String) {
         Some(r) if r.added + r.removed == 0 => {
             format!("{} rows, the same in another form", r.now)
         }
-        Some(r) => format!("{} → {} rows: +{} −{}", r.before, r.now, r.added, r.removed),
+        Some(r) => format!("{} → {} rows: +{} -{}", r.before, r.now, r.added, r.removed),
     };
     (format!("{}.{}", change.stage, change.port), text)
 }
@@ -132,11 +144,13 @@ fn figures(all: &PipelineDiff, look: OutputStyle) -> Vec<(String, String)> {
         for figure in of_stage.into_iter().take(most) {
             let change = match (figure.a[0], figure.b[0]) {
                 (Some(a), Some(b)) if b >= a => format!("   +{}", text::figure(b - a)),
-                (Some(a), Some(b)) => format!("   −{}", text::figure(a - b)),
+                (Some(a), Some(b)) => format!("   -{}", text::figure(a - b)),
                 _ => String::new(),
             };
             let text = format!("{} → {}{change}", value(figure.a), value(figure.b));
-            rows.push((format!("{stage}  {}", figure.name), text));
+            let own = figure.name.strip_prefix(stage).is_some_and(|rest| rest.starts_with('/'));
+            let name = if own { figure.name.clone() } else { format!("{stage}  {}", figure.name) };
+            rows.push((name, text));
         }
         if more > 0 {
             rows.push((format!("{stage}  …"), format!("{more} more with -v")));

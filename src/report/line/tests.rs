@@ -223,3 +223,34 @@ fn bars_begin_count_and_end() {
     end all
     ");
 }
+
+#[test]
+fn commands_that_are_named_are_those_that_were_typed() {
+    let told = |command: Value, exit: u8| {
+        let mut lines = RunLines::new(OutputStyle::default(), LiveMetrics::new());
+        let failed = json!({"outcome": "failed", "message": "no", "chain": [], "help": null});
+        let totals = json!({"done": 1, "stopped": 1, "skipped": 2});
+        let events = json!([
+            {"event": "run_started", "run": "r", "at": "", "pipeline": "p.yaml", "name": "p",
+                "command": command, "version": "0", "stages": ["a", "b"], "jobs": 1},
+            {"event": "stage_failed", "stage": "a", "outcome": failed, "retrying": false,
+                "log": "cache/log.txt", "again": "worker run task.json", "storage": false},
+            {"event": "run_ended", "totals": totals, "seconds": 1.0, "exit": exit},
+        ]);
+        let events: Vec<RunEvent> = serde_json::from_value(events).expect("events");
+        let said = events.iter().filter_map(|event| lines.hear(event).line);
+        let said: Vec<String> = said.map(|line| line.text).collect();
+        (said.join("\n"), lines.so_far())
+    };
+    let (said, so_far) = told(json!(["/bin/preflow", "run", "p.yaml", "--set", "a=b c"]), 130);
+    assert_eq!(
+        said,
+        "error: stage `a`: no\n  = log: preflow logs p.yaml a\n 1 done · 1 stopped · 2 not started   \
+         1.0s\n interrupted; `preflow run p.yaml --set 'a=b c'` goes on from here"
+    );
+    assert_eq!(so_far.as_deref(), Some("1 of 2 stages"));
+    // `logs` does not know the stages of a sweep.
+    let (said, _) = told(json!(["preflow", "sweep", "run", "s.yaml"]), 130);
+    assert!(said.contains("= log: cache/log.txt\n  = again: worker run task.json"), "{said}");
+    assert!(said.ends_with("`preflow sweep run s.yaml` goes on from here"), "{said}");
+}

@@ -75,7 +75,10 @@ fn large_model(folder: &Path) {
 fn align_real_fits_a_real_model_and_what_does_not_is_told() {
     let space = made("align-real");
     large_model(&space.0.path().join("models/instruct"));
-    assert_eq!(space.ok(&["check", "pipelines/real.yaml"]), "ok: 9 stages\n");
+    assert_eq!(
+        space.ok(&["check", "pipelines/real.yaml"]),
+        "ok: 9 stages; `plan` looks at the data too\n"
+    );
     let path = space.0.path().join("pipelines/real.yaml");
     let real = std::fs::read_to_string(&path).expect("the pipeline");
     let with = |from: &str, to: &str| {
