@@ -63,7 +63,10 @@ impl Fancy {
             }
             Bar::EndAll => {
                 let running = std::mem::take(&mut self.running).into_values();
-                running.chain(self.total.take()).for_each(|bar| bar.finish_and_clear());
+                for bar in running.chain(self.total.take()) {
+                    bar.finish_and_clear();
+                    self.bars.remove(&bar);
+                }
             }
         }
     }
@@ -73,7 +76,7 @@ impl Fancy {
         let Some(so_far) = self.lines.so_far().filter(|_| !self.running.is_empty()) else { return };
         let total = self.total.get_or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(0));
-            bar.set_style(style("   {wide_msg:.dim}  {elapsed:>4}"));
+            bar.set_style(style("   {msg:.dim}  {elapsed:.dim}"));
             bar
         });
         total.set_message(so_far);
