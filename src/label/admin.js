@@ -37,6 +37,35 @@ document.addEventListener('DOMContentLoaded', () => {
     status.classList.add('on');
   }
 
+  // A link for one more annotator.
+  document.getElementById('make-link').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const name = document.getElementById('link-name').value.trim();
+    const reply = await fetch('api/admin/link', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ name }),
+    }).catch(() => null);
+    const data = await reply?.json().catch(() => null);
+    if (!reply?.ok) {
+      status.textContent = data?.error ?? 'The server does not answer';
+      status.classList.add('on');
+      return;
+    }
+    document.getElementById('made-link').hidden = false;
+    const link = document.getElementById('link');
+    link.value = data.url;
+    link.focus();
+    link.select();
+  });
+  document.getElementById('copy-link').addEventListener('click', async () => {
+    const link = document.getElementById('link');
+    link.select();
+    await navigator.clipboard?.writeText(link.value).catch(() => null);
+    status.textContent = 'Copied';
+    status.classList.add('on');
+  });
+
   // The figures follow the votes; what is being settled stays as it is.
   async function follow() {
     if (document.hidden) return;

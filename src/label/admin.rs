@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::call::{App, Call, Failed, Reply};
+use super::error::SessionError;
 use super::figures::{figures, people};
 use super::outlook::Outlook;
 use super::page::{html_reply, shell};
@@ -17,12 +18,19 @@ use super::question::Submission;
 use super::queue::side;
 use super::session::LabelSession;
 use crate::agreement::ADJUDICATOR;
+use crate::http::Role;
 use crate::rendering::rendered;
 use crate::text::counted;
-use crate::votes::{Choice, Side};
+use crate::votes::{Choice, Side, is_annotator};
 
 /// Disputes that are shown at a time.
 const DISPUTES: usize = 30;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkFor {
+    name: String,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,11 +63,16 @@ pub fn page(app: &App, call: &Call) -> Result<Reply, Failed> {
                 progress max=(progress.goal.max(1)) value=(progress.votes.min(progress.goal))
                     aria-label="Votes so far" {}
                 @if let Some(why) = outlook.why() { p.stands { "Not enough: " (why) "." } }
-                p.dim { "This page follows the votes by itself." }
+                p.dim {
+                    "This page follows the votes by itself. "
+                    a href="admin/votes" { "All votes" } " · "
+                    a href="admin/notes" { "Votes with a note" }
+                }
             }
             main {
                 (figures(&report, of.people.quality.min_seconds, ""))
                 (disputes(&app.session, &report))
+                (links(app, call)?)
             }
             div.status id="status" role="status" aria-live="polite" {}
         }
@@ -87,6 +100,67 @@ pub fn settle(app: &App, call: &Call) -> Result<Reply, Failed> {
     let sent: Settling = call.read()?;
     let kept = app.session.vote(ADJUDICATOR, &sent.vote, call.now)?;
     Ok(Reply::json(&json!({ "vote": kept })))
+}
+
+/// `POST /api/admin/link`: a link for an annotator, put on record.
+///
+/// # Errors
+/// It is no name, or the record cannot be written.
+pub fn link(app: &App, call: &Call) -> Result<Reply, Failed> {
+    let asked: LinkFor = call.read()?;
+    if !is_annotator(&asked.name) {
+        return Err(SessionError::BadName(asked.name).into());
+    }
+    let late = |_| Failed::Bad("--expires is too long".to_owned());
+    let until = call.now.checked_add(app.expires).map_err(late)?;
+    let token = app.guard.signer.give(Role::Annotator, &asked.name, until);
+    let token = token.map_err(|e| Failed::Bad(format!("the link is not on record: {e}")))?;
+    Ok(Reply::json(&json!({ "url": format!("{}/in/{token}", app.base) })))
+}
+
+/// Links that were given out, and a way to make one.
+fn links(app: &App, call: &Call) -> Result<Markup, Failed> {
+    let record = app.guard.signer.given().read();
+    let record = record.map_err(|e| Failed::Bad(format!("links cannot be read: {e}")))?;
+    let now = call.now.as_second();
+    let given = record.links.values().filter(|link| !link.admin && link.until > now);
+    let mut given: Vec<_> = given.collect();
+    given.sort_by(|a, b| a.name.cmp(&b.name).then(b.until.cmp(&a.until)));
+    Ok(html! {
+        section aria-labelledby="links" {
+            h2 id="links" { "Links" }
+            p.lead {
+                "Whoever has a link votes in its name. " code { "preflow label revoke" }
+                " takes one back."
+            }
+            form.make-link id="make-link" {
+                label for="link-name" { "A link for" }
+                input id="link-name" required maxlength="64" autocomplete="off" spellcheck="false"
+                    placeholder="name";
+                button type="submit" { "Make it" }
+            }
+            p.made-link id="made-link" hidden {
+                input id="link" readonly aria-label="The new link";
+                button type="button" id="copy-link" { "Copy" }
+            }
+            @if !given.is_empty() {
+                ul.given {
+                    @for link in given {
+                        li {
+                            (link.name) span.dim {
+                                " until " (day(link.until)) @if link.revoked { ", taken back" }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn day(seconds: i64) -> String {
+    let at = jiff::Timestamp::from_second(seconds).map(|at| at.to_string());
+    at.unwrap_or_default().chars().take(10).collect()
 }
 
 fn disputes(session: &Arc<LabelSession>, report: &QualityReport) -> Markup {

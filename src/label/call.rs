@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderName, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::error::SessionError;
@@ -17,6 +17,10 @@ use crate::http::{Guard, Refused, Visitor};
 pub struct App {
     pub session: Arc<LabelSession>,
     pub guard: Guard,
+    /// Scheme and authority of the links that are given out.
+    pub base: String,
+    /// How long links are valid.
+    pub expires: SignedDuration,
 }
 
 /// A request that was let through.

@@ -136,7 +136,7 @@ fn row(of: &AnnotatorReport) -> Markup {
         tr.few[of.too_few] {
             th scope="row" { (of.annotator) @if of.too_few { span.dim { "too few" } } }
             td { (of.votes) }
-            (number(of.per_hour, 0))
+            (number(of.per_hour.filter(|_| !of.too_few), 0))
             (number(of.seconds, 1))
             td { (of.ties) }
             td { (of.skips) }

@@ -4,6 +4,7 @@
 mod admin;
 mod api;
 mod assignment;
+mod ballots;
 mod call;
 mod error;
 pub mod exchange;

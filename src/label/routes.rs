@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::call::{App, Call, Failed, Reply};
-use super::{admin, api, page};
+use super::{admin, api, ballots, page};
 use crate::http::{LetIn, NO_LINK, Refused, Who, dress};
 
 /// Largest request body.
@@ -70,6 +70,10 @@ pub const ROUTES: &[Route] = &[
     get("/admin", Who::Admin, admin::page),
     get("/admin.js", Who::Anyone, admin::script),
     post("/api/admin/settle", Who::Admin, admin::settle),
+    post("/api/admin/link", Who::Admin, admin::link),
+    get("/admin/votes", Who::Admin, ballots::all),
+    get("/admin/votes/{name}", Who::Admin, ballots::of_one),
+    get("/admin/notes", Who::Admin, ballots::noted),
 ];
 
 /// The router of the table.

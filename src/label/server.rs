@@ -83,7 +83,8 @@ pub async fn serve(
     session.announce(&links.base);
     let path = signer.path();
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
-    let router = below(&path, &router(Arc::new(App { session, guard })));
+    let app = App { session, guard, base: links.base.clone(), expires: options.expires };
+    let router = below(&path, &router(Arc::new(app)));
     ready(&links);
     accept(listener, router, stop).await;
     Ok(())

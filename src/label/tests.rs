@@ -601,7 +601,9 @@ mod walk {
         let signer = Signer::open(dir.path(), &["demo", "labels"]).expect("a key");
         let public = public.map(|(s, a)| (s.to_owned(), a.to_owned()));
         let guard = Guard { signer: signer.clone(), open, public };
-        Site { dir, router: router(Arc::new(App { session, guard })), signer }
+        let expires = jiff::SignedDuration::from_hours(1);
+        let app = App { session, guard, base: "http://127.0.0.1:8765".into(), expires };
+        Site { dir, router: router(Arc::new(app)), signer }
     }
 
     fn cookie(signer: &Signer, role: Role, seconds: i64) -> String {
@@ -619,6 +621,7 @@ mod walk {
     /// Status and body of a request to a route with these headers.
     fn ask(site: &Site, route: &Route, headers: &[(&str, &str)]) -> (StatusCode, String) {
         let path = route.path.replace("{token}", "a.b.c").replace("{pair}", "sha256:0");
+        let path = path.replace("{name}", "ann");
         let mut request =
             Request::builder().method(Method::from(route.method)).uri(path.replace("{part}", "a"));
         for (name, value) in headers {

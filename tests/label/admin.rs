@@ -110,3 +110,69 @@ fn few_votes_are_told_to_be_few() {
     assert_eq!(browser.axe(), Vec::<String>::new());
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
+
+#[test]
+fn votes_and_notes_are_read_one_by_one_and_links_are_made() {
+    let workspace = Workspace::new(&super::support::numbered(9), "", 0);
+    let server = Server::start(&workspace, &["--port", "0", "--share", "ann,bob"]);
+    let client = Client::enter(&server.link("ann"), "ann");
+    for (i, note) in ["", "<b>odd</b> \u{202e}"].into_iter().enumerate() {
+        let question = client.next(1)["order"][0].clone();
+        let mut body = client.vote_body(&format!("vote-{i}"), &question, "left_much");
+        body["vote"]["note"] = json!(note);
+        assert_eq!(client.post("/api/vote", &body).0, 200);
+    }
+    let mut browser = Browser::start();
+    browser.go(server.ready["admin"].as_str().expect("a link"));
+    browser.wait("document.querySelector('#make-link')");
+    browser.eval("document.querySelector('a[href=\"admin/votes\"]').click()");
+    browser.wait("document.querySelector('table.votes')");
+    let rows = "document.querySelectorAll('tbody tr').length";
+    assert_eq!(browser.eval(rows), 2);
+    let text = browser.eval("document.querySelector('tbody').innerText");
+    let text = text.as_str().expect("text");
+    assert!(text.contains("ann") && text.contains("much better:"), "{text}");
+    assert!(text.contains("<b>odd</b> ⟨202E⟩"), "{text}");
+    for (width, name) in [(1280, "votes"), (390, "votes-phone")] {
+        browser.screen(width, 844);
+        browser.shoot(name);
+        assert_eq!(browser.axe(), Vec::<String>::new(), "{name}");
+        let sideways = "document.documentElement.scrollWidth > innerWidth";
+        assert_eq!(browser.eval(sideways), false, "{name} scrolls sideways");
+    }
+    browser.eval(
+        "[...document.querySelectorAll('header a')].find((a) => a.textContent === 'ann').click()",
+    );
+    browser.wait("location.pathname.endsWith('/admin/votes/ann')");
+    assert_eq!(browser.eval(rows), 2);
+    browser.eval("document.querySelector('header a').click()");
+    browser.wait("location.pathname.endsWith('/admin') && document.querySelector('#make-link')");
+    browser.eval("document.querySelector('a[href=\"admin/notes\"]').click()");
+    browser.wait("location.pathname.endsWith('/admin/notes')");
+    assert_eq!(browser.eval(rows), 1);
+    browser.eval("document.querySelector('header a').click()");
+    browser.wait("location.pathname.endsWith('/admin') && document.querySelector('#make-link')");
+    // A link for somebody new opens the page in their name.
+    let make = |name: &str| {
+        format!(
+            "document.getElementById('link-name').value = '{name}'; \
+             document.querySelector('#make-link button').click()"
+        )
+    };
+    browser.eval(&make("Not A Name"));
+    browser.wait("document.getElementById('status').textContent.includes('lower-case letters')");
+    browser.eval(&make("cleo"));
+    browser.wait("document.getElementById('link').value");
+    let link = browser.eval("document.getElementById('link').value");
+    let link = link.as_str().expect("a link").to_owned();
+    let cleo = Client::enter(&link, "cleo");
+    let question = cleo.next(1)["order"][0].clone();
+    let said = cleo.post("/api/vote", &cleo.vote_body("first", &question, "tie"));
+    assert_eq!(said.0, 200, "{}", said.1);
+    assert!(workspace.path("votes").join("cleo.jsonl").exists());
+    browser.call("Page.reload", json!({}));
+    browser.wait("document.querySelector('.given')?.innerText.includes('cleo')");
+    assert_eq!(browser.axe(), Vec::<String>::new());
+    // Nobody but the admin makes links.
+    assert_eq!(client.post("/api/admin/link", &json!({ "name": "eve" })).0, 403);
+}
