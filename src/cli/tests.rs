@@ -83,7 +83,7 @@ fn config_shows_every_value_and_its_origin() {
 fn graphs_are_drawn() {
     let (_, graph) = resolved(PIPELINE);
     insta::assert_snapshot!(draw(&graph, Drawing::Text), @r#"
-    corpus   ·        dir/../c.parquet (dataset/text)
+    corpus   ·        c.parquet (dataset/text)
     base     train    text ← corpus
     measure  command  curve ← base.curve, model ← base
     "#);

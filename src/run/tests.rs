@@ -475,7 +475,7 @@ fn an_interrupt_ends_running_stages_and_the_next_run_goes_on() {
     b starts, attempt 1: never run
     interrupted 1
     a done
-    1 done · 3 not started, exit 130
+    1 done · 1 stopped · 2 not started, exit 130
     ");
     world.interrupt_at = None;
     assert_snapshot!(world.run(&[], &[], Scripted::default()), @r"
