@@ -15,7 +15,7 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 36] = [
+const ROOMS: [&str; 37] = [
     "agreement",
     "catalog",
     "cli",
@@ -34,6 +34,7 @@ const ROOMS: [&str; 36] = [
     "label",
     "lock",
     "logging",
+    "openai",
     "pipeline",
     "plan",
     "project",

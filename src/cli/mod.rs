@@ -30,6 +30,7 @@ pub mod run;
 pub mod runs;
 pub mod sample;
 mod schema;
+mod serve;
 mod show;
 mod sweep;
 #[cfg(test)]
@@ -135,6 +136,8 @@ pub enum Verb {
     Sample(sample::SampleArgs),
     /// Chat with a model of a pipeline, turn by turn
     Chat(chat::ChatArgs),
+    /// Serve a model of a pipeline over HTTP, as clients of OpenAI's ask one
+    Serve(serve::ServeModelArgs),
     /// Show what a stage made: columns and rows, or files
     Show(show::ShowStageArgs),
     /// Print the metrics of stages, or write them for TensorBoard
@@ -263,6 +266,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Chat(args) => chat::chat(args, global, look),
+        Verb::Serve(args) => serve::serve(args, global, look),
         Verb::Show(args) => show::show(args, global, look),
         Verb::Metrics(args) => metrics::metrics(args, global, look),
         Verb::Runs(args) => runs::runs(args, global, look),

@@ -14,7 +14,7 @@ use super::call::App;
 use super::routes::router;
 use super::served::Served;
 use super::session::{LabelSession, real_path};
-use crate::http::{Guard, Role, ServeError, Signer, accept, below, listen};
+use crate::http::{Guard, PAGE_LIMIT, Role, ServeError, Signer, accept, below, listen};
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ pub async fn serve(
     let guard = Guard { signer, open: !options.listen.is_loopback(), public };
     let router = below(&path, &router(Arc::new(App { session, guard })));
     ready(&links);
-    accept(listener, router, stop).await;
+    accept(listener, router, PAGE_LIMIT, stop).await;
     Ok(())
 }
 

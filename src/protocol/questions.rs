@@ -61,7 +61,7 @@ pub enum PromptDoc {
 #[serde(tag = "told", rename_all = "snake_case")]
 pub enum Told {
     /// First line: the model is open. `context`: most tokens of a prompt and its answer together.
-    Ready { protocol: u32, context: u64 },
+    Ready { context: u64 },
     /// The question is understood. `prompt_tokens`: of all its prompts.
     Begun { question: u64, prompt_tokens: u64 },
     /// What comes next in an answer: text, and where they are asked for the tokens that it is of.

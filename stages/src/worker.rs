@@ -65,7 +65,7 @@ pub fn answer(events: &Events) -> i32 {
             leave(EXIT_ORPHANED);
         }
     };
-    tell(Told::Ready { protocol: PROTOCOL, context: model.context() });
+    tell(Told::Ready { context: model.context() });
     loop {
         let next = if model.is_idle() { asked.recv().ok() } else { asked.try_recv().ok() };
         let turn = std::panic::catch_unwind(AssertUnwindSafe(|| match next {

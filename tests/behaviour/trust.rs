@@ -9,7 +9,7 @@ const EVIL: &str = "preflow-workspace: 1\nworkers:\n  evil: { command: [sh, -c, 
     $TOP/pwned; echo '{\\\"protocol\\\": 1, \\\"validates\\\": true, \\\"kinds\\\": []}'\"] }\n";
 
 /// Every verb, with the words that let it do its work.
-const VERBS: [&str; 39] = [
+const VERBS: [&str; 40] = [
     "ci HEAD p.yaml",
     "show p.yaml a",
     "check p.yaml",
@@ -35,6 +35,7 @@ const VERBS: [&str; 39] = [
     "trace p.yaml a",
     "sample p.yaml a",
     "chat p.yaml a",
+    "serve p.yaml a",
     "label stats l.yaml labels",
     "label export l.yaml labels -o out.jsonl",
     "label import l.yaml labels votes.jsonl",
