@@ -71,7 +71,7 @@ pub fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit {code}"),
         (_, Some(signal)) => {
             let name = Signal::from_named_raw(signal).map(|s| format!("{s:?}"));
-            let name = name.unwrap_or_default().replace("Signal::", "");
+            let name = name.unwrap_or_default().replace("Signal::", "").replace('"', "");
             format!("killed by signal {signal} {name}").trim_end().to_owned()
         }
         _ => "ended".to_owned(),
