@@ -5,13 +5,11 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
-use super::request::{self, LIKELIEST, Own, Request};
+use super::request::{self, LIKELIEST, Own, ROWS, Request};
 use crate::protocol::questions::PromptDoc;
 
 /// What OpenAI's models write where no length is asked for.
 const USUAL_LENGTH: u32 = 16;
-/// Most prompts of a request.
-const PROMPTS: usize = 2048;
 
 /// # Errors
 /// A field has another type, is not supported or not understood.
@@ -49,8 +47,8 @@ fn prompts(fields: &mut Fields) -> Result<Vec<PromptDoc>, ApiError> {
     let what = "a text, a list of tokens, or a list of one of these";
     let found: Vec<PromptDoc> = found.ok_or_else(|| wrong(NAME, &value, what))?;
     match found.len() {
-        n if n > PROMPTS => {
-            Err(ApiError::field(NAME, format!("{n} prompts: at most {PROMPTS} at a time")))
+        n if n > ROWS => {
+            Err(ApiError::field(NAME, format!("{n} prompts: at most {ROWS} at a time")))
         }
         _ => Ok(found),
     }

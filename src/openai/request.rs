@@ -11,6 +11,8 @@ use crate::protocol::questions::{PromptDoc, QuestionSpec};
 pub const LIKELIEST: u32 = 20;
 /// Most answers to one prompt.
 const ANSWERS: u32 = 128;
+/// Most prompts of a request, and most answers to all of them.
+pub const ROWS: usize = 2048;
 /// Most texts that stop an answer.
 const STOPS: usize = 16;
 /// Largest temperature, as that of the kind `sample`.
@@ -61,6 +63,11 @@ pub fn read(mut fields: Fields, own: Own) -> Result<Request, ApiError> {
     let _ = fields.take("user");
     fields.end()?;
     let Own { prompts, max_tokens, echo, logprobs } = own;
+    let answers = prompts.len() * n as usize;
+    if answers > ROWS {
+        let message = format!("{answers} answers are asked for: at most {ROWS} at a time");
+        return Err(ApiError::field("n", message));
+    }
     let question = QuestionSpec {
         id: 0,
         prompts,

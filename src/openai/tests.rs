@@ -91,6 +91,8 @@ fn completions_take_prompts_in_every_form() {
         let request = completion_of(&json!({ "prompt": prompt })).expect("understood");
         assert_eq!(request.question.prompts, wanted);
     }
+    let many = json!({ "prompt": vec!["a"; 2048], "n": 2 });
+    assert_eq!(completion_of(&many).expect_err("too many").param.as_deref(), Some("n"));
     for prompt in [json!(1), json!({}), json!([1, "a"]), json!([1.5]), json!([[1, "a"]])] {
         let error = completion_of(&json!({ "prompt": prompt })).expect_err("refused");
         assert_eq!(error.param.as_deref(), Some("prompt"), "{error:?}");

@@ -14,7 +14,7 @@ use crate::data::Incremental;
 use crate::sampling::{BATCH, Drawing, DrawnRow, SamplingConfig};
 
 /// Most columns of a batch, all rows together, unless one row alone has more.
-const COLUMNS: usize = 1 << 16;
+const COLUMNS: usize = 1 << 14;
 /// Tokens that one line tells at most, since a reader has a limit.
 const TOLD_AT_ONCE: usize = 64;
 /// Temperatures below it would overflow, and mean the likeliest token.

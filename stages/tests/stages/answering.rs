@@ -1,6 +1,7 @@
 //! A model that stays: what it answers, in which turns, and what it refuses.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use preflow::protocol::questions::{Ask, PromptDoc, QuestionSpec, Refusal, TokenDoc, Told};
@@ -8,7 +9,7 @@ use preflow::protocol::{Execution, PROTOCOL};
 use preflow_stages::answering::AnsweringModel;
 use preflow_stages::data::{Example, Incremental, Vocabulary};
 use preflow_stages::model::{ModelConfig, Packed, Policy, Trunk};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::Device;
 
 use crate::harness::*;
@@ -265,6 +266,67 @@ fn pieces_join_to_the_whole_text_and_characters_are_never_cut() {
     assert!(!joined[..text.len()].contains('\u{FFFD}') && joined.starts_with(&text));
     pieces.push(growing.finish(&vocabulary).expect("known"));
     assert_eq!(pieces.concat(), vocabulary.decode(&ids).expect("text"));
+}
+
+/// A model of others, imported into `NAME.model`.
+fn imported(shop: &Workshop, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name);
+    let source = source.to_str().expect("UTF-8");
+    shop.run(name, "import_model", json!({}), &[("source", &[source])]).summary();
+    shop.path(&format!("{name}.model"))
+}
+
+#[test]
+fn tokenizers_of_others_are_read_token_by_token_too() {
+    let shop = Workshop::new();
+    for name in ["llama", "mistral", "qwen2", "gpt2"] {
+        let folder = imported(&shop, name);
+        let vocabulary = Vocabulary::open(&folder.join("tokenizer.json")).expect("opens");
+        let text = "Is it red? Yes, it is: naïve 👩‍👧 日本. ".repeat(9);
+        let ids = vocabulary.encode(&text).expect("ids");
+        let mut growing = Incremental::default();
+        let pieces = ids.iter().map(|id| growing.push(&vocabulary, *id).expect("known"));
+        let joined = pieces.collect::<String>() + &growing.finish(&vocabulary).expect("known");
+        assert_eq!(joined, vocabulary.decode(&ids).expect("text"), "{name}");
+        let word = vocabulary.encode("a b").expect("ids");
+        let alone: Vec<String> =
+            word.iter().map(|id| vocabulary.alone(*id).expect("text")).collect();
+        assert!(alone.concat().ends_with(" b"), "{name}: {alone:?}");
+    }
+}
+
+#[test]
+fn a_chat_goes_through_the_template_of_the_model() {
+    let shop = Workshop::new();
+    let folder = imported(&shop, "qwen2");
+    let messages = json!([
+        { "role": "system", "content": "Be kind." },
+        { "role": "user", "content": "Is it red?" },
+    ]);
+    shop.write("prompts.jsonl", json!({ "prompt": messages }).to_string() + "\n");
+    let params = json!({"n": 2, "max_tokens": 10, "seed": 5, "temperature": 1.0});
+    let inputs: &[(&str, &[&str])] =
+        &[("model", &["qwen2.model"]), ("prompts", &["prompts.jsonl"])];
+    shop.run("drawn", "sample", params, inputs).summary();
+    let drawn = shop.table("drawn.answers.parquet").transcripts("completion").expect("answers");
+    tch::set_num_threads(1);
+    let mut model = AnsweringModel::open(&folder, Device::Cpu).expect("opens");
+    let conversation = |messages: &Value, arguments: Value| PromptDoc::Conversation {
+        messages: messages.clone(),
+        arguments: arguments.as_object().expect("a map").clone(),
+    };
+    let asked = |prompt: PromptDoc| QuestionSpec {
+        prompts: vec![prompt],
+        n: 2,
+        max_tokens: Some(10),
+        temperature: 1.0,
+        ..question(1, &[])
+    };
+    let told = ask(&mut model, &asked(conversation(&messages, json!({}))));
+    let trimmed: Vec<String> = texts(&told, 1).iter().map(|text| text.trim().to_owned()).collect();
+    assert_eq!(trimmed, drawn);
+    let told = ask(&mut model, &asked(conversation(&messages, json!({ "unheard_of": 1 }))));
+    assert_eq!(texts(&told, 1).len(), 2, "what a template does not read changes nothing");
 }
 
 #[test]
