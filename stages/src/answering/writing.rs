@@ -11,6 +11,7 @@ use super::reading::{Read, read_all};
 use super::text::AnswerText;
 use super::{Reader, Tell, Unfit, likely};
 use crate::data::Incremental;
+use crate::model::ModelConfig;
 use crate::sampling::{BATCH, Drawing, DrawnRow, SamplingConfig};
 
 /// Most columns of a batch, all rows together, unless one row alone has more.
@@ -77,35 +78,36 @@ impl Writing {
         }
         let config = &model.policy.trunk.config;
         let drawn = drawing.open(config);
-        let logits = match drawn.is_empty() {
-            true => None,
-            false => Some(drawing.draw(&model.policy, &hidden)),
-        };
-        let said = logits.as_ref().and_then(|logits| self.said(logits, &drawing.rows, &drawn));
+        if drawn.is_empty() {
+            // Answers of no tokens: the prompts alone were asked for.
+            drawing.rows.iter().for_each(|row| tell(self.ended(row, config)));
+            return Ok(self.batches.is_empty());
+        }
+        let logits = drawing.draw(&model.policy, &hidden);
+        let said = self.said(&logits, &drawing.rows, &drawn);
         for (place, b) in drawn.iter().enumerate() {
             let row = &mut drawing.rows[*b as usize];
             let said = said.as_ref().map(|all| &all[place]);
             row.stopped |= self.add(model, row, said)?;
             let whole = row.ended(config, &self.sampling);
             self.tell_more(row.place, whole, tell);
-        }
-        let over = drawing.release(config);
-        // Rows that ended stay in the batch for a while: each is told once.
-        let open: Vec<usize> = drawing.open(config).iter().map(|b| *b as usize).collect();
-        let still = drawing.rows.iter().enumerate().filter(|(b, _)| !open.contains(b));
-        for row in over.iter().chain(still.map(|(_, row)| row)) {
-            if self.texts.remove(&row.place).is_some() {
-                let ended = row.stopped || row.tokens.last().is_some_and(|t| config.ends(*t));
-                tell(Told::Ended {
-                    question: self.question.id,
-                    answer: row.place as u32,
-                    cut: !ended,
-                    tokens: row.tokens.len() as u64,
-                });
+            if whole {
+                tell(self.ended(row, config));
             }
         }
+        drop(drawing.release(config));
         self.drawing = (!drawing.rows.is_empty()).then_some(drawing);
         Ok(self.drawing.is_none() && self.batches.is_empty())
+    }
+
+    fn ended(&self, row: &DrawnRow, config: &ModelConfig) -> Told {
+        let by_itself = row.tokens.last().is_some_and(|token| config.ends(*token));
+        Told::Ended {
+            question: self.question.id,
+            answer: row.place as u32,
+            cut: !row.stopped && !by_itself,
+            tokens: row.tokens.len() as u64,
+        }
     }
 
     fn next_batch(&mut self, model: &Reader, batch: &[usize]) -> Drawing {

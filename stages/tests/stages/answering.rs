@@ -383,6 +383,14 @@ fn questions_take_turns_and_know_nothing_of_each_other() {
     assert!(place(2) < place(1), "the short one does not wait");
     assert_eq!(answers(&told, 1), answers(&alone, 1), "to the bit");
 
+    let mut told = Vec::new();
+    for id in 3..40 {
+        model.take(question(id, &["one of many"]), &mut |one| told.push(one));
+    }
+    told.extend(all(&mut model));
+    let all: Vec<String> = (3..40).flat_map(|id| texts(&told, id)).collect();
+    assert!(all.len() == 37 && all.iter().all(|text| *text == all[0]), "{all:?}");
+
     model.take(long, &mut |_| {});
     model.step(&mut |_| {});
     model.forget(1);
