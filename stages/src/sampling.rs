@@ -139,7 +139,7 @@ fn decode(
 ) -> Result<()> {
     let (all, config) = (rows.len(), &policy.trunk.config);
     let asked: Vec<&[i64]> = rows.iter().map(|row| prompts[row.place].as_slice()).collect();
-    let mut drawing = Drawing::new(policy, &asked, rows, *sampling);
+    let mut drawing = Drawing::new(policy, &asked, rows, *sampling, sampling.max_tokens);
     while !drawing.rows.is_empty() {
         let hidden = drawing.pass(policy);
         let _ = drawing.draw(policy, &hidden);
@@ -164,15 +164,14 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// Room in the cache beyond the prompts at first; it grows when more is drawn.
-    const ROOM: usize = 256;
-
-    /// Rows, and the prompt that each is to answer.
+    /// Rows, and the prompt that each is to answer. `room`: columns that the cache has beyond the
+    /// prompts at first; it grows when more is drawn.
     pub fn new(
         policy: &Policy,
         prompts: &[&[i64]],
         rows: Vec<DrawnRow>,
         sampling: SamplingConfig,
+        room: usize,
     ) -> Self {
         let (device, pad) = (policy.trunk.params.flat.device(), policy.trunk.config.pad);
         let time = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
@@ -183,8 +182,7 @@ impl Drawing {
             starts.push((time - prompt.len()) as i64);
         }
         let start = Tensor::from_slice(&starts).to_device(device);
-        let columns = (time + sampling.max_tokens.min(Self::ROOM)) as i64;
-        let cache = Cache::new(&policy.trunk, start, columns);
+        let cache = Cache::new(&policy.trunk, start, (time + room) as i64);
         let input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
         Self { sampling, rows, cache, input, next: Vec::new() }
     }

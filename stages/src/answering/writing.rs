@@ -16,6 +16,8 @@ use crate::sampling::{BATCH, Drawing, DrawnRow, SamplingConfig};
 
 /// Most columns of a batch, all rows together, unless one row alone has more.
 const COLUMNS: usize = 1 << 14;
+/// Tokens of an answer for which there is room at once: few are as long as they may be.
+const ROOM: usize = 256;
 /// Tokens that one line tells at most, since a reader has a limit.
 const TOLD_AT_ONCE: usize = 64;
 /// Temperatures below it would overflow, and mean the likeliest token.
@@ -118,7 +120,8 @@ impl Writing {
             batch.iter().map(|answer| DrawnRow::new(*answer, *answer as u64, &self.sampling));
         self.texts = batch.iter().map(|answer| (*answer, AnswerText::default())).collect();
         self.is_first = true;
-        Drawing::new(&model.policy, &prompts, rows.collect(), self.sampling)
+        let room = self.sampling.max_tokens.min(ROOM);
+        Drawing::new(&model.policy, &prompts, rows.collect(), self.sampling, room)
     }
 
     /// Tells the prompts that answers begin with; `hidden` is what the model makes of them.
