@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
-use super::request::{self, LIKELIEST, Own, Request};
+use super::request::{self, LIKELIEST, Request, RouteFields};
 use crate::protocol::questions::PromptDoc;
 
 /// Roles of messages that may be asked about.
@@ -35,7 +35,7 @@ pub fn read(body: &[u8]) -> Result<Request, ApiError> {
     fields.only("response_format", &[json!({ "type": "text" })])?;
     fields.only("modalities", &[json!(["text"])])?;
     fields.only("store", &[json!(false)])?;
-    let own = Own {
+    let own = RouteFields {
         prompts: vec![PromptDoc::Conversation { messages, arguments }],
         max_tokens,
         echo: false,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
-use super::request::{self, LIKELIEST, Own, ROWS, Request};
+use super::request::{self, LIKELIEST, ROWS, Request, RouteFields};
 use crate::protocol::questions::PromptDoc;
 
 /// What OpenAI's models write where no length is asked for.
@@ -24,7 +24,7 @@ pub fn read(body: &[u8]) -> Result<Request, ApiError> {
     let logprobs = fields.count("logprobs", 0, LIKELIEST)?;
     fields.only("suffix", &[])?;
     let best_of = fields.take("best_of");
-    let own = Own { prompts, max_tokens: Some(max_tokens), echo, logprobs };
+    let own = RouteFields { prompts, max_tokens: Some(max_tokens), echo, logprobs };
     let request = request::read(fields, own)?;
     if best_of.is_some_and(|best_of| best_of != json!(request.question.n)) {
         return Err(ApiError::field("best_of", "`best_of` is not supported here: leave it out"));

@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 /// Fields that a route reads by itself.
-pub struct Own {
+pub struct RouteFields {
     pub prompts: Vec<PromptDoc>,
     pub max_tokens: Option<u32>,
     pub echo: bool,
@@ -43,7 +43,7 @@ pub struct Own {
 ///
 /// # Errors
 /// A field has another type, is not supported or not understood.
-pub fn read(mut fields: Fields, own: Own) -> Result<Request, ApiError> {
+pub fn read(mut fields: Fields, own: RouteFields) -> Result<Request, ApiError> {
     let model = match fields.take("model") {
         Some(Value::String(model)) => model,
         Some(value) => return Err(wrong("model", &value, "a name")),
@@ -62,7 +62,7 @@ pub fn read(mut fields: Fields, own: Own) -> Result<Request, ApiError> {
     // Names who asks: nothing to do with the answer.
     let _ = fields.take("user");
     fields.end()?;
-    let Own { prompts, max_tokens, echo, logprobs } = own;
+    let RouteFields { prompts, max_tokens, echo, logprobs } = own;
     let answers = prompts.len() * n as usize;
     if answers > ROWS {
         let message = format!("{answers} answers are asked for: at most {ROWS} at a time");

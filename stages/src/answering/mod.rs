@@ -28,7 +28,7 @@ pub type Tell<'t> = &'t mut dyn FnMut(Told);
 
 /// A model, and what it is asked.
 pub struct AnsweringModel {
-    model: Reader,
+    model: Model,
     /// The next one to have a turn first.
     answered: VecDeque<Writing>,
     waiting: VecDeque<Writing>,
@@ -37,7 +37,7 @@ pub struct AnsweringModel {
 }
 
 /// What answers are made with.
-struct Reader {
+struct Model {
     policy: Policy,
     vocabulary: Vocabulary,
     /// Texts of tokens that were needed before.
@@ -55,7 +55,7 @@ impl AnsweringModel {
         policy.draw_only_known(&vocabulary);
         // The weights as they are needed for drawing, made once.
         let policy = Policy { trunk: policy.trunk.for_inference() };
-        let model = Reader { policy, vocabulary, alone: RefCell::default() };
+        let model = Model { policy, vocabulary, alone: RefCell::default() };
         Ok(Self { model, answered: VecDeque::new(), waiting: VecDeque::new(), turn: None })
     }
 
@@ -127,7 +127,7 @@ pub fn refused(question: u64, why: Refusal, message: String) -> Told {
     Told::Refused { question, why, message }
 }
 
-impl Reader {
+impl Model {
     fn context(&self) -> usize {
         usize::try_from(self.policy.trunk.config.context).unwrap_or_default()
     }

@@ -4,11 +4,11 @@
 use preflow::conversation::Message;
 use preflow::protocol::questions::{PromptDoc, QuestionSpec, Refusal};
 
-use super::{Reader, Unfit};
+use super::{Model, Unfit};
 use crate::data::{Content, Prompt, TemplateValues};
 
 /// A prompt as the model sees it.
-pub struct Read {
+pub struct TokenizedPrompt {
     pub tokens: Vec<i64>,
     /// How many of its tokens stand before its text, as the one that begins every text does.
     pub lead: usize,
@@ -17,8 +17,11 @@ pub struct Read {
 }
 
 /// The prompts of a question, and the most tokens that may answer each.
-pub fn read_all(model: &Reader, question: &QuestionSpec) -> Result<(Vec<Read>, usize), Unfit> {
-    let prompts: Vec<Read> =
+pub fn read_all(
+    model: &Model,
+    question: &QuestionSpec,
+) -> Result<(Vec<TokenizedPrompt>, usize), Unfit> {
+    let prompts: Vec<TokenizedPrompt> =
         question.prompts.iter().map(|prompt| read(model, prompt)).collect::<Result<_, _>>()?;
     let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or_default();
     let (context, asked) = (model.context(), question.max_tokens.map(|n| n as usize));
@@ -39,7 +42,7 @@ pub fn read_all(model: &Reader, question: &QuestionSpec) -> Result<(Vec<Read>, u
     }
 }
 
-fn read(model: &Reader, prompt: &PromptDoc) -> Result<Read, Unfit> {
+fn read(model: &Model, prompt: &PromptDoc) -> Result<TokenizedPrompt, Unfit> {
     let unfit = |message: String| Unfit { why: Refusal::Unfit, message };
     let vocabulary = &model.vocabulary;
     let read = match prompt {
@@ -60,12 +63,12 @@ fn read(model: &Reader, prompt: &PromptDoc) -> Result<Read, Unfit> {
                 return Err(unfit("the model has no chat template that takes arguments".into()));
             }
             let prompt = Prompt { content, values: TemplateValues { tools: None, arguments } };
-            Read { tokens: vocabulary.prompt(&prompt)?, lead: 0, text: None }
+            TokenizedPrompt { tokens: vocabulary.prompt(&prompt)?, lead: 0, text: None }
         }
         PromptDoc::Text(text) => {
             let tokens = vocabulary.opening(text)?;
             let lead = tokens.len() - vocabulary.encode(text)?.len();
-            Read { tokens, lead, text: Some(text.clone()) }
+            TokenizedPrompt { tokens, lead, text: Some(text.clone()) }
         }
         PromptDoc::Tokens(tokens) => {
             let vocab = model.policy.trunk.config.vocab;
@@ -73,7 +76,7 @@ fn read(model: &Reader, prompt: &PromptDoc) -> Result<Read, Unfit> {
             if let Some(id) = tokens.iter().find(|id| !known(id)) {
                 return Err(unfit(format!("the model has no token {id}")));
             }
-            Read { tokens: tokens.clone(), lead: 0, text: None }
+            TokenizedPrompt { tokens: tokens.clone(), lead: 0, text: None }
         }
     };
     if read.tokens.is_empty() {

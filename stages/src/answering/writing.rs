@@ -7,9 +7,9 @@ use anyhow::Result;
 use preflow::protocol::questions::{QuestionSpec, TokenDoc, Told};
 use tch::Tensor;
 
-use super::reading::{Read, read_all};
+use super::reading::{TokenizedPrompt, read_all};
 use super::text::AnswerText;
-use super::{Reader, Tell, Unfit, likely};
+use super::{Model, Tell, Unfit, likely};
 use crate::data::Incremental;
 use crate::model::ModelConfig;
 use crate::sampling::{BATCH, Drawing, DrawnRow, SamplingConfig};
@@ -26,7 +26,7 @@ const COLDEST: f64 = 1e-5;
 /// A question, and how far its answers are.
 pub struct Writing {
     pub question: QuestionSpec,
-    prompts: Vec<Read>,
+    prompts: Vec<TokenizedPrompt>,
     sampling: SamplingConfig,
     /// Answers that are not begun, as they will be drawn together.
     batches: Vec<Vec<usize>>,
@@ -38,7 +38,7 @@ pub struct Writing {
 
 impl Writing {
     /// Reads a question; nothing is drawn yet.
-    pub fn begin(model: &Reader, question: QuestionSpec) -> Result<Self, Unfit> {
+    pub fn begin(model: &Model, question: QuestionSpec) -> Result<Self, Unfit> {
         let (prompts, max_tokens) = read_all(model, &question)?;
         let temperature = question.temperature;
         let sampling = SamplingConfig {
@@ -66,7 +66,7 @@ impl Writing {
     }
 
     /// Draws one token for each answer of the batch. True: all answers are told.
-    pub fn step(&mut self, model: &Reader, tell: Tell) -> Result<bool> {
+    pub fn step(&mut self, model: &Model, tell: Tell) -> Result<bool> {
         let mut drawing = match self.drawing.take() {
             Some(drawing) => drawing,
             None => match self.batches.pop() {
@@ -112,7 +112,7 @@ impl Writing {
         }
     }
 
-    fn next_batch(&mut self, model: &Reader, batch: &[usize]) -> Drawing {
+    fn next_batch(&mut self, model: &Model, batch: &[usize]) -> Drawing {
         let n = self.question.n.max(1) as usize;
         let prompts: Vec<&[i64]> =
             batch.iter().map(|answer| self.prompts[answer / n].tokens.as_slice()).collect();
@@ -127,13 +127,14 @@ impl Writing {
     /// Tells the prompts that answers begin with; `hidden` is what the model makes of them.
     fn echo(
         &mut self,
-        model: &Reader,
+        model: &Model,
         rows: &[DrawnRow],
         hidden: &Tensor,
         tell: Tell,
     ) -> Result<()> {
         let n = self.question.n.max(1) as usize;
-        let prompts: Vec<&Read> = rows.iter().map(|row| &self.prompts[row.place / n]).collect();
+        let prompts: Vec<&TokenizedPrompt> =
+            rows.iter().map(|row| &self.prompts[row.place / n]).collect();
         let tokens: Vec<&[i64]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let likely = self
             .question
@@ -165,7 +166,7 @@ impl Writing {
     /// Adds the token that a row drew last to its text. True: that stops it.
     fn add(
         &mut self,
-        model: &Reader,
+        model: &Model,
         row: &DrawnRow,
         said: Option<&likely::Likely>,
     ) -> Result<bool> {
@@ -189,8 +190,8 @@ impl Writing {
 
 /// The text and the tokens of a prompt, and how many characters it has.
 fn echoed(
-    model: &Reader,
-    prompt: &Read,
+    model: &Model,
+    prompt: &TokenizedPrompt,
     likely: Option<&[likely::Likely]>,
 ) -> Result<(String, Vec<TokenDoc>, u64)> {
     let vocabulary = &model.vocabulary;
