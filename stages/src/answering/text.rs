@@ -93,3 +93,58 @@ fn held(text: &str, stop: &[String]) -> usize {
     };
     stop.iter().filter_map(begins).max().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is told of a text that comes in pieces, each time, and whether it was stopped.
+    fn told(pieces: &[String], stop: &[String]) -> (Vec<String>, bool) {
+        let (mut answer, mut told) = (AnswerText::default(), Vec::new());
+        for piece in pieces {
+            let begin = answer.text.len();
+            answer.text.push_str(piece);
+            let over = answer.cut(begin, stop);
+            told.push(answer.take(stop, over).0);
+            if over {
+                return (told, true);
+            }
+        }
+        told.push(answer.take(stop, true).0);
+        (told, false)
+    }
+
+    #[test]
+    fn what_may_become_a_stop_waits() {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let stop = texts(&["\n\nQ:", "é!"]);
+        let (pieces, stopped) = told(&texts(&["yes\n", "\n", "é", "?\n\nQ", ": more"]), &stop);
+        assert_eq!((pieces, stopped), (texts(&["yes", "", "\n\n", "é?", ""]), true));
+        assert_eq!(told(&texts(&["a", "b"]), &[]), (texts(&["a", "b", ""]), false));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_ends_before_the_first_stop_however_it_comes(
+            pieces in prop::collection::vec("[abé]{0,3}", 0..12),
+            stop in prop::collection::vec("[abé]{1,4}", 0..3),
+        ) {
+            let (parts, stopped) = told(&pieces, &stop);
+            let mut so_far = String::new();
+            // The piece that completes one first decides; of those that it completes, the earliest.
+            let mut wanted = None;
+            for piece in &pieces {
+                so_far.push_str(piece);
+                let found = stop.iter().filter_map(|stop| so_far.find(stop.as_str())).min();
+                if let Some(at) = found {
+                    wanted = Some(so_far[..at].to_owned());
+                    break;
+                }
+            }
+            prop_assert_eq!(stopped, wanted.is_some());
+            prop_assert_eq!(parts.concat(), wanted.unwrap_or(so_far));
+        }
+    }
+}
