@@ -16,7 +16,7 @@ import venv
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / "target/serve-check"
 PACKAGES = ["openai", "lm-eval[api]", "transformers"]
-KEY = "a key that only this script knows".replace(" ", "-")
+KEY = "only-this-script-knows-it"
 THINGS = ["bike", "lamp", "door", "roof", "table", "fence"]
 
 
