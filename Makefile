@@ -1,4 +1,4 @@
-.PHONY: demo real test slow wheels wheels-check trackers capabilities bench attack check catalog interop libtorch browser moto remote-check
+.PHONY: demo real test slow wheels wheels-check trackers serve-check capabilities bench attack check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo:
@@ -16,6 +16,10 @@ wheels: libtorch
 trackers: libtorch
 	cargo build --release --locked
 	python3 scripts/trackers.py
+
+serve-check: libtorch
+	cargo build --release --locked
+	python3 scripts/serve_check.py
 
 wheels-check:
 	./wheels/check.sh

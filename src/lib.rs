@@ -84,6 +84,8 @@ pub mod http;
 
 pub mod html;
 
+pub mod openai;
+
 // All together.
 pub mod project;
 

@@ -15,7 +15,7 @@ pub const FORMAT: &str = "PREFLOW_LOG_FORMAT";
 /// The part of a filter that means the worker.
 const WORKER: &str = "worker";
 /// Rooms of the orchestrator, which a filter may name.
-const ROOMS: [&str; 38] = [
+const ROOMS: [&str; 39] = [
     "agreement",
     "catalog",
     "cli",
@@ -35,6 +35,7 @@ const ROOMS: [&str; 38] = [
     "label",
     "lock",
     "logging",
+    "openai",
     "pipeline",
     "plan",
     "project",

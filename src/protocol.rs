@@ -1,5 +1,7 @@
-//! The wire between orchestrator and worker: one JSON task in, JSON lines out, and the catalog.
-//! Knows nothing of the store, the graph or any kind.
+//! The wire between orchestrator and worker: one JSON task in, JSON lines out, and the catalog; and
+//! [`questions`] to a worker that stays. Knows nothing of the store, the graph or any kind.
+
+pub mod questions;
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Write one", &["init", "check", "config", "graph", "kinds", "schema"]),
     (
         "Results and labels",
-        &["show", "label", "sample", "chat", "metrics", "report", "export", "ui"],
+        &["show", "label", "sample", "chat", "serve", "metrics", "report", "export", "ui"],
     ),
     ("Compare", &["sweep", "diff", "ci", "trace"]),
     ("Share and keep", &["push", "pull", "lock", "gc", "verify"]),
@@ -44,6 +44,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
             "show",
             "sample",
             "chat",
+            "serve",
             "metrics",
             "report",
             "export",
@@ -62,7 +63,7 @@ const WITHOUT: [(&[&str], &[&str]); 4] = [
 ];
 
 /// Verb, or verb and its own verb → what one might type.
-pub const EXAMPLES: [(&str, [&str; 2]); 42] = [
+pub const EXAMPLES: [(&str, [&str; 2]); 43] = [
     ("run", ["preflow run pipelines/workshop.yaml", "preflow run --from sft --keep-going"]),
     ("plan", ["preflow plan", "preflow plan pipelines/workshop.yaml eval --set seed=3"]),
     ("status", ["preflow status", "preflow status pipelines/workshop.yaml --json"]),
@@ -104,6 +105,7 @@ pub const EXAMPLES: [(&str, [&str; 2]); 42] = [
     ("show", ["preflow show labels", "preflow show a.yaml pairs.pairs -n 10"]),
     ("sample", ["preflow sample sft -p 'Say hello.'", "preflow sample scores -p Hi -a Hello"]),
     ("chat", ["preflow chat dpo", "preflow chat a.yaml sft -s 'Answer in one sentence.'"]),
+    ("serve", ["preflow serve dpo", "preflow serve a.yaml sft --port 8080"]),
     ("metrics", ["preflow metrics sft", "preflow metrics --tensorboard events"]),
     ("report", ["preflow report --open", "preflow report a.yaml -o a.html"]),
     ("ui", ["preflow ui --open", "preflow ui a.yaml --port 8080"]),

@@ -33,6 +33,7 @@ pub mod run;
 pub mod runs;
 pub mod sample;
 mod schema;
+mod serve;
 mod show;
 mod sweep;
 #[cfg(test)]
@@ -138,6 +139,8 @@ pub enum Verb {
     Sample(sample::SampleArgs),
     /// Chat with a model of a pipeline, turn by turn
     Chat(chat::ChatArgs),
+    /// Serve a model of a pipeline over HTTP, as clients of OpenAI's ask one
+    Serve(serve::ServeModelArgs),
     /// Show what a stage made: columns and rows, or files
     Show(show::ShowStageArgs),
     /// Write an output as a folder for others, with a card of where it comes from
@@ -268,6 +271,7 @@ pub fn run(cli: &Cli) -> Exit {
         Verb::Sweep(verb) => sweep::sweep(verb, global, look),
         Verb::Sample(args) => sample::sample(args, global, look),
         Verb::Chat(args) => chat::chat(args, global, look),
+        Verb::Serve(args) => serve::serve(args, global, look),
         Verb::Show(args) => show::show(args, global, look),
         Verb::Export(args) => export::export(args, global),
         Verb::Metrics(args) => metrics::metrics(args, global, look),

@@ -1,6 +1,7 @@
 //! Execution of one task, and every way it can end.
 //! Knows nothing of the store, the graph or YAML.
 
+mod child;
 pub mod companion;
 pub mod describe;
 mod figures;
@@ -12,6 +13,7 @@ mod orphans;
 pub mod process;
 pub mod programs;
 pub mod reaper;
+pub mod resident;
 pub mod scripted;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 //! stderr. Knows nothing of what the events mean beyond how a task ends.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
@@ -10,15 +9,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use tracing::debug;
 
+use super::child::{describe, end, hint, new_command, pass_environment, tail};
 use super::inputs::InputError;
 use super::orphans::MARK;
-use super::programs::found;
 use super::reaper::Reaper;
 use super::{Executor, Outcome, Program, Running, Stop, Task, figures, inputs, log, orphans};
 use crate::files;
@@ -29,21 +28,6 @@ pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Longest event line that is read; longer ones are dropped and counted.
 const LINE_LIMIT: usize = 1 << 20;
-
-/// Environment variables that every task sees.
-const PASSED: [&str; 11] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-];
 
 /// Runs tasks as processes of this machine.
 pub struct Processes {
@@ -158,17 +142,7 @@ fn spawn(task: &Task, inputs: &[(String, String)], mark: &str) -> io::Result<Chi
             command
         }
     };
-    let wanted = task.spec.execution.env.iter().map(String::as_str).chain(PASSED);
-    for name in wanted {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    // Threads that spin for ever while they wait cost up to ten times as soon as a core is shared;
-    // ones that sleep at once a third of the time of many short products.
-    for (name, usual) in [("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "5000")] {
-        command.env(name, std::env::var_os(name).unwrap_or_else(|| usual.into()));
-    }
+    pass_environment(&mut command, &task.spec.execution.env);
     if !task.gpus.is_empty() {
         let list: Vec<String> = task.gpus.iter().map(u32::to_string).collect();
         command.env("CUDA_VISIBLE_DEVICES", list.join(","));
@@ -176,13 +150,6 @@ fn spawn(task: &Task, inputs: &[(String, String)], mark: &str) -> io::Result<Chi
     command.env(MARK, mark);
     command.stderr(log).current_dir(&task.cwd).process_group(0);
     command.spawn()
-}
-
-#[expect(clippy::disallowed_methods, reason = "this room owns child processes")]
-fn new_command(program: &Path) -> Command {
-    let mut command = Command::new(found(program));
-    command.arg0(program).env_clear();
-    command
 }
 
 fn cannot_start(task: &Task, error: &io::Error) -> Outcome {
@@ -235,20 +202,6 @@ async fn watch_over(
     };
     end(child, group, stop, grace).await;
     ended
-}
-
-/// TERM, the grace, KILL; the grace ends early when the user asks again.
-async fn end(child: &mut Child, group: Pid, stop: &mut watch::Receiver<Stop>, grace: Duration) {
-    let _ = kill_process_group(group, Signal::TERM);
-    // A stopped process acts on TERM only once it goes on.
-    let _ = kill_process_group(group, Signal::CONT);
-    tokio::select! {
-        _ = child.wait() => return,
-        () = tokio::time::sleep(grace) => {}
-        _ = stop.wait_for(|s| *s == Stop::Now) => {}
-    }
-    let _ = kill_process_group(group, Signal::KILL);
-    let _ = child.wait().await;
 }
 
 /// Reads a worker's stdout, keeps a copy, passes events on, remembers how it said it ended.
@@ -431,42 +384,4 @@ fn no_word(status: ExitStatus, tail: String, garbage: u64, what: &str) -> Outcom
         tail,
         help: hint(status),
     }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit {code}"),
-        (_, Some(signal)) => {
-            let name = Signal::from_named_raw(signal).map(|s| format!("{s:?}"));
-            let name = name.unwrap_or_default().replace("Signal::", "");
-            format!("killed by signal {signal} {name}").trim_end().to_owned()
-        }
-        _ => "ended".to_owned(),
-    }
-}
-
-fn hint(status: ExitStatus) -> Option<String> {
-    match status.signal() {
-        Some(9) => Some(
-            "often this is the system running out of memory: lower the batch size or the model"
-                .into(),
-        ),
-        Some(25) => Some("a file grew beyond what this user may write (`ulimit -f`)".into()),
-        Some(11 | 6) => Some("a fault in native code; the log may say more".into()),
-        _ if status.code() == Some(127) => Some("127: a command was not found".into()),
-        _ => None,
-    }
-}
-
-/// The last lines of a log, at most 20 and 4 KiB.
-fn tail(path: &Path) -> String {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    let Ok(mut file) = files::open_own(path) else { return String::new() };
-    let length = file.metadata().map_or(0, |m| m.len());
-    let _ = file.seek(SeekFrom::Start(length.saturating_sub(4096)));
-    let mut bytes = Vec::new();
-    let _ = file.take(4096).read_to_end(&mut bytes);
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
 }

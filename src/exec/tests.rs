@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::process::Processes;
+use super::resident::Resident;
 use super::{Executor as _, Outcome, Program, Stop, Task};
+use crate::protocol::questions::{Ask, Told};
 use crate::protocol::{Event, Execution, PROTOCOL, TaskSpec};
 
 const HELLO: &str = r#"echo '{"event":"hello","protocol":1,"catalog":"","worker":"w","backend":"b","device":"cpu"}'"#;
@@ -219,4 +221,69 @@ fn a_program_finds_its_ports_in_the_environment_and_little_else() {
     assert_eq!(how, "exit 127");
     assert!(tail.starts_with("why\n"), "{tail}");
     assert_eq!(help.as_deref(), Some("127: a command was not found"));
+}
+
+/// Lives once with a shell script as worker that stays; what it says, and how it ended.
+fn reside(script: &str, stop_after: Option<Duration>) -> (Vec<Told>, Outcome, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("worker");
+    std::fs::write(&path, format!("{script}\n")).expect("write");
+    let words = vec!["sh".to_owned(), path.to_string_lossy().into_owned()];
+    let open =
+        Ask::Open { protocol: PROTOCOL, model: "folder".into(), execution: Execution::default() };
+    let resident = Resident::new(vec![], words, open, dir.path().to_owned());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    ask.send(Ask::Forget { question: 3 }).expect("someone listens");
+    let (stop, mut stopped) = watch::channel(Stop::Go);
+    let mut told = Vec::new();
+    let outcome = runtime.block_on(async {
+        if let Some(after) = stop_after {
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                stop.send(Stop::Gently).expect("someone listens");
+                std::future::pending::<()>().await;
+                drop(stop);
+            });
+        } else {
+            std::mem::forget(stop);
+        }
+        resident.live(&mut asked, &mut |one| told.push(one), &mut stopped).await
+    });
+    drop(ask);
+    (told, outcome, dir)
+}
+
+#[test]
+fn a_worker_that_stays_hears_what_is_asked_and_is_heard() {
+    let ready = r#"echo '{"told":"ready","context":7}'"#;
+    let (told, outcome, dir) = reside(
+        &format!("read one; read two; echo \"$one $two\" > heard; {ready}; echo odd; exit 3"),
+        None,
+    );
+    assert_eq!(told, [Told::Ready { context: 7 }], "what is not understood is passed over");
+    let heard = std::fs::read_to_string(dir.path().join("heard")).expect("heard");
+    let (one, two) = (r#"{"ask":"open","protocol":1,"model":"folder""#, r#"{"ask":"forget","#);
+    assert!(heard.starts_with(one) && heard.contains(two), "{heard}");
+    assert_eq!(crash(&outcome), "exit 3");
+
+    let failed = r#"echo '{"told":"failed","message":"no","chain":["why"],"help":null}'; exit 1"#;
+    let (_, outcome, _dir) = reside(failed, None);
+    let said = Outcome::Failed { message: "no".into(), chain: vec!["why".into()], help: None };
+    assert_eq!(outcome, said);
+    let (_, outcome, _dir) = reside("echo last words >&2; kill -KILL $$", None);
+    let Outcome::Crashed { how, tail, .. } = &outcome else { panic!("{outcome:?}") };
+    assert_eq!((how.as_str(), tail.as_str()), ("killed by signal 9 KILL", "last words"));
+}
+
+#[test]
+fn a_worker_that_stays_ends_when_it_is_asked_to_also_one_that_will_not() {
+    let begun = Instant::now();
+    let soon = Some(Duration::from_millis(200));
+    let (_, outcome, _dir) = reside("exec sleep 600", soon);
+    assert_eq!(outcome, Outcome::Cancelled);
+    let (_, outcome, _dir) = reside("trap '' TERM; while :; do sleep 0.1; done", soon);
+    assert_eq!(outcome, Outcome::Cancelled);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

@@ -101,23 +101,10 @@ impl Guard {
         tokens.find_map(|token| self.signer.check_session(token, now)).filter(|v| v.role == role)
     }
 
-    /// Names can be pointed at any machine, by DNS rebinding too; addresses cannot.
     fn host<'h>(&self, headers: &'h HeaderMap) -> Result<&'h str, Refused> {
-        let refused = Refused(StatusCode::FORBIDDEN, "this page has another address");
-        let mut hosts = headers.get_all(header::HOST).into_iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(refused) };
-        let host = host.to_str().map_err(|_| refused.clone())?;
-        let authority: Authority = host.parse().map_err(|_| refused.clone())?;
-        if authority.as_str().contains('@') {
-            return Err(refused);
-        }
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let ours = match name.parse::<IpAddr>() {
-            Ok(address) => self.open || address.is_loopback(),
-            Err(_) => name.eq_ignore_ascii_case("localhost"),
-        };
-        let public = self.public.as_ref().is_some_and(|(_, a)| a.eq_ignore_ascii_case(host));
-        if ours || public { Ok(host) } else { Err(refused) }
+        let public = self.public.as_ref().map(|(_, authority)| authority.as_str());
+        own_host(headers, self.open, public)
+            .ok_or(Refused(StatusCode::FORBIDDEN, "this page has another address"))
     }
 
     /// Another page must not vote in somebody's name: the origin must be this page's.
@@ -133,4 +120,24 @@ impl Guard {
         let own = format!("{scheme}://{host}");
         if origin.eq_ignore_ascii_case(&own) { Ok(()) } else { Err(refused) }
     }
+}
+
+/// The Host of a request, where it is ours: names can be pointed at any machine, by DNS rebinding
+/// too; addresses cannot. `open`: reached from other machines; `public`: where a proxy shows it.
+#[must_use]
+pub fn own_host<'h>(headers: &'h HeaderMap, open: bool, public: Option<&str>) -> Option<&'h str> {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+    let host = host.to_str().ok()?;
+    let authority: Authority = host.parse().ok()?;
+    if authority.as_str().contains('@') {
+        return None;
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let ours = match name.parse::<IpAddr>() {
+        Ok(address) => open || address.is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    };
+    let public = public.is_some_and(|authority| authority.eq_ignore_ascii_case(host));
+    (ours || public).then_some(host)
 }

@@ -22,8 +22,11 @@ use super::connections::{Connections, WatchedService};
 
 /// Until the head of a request must be there; an idle connection is closed after it too.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// A connection is closed after this, whatever its other end does.
+/// A connection is closed after this, whatever its other end does; what is being answered then has
+/// a limit of its own.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
+/// That limit for pages, whose answers take no time.
+pub const PAGE_LIMIT: Duration = HEAD_LIMIT;
 /// What is still being answered when the server is stopped gets this.
 const GRACE: Duration = Duration::from_millis(500);
 /// Ports that are tried when the usual one is taken.
@@ -31,8 +34,13 @@ const FALLBACKS: u16 = 20;
 
 /// The same pages below a path too: that is where cookies of theirs are sent.
 pub fn below(path: &str, router: &axum::Router) -> axum::Router {
-    let router = router.clone().layer(from_fn(logged));
+    let router = logging(router.clone());
     router.clone().nest(&format!("{path}/"), router.clone())
+}
+
+/// The same routes, which log what they answer.
+pub fn logging(router: axum::Router) -> axum::Router {
+    router.layer(from_fn(logged))
 }
 
 /// Answers a request and logs it. Its route is told without what may be a secret: the path of the
@@ -49,8 +57,14 @@ async fn logged(request: Request, next: Next) -> Response {
     response
 }
 
-/// Serves a router until `stop`, with the limits above.
-pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Future<Output = ()>) {
+/// Serves a router until `stop`, with the limits above. `last`: how long the last answer of a
+/// connection may take whose time is over.
+pub async fn accept(
+    listener: TcpListener,
+    router: axum::Router,
+    last: Duration,
+    stop: impl Future<Output = ()>,
+) {
     let service = router;
     let connections = Connections::default();
     let (end, ended) = watch::channel(());
@@ -70,7 +84,7 @@ pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Futu
         match connections.enter() {
             Some(place) => tokio::spawn(async move {
                 tokio::select! {
-                    () = connection(stream, place.watch(service), ended) => {}
+                    () = connection(stream, place.watch(service), last, ended) => {}
                     () = place.asked_to_leave() => {}
                 }
             }),
@@ -87,6 +101,7 @@ pub async fn accept(listener: TcpListener, router: axum::Router, stop: impl Futu
 async fn connection(
     stream: TcpStream,
     service: WatchedService<axum::Router>,
+    last: Duration,
     mut ended: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -98,7 +113,7 @@ async fn connection(
     let ending = tokio::select! {
         _ = serving.as_mut() => return,
         _ = ended.changed() => GRACE,
-        () = tokio::time::sleep(CONNECTION_LIMIT) => HEAD_LIMIT,
+        () = tokio::time::sleep(CONNECTION_LIMIT) => last,
     };
     serving.as_mut().graceful_shutdown();
     let _ = timeout(ending, serving).await;

@@ -14,7 +14,7 @@ use super::call::App;
 use super::routes::router;
 use super::served::Served;
 use super::session::{LabelSession, real_path};
-use crate::http::{Guard, Role, ServeError, Signer, accept, below, listen};
+use crate::http::{Guard, PAGE_LIMIT, Role, ServeError, Signer, accept, below, listen};
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ pub async fn serve(
     let app = App { session, guard, base: links.base.clone(), expires: options.expires };
     let router = below(&path, &router(Arc::new(app)));
     ready(&links);
-    accept(listener, router, stop).await;
+    accept(listener, router, PAGE_LIMIT, stop).await;
     Ok(())
 }
 

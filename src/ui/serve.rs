@@ -79,7 +79,7 @@ pub async fn serve(
         }
     });
     ready(&format!("http://{address}/in/{token}"));
-    accept(listener, below(&path, &router(app)), stop).await;
+    accept(listener, below(&path, &router(app)), http::PAGE_LIMIT, stop).await;
     watching.abort();
     Ok(())
 }

@@ -75,11 +75,11 @@ impl Events {
         Self(Arc::new(Mutex::new(writer)))
     }
 
-    /// Sends one event as one line.
+    /// Sends one event, or whatever else the protocol has, as one line.
     ///
     /// # Errors
     /// When nobody reads any more.
-    pub fn send(&self, event: &Event) -> Result<()> {
+    pub fn send(&self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         let mut writer = self.0.lock().map_err(|_| anyhow!("the event stream is broken"))?;

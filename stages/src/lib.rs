@@ -3,13 +3,14 @@
 //! In reading order: the worker performs a task through a [`kind`], which sees the world only
 //! through its [`context`], and before it runs through [`preflight`]; [`kinds`] hold each loop in
 //! full; [`on_policy`], [`training`] and [`imports`] are what several of them share, [`prompts`]
-//! what policies answer, [`endpoint`] how language models elsewhere are asked; [`model`] is the
-//! transformer and its files; [`rl`] and [`sampling`] are formulas; [`optim`] is AdamW; [`resume`]
-//! the checkpoints inside a stage; [`rng`] the random streams; [`stats`] the intervals; [`data`]
-//! the tables, tokens and rules; [`advice`] failures that say what helps. Nothing here knows of
-//! caching, pipelines or the clock of a run.
+//! what policies answer, [`answering`] a model that stays and is asked, [`endpoint`] how language
+//! models elsewhere are asked; [`model`] is the transformer and its files; [`rl`] and [`sampling`]
+//! are formulas; [`optim`] is AdamW; [`resume`] the checkpoints inside a stage; [`rng`] the random
+//! streams; [`stats`] the intervals; [`data`] the tables, tokens and rules; [`advice`] failures
+//! that say what helps. Nothing here knows of caching, pipelines or the clock of a run.
 
 pub mod advice;
+pub mod answering;
 pub mod catalog;
 pub mod context;
 pub mod data;

@@ -1,4 +1,4 @@
-//! The worker: performs one task, or describes what it can do.
+//! The worker: performs one task, answers questions, or describes what it can do.
 //! Knows nothing of kinds; it owns the standard streams and the exit code.
 
 use std::os::unix::process::CommandExt as _;
@@ -14,8 +14,8 @@ use preflow_stages::{catalog, worker};
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 
-const USAGE: &str =
-    "usage: preflow-worker run TASK.json | preflow-worker describe | preflow-worker validate";
+const USAGE: &str = "usage: preflow-worker run TASK.json | preflow-worker answer | \
+                     preflow-worker describe | preflow-worker validate";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,12 +34,17 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        ["run", _] if std::env::var_os(WAIT_POLICY).is_none() => wait_briefly(),
-        ["run", task] => match logged().and_then(|()| take_stdout()) {
+        ["run", _] | ["answer"] if std::env::var_os(WAIT_POLICY).is_none() => wait_briefly(),
+        words @ (["run", _] | ["answer"]) => match logged().and_then(|()| take_stdout()) {
             Ok(events) => {
-                worker::watch_lifeline();
                 worker::keep_freed_memory();
-                let code = worker::run(Path::new(task), &events);
+                let code = match words {
+                    ["run", task] => {
+                        worker::watch_lifeline();
+                        worker::run(Path::new(task), &events)
+                    }
+                    _ => worker::answer(&events),
+                };
                 // Not through the destructors of libtorch, which may hang after an error.
                 std::process::exit(code)
             }

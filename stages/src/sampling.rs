@@ -37,21 +37,32 @@ pub struct Response {
 }
 
 /// One row that is being written.
-struct Row {
+#[derive(Debug)]
+pub struct DrawnRow {
     /// Place in the caller's list.
-    place: usize,
+    pub place: usize,
     stream: Stream,
-    tokens: Vec<i64>,
+    /// Drawn so far.
+    pub tokens: Vec<i64>,
+    /// Whoever draws it wants no more of it.
+    pub stopped: bool,
 }
 
-impl Row {
+impl DrawnRow {
+    /// A row that is to answer prompt `place`; `key` names its stream.
+    pub fn new(place: usize, key: u64, sampling: &SamplingConfig) -> Self {
+        let stream = Stream::new(sampling.seed, "sample", sampling.step, key);
+        Self { place, stream, tokens: Vec::new(), stopped: false }
+    }
+
     /// It ended by itself: on one of the model's end tokens.
     fn finished(&self, config: &ModelConfig) -> bool {
         self.tokens.last().is_some_and(|t| config.ends(*t))
     }
 
-    fn ended(&self, config: &ModelConfig, sampling: &SamplingConfig) -> bool {
-        self.finished(config) || self.tokens.len() >= sampling.max_tokens
+    /// Nothing more is drawn for it.
+    pub fn ended(&self, config: &ModelConfig, sampling: &SamplingConfig) -> bool {
+        self.stopped || self.finished(config) || self.tokens.len() >= sampling.max_tokens
     }
 }
 
@@ -80,10 +91,9 @@ pub fn generate_streaming(
     heard: &mut dyn FnMut(&[i64]) -> Result<()>,
 ) -> Result<Response> {
     let policy = Policy { trunk: policy.trunk.for_inference() };
-    let stream = Stream::new(sampling.seed, "sample", sampling.step, 0);
-    let row = Row { place: 0, stream, tokens: Vec::with_capacity(sampling.max_tokens) };
+    let row = DrawnRow::new(0, 0, sampling);
     let mut out = [None];
-    let told = &mut |_: u64, rows: &[Row]| heard(&rows[0].tokens);
+    let told = &mut |_: u64, rows: &[DrawnRow]| heard(&rows[0].tokens);
     no_grad(|| decode(&policy, &[prompt.to_vec()], vec![row], sampling, &mut out, told))?;
     let [response] = out;
     Ok(response.expect("invariant: the row was decoded"))
@@ -107,12 +117,8 @@ pub fn generate_telling(
     let mut before = 0;
     no_grad(|| {
         for chunk in order.chunks(BATCH) {
-            let rows = chunk.iter().map(|place| Row {
-                place: *place,
-                stream: Stream::new(sampling.seed, "sample", sampling.step, keys[*place]),
-                tokens: Vec::with_capacity(sampling.max_tokens),
-            });
-            let told = &mut |ended, _: &[Row]| told(before + ended);
+            let rows = chunk.iter().map(|place| DrawnRow::new(*place, keys[*place], sampling));
+            let told = &mut |ended, _: &[DrawnRow]| told(before + ended);
             decode(&policy, prompts, rows.collect(), sampling, &mut out, told)?;
             before += chunk.len() as u64;
         }
@@ -122,55 +128,107 @@ pub fn generate_telling(
 }
 
 /// Decodes rows until all have ended; `told` hears after each token how many have ended, and sees
-/// those that are still decoded. Finished rows leave the batch when they are a quarter of it.
+/// those that are still decoded.
 fn decode(
     policy: &Policy,
     prompts: &[Vec<i64>],
-    mut rows: Vec<Row>,
+    rows: Vec<DrawnRow>,
     sampling: &SamplingConfig,
     out: &mut [Option<Response>],
-    told: &mut dyn FnMut(u64, &[Row]) -> Result<()>,
+    told: &mut dyn FnMut(u64, &[DrawnRow]) -> Result<()>,
 ) -> Result<()> {
-    let all = rows.len();
-    let (device, config) = (policy.trunk.params.flat.device(), &policy.trunk.config);
-    let time = rows.iter().map(|r| prompts[r.place].len()).max().unwrap_or(0);
-    let mut ids = vec![policy.trunk.config.pad; rows.len() * time];
-    let mut starts = Vec::new();
-    for (b, row) in rows.iter().enumerate() {
-        let prompt = &prompts[row.place];
-        ids[(b + 1) * time - prompt.len()..(b + 1) * time].copy_from_slice(prompt);
-        starts.push((time - prompt.len()) as i64);
+    let (all, config) = (rows.len(), &policy.trunk.config);
+    let asked: Vec<&[i64]> = rows.iter().map(|row| prompts[row.place].as_slice()).collect();
+    let mut drawing = Drawing::new(policy, &asked, rows, *sampling, sampling.max_tokens);
+    while !drawing.rows.is_empty() {
+        let hidden = drawing.pass(policy);
+        let _ = drawing.draw(policy, &hidden);
+        let open = drawing.open(config).len();
+        told((all - open) as u64, &drawing.rows)?;
+        finish(drawing.release(config), config, out);
     }
-    let start = Tensor::from_slice(&starts).to_device(device);
-    let columns = (time + sampling.max_tokens) as i64;
-    let mut cache = Cache::new(&policy.trunk, start, columns);
-    let mut input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
-    loop {
-        let hidden = policy.trunk.hidden_cached(&input, &mut cache);
-        let last = hidden.select(1, hidden.size()[1] - 1);
-        let next = draw(&policy.logits(&last), &mut rows, config, sampling);
-        let ended = |row: &Row| row.ended(config, sampling);
-        let open: Vec<i64> =
-            (0..rows.len()).filter(|b| !ended(&rows[*b])).map(|b| b as i64).collect();
-        told((all - open.len()) as u64, &rows)?;
-        if open.is_empty() {
-            break;
-        }
-        input = Tensor::from_slice(&next).view([-1, 1]).to_device(device);
-        if open.len() * 4 <= rows.len() * 3 {
-            let keep = Tensor::from_slice(&open).to_device(device);
-            cache.keep(&keep);
-            input = input.index_select(0, &keep);
-            let (stay, leave) = rows.into_iter().partition(|row| !ended(row));
-            rows = stay;
-            finish(leave, config, out);
-        }
-    }
-    finish(rows, config, out);
     Ok(())
 }
 
-fn finish(rows: Vec<Row>, config: &ModelConfig, out: &mut [Option<Response>]) {
+/// Rows that are drawn together, token by token. Call it without gradients.
+#[derive(Debug)]
+pub struct Drawing {
+    sampling: SamplingConfig,
+    /// Those that are still part of the batch.
+    pub rows: Vec<DrawnRow>,
+    cache: Cache,
+    /// Tokens that the model has not seen yet, `[rows, time]`: first the prompts, left-padded.
+    input: Tensor,
+    /// The token that each row goes on with.
+    next: Vec<i64>,
+}
+
+impl Drawing {
+    /// Rows, and the prompt that each is to answer. `room`: columns that the cache has beyond the
+    /// prompts at first; it grows when more is drawn.
+    pub fn new(
+        policy: &Policy,
+        prompts: &[&[i64]],
+        rows: Vec<DrawnRow>,
+        sampling: SamplingConfig,
+        room: usize,
+    ) -> Self {
+        let (device, pad) = (policy.trunk.params.flat.device(), policy.trunk.config.pad);
+        let time = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let mut ids = vec![pad; rows.len() * time];
+        let mut starts = Vec::new();
+        for (b, prompt) in prompts.iter().enumerate() {
+            ids[(b + 1) * time - prompt.len()..(b + 1) * time].copy_from_slice(prompt);
+            starts.push((time - prompt.len()) as i64);
+        }
+        let start = Tensor::from_slice(&starts).to_device(device);
+        let cache = Cache::new(&policy.trunk, start, (time + room) as i64);
+        let input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
+        Self { sampling, rows, cache, input, next: Vec::new() }
+    }
+
+    /// Passes what is new through the model: hidden states, `[rows, time, hidden]`, of the prompts
+    /// at first and then of the tokens that were drawn last.
+    pub fn pass(&mut self, policy: &Policy) -> Tensor {
+        policy.trunk.hidden_cached(&self.input, &mut self.cache)
+    }
+
+    /// Draws the next token of every row that has not ended, from the last of the hidden states.
+    /// Returns the logits, `[rows, vocab]`.
+    pub fn draw(&mut self, policy: &Policy, hidden: &Tensor) -> Tensor {
+        let logits = policy.logits(&hidden.select(1, hidden.size()[1] - 1));
+        self.next = draw(&logits, &mut self.rows, &policy.trunk.config, &self.sampling);
+        logits
+    }
+
+    /// Places in the batch of the rows that have not ended.
+    pub fn open(&self, config: &ModelConfig) -> Vec<i64> {
+        let all = self.rows.iter().enumerate();
+        all.filter(|(_, row)| !row.ended(config, &self.sampling)).map(|(b, _)| b as i64).collect()
+    }
+
+    /// Lets rows go that have ended, once they are a quarter of the batch; the others go on.
+    pub fn release(&mut self, config: &ModelConfig) -> Vec<DrawnRow> {
+        let open = self.open(config);
+        if open.is_empty() {
+            return std::mem::take(&mut self.rows);
+        }
+        let device = self.input.device();
+        self.input = Tensor::from_slice(&self.next).view([-1, 1]).to_device(device);
+        if open.len() * 4 > self.rows.len() * 3 {
+            return Vec::new();
+        }
+        let keep = Tensor::from_slice(&open).to_device(device);
+        self.cache.keep(&keep);
+        self.input = self.input.index_select(0, &keep);
+        let all = std::mem::take(&mut self.rows).into_iter();
+        let (stay, leave) = all.partition(|row| !row.ended(config, &self.sampling));
+        self.rows = stay;
+        leave
+    }
+}
+
+fn finish(rows: Vec<DrawnRow>, config: &ModelConfig, out: &mut [Option<Response>]) {
     for row in rows {
         let finished = row.finished(config);
         out[row.place] = Some(Response { tokens: row.tokens, finished });
@@ -180,7 +238,7 @@ fn finish(rows: Vec<Row>, config: &ModelConfig, out: &mut [Option<Response>]) {
 /// Draws the next token of every row that has not ended; the others get padding.
 fn draw(
     logits: &Tensor,
-    rows: &mut [Row],
+    rows: &mut [DrawnRow],
     config: &ModelConfig,
     sampling: &SamplingConfig,
 ) -> Vec<i64> {

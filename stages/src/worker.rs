@@ -1,19 +1,22 @@
-//! The worker's side of the contract: one task in, events out, exactly one last event.
-//! Knows nothing of what the kinds do.
+//! The worker's side of the contract: one task in, events out, exactly one last event; or questions
+//! in, answers out. Knows nothing of what the kinds do.
 
 use std::any::Any;
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use preflow::protocol::questions::{Ask, Refusal, Told};
 use preflow::protocol::{Event, PROTOCOL, TaskSpec, ValidateDoc, ValidateSpec};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, info_span};
 
 use crate::advice::Advised;
+use crate::answering::{AnsweringModel, refused};
 use crate::catalog::catalog_json;
 use crate::context::{Context, Events, Held, Waiting, parse_device};
 use crate::exit::{EXIT_FAILED, EXIT_ORPHANED, leave};
@@ -43,6 +46,86 @@ pub fn run(task_file: &Path, events: &Events) -> i32 {
     match events.send(&last) {
         Ok(()) => code,
         Err(_) => EXIT_FAILED,
+    }
+}
+
+/// Answers questions from standard input until it ends, which ends the process. Returns the exit
+/// code where something else does.
+pub fn answer(events: &Events) -> i32 {
+    catch_panics();
+    let asked = asked();
+    let open = || open(asked.recv().context("nothing was asked")??);
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(open));
+    let mut model = match opened.unwrap_or_else(|panic| Err(fault(panic.as_ref()))) {
+        Ok(model) => model,
+        Err(error) => return not_open(&error, events),
+    };
+    let mut tell = |told: Told| {
+        if events.send(&told).is_err() {
+            leave(EXIT_ORPHANED);
+        }
+    };
+    tell(Told::Ready { context: model.context() });
+    loop {
+        let next = if model.is_idle() { asked.recv().ok() } else { asked.try_recv().ok() };
+        let turn = std::panic::catch_unwind(AssertUnwindSafe(|| match next {
+            Some(Ok(Ask::Question(question))) => model.take(question, &mut tell),
+            Some(Ok(Ask::Forget { question })) => model.forget(question),
+            Some(Ok(Ask::Open { .. })) => {}
+            Some(Err(error)) => eprintln!("a line was passed over: {error:#}"),
+            None => model.step(&mut tell),
+        }));
+        if let Err(panic) = turn
+            && let Some(question) = model.fallen()
+        {
+            tell(refused(question, Refusal::Fault, format!("{:#}", fault(panic.as_ref()))));
+        }
+    }
+}
+
+/// What is asked, a line a thing. The end of standard input ends the process.
+fn asked() -> Receiver<Result<Ask>> {
+    let (send, asked) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let ask = serde_json::from_str(&line).context("no line of this protocol");
+            if send.send(ask).is_err() {
+                break;
+            }
+        }
+        leave(EXIT_ORPHANED)
+    });
+    asked
+}
+
+fn open(first: Ask) -> Result<AnsweringModel> {
+    let Ask::Open { protocol, model, execution } = first else {
+        bail!("the first line names no model");
+    };
+    if protocol != PROTOCOL {
+        bail!("the questions speak protocol {protocol}, this worker protocol {PROTOCOL}");
+    }
+    set_threads(execution.threads.unwrap_or_default());
+    let device = parse_device(execution.device.as_deref().unwrap_or("cpu"))?;
+    AnsweringModel::open(Path::new(&model), device)
+}
+
+fn not_open(error: &anyhow::Error, events: &Events) -> i32 {
+    let (message, chain, help) = match failed(error) {
+        Event::Failed { message, chain, help } => (message, chain, help),
+        _ => (error.to_string(), Vec::new(), None),
+    };
+    let _ = events.send(&Told::Failed { message, chain, help });
+    EXIT_FAILED
+}
+
+/// A panic as an error.
+fn fault(panic: &(dyn Any + Send)) -> anyhow::Error {
+    match panicked(panic) {
+        Event::Failed { message, chain, .. } => {
+            anyhow::anyhow!([&[message][..], &chain].concat().join(": "))
+        }
+        other => anyhow::anyhow!("{other:?}"),
     }
 }
 

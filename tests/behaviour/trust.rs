@@ -9,7 +9,7 @@ const EVIL: &str = "preflow-workspace: 1\nworkers:\n  evil: { command: [sh, -c, 
     $TOP/pwned; echo '{\\\"protocol\\\": 1, \\\"validates\\\": true, \\\"kinds\\\": []}'\"] }\n";
 
 /// Every verb, with the words that let it do its work.
-const VERBS: [&str; 40] = [
+const VERBS: [&str; 41] = [
     "ci HEAD p.yaml",
     "show p.yaml a",
     "export p.yaml a -o out",
@@ -36,6 +36,7 @@ const VERBS: [&str; 40] = [
     "trace p.yaml a",
     "sample p.yaml a",
     "chat p.yaml a",
+    "serve p.yaml a",
     "label stats l.yaml labels",
     "label export l.yaml labels -o out.jsonl",
     "label import l.yaml labels votes.jsonl",

@@ -45,7 +45,7 @@ pub use stream::read_texts;
 pub use table::Table;
 pub use token_file::{TokenRows, TokenWriter};
 pub use tokens::{
-    BOS, BOT, EOS, PAD, SPECIAL, Special, TemplateChange, USER, Vocabulary, token_ids,
+    BOS, BOT, EOS, Incremental, PAD, SPECIAL, Special, TemplateChange, USER, Vocabulary, token_ids,
 };
 pub use verdicts::verdicts_of;
 pub use write::write_parquet;

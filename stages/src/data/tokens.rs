@@ -9,8 +9,10 @@ use tokenizers::Tokenizer;
 
 mod answer;
 mod growth;
+mod incremental;
 mod turns;
 
+pub use incremental::Incremental;
 pub use turns::check_turns;
 
 use super::chat::{ChatTemplate, check_template};
@@ -417,13 +419,22 @@ impl Vocabulary {
         ["a", "The", "0"].into_iter().all(apart)
     }
 
+    /// `<bos>{text}`: a text that goes on.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn opening(&self, text: &str) -> Result<Vec<i64>> {
+        let mut ids: Vec<i64> = self.start().into_iter().collect();
+        ids.extend(self.encode(text)?);
+        Ok(ids)
+    }
+
     /// `<bos>{text}<eos>`.
     ///
     /// # Errors
     /// As [`Vocabulary::encode`].
     pub fn document(&self, text: &str) -> Result<Vec<i64>> {
-        let mut ids: Vec<i64> = self.start().into_iter().collect();
-        ids.extend(self.encode(text)?);
+        let mut ids = self.opening(text)?;
         ids.extend(self.special.eos.first());
         Ok(ids)
     }

@@ -60,12 +60,24 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Room for `columns` columns of rows that start in columns `start`, `[batch]`.
+    /// Room for `columns` columns of rows that start in columns `start`, `[batch]`; more is made
+    /// where they do not suffice.
     pub fn new(trunk: &Trunk, start: Tensor, columns: i64) -> Self {
         let (c, options) = (&trunk.config, (trunk.compute.kind, trunk.params.flat.device()));
         let shape = [start.size()[0], c.kv_heads, columns, c.head_dim];
         let make = || (0..c.layers).map(|_| Tensor::zeros(shape, options)).collect();
         Self { keys: make(), values: make(), start, len: 0 }
+    }
+
+    /// Makes room for so many columns in all.
+    fn reserve(&mut self, columns: i64) {
+        for tensor in self.keys.iter_mut().chain(&mut self.values) {
+            let room = tensor.size()[2];
+            if columns > room {
+                let more = [0, 0, 0, columns.max(room * 2) - room];
+                *tensor = tensor.constant_pad_nd(more);
+            }
+        }
     }
 
     /// Keeps the rows at `indices`, `[n]`, and drops the others.
@@ -179,6 +191,7 @@ impl Trunk {
     pub fn hidden_cached(&self, ids: &Tensor, cache: &mut Cache) -> Tensor {
         let time = ids.size()[1];
         let (seen, total) = (cache.len, cache.len + time);
+        cache.reserve(total);
         let all = Tensor::arange(total, (Kind::Int64, ids.device()));
         let columns = self.left_columns(&all.narrow(0, seen, time), &all, &cache.start);
         let (keys, values) = (&cache.keys, &cache.values);

@@ -3,6 +3,7 @@
 mod adapters;
 mod ahead;
 mod algorithms;
+mod answering;
 mod compute;
 mod conversations;
 mod data;

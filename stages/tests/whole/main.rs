@@ -6,5 +6,6 @@ mod docs;
 mod foreign;
 mod people;
 mod pipeline;
+mod serve;
 mod templates;
 mod workspace;
