@@ -22,8 +22,8 @@ use crate::preflight::{Lesson, Preflight};
 use crate::rl::DpoLoss;
 use crate::stats::wilson;
 use crate::training::{
-    Computation, Defaults, Optimizer, Order, Preference, Trainer, both_sides, check_memory,
-    learning_rate, preferences, row_due, too_few,
+    Computation, Defaults, EpochFigures, HeldOutFigures, Optimizer, Order, Preference, Trainer,
+    both_sides, check_memory, learning_rate, preferences, row_due, sample, too_few,
 };
 
 /// Pairs of one forward pass outside training.
@@ -145,12 +145,13 @@ impl DpoPair {
 #[derive(Default, Serialize, Deserialize)]
 struct State {
     step: u64,
-    best_loss: Option<f64>,
+    #[serde(default)]
+    epochs: EpochFigures,
 }
 
 impl Stage for Dpo {
     const NAME: &'static str = "dpo";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str =
         "improve a policy directly from preferences, without a reward model";
     const FIGURES: &'static [&'static str] =
@@ -365,12 +366,12 @@ impl Dpo {
                 send(cx, step + 1, &figures)?;
             }
             if (step + 1) % an_epoch == 0 && !held_out.is_empty() {
-                let look = self.look(policy, held_out);
+                let look = self.look(policy, &held_out.iter().collect::<Vec<_>>());
                 let mut figures = look.figures("eval");
                 figures.push(("eval/loss".to_owned(), look.loss));
                 send(cx, step + 1, &figures)?;
-                if state.best_loss.is_none_or(|loss| look.loss < loss) {
-                    state.best_loss = Some(look.loss);
+                let accuracy = look.rewards.accuracy();
+                if state.epochs.add(HeldOutFigures { loss: look.loss, accuracy }) {
                     no_grad(|| best.shallow_clone().copy_(&params.flat));
                 }
             }
@@ -378,21 +379,34 @@ impl Dpo {
             state.step = step + 1;
             cx.checkpoint(&state, &state_dict)?;
         }
-        if self.keep_best && state.best_loss.is_some() {
+        let kept = state.epochs.kept(self.keep_best);
+        if self.keep_best && kept.is_some() {
             no_grad(|| params.flat.shallow_clone().copy_(&best));
         }
-        self.summary(policy, train, held_out)
+        self.summary(policy, train, held_out, kept)
     }
 
-    fn summary(&self, policy: &Policy, train: &[DpoPair], held_out: &[DpoPair]) -> Result<Summary> {
-        let (seen, unseen) = (self.look(policy, train), self.look(policy, held_out));
+    /// `kept`: what the held-out pairs said of these weights already.
+    fn summary(
+        &self,
+        policy: &Policy,
+        train: &[DpoPair],
+        held_out: &[DpoPair],
+        kept: Option<HeldOutFigures>,
+    ) -> Result<Summary> {
+        let again = sample(train.len(), self.epochs).into_iter().map(|i| &train[i]);
+        let seen = self.look(policy, &again.collect::<Vec<_>>());
         let mut summary = Summary::from([
             ("train/loss".to_owned(), seen.loss),
             ("train/accuracy".to_owned(), seen.rewards.accuracy()),
             ("train/pairs".to_owned(), train.len() as f64),
         ]);
         if !held_out.is_empty() {
-            let right = unseen.rewards.accuracy() * held_out.len() as f64;
+            let unseen = kept.unwrap_or_else(|| {
+                let look = self.look(policy, &held_out.iter().collect::<Vec<_>>());
+                HeldOutFigures { loss: look.loss, accuracy: look.rewards.accuracy() }
+            });
+            let right = unseen.accuracy * held_out.len() as f64;
             let accuracy = wilson(right, held_out.len() as u64);
             summary.extend([
                 ("eval/loss".to_owned(), unseen.loss),

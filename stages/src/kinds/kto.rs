@@ -25,8 +25,8 @@ use crate::preflight::{Lesson, Preflight};
 use crate::rng::Stream;
 use crate::stats::wilson;
 use crate::training::{
-    Computation, Defaults, Optimizer, Order, Trainer, Verdict, check_memory, check_verdicts,
-    learning_rate, row_due, too_few, verdicts,
+    Computation, Defaults, EpochFigures, HeldOutFigures, Optimizer, Order, Trainer, Verdict,
+    check_memory, check_verdicts, learning_rate, row_due, sample_batches, too_few, verdicts,
 };
 
 pub use loss::KtoRow;
@@ -112,12 +112,13 @@ impl Default for Kto {
 #[derive(Default, Serialize, Deserialize)]
 struct State {
     step: u64,
-    best_loss: Option<f64>,
+    #[serde(default)]
+    epochs: EpochFigures,
 }
 
 impl Stage for Kto {
     const NAME: &'static str = "kto";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "improve a policy directly from verdicts on single answers, without pairs";
     const FIGURES: &'static [&'static str] =
@@ -326,12 +327,12 @@ impl Kto {
                 send(cx, step + 1, &figures)?;
             }
             if (step + 1) % train.len() as u64 == 0 && !held_out.is_empty() {
-                let look = self.look(policy, held_out);
+                let look = self.look(policy, &held_out.iter().collect::<Vec<_>>());
                 let mut figures = look.figures("eval");
                 figures.push(("eval/loss".to_owned(), look.loss));
                 send(cx, step + 1, &figures)?;
-                if state.best_loss.is_none_or(|loss| look.loss < loss) {
-                    state.best_loss = Some(look.loss);
+                let accuracy = look.accuracy();
+                if state.epochs.add(HeldOutFigures { loss: look.loss, accuracy }) {
                     no_grad(|| best.shallow_clone().copy_(&params.flat));
                 }
             }
@@ -339,24 +340,37 @@ impl Kto {
             state.step = step + 1;
             cx.checkpoint(&state, &state_dict)?;
         }
-        if self.keep_best && state.best_loss.is_some() {
+        let kept = state.epochs.kept(self.keep_best);
+        if self.keep_best && kept.is_some() {
             no_grad(|| params.flat.shallow_clone().copy_(&best));
         }
-        Ok(self.summary(policy, train, held_out))
+        Ok(self.summary(policy, train, held_out, kept))
     }
 
-    fn summary(&self, policy: &Policy, train: &[Vec<KtoRow>], held_out: &[Vec<KtoRow>]) -> Summary {
-        let seen = self.look(policy, train);
+    /// `kept`: what the held-out rows said of these weights already.
+    fn summary(
+        &self,
+        policy: &Policy,
+        train: &[Vec<KtoRow>],
+        held_out: &[Vec<KtoRow>],
+        kept: Option<HeldOutFigures>,
+    ) -> Summary {
+        let rows = train.iter().map(Vec::len).sum();
+        let again = sample_batches(train.len(), rows, self.epochs).into_iter().map(|i| &train[i]);
+        let seen = self.look(policy, &again.collect::<Vec<_>>());
         let mut summary = Summary::from([
             ("train/loss".to_owned(), seen.loss),
             ("train/kl".to_owned(), seen.kl),
             ("train/accuracy".to_owned(), seen.accuracy()),
-            ("train/rows".to_owned(), seen.rows()),
+            ("train/rows".to_owned(), rows as f64),
         ]);
         if !held_out.is_empty() {
-            let unseen = self.look(policy, held_out);
-            let n = unseen.rows();
-            let accuracy = wilson(unseen.accuracy() * n, n as u64);
+            let unseen = kept.unwrap_or_else(|| {
+                let look = self.look(policy, &held_out.iter().collect::<Vec<_>>());
+                HeldOutFigures { loss: look.loss, accuracy: look.accuracy() }
+            });
+            let n = held_out.iter().map(Vec::len).sum::<usize>() as f64;
+            let accuracy = wilson(unseen.accuracy * n, n as u64);
             summary.extend([
                 ("eval/loss".to_owned(), unseen.loss),
                 ("eval/accuracy".to_owned(), accuracy.value),

@@ -21,7 +21,7 @@ use crate::optim::Schedule;
 use crate::preflight::{Lesson, Preflight};
 use crate::training::{
     Computation, Defaults, Optimizer, Order, Trainer, check_memory, learning_rate, mean_nll,
-    row_due,
+    row_due, sample,
 };
 
 /// Rows of one forward pass outside training.
@@ -101,7 +101,7 @@ impl Default for SftLoop {
 
 impl Stage for Sft {
     const NAME: &'static str = "sft";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str = "fine-tune a language model on prompts and their answers";
     const FIGURES: &'static [&'static str] = &["train/*", "eval/loss"];
     const LIVE: &'static [&'static str] = &["eval/loss", "train/loss"];
@@ -160,9 +160,15 @@ impl Stage for Sft {
         let adapter = trunk.adapter_size();
         let need = forecast(&trunk.config, &trunk.compute, adapter, shape, Some(seen));
         check_memory(cx, need.merged(&self.lora, &trunk.config))?;
-        let steps = self.optimize(cx, &policy, &train, &held_out)?;
-        let [train_loss, eval_loss] =
-            [&train, &held_out].map(|r| mean_loss(&policy, r, self.looked_at()));
+        let (steps, of_last_epoch) = self.optimize(cx, &policy, &train, &held_out)?;
+        let seen: Vec<&Row> =
+            sample(train.len(), self.train.epochs).into_iter().map(|i| &train[i]).collect();
+        let train_loss = self.mean_loss(&policy, seen);
+        let eval_loss = match of_last_epoch {
+            Some(loss) => loss,
+            None if held_out.is_empty() => train_loss,
+            None => self.mean_loss(&policy, held_out.iter().collect()),
+        };
         cx.metric(steps, &[("train/final_loss", train_loss), ("eval/loss", eval_loss)])?;
         policy.save_trained((&folder, &self.lora), &cx.output("model")?, &vocabulary)?;
         cx.complete("model", None)?;
@@ -177,7 +183,7 @@ impl Stage for Sft {
 }
 
 impl Sft {
-    /// Rows to train on and held-out rows; the prompts of the two are disjoint.
+    /// Rows to train on and held-out rows, perhaps none; the prompts of the two are disjoint.
     fn rows(
         &self,
         cx: &mut Context,
@@ -197,7 +203,7 @@ impl Sft {
         }
         if train.is_empty() || held_out.is_empty() {
             cx.warn("too few prompts to hold any out: the held-out loss is the training loss")?;
-            return Ok((all.rows.clone(), all.rows));
+            return Ok((all.rows, Vec::new()));
         }
         Ok((train, held_out))
     }
@@ -237,14 +243,15 @@ impl Sft {
         }
     }
 
-    /// Trains the policy over all epochs. Returns the number of steps.
+    /// Trains the policy over all epochs. Returns the number of steps, and the held-out loss at the
+    /// end of the last epoch.
     fn optimize(
         &self,
         cx: &mut Context,
         policy: &Policy,
         rows: &[Row],
         held_out: &[Row],
-    ) -> Result<u64> {
+    ) -> Result<(u64, Option<f64>)> {
         let (settings, params) = (&self.train, policy.trunk.trainable());
         let mut trainer = Trainer::new(params, &settings.optimizer);
         let batch = settings.batch.max(1) as usize;
@@ -280,8 +287,10 @@ impl Sft {
                     ("train/grad_norm", norm),
                     ("time/tokens_per_s", since.1 as f64 / since.0.elapsed().as_secs_f64()),
                 ];
-                if ends_epoch {
-                    row.push(("eval/loss", mean_loss(policy, held_out, self.looked_at())));
+                if ends_epoch && !held_out.is_empty() {
+                    let loss = self.mean_loss(policy, held_out.iter().collect());
+                    state.eval_loss = Some(loss);
+                    row.push(("eval/loss", loss));
                 }
                 cx.metric(step + 1, &row)?;
                 (state.loss_sum, state.tokens, since) = (0.0, 0, (Instant::now(), 0));
@@ -290,7 +299,22 @@ impl Sft {
             state.step = step + 1;
             cx.checkpoint(&state, &state_dict)?;
         }
-        Ok(total)
+        Ok((total, state.eval_loss))
+    }
+
+    /// Mean over all learned tokens of the rows, without gradients, in batches as training has them.
+    fn mean_loss(&self, policy: &Policy, mut rows: Vec<&Row>) -> f64 {
+        // Rows of like length waste little.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.tokens.len()));
+        no_grad(|| {
+            let (mut sum, mut tokens) = (0.0, 0);
+            for chunk in rows.chunks(self.looked_at()) {
+                let packed = self.pack(policy, chunk);
+                sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);
+                tokens += packed.tokens();
+            }
+            sum / tokens as f64
+        })
     }
 }
 
@@ -306,6 +330,8 @@ struct State {
     step: u64,
     loss_sum: f64,
     tokens: u64,
+    /// At the end of the last epoch.
+    eval_loss: Option<f64>,
 }
 
 /// The rows of a port, and a warning of what was left out.
@@ -330,18 +356,4 @@ fn refuse_both(rows: &Table, declared: &str) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Mean over all learned tokens of `rows`, without gradients, `at_once` rows a pass.
-pub fn mean_loss(policy: &Policy, rows: &[Row], at_once: usize) -> f64 {
-    no_grad(|| {
-        let (mut sum, mut tokens) = (0.0, 0);
-        for chunk in rows.chunks(at_once) {
-            let chunk: Vec<&Row> = chunk.iter().collect();
-            let packed = Packed::rows(&chunk, policy.trunk.params.flat.device());
-            sum -= packed.log_probs(policy, 1.0).sum(Kind::Double).double_value(&[]);
-            tokens += packed.tokens();
-        }
-        sum / tokens as f64
-    })
 }

@@ -18,7 +18,7 @@ use crate::kind::{Stage, Summary, input, optional, output};
 use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::{Lesson, Preflight};
 use crate::stats::{correlation, mean, std};
-use crate::training::{check_memory, too_few};
+use crate::training::{check_memory, sample, too_few};
 use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
 use params::Ties;
 pub use params::TrainReward;
@@ -33,7 +33,7 @@ const LOOK: usize = 64;
 
 impl Stage for TrainReward {
     const NAME: &'static str = "train_reward";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str = "learn a scalar reward from preferences";
     const FIGURES: &'static [&'static str] = &[
         "train/*",
@@ -262,7 +262,13 @@ impl TrainReward {
         references: Option<&Examples>,
         members: &[&Fitted],
     ) -> Vec<(&'static str, f64)> {
-        let answers = sides(&split.train);
+        let answers = match self.scale {
+            true => sides(&split.train),
+            false => {
+                let again = sample(split.train.len(), self.epochs);
+                sides(again.into_iter().map(|i| &split.train[i]))
+            }
+        };
         let held_out = sides(&split.held_out);
         let mut all = vec![0.0; answers.len()];
         let mut of_held_out = Vec::new();

@@ -97,15 +97,14 @@ impl Dpo {
     }
 
     /// Loss and implicit rewards of pairs, without gradients.
-    pub(super) fn look(&self, policy: &Policy, pairs: &[DpoPair]) -> PairLosses {
+    pub(super) fn look(&self, policy: &Policy, pairs: &[&DpoPair]) -> PairLosses {
         let mut look = PairLosses::default();
-        let whole = Whole::of(pairs.iter());
+        let whole = Whole::of(pairs.iter().copied());
         for part in pairs.chunks(self.looked_at()) {
-            let part: Vec<&DpoPair> = part.iter().collect();
             no_grad(|| {
-                let packed = both_sides(sides(&part), policy.trunk.params.flat.device());
+                let packed = both_sides(sides(part), policy.trunk.params.flat.device());
                 let log_probs = policy.predict(&packed, 1.0, false).log_probs;
-                let (sum, likelihood) = self.losses(&log_probs, &packed, &part, whole, &mut look);
+                let (sum, likelihood) = self.losses(&log_probs, &packed, part, whole, &mut look);
                 look.loss += number(&sum) / whole.pairs + likelihood.as_ref().map_or(0.0, number);
             });
         }

@@ -111,9 +111,9 @@ impl Kto {
     }
 
     /// Loss, KL and implicit rewards of batches, without gradients.
-    pub(super) fn look(&self, policy: &Policy, batches: &[Vec<KtoRow>]) -> RowLosses {
+    pub(super) fn look(&self, policy: &Policy, batches: &[&Vec<KtoRow>]) -> RowLosses {
         let mut look = RowLosses::default();
-        let all: usize = batches.iter().map(Vec::len).sum();
+        let all: usize = batches.iter().map(|batch| batch.len()).sum();
         for batch in batches {
             let kl = Self::kl(policy, batch);
             look.kl += kl / batches.len() as f64;
@@ -131,10 +131,6 @@ impl Kto {
 }
 
 impl RowLosses {
-    pub(super) fn rows(&self) -> f64 {
-        self.rewards.len() as f64
-    }
-
     /// Share of rows on their side of the KL: above it where the answer is good, below where it is
     /// bad; at it counts half.
     pub(super) fn accuracy(&self) -> f64 {

@@ -63,6 +63,11 @@ struct State {
     step: u64,
     losses: Vec<f64>,
     best_loss: Option<f64>,
+    /// Δ of the held-out pairs after the last epoch, and after the best.
+    #[serde(default)]
+    last_deltas: Vec<f64>,
+    #[serde(default)]
+    best_deltas: Vec<f64>,
 }
 
 /// The threshold of a tie, ν = softplus(raw); raw is `[1]`.
@@ -303,8 +308,10 @@ impl EnsembleTrainer<'_> {
         }
         if state.best_loss.is_none_or(|best| loss < best) {
             state.best_loss = Some(loss);
+            state.best_deltas.clone_from(&deltas);
             no_grad(|| self.best.shallow_clone().copy_(&self.model.trunk.trainable().flat));
         }
+        state.last_deltas = deltas;
         Ok(())
     }
 
@@ -328,7 +335,12 @@ impl EnsembleTrainer<'_> {
                 self.members.get(member as i64).copy_(flat);
             }
         });
-        let deltas = deltas(&self.model, held_out, stage.looked_at());
+        let known = if stage.keep_best { &state.best_deltas } else { &state.last_deltas };
+        let deltas = match known.len() == held_out.len() {
+            true => known.clone(),
+            // No epoch was measured.
+            false => deltas(&self.model, held_out, stage.looked_at()),
+        };
         Fitted { deltas, nu: self.threshold.nu(), steps }
     }
 
@@ -398,8 +410,8 @@ pub fn rewards(model: &RewardModel, answers: &[&Example], pairs: usize) -> Vec<f
 }
 
 /// The chosen and the rejected answer of each pair, in turn.
-pub fn sides(pairs: &[Pair]) -> Vec<&Example> {
-    pairs.iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
+pub fn sides<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Vec<&'a Example> {
+    pairs.into_iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
 }
 
 /// Δ = r(chosen) − r(rejected) of each pair; `at_once` pairs a pass.

@@ -48,8 +48,8 @@ pub struct TrainReward {
     /// `center` does it at the end.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub(super) center_coef: f64,
-    /// Move the bias at the end so that the answers of `references`, or without them those of the
-    /// labels, have mean reward 0.
+    /// Move the bias at the end so that the answers of `references`, or without them a sample of
+    /// those of the labels, have mean reward 0.
     pub(super) center: bool,
     /// Divide the output layer at the end so that the rewards of the training answers have
     /// standard deviation 1: a KL coefficient then means what the literature means by it.
