@@ -1,4 +1,4 @@
-.PHONY: demo real test slow wheels wheels-check trackers serve-check capabilities bench attack check catalog interop libtorch browser moto remote-check
+.PHONY: demo real test slow wheels wheels-check trackers serve-check capabilities bench peers attack check catalog interop libtorch browser moto remote-check
 export CARGO_TERM_COLOR ?= auto
 
 demo:
@@ -33,6 +33,10 @@ capabilities: libtorch
 bench: libtorch
 	cargo build --release --locked
 	python3 scripts/bench.py
+
+peers: libtorch
+	cargo build --release --locked
+	python3 scripts/peers.py $(PEERS)
 
 interop: libtorch
 	cargo build --release --locked

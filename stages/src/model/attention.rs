@@ -78,6 +78,20 @@ pub fn text_mask(texts: &Tensor) -> Tensor {
     same.tril(0)
 }
 
+/// True where a column is not later than the query and of the same text, or of the text that the
+/// query's goes on from; `texts` and `parents`, `[batch, time]`, number both.
+pub fn branch_mask(texts: &Tensor, parents: &Tensor) -> Tensor {
+    let keys = texts.unsqueeze(1).unsqueeze(2);
+    let same = texts.unsqueeze(1).unsqueeze(3).eq_tensor(&keys);
+    same.logical_or(&parents.unsqueeze(1).unsqueeze(3).eq_tensor(&keys)).tril(0)
+}
+
+/// As [`window_mask`], with positions of each row, `[batch, time]`, in place of columns.
+pub fn window_mask_at(positions: &Tensor, window: i64) -> Tensor {
+    let queries = positions.unsqueeze(1).unsqueeze(3);
+    positions.unsqueeze(1).unsqueeze(2).gt_tensor(&(queries - window))
+}
+
 /// Rotary tables: cosines and signed sines of all positions, `[context, 1, rotary_dim]`; the first
 /// half of the sines is negated.
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 use tch::{Kind, Tensor};
 
 use super::Trunk;
-use super::attention::{Mask, Rotary, left_mask, text_mask, window_mask};
+use super::attention::{
+    Mask, Rotary, branch_mask, left_mask, text_mask, window_mask, window_mask_at,
+};
 use super::config::LayerKind;
 
 /// How the texts of a batch lie in its rows: which columns are real, which positions they have.
@@ -18,6 +20,9 @@ pub enum Layout {
     /// Several texts share a row: `texts`, `[batch, time]`, numbers them, and none sees another;
     /// `positions`, `[batch, time]`, count from the start of each.
     Packed { texts: Tensor, positions: Tensor },
+    /// Texts that go on from another one in the same row, which is there once: `parents`,
+    /// `[batch, time]`, are the numbers of those; `positions` go on from it too.
+    Shared { texts: Tensor, parents: Tensor, positions: Tensor },
 }
 
 /// Positions and masks of the columns of a batch, as the layers use them.
@@ -74,7 +79,15 @@ impl Trunk {
             }
             Layout::LeftPadded(start) => self.left_columns(&all(), &all(), start),
             Layout::Packed { texts, positions } => {
-                self.columns_at(positions, text_mask(texts), [&all(), &all()])
+                self.columns_at(positions, text_mask(texts), |window| {
+                    window_mask(&all(), &all(), window)
+                })
+            }
+            Layout::Shared { texts, parents, positions } => {
+                // Columns of a text and of what it goes on from may lie apart.
+                self.columns_at(positions, branch_mask(texts, parents), |window| {
+                    window_mask_at(positions, window)
+                })
             }
         }
     }
@@ -83,17 +96,24 @@ impl Trunk {
     /// from each row's start.
     pub(super) fn left_columns(&self, columns: &Tensor, all: &Tensor, start: &Tensor) -> Columns {
         let positions = (columns.unsqueeze(0) - start.unsqueeze(1)).clamp_min(0);
-        self.columns_at(&positions, left_mask(columns, all, start), [columns, all])
+        // Within a text columns count as positions do.
+        self.columns_at(&positions, left_mask(columns, all, start), |window| {
+            window_mask(columns, all, window)
+        })
     }
 
-    /// Columns at `positions`, `[batch, time]`; the places of queries and keys tell how far apart
-    /// two columns are, for within a text columns count as positions do.
-    fn columns_at(&self, positions: &Tensor, seen: Tensor, places: [&Tensor; 2]) -> Columns {
+    /// Columns at `positions`, `[batch, time]`, that see `seen`, `[batch, 1, time, columns]`;
+    /// `near` says which columns a window of that length holds.
+    fn columns_at(
+        &self,
+        positions: &Tensor,
+        seen: Tensor,
+        near: impl FnOnce(i64) -> Tensor,
+    ) -> Columns {
         let at = |r: &Rotary| r.at(positions).to_kind(self.compute.kind);
-        let window = self.window(places[1].size()[0]).map(|window| {
-            let near = window_mask(places[0], places[1], window);
-            Mask { seen: Some(seen.logical_and(&near)), causal: false }
-        });
+        let window = self
+            .window(seen.size()[3])
+            .map(|window| Mask { seen: Some(seen.logical_and(&near(window))), causal: false });
         Columns {
             learned: self.learned().map(|t| Tensor::embedding(t, positions, -1, false, false)),
             all: View {

@@ -18,14 +18,13 @@ pub struct Preference {
     pub tie: bool,
 }
 
-/// Packs the answers of some pairs into one batch: all chosen ones, then all rejected ones.
+/// Packs the answers of some pairs into one batch: all chosen ones, then all rejected ones. What
+/// both go on from is computed once.
 pub fn both_sides<'a>(
     pairs: impl Iterator<Item = (&'a Example, &'a Example)>,
     device: Device,
 ) -> Packed {
-    let (mut sides, rejected): (Vec<&Example>, Vec<&Example>) = pairs.unzip();
-    sides.extend(rejected);
-    Packed::new(&sides, device)
+    Packed::pairs(&pairs.collect::<Vec<_>>(), device)
 }
 
 /// The comparisons of a `dataset/labels`; those of which an answer is empty or too long are left

@@ -1,6 +1,6 @@
 //! What saves time or memory changes nothing that is learned.
 
-use preflow_stages::data::{Prompt, Row, TemplateValues, Vocabulary};
+use preflow_stages::data::{Example, Prompt, Row, TemplateValues, Vocabulary};
 use preflow_stages::model::config::Biases;
 use preflow_stages::model::{
     Compute, Gradient, Lora, ModelConfig, Packed, Policy, Predicted, RewardModel, Start, Target,
@@ -146,6 +146,70 @@ fn invariant_6_small_batches_and_shared_rows_give_the_gradient_of_one_batch() {
     let alone = reward.rewards(&Packed::rows(&rows, Device::Cpu));
     let together = reward.rewards(&Packed::dense_rows(&rows, 40, Device::Cpu));
     close(&numbers(&together), &numbers(&alone), 1e-5);
+}
+
+/// A model whose every second layer sees the last five columns only.
+fn windowed_policy() -> Policy {
+    use preflow_stages::model::config::LayerKind;
+    let mut config = tiny_config();
+    config.window = Some(5);
+    config.layer_kinds = (0..config.layers)
+        .map(|layer| LayerKind { windowed: layer % 2 == 0, ..LayerKind::default() })
+        .collect();
+    let policy = Policy { trunk: Trunk::init(config, false, 4) };
+    no_grad(|| {
+        let _ = policy.trunk.params.flat.shallow_clone().g_mul_scalar_(6.0);
+    });
+    policy
+}
+
+#[test]
+fn two_answers_share_their_prompt_and_nothing_else() {
+    let rows = tiny_rows(18, 5);
+    let mut second = tiny_rows(18, 6);
+    for (a, b) in rows.iter().zip(&mut second) {
+        b.prompt.clone_from(&a.prompt);
+    }
+    // Long prompts: those that it pays for.
+    let long: Vec<i64> = (0..14).map(|i| 5 + i % 9).collect();
+    let with = |all: &[Example]| -> Vec<Example> {
+        all.iter()
+            .map(|e| Example { prompt: [&e.prompt[..], &long[..]].concat(), ..e.clone() })
+            .collect()
+    };
+    let (rows, second) = (with(&rows), with(&second));
+    let pairs: Vec<(&Example, &Example)> = rows.iter().zip(&second).collect();
+    let apart_rows: Vec<&Example> = rows.iter().chain(&second).collect();
+    let [shared, apart] =
+        [Packed::pairs(&pairs, Device::Cpu), Packed::new(&apart_rows, Device::Cpu)];
+    assert_eq!((shared.ids.size()[0], apart.ids.size()[0]), (18, 36));
+    assert_eq!(shared.offsets, apart.offsets);
+    assert_eq!(numbers(&shared.targets), numbers(&apart.targets));
+    for (name, policy) in
+        [("plain", tiny_policy(8)), ("odd", odd_policy()), ("windows", windowed_policy())]
+    {
+        let of = |packed: &Packed| no_grad(|| packed.log_probs(&policy, 1.0));
+        close(&numbers(&of(&shared)), &numbers(&of(&apart)), 1e-5);
+        // A loss in which each answer counts otherwise.
+        let gradient = |packed: &Packed| {
+            let weights = Tensor::arange(packed.tokens() as i64, (Kind::Float, Device::Cpu)) * 0.01;
+            policy.backward(packed, 1.0, false, |p: &Predicted| {
+                (&p.log_probs * &weights).sum(Kind::Float)
+            })
+        };
+        assert_same(name, &gradient(&shared), &gradient(&apart), ROUNDING);
+    }
+    let reward = tiny_reward(2);
+    close(&numbers(&reward.rewards(&shared)), &numbers(&reward.rewards(&apart)), 1e-5);
+    // Other prompts, and answers so long that nothing is saved, stay apart.
+    let others = tiny_rows(18, 7);
+    let pairs: Vec<(&Example, &Example)> = rows.iter().zip(&others).collect();
+    assert_eq!(Packed::pairs(&pairs, Device::Cpu).ids.size()[0], 36);
+    let answers = [1, 40].map(|n| Example { prompt: vec![5], completion: vec![6; n] });
+    let pairs = [(&answers[0], &answers[1])];
+    assert_eq!(Packed::pairs(&pairs, Device::Cpu).ids.size()[0], 1);
+    let pairs = [(&answers[1], &answers[1])];
+    assert_eq!(Packed::pairs(&pairs, Device::Cpu).ids.size()[0], 2);
 }
 
 fn lora(rank: u32, targets: &[Target]) -> Lora {
