@@ -15,7 +15,7 @@ use super::programs::found;
 use crate::files;
 
 /// Environment variables that every task sees.
-const PASSED: [&str; 11] = [
+const PASSED: [&str; 13] = [
     "PATH",
     "HOME",
     "USER",
@@ -27,6 +27,8 @@ const PASSED: [&str; 11] = [
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
+    "PREFLOW_LOG",
+    "PREFLOW_LOG_FORMAT",
 ];
 
 /// A program, with an empty environment.

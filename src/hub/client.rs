@@ -80,7 +80,7 @@ impl Hub {
             path.push("revision").push(revision);
         }
         url.set_query(Some("blobs=true"));
-        let answer = self.open(url, &Asked::of(repository, revision, &what), 0).await?;
+        let answer = self.open(url, &HubQuestion::of(repository, revision, &what), 0).await?;
         let bytes = self.whole(answer, LONGEST_LISTING).await?;
         let odd = |reason| HubError::Odd { host: self.settings.host(), reason };
         let mut listing = Listing::read(&bytes).map_err(odd)?;
@@ -116,7 +116,7 @@ impl Hub {
         let what = format!("`{}` of `{repository}`", file.path);
         let url = self.address(repository, commit, &file.path);
         let url = url.ok_or_else(|| HubError::Endpoint(self.settings.endpoint.clone()))?;
-        let answer = self.open(url, &Asked::of(repository, commit, &what), 0).await?;
+        let answer = self.open(url, &HubQuestion::of(repository, commit, &what), 0).await?;
         let longest = usize::try_from(file.size).unwrap_or(usize::MAX);
         let bytes = self.whole(answer, longest).await?;
         let mut hash = Sha1::new();
@@ -158,7 +158,7 @@ impl Hub {
     pub(super) async fn open(
         &self,
         url: Url,
-        asked: &Asked<'_>,
+        asked: &HubQuestion<'_>,
         from: u64,
     ) -> Result<Response, HubError> {
         if self.settings.offline && asked.repository.is_some() {
@@ -201,7 +201,7 @@ impl Hub {
     }
 
     /// The token, for the hub alone: a redirect to another host goes on without it.
-    fn right(&self, asked: &Asked<'_>) -> HeaderMap {
+    fn right(&self, asked: &HubQuestion<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let token = self.settings.token.as_ref().filter(|_| asked.repository.is_some());
         let value = token.and_then(|t| HeaderValue::from_str(&format!("Bearer {t}")).ok());
@@ -214,7 +214,7 @@ impl Hub {
 
     /// What a refusal means. The hub's code says more than its status: a repository that is not
     /// there and one that may not be seen look alike.
-    fn refusal(&self, host: &str, answer: &Response, asked: &Asked<'_>) -> HubError {
+    fn refusal(&self, host: &str, answer: &Response, asked: &HubQuestion<'_>) -> HubError {
         let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok());
         let (host, what) = (host.to_owned(), asked.what.to_owned());
         let Some((repository, revision)) = asked.repository.zip(asked.revision) else {
@@ -241,14 +241,14 @@ impl Hub {
 }
 
 /// What is asked for, for messages and for the right to ask.
-pub(super) struct Asked<'a> {
+pub(super) struct HubQuestion<'a> {
     pub what: &'a str,
     /// `None`: a file of the web.
     pub repository: Option<&'a str>,
     pub revision: Option<&'a str>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> HubQuestion<'a> {
     pub fn of(repository: &'a str, revision: &'a str, what: &'a str) -> Self {
         Self { what, repository: Some(repository), revision: Some(revision) }
     }

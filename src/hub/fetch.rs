@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode, Url};
 
-use super::client::Asked;
+use super::client::HubQuestion;
 use super::{Hub, HubError};
 use crate::identity::Digest;
 use crate::store::part::{Part, TransferProgress};
@@ -96,7 +96,7 @@ impl Hub {
         file: &WantedFile,
         progress: &TransferProgress,
     ) -> Result<(), HubError> {
-        let asked = Asked {
+        let asked = HubQuestion {
             what: &file.what,
             repository: file.repository.as_ref().map(|(repository, _)| repository.as_str()),
             revision: file.repository.as_ref().map(|(_, commit)| commit.as_str()),

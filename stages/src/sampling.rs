@@ -2,6 +2,8 @@
 //! alone: not on the batch, its order or the number of threads.
 //! Knows nothing of files, events or what the responses are for.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use tch::{Kind, Tensor, no_grad};
 
@@ -157,8 +159,12 @@ pub struct Drawing {
     /// Those that are still part of the batch.
     pub rows: Vec<DrawnRow>,
     cache: Cache,
-    /// Tokens that the model has not seen yet, `[rows, time]`: first the prompts, left-padded.
+    /// Tokens that the model has not seen yet, `[rows, time]`: first the prompts, left-padded, each
+    /// once.
     input: Tensor,
+    /// Of each row the place of its prompt among those of the first pass, `[rows]`; `None`: every
+    /// row has its own, or the prompts were passed.
+    prompt_of: Option<Tensor>,
     /// The token that each row goes on with.
     next: Vec<i64>,
 }
@@ -175,22 +181,32 @@ impl Drawing {
     ) -> Self {
         let (device, pad) = (policy.trunk.params.flat.device(), policy.trunk.config.pad);
         let time = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-        let mut ids = vec![pad; rows.len() * time];
+        let (once, prompt_of) = distinct(prompts);
+        let mut ids = vec![pad; once.len() * time];
         let mut starts = Vec::new();
-        for (b, prompt) in prompts.iter().enumerate() {
+        for (b, prompt) in once.iter().enumerate() {
             ids[(b + 1) * time - prompt.len()..(b + 1) * time].copy_from_slice(prompt);
             starts.push((time - prompt.len()) as i64);
         }
+        let prompt_of =
+            (once.len() < prompts.len()).then(|| Tensor::from_slice(&prompt_of).to_device(device));
         let start = Tensor::from_slice(&starts).to_device(device);
         let cache = Cache::new(&policy.trunk, start, (time + room) as i64);
         let input = Tensor::from_slice(&ids).view([-1, time as i64]).to_device(device);
-        Self { sampling, rows, cache, input, next: Vec::new() }
+        Self { sampling, rows, cache, input, prompt_of, next: Vec::new() }
     }
 
     /// Passes what is new through the model: hidden states, `[rows, time, hidden]`, of the prompts
     /// at first and then of the tokens that were drawn last.
     pub fn pass(&mut self, policy: &Policy) -> Tensor {
-        policy.trunk.hidden_cached(&self.input, &mut self.cache)
+        let hidden = policy.trunk.hidden_cached(&self.input, &mut self.cache);
+        match self.prompt_of.take() {
+            Some(of) => {
+                self.cache.keep(&of);
+                hidden.index_select(0, &of)
+            }
+            None => hidden,
+        }
     }
 
     /// Draws the next token of every row that has not ended, from the last of the hidden states.
@@ -226,6 +242,20 @@ impl Drawing {
         self.rows = stay;
         leave
     }
+}
+
+/// The prompts without repeats, in the order of their first row, and of each row the place of its
+/// own among them.
+fn distinct<'a>(prompts: &[&'a [i64]]) -> (Vec<&'a [i64]>, Vec<i64>) {
+    let (mut once, mut places) = (Vec::new(), HashMap::new());
+    let of = prompts.iter().map(|prompt| {
+        *places.entry(*prompt).or_insert_with(|| {
+            once.push(*prompt);
+            once.len() as i64 - 1
+        })
+    });
+    let of = of.collect();
+    (once, of)
 }
 
 fn finish(rows: Vec<DrawnRow>, config: &ModelConfig, out: &mut [Option<Response>]) {

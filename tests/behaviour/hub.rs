@@ -388,3 +388,19 @@ fn votes_are_kept_in_git_and_nowhere_else() {
     case.space.write("p.yaml", &text);
     case.refused(&case.run(&["plan", "p.yaml"]), &["p.yaml:5", "votes"]);
 }
+
+#[test]
+fn what_was_fetched_may_be_collected_and_is_fetched_again() {
+    let case = Case::new();
+    assert_eq!(case.run(&["run", "p.yaml"]).code, Some(0));
+    let said = case.run(&["gc", "--yes", "--grace", "0"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(case.space.files("cache/fetched-v1"), Vec::<std::path::PathBuf>::new());
+    case.hub.take_asked();
+    // What was made of it stays, and needs it no more.
+    assert!(case.run(&["run", "p.yaml"]).out.contains("1 reused"));
+    assert_eq!(case.hub.take_asked().len(), 0);
+    let said = case.run(&["run", "p.yaml", "--force", "look"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!((case.asked("files").len(), case.seen()), (1, seen("{}")));
+}

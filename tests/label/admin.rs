@@ -111,6 +111,10 @@ fn few_votes_are_told_to_be_few() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// The page is there, and its script too.
+const ADMIN_READY: &str = "location.pathname.endsWith('/admin') && document.readyState === \
+                           'complete' && document.querySelector('#make-link')";
+
 #[test]
 fn votes_and_notes_are_read_one_by_one_and_links_are_made() {
     let workspace = Workspace::new(&super::support::numbered(9), "", 0);
@@ -124,7 +128,7 @@ fn votes_and_notes_are_read_one_by_one_and_links_are_made() {
     }
     let mut browser = Browser::start();
     browser.go(server.ready["admin"].as_str().expect("a link"));
-    browser.wait("document.querySelector('#make-link')");
+    browser.wait(ADMIN_READY);
     browser.eval("document.querySelector('a[href=\"admin/votes\"]').click()");
     browser.wait("document.querySelector('table.votes')");
     let rows = "document.querySelectorAll('tbody tr').length";
@@ -146,12 +150,12 @@ fn votes_and_notes_are_read_one_by_one_and_links_are_made() {
     browser.wait("location.pathname.endsWith('/admin/votes/ann')");
     assert_eq!(browser.eval(rows), 2);
     browser.eval("document.querySelector('header a').click()");
-    browser.wait("location.pathname.endsWith('/admin') && document.querySelector('#make-link')");
+    browser.wait(ADMIN_READY);
     browser.eval("document.querySelector('a[href=\"admin/notes\"]').click()");
     browser.wait("location.pathname.endsWith('/admin/notes')");
     assert_eq!(browser.eval(rows), 1);
     browser.eval("document.querySelector('header a').click()");
-    browser.wait("location.pathname.endsWith('/admin') && document.querySelector('#make-link')");
+    browser.wait(ADMIN_READY);
     // A link for somebody new opens the page in their name.
     let make = |name: &str| {
         format!(

@@ -37,7 +37,7 @@ fn round_trip(one: &Member, big: u64) {
     assert_eq!(inside(one).len(), 4);
     assert_eq!(inside(one), inside(&two));
     let traced = two.does(&["trace", &two.object("big").display().to_string()]);
-    assert!(traced.contains("params command: : "), "{traced}");
+    assert!(traced.contains("command: \": "), "{traced}");
     let (again, _) = two.json(&["pull", "p.yaml"]);
     assert_eq!((again["here"].as_u64(), again["files"].as_u64()), (Some(4), Some(0)), "{again}");
 }

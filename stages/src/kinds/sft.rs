@@ -302,7 +302,8 @@ impl Sft {
         Ok((total, state.eval_loss))
     }
 
-    /// Mean over all learned tokens of the rows, without gradients, in batches as training has them.
+    /// Mean over all learned tokens of the rows, without gradients, in batches as training has
+    /// them.
     fn mean_loss(&self, policy: &Policy, mut rows: Vec<&Row>) -> f64 {
         // Rows of like length waste little.
         rows.sort_by_key(|row| std::cmp::Reverse(row.tokens.len()));

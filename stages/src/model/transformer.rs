@@ -80,7 +80,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the rows at `indices`, `[n]`, and drops the others.
+    /// Keeps the rows at `indices`, `[n]`, as often as they stand there, and drops the others.
     pub fn keep(&mut self, indices: &Tensor) {
         for tensor in self.keys.iter_mut().chain(&mut self.values) {
             *tensor = tensor.index_select(0, indices);

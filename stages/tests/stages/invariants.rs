@@ -344,6 +344,15 @@ fn invariant_16_what_a_row_draws_depends_on_its_key_alone() {
     assert_eq!(reversed, all);
     tch::set_num_threads(2);
     assert_eq!(generate(&policy, &prompts, &keys, &SAMPLING), all);
+    // A prompt that is answered several times is read once, and answered as when it is alone.
+    let groups: Vec<Vec<i64>> = prompts.iter().flat_map(|prompt| vec![prompt.clone(); 4]).collect();
+    let of_group: Vec<u64> = (0..groups.len() as u64).map(|key| 100 + key).collect();
+    let together = generate(&policy, &groups, &of_group, &SAMPLING);
+    for i in 0..groups.len() {
+        let alone = generate(&policy, &groups[i..=i], &of_group[i..=i], &SAMPLING);
+        assert_eq!(alone, together[i..=i]);
+    }
+    assert!(together.chunks(4).any(|group| group.iter().any(|answer| *answer != group[0])));
 }
 
 #[test]

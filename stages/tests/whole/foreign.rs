@@ -39,3 +39,27 @@ fn kinds_of_a_workspaces_own_worker_stand_beside_the_built_in_ones() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("preflow.yaml:4:3") && said.contains("nonsense"), "{said}");
 }
+
+#[test]
+fn what_is_asked_of_the_log_reaches_the_worker() {
+    let space = Workspace::empty();
+    let write = |name: &str, text: &str| {
+        std::fs::write(space.0.path().join(name), text).expect("written");
+    };
+    write("rows.jsonl", "{\"prompt\": \"one\"}\n");
+    write(
+        "p.yaml",
+        "preflow: 1\nsources: { rows: { path: rows.jsonl, as: prompt } }\nstages: { kept: { kind: \
+         prepare, data: rows, as: prompt } }\n",
+    );
+    let run = |filter: &str| {
+        let mut command = std::process::Command::new(space.program());
+        let (said, code) = space
+            .run(command.args(["run", "p.yaml", "--force", "kept"]).env("PREFLOW_LOG", filter));
+        assert_eq!(code, Some(0), "{said}");
+        space.ok(&["logs", "p.yaml", "kept"])
+    };
+    let log = run("worker=info");
+    assert!(log.contains("INFO task{kind=\"prepare\"") && log.contains("made seconds="), "{log}");
+    assert!(!run("store=trace").contains("task{kind"), "that is the orchestrator's");
+}
