@@ -19,7 +19,9 @@ use crate::model::{BatchShape, Policy, RewardModel, forecast};
 use crate::preflight::{Lesson, Preflight};
 use crate::stats::{correlation, mean, std};
 use crate::training::{check_memory, sample, too_few};
-use fit::{Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, scale_head, sides};
+use fit::{
+    Fit, Fitted, Pair, deltas, fit_all, mean_loss, rewards, rewards_of_pairs, scale_head, sides,
+};
 use params::Ties;
 pub use params::TrainReward;
 use report::{accuracy, calibration, ceiling, clear, disagreement, spread};
@@ -262,20 +264,21 @@ impl TrainReward {
         references: Option<&Examples>,
         members: &[&Fitted],
     ) -> Vec<(&'static str, f64)> {
-        let answers = match self.scale {
-            true => sides(&split.train),
+        let seen: Vec<&Pair> = match self.scale {
+            true => split.train.iter().collect(),
             false => {
                 let again = sample(split.train.len(), self.epochs);
-                sides(again.into_iter().map(|i| &split.train[i]))
+                again.into_iter().map(|i| &split.train[i]).collect()
             }
         };
-        let held_out = sides(&split.held_out);
+        let answers = sides(seen.iter().copied());
+        let held_out: Vec<&Pair> = split.held_out.iter().collect();
         let mut all = vec![0.0; answers.len()];
         let mut of_held_out = Vec::new();
         let n = models.len() as f64;
         let mut scales = Vec::new();
         for model in models.iter_mut() {
-            let own = rewards(model, &answers, self.looked_at());
+            let own = rewards_of_pairs(model, &seen, self.looked_at());
             if self.center {
                 let zero = references.map_or_else(
                     || mean(&own),
@@ -285,7 +288,7 @@ impl TrainReward {
             }
             all.iter_mut().zip(&own).for_each(|(sum, r)| *sum += r / n);
             if members.len() > 1 {
-                of_held_out.push(rewards(model, &held_out, self.looked_at()));
+                of_held_out.push(rewards_of_pairs(model, &held_out, self.looked_at()));
             }
             if self.scale && std(&own) > 1e-9 {
                 let factor = 1.0 / std(&own);
@@ -302,7 +305,7 @@ impl TrainReward {
             out.push(("reward/scale", mean(&scales)));
         }
         if members.len() > 1 {
-            let spreads: Vec<f64> = (0..held_out.len())
+            let spreads: Vec<f64> = (0..2 * held_out.len())
                 .map(|i| spread(&of_held_out.iter().map(|r| r[i]).collect::<Vec<_>>()))
                 .collect();
             out.push(("eval/disagreement", mean(&spreads)));

@@ -414,9 +414,22 @@ pub fn sides<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Vec<&'a Example> 
     pairs.into_iter().flat_map(|p| [&p.labelled.chosen, &p.labelled.rejected]).collect()
 }
 
+/// Rewards of the answers of pairs, in the order of [`sides`]; `at_once` pairs a pass.
+pub fn rewards_of_pairs(model: &RewardModel, pairs: &[&Pair], at_once: usize) -> Vec<f64> {
+    let device = model.trunk.params.flat.device();
+    let of_chunk = |chunk: &[&Pair]| {
+        let packed = both_sides(chunk.iter().map(|pair| pair.sides()), device);
+        let all = no_grad(|| to_f64(&model.rewards(&packed)));
+        let (chosen, rejected) = all.split_at(chunk.len());
+        chosen.iter().zip(rejected).flat_map(|(c, r)| [*c, *r]).collect::<Vec<f64>>()
+    };
+    pairs.chunks(at_once).flat_map(of_chunk).collect()
+}
+
 /// Δ = r(chosen) − r(rejected) of each pair; `at_once` pairs a pass.
 pub fn deltas(model: &RewardModel, pairs: &[Pair], at_once: usize) -> Vec<f64> {
-    rewards(model, &sides(pairs), at_once).chunks_exact(2).map(|r| r[0] - r[1]).collect()
+    let all = rewards_of_pairs(model, &pairs.iter().collect::<Vec<_>>(), at_once);
+    all.chunks_exact(2).map(|r| r[0] - r[1]).collect()
 }
 
 /// Multiplies the output layer, so every reward is `factor` times what it was.
