@@ -10,6 +10,8 @@ use crate::store::StoreError;
 pub enum HubError {
     #[error("HF_ENDPOINT `{0}` is no address that can be asked")]
     Endpoint(String),
+    #[error("its commit is not known: {0}")]
+    Lock(String),
     #[error("PREFLOW_REMOTE_TIMEOUT is no number of seconds")]
     Timeout,
     #[error("{what} is not here, and HF_HUB_OFFLINE says that nobody is asked")]
@@ -46,6 +48,7 @@ impl HubError {
             Self::Endpoint(_) => {
                 "https://HOST, or http:// on this machine; leave it out for the public hub".into()
             }
+            Self::Lock(_) => "the lock file says which commit a branch is: mend it, or remove it".into(),
             Self::Timeout => "0.1 at least".into(),
             Self::Offline { .. } => {
                 "fetch it once with HF_HUB_OFFLINE=0, or name a folder with `path:`".into()

@@ -234,7 +234,7 @@ impl Project {
             SourceOrigin::Url { url, sha256 } => return web_file(url, sha256),
             SourceOrigin::Here => unreachable!("invariant: only sources elsewhere are asked for"),
         };
-        let locked = self.locked(source, asked);
+        let locked = self.locked(source, asked)?;
         let settings = HubSettings::of_environment()?;
         let known = match &locked {
             Some(locked) => Some(locked.commit.clone()),
@@ -277,7 +277,8 @@ impl Project {
         if let Ok(bytes) = serde_json::to_vec(&listing) {
             self.keep(&place_of(&settings, asked, &listing.commit), &bytes);
         }
-        if revision == asked.revision {
+        // A commit is its own answer, and its place holds the list.
+        if revision == asked.revision && !is_commit(revision) {
             self.keep(&place_of(&settings, asked, revision), listing.commit.as_bytes());
         }
         Ok(listing)
@@ -296,14 +297,14 @@ impl Project {
             if !names.is_empty() && !names.contains(&node.name) {
                 continue;
             }
-            let before = self.locked(source, asked).map(|locked| locked.commit);
             let work = async {
+                let before = self.locked(source, asked)?.map(|locked| locked.commit);
                 let settings = HubSettings::of_environment()?;
                 let listing = self.ask(settings, asked, &asked.revision).await?;
                 let content = hub_files(asked, &listing)?;
-                Ok((listing.commit, content.digest))
+                Ok((before, listing.commit, content.digest))
             };
-            let (now, digest) = runtime
+            let (before, now, digest) = runtime
                 .block_on(work)
                 .map_err(|e: HubError| Failure::Diagnostics(vec![self.hub_problem(source, &e)]))?;
             self.pin(node.name.clone(), pin_of(asked, &now, digest));
@@ -329,13 +330,17 @@ impl Project {
     }
 
     /// What the lock file says of a source, where it is still asked for in the same words.
-    fn locked(&self, source: usize, asked: &HubFiles) -> Option<LockedSource> {
+    ///
+    /// # Errors
+    /// It cannot be read: another commit than the one it names must not be taken for it.
+    fn locked(&self, source: usize, asked: &HubFiles) -> Result<Option<LockedSource>, HubError> {
         let path = path_of(Path::new(&self.graph.path));
-        let mut lock = lock::parse(&path).ok()?;
-        let locked = lock.sources.remove(&self.graph.sources[source].name)?;
+        let mut lock = lock::parse(&path).map_err(|e| HubError::Lock(e.to_string()))?;
+        let locked = lock.sources.remove(&self.graph.sources[source].name);
         let HubFiles { repository, revision, files } = asked;
-        let same = locked.hub == *repository && locked.revision == *revision;
-        (same && locked.files == *files).then_some(locked)
+        Ok(locked.filter(|locked| {
+            locked.hub == *repository && locked.revision == *revision && locked.files == *files
+        }))
     }
 
     fn kept_commit(&self, settings: &HubSettings, asked: &HubFiles) -> Option<String> {

@@ -151,6 +151,32 @@ fn a_branch_that_moved_is_followed_when_somebody_says_so() {
 }
 
 #[test]
+fn a_commit_that_is_named_is_asked_for_once() {
+    let case = Case::new();
+    let commit = case.commit("{}");
+    let plan = ["plan", "p.yaml", "--set", &format!("revision={commit}")];
+    assert_eq!(case.run(&plan).code, Some(0));
+    assert!(!case.hub.take_asked().is_empty());
+    assert_eq!(case.run(&plan).code, Some(0));
+    assert_eq!(case.hub.take_asked().len(), 0, "a commit never moves");
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_read_is_not_passed_over() {
+    let case = Case::new();
+    assert_eq!(case.run(&["run", "p.yaml"]).code, Some(0));
+    case.space.take_ran();
+    case.commit("{\"other\": 1}");
+    let lock = case.space.read("p.lock");
+    case.space.write("p.lock", &format!("<<<<<<< ours\n{lock}"));
+    for verb in ["plan", "run", "status"] {
+        case.refused(&case.run(&[verb, "p.yaml"]), &["p.yaml:5", "p.lock:1: a conflict of git"]);
+    }
+    let said = case.run(&["lock", "p.yaml", "--update"]);
+    case.refused(&said, &["p.lock:1: a conflict of git"]);
+}
+
+#[test]
 fn what_is_cut_off_is_gone_on_with() {
     for no_ranges in [false, true] {
         let case = Case::new();
