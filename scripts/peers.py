@@ -19,10 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import venv
+
+import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ENVIRONMENT = ROOT / "target/peers"
 PACKAGES = ["torch==2.11.*", "transformers==5.24.*", "trl==1.16.*", "datasets", "peft"]
 PEER = ROOT / "scripts/peer.py"
 # Layers, width, heads, width of the gated layer, vocabulary. Two, so that nothing is tuned to one.
@@ -45,13 +45,7 @@ def python():
     named = os.environ.get("PEERS_PYTHON")
     if named:
         return named
-    if not (ENVIRONMENT / "ready").exists():
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        venv.create(ENVIRONMENT, with_pip=True)
-        pip = [ENVIRONMENT / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        (ENVIRONMENT / "ready").touch()
-    return str(ENVIRONMENT / "bin/python")
+    return str(environment.made("peers", PACKAGES) / "bin/python")
 
 
 class Rows:

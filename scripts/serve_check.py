@@ -11,22 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import venv
+
+import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / "target/serve-check"
 PACKAGES = ["openai", "lm-eval[api]", "transformers"]
 KEY = "only-this-script-knows-it"
 THINGS = ["bike", "lamp", "door", "roof", "table", "fence"]
-
-
-def environment():
-    if not (ENVIRONMENT / "ready").exists():
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        venv.create(ENVIRONMENT, with_pip=True)
-        pip = [ENVIRONMENT / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        (ENVIRONMENT / "ready").touch()
 
 
 def variables(folder):
@@ -177,7 +169,7 @@ def with_lm_eval(folder, url, prompts, expected):
 def main():
     if len(sys.argv) > 1:
         return with_client(sys.argv[1], *json.loads(sys.argv[2]))
-    environment()
+    environment.made(ENVIRONMENT.name, PACKAGES)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="serve-check-"))
     server = None
     try:

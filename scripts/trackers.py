@@ -12,20 +12,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-import venv
+
+import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / "target/trackers"
 PACKAGES = ["mlflow==3.*", "trackio", "wandb"]
-
-
-def environment():
-    if not (ENVIRONMENT / "ready").exists():
-        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-        venv.create(ENVIRONMENT, with_pip=True)
-        pip = [ENVIRONMENT / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        (ENVIRONMENT / "ready").touch()
 
 
 def free_port():
@@ -83,7 +75,7 @@ def ask(address, path, body):
 
 
 def main():
-    environment()
+    environment.made(ENVIRONMENT.name, PACKAGES)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="trackers-"))
     try:
         done(preflow(folder, "init", "w"))

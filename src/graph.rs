@@ -9,7 +9,7 @@ mod stage_decl;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -270,6 +270,18 @@ impl Graph {
             Producer::Source(i) => &self.sources[i].port_type,
             Producer::Output { stage, port } => &self.stages[stage].outputs[port].port_type,
         }
+    }
+
+    /// Sources that these stages read.
+    #[must_use]
+    pub fn sources_read<'a>(&self, stages: impl IntoIterator<Item = &'a usize>) -> BTreeSet<usize> {
+        let inputs = stages.into_iter().flat_map(|stage| &self.stages[*stage].inputs);
+        let from = inputs.flat_map(|input| &input.from);
+        let sources = from.filter_map(|from| match from {
+            Producer::Source(source) => Some(*source),
+            Producer::Output { .. } => None,
+        });
+        sources.collect()
     }
 
     /// Where the sources are that a stage reads, by port, or by their name on a port that takes

@@ -23,6 +23,21 @@ struct Ran {
     dir: tempfile::TempDir,
 }
 
+/// Asks to stop after that time, or never. Call it in a runtime.
+fn stopping(after: Option<Duration>) -> watch::Receiver<Stop> {
+    let (stop, stopped) = watch::channel(Stop::Go);
+    tokio::spawn(async move {
+        if let Some(after) = after {
+            tokio::time::sleep(after).await;
+            stop.send(Stop::Gently).expect("someone listens");
+        }
+        // The sender must outlive the task: a closed channel is no stop.
+        std::future::pending::<()>().await;
+        drop(stop);
+    });
+    stopped
+}
+
 /// Runs a shell script as worker (or as program), and says how it ended.
 fn perform(
     script: &str,
@@ -61,17 +76,8 @@ fn perform(
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let started = Instant::now();
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let (stop, stopped) = watch::channel(Stop::Go);
     let outcome = runtime.block_on(async {
-        if let Some(after) = stop_after {
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                stop.send(Stop::Gently).expect("someone listens");
-                // The sender must outlive the task: a closed channel is no stop.
-                std::future::pending::<()>().await;
-                drop(stop);
-            });
-        }
+        let stopped = stopping(stop_after);
         Processes::new(vec![], Duration::from_millis(300)).start(task, sender, stopped).await
     });
     let mut events = Vec::new();
@@ -236,19 +242,9 @@ fn reside(script: &str, stop_after: Option<Duration>) -> (Vec<Told>, Outcome, te
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let (ask, mut asked) = mpsc::unbounded_channel();
     ask.send(Ask::Forget { question: 3 }).expect("someone listens");
-    let (stop, mut stopped) = watch::channel(Stop::Go);
     let mut told = Vec::new();
     let outcome = runtime.block_on(async {
-        if let Some(after) = stop_after {
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                stop.send(Stop::Gently).expect("someone listens");
-                std::future::pending::<()>().await;
-                drop(stop);
-            });
-        } else {
-            std::mem::forget(stop);
-        }
+        let mut stopped = stopping(stop_after);
         resident.live(&mut asked, &mut |one| told.push(one), &mut stopped).await
     });
     drop(ask);

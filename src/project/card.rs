@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::origin::{by_annotator, votes};
-use super::{Failure, Project, lock, report};
+use super::{Failure, Project, lock, report, show};
 use crate::columns::{head, is_parquet};
-use crate::graph::Producer;
+use crate::graph::GraphOutput;
 use crate::html;
 use crate::lock::LockedSource;
 use crate::plan::{Plan, Selection, Verdict};
@@ -38,28 +38,11 @@ pub struct Publication {
 /// # Errors
 /// There is no such output, it is not up to date, or nothing else opens outputs of its type.
 pub fn publication(project: &Project, word: &str) -> Result<Publication, Failure> {
-    let (name, port) = match word.split_once('.') {
-        Some((stage, port)) => (stage, Some(port)),
-        None => (word, None),
-    };
-    let all = Selection::new(&project.graph, &[], &[], &[])?;
-    Selection::new(&project.graph, &[name.to_owned()], &[], &[])?;
-    let stage = project.graph.find(name).expect("invariant: the selection found it");
-    let node = &project.graph.stages[stage];
-    let fits =
-        |o: &&crate::graph::GraphOutput| o.port_type == MODEL || o.port_type.starts_with(DATASET);
-    let found = match port {
-        Some(port) => node.outputs.iter().find(|output| output.name == port),
-        None => node.outputs.iter().find(fits).or(node.outputs.first()),
-    };
-    let Some(port) = found else {
-        let ports: Vec<&str> = node.outputs.iter().map(|output| output.name.as_str()).collect();
-        return Err(Failure::usage(format!(
-            "stage `{name}` has no output `{}`",
-            port.unwrap_or("")
-        ))
-        .help(format!("its outputs: {}", ports.join(", "))));
-    };
+    let (stage, outputs) = show::named(project, word)?;
+    let name = project.graph.stages[stage].name.as_str();
+    let fits = |o: &&GraphOutput| o.port_type == MODEL || o.port_type.starts_with(DATASET);
+    let fitting = outputs.iter().copied().find(fits);
+    let port = fitting.or(outputs.first().copied()).expect("invariant: it names an output");
     if !fits(&port) {
         let text = format!("`{name}.{}` is of type {}", port.name, port.port_type);
         return Err(Failure::usage(text).help(format!(
@@ -67,6 +50,7 @@ pub fn publication(project: &Project, word: &str) -> Result<Publication, Failure
              export, model: {name} }}`"
         )));
     }
+    let all = Selection::new(&project.graph, &[], &[], &[])?;
     let sources = project.digest_sources(&all.wanted)?;
     let plan = project.judge(&all, &sources)?;
     let Some(Some(Verdict::Hit(entry))) = plan.verdicts.get(stage) else {
@@ -176,14 +160,7 @@ impl Card<'_> {
     /// Sources of these stages, with the commit of those of hubs.
     fn sources(&self) -> Vec<(usize, Option<LockedSource>)> {
         let graph = &self.project.graph;
-        let inputs = self.stages().into_iter().flat_map(|s| &graph.stages[s].inputs);
-        let used: BTreeSet<usize> = inputs
-            .flat_map(|input| &input.from)
-            .filter_map(|from| match from {
-                Producer::Source(source) => Some(*source),
-                Producer::Output { .. } => None,
-            })
-            .collect();
+        let used = graph.sources_read(&self.stages());
         let pins = self.project.pinned();
         used.into_iter().map(|s| (s, pins.get(&graph.sources[s].name).cloned())).collect()
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Failure, Project, lock};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{HubFiles, Producer, SourceOrigin, WILDCARDS};
+use crate::graph::{HubFiles, SourceOrigin, WILDCARDS};
 use crate::hub::{Hub, HubError, HubSettings, Listing, WantedFile, is_commit, model_files};
 use crate::identity::Digest;
 use crate::lock::{LockedSource, path_of};
@@ -33,8 +33,8 @@ struct Content {
 struct Files {
     /// Repository and commit; `None`: a file of the web.
     repository: Option<(String, String)>,
-    /// Sizes, where somebody says them.
-    tree: Vec<(TreeFile, Option<u64>)>,
+    /// Of a file of the web nobody says the size: 0.
+    tree: Vec<TreeFile>,
 }
 
 /// A source that was brought.
@@ -64,11 +64,11 @@ impl Project {
     pub(super) fn digest_elsewhere(&self, source: usize) -> Result<SourceDigest, Diagnostic> {
         let content = self.content(source).map_err(|e| self.hub_problem(source, &e))?;
         Ok(self.placed(source, &content).unwrap_or_else(|| {
-            let sizes = content.files.iter().flat_map(|files| &files.tree);
+            let files = content.files.iter().flat_map(|files| &files.tree);
             SourceDigest {
                 digest: content.digest,
                 paths: Vec::new(),
-                bytes: sizes.filter_map(|(_, size)| *size).sum(),
+                bytes: files.map(|file| file.size).sum(),
                 files: SourceFiles::default(),
                 content: None,
             }
@@ -78,18 +78,9 @@ impl Project {
     /// Sources that these stages read and whose files are not here.
     #[must_use]
     pub fn to_fetch(&self, stages: &[usize], sources: &[Option<SourceDigest>]) -> Vec<usize> {
-        let inputs = stages.iter().flat_map(|stage| &self.graph.stages[*stage].inputs);
-        let mut missing: Vec<usize> = inputs
-            .flat_map(|input| &input.from)
-            .filter_map(|from| match from {
-                Producer::Source(source) => Some(*source),
-                Producer::Output { .. } => None,
-            })
-            .filter(|source| sources[*source].as_ref().is_some_and(|s| s.paths.is_empty()))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        missing
+        let read = self.graph.sources_read(stages).into_iter();
+        read.filter(|source| sources[*source].as_ref().is_some_and(|s| s.paths.is_empty()))
+            .collect()
     }
 
     /// Where a source lies; `None`: its files are elsewhere and were never brought.
@@ -126,10 +117,10 @@ impl Project {
         self.store.prepare_for_writing()?;
         let content = self.resolve(source, true).await?;
         let files = content.files.as_ref().expect("invariant: they were asked for");
-        let wanted =
-            files.tree.iter().map(|(file, size)| self.wanted(&hub, node, files, file, *size));
+        let tree = &files.tree;
+        let wanted = tree.iter().map(|file| self.wanted(&hub, node, files, file));
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
-        let needed = files.tree.iter().filter_map(|(_, size)| *size).sum();
+        let needed = tree.iter().map(|file| file.size).sum();
         progress.expect(needed);
         let come = |file: &WantedFile| {
             std::fs::metadata(self.store.part_path(&file.digest)).map_or(0, |meta| meta.len())
@@ -140,14 +131,13 @@ impl Project {
             return Err(HubError::Space { path, needed: left, free });
         }
         let folder = self.store.arrival_folder()?;
-        for ((file, _), wanted) in files.tree.iter().zip(&wanted) {
+        for (file, wanted) in tree.iter().zip(&wanted) {
             let to = folder.path().join(&file.path);
             fs_err::create_dir_all(to.parent().unwrap_or(folder.path()))
                 .map_err(StoreError::from)?;
             hub.bring(&self.store, wanted, &to, progress).await?;
         }
-        let tree: Vec<TreeFile> = files.tree.iter().map(|(file, _)| file.clone()).collect();
-        self.store.keep_fetched(&folder.keep(), &tree)?;
+        self.store.keep_fetched(&folder.keep(), tree)?;
         tree.iter().for_each(|file| self.store.forget_part(&file.digest));
         self.store.save_memo();
         let Some(digest) = self.placed(source, &content) else {
@@ -166,7 +156,6 @@ impl Project {
         node: &crate::graph::GraphSource,
         files: &Files,
         file: &TreeFile,
-        size: Option<u64>,
     ) -> Result<WantedFile, HubError> {
         let (what, url) = match (&files.repository, &node.origin) {
             (Some((repository, commit)), _) => (
@@ -181,16 +170,15 @@ impl Project {
             what,
             url,
             repository: files.repository.clone(),
-            size,
+            size: files.repository.is_some().then_some(file.size),
             digest: file.digest,
         })
     }
 
     /// The source as it lies in the store. `None`: it does not, or is not what it should be.
     fn placed(&self, source: usize, content: &Content) -> Option<SourceDigest> {
-        let files = content.files.as_ref()?;
-        let tree: Vec<TreeFile> = files.tree.iter().map(|(file, _)| file.clone()).collect();
-        let folder = self.store.fetched_path(&tree);
+        let tree = &content.files.as_ref()?.tree;
+        let folder = self.store.fetched_path(tree);
         if !folder.is_dir() {
             return None;
         }
@@ -427,7 +415,7 @@ fn hub_files(asked: &HubFiles, listing: &Listing) -> Result<Content, HubError> {
             reason: format!("nothing says what `{}` hashes to", file.path),
         };
         let digest = file.digest.ok_or_else(odd)?;
-        tree.push((TreeFile { path: file.path.clone(), digest, size: file.size }, Some(file.size)));
+        tree.push(TreeFile { path: file.path.clone(), digest, size: file.size });
     }
     let repository = &asked.repository;
     if tree.is_empty() {
@@ -441,15 +429,15 @@ fn hub_files(asked: &HubFiles, listing: &Listing) -> Result<Content, HubError> {
         return Err(HubError::NotThere { host: "the hub".into(), what });
     }
     let digest = match asked.files.as_deref() {
-        None => tree_digest(&tree.iter().map(|(file, _)| file.clone()).collect::<Vec<_>>()),
+        None => tree_digest(&tree),
         Some(pattern) if pattern.contains(WILDCARDS) => {
-            let named = |(file, _): &(TreeFile, _)| TreeFile {
+            let named = |file: &TreeFile| TreeFile {
                 path: below(pattern, &file.path).to_owned(),
                 ..file.clone()
             };
             tree_digest(&tree.iter().map(named).collect::<Vec<_>>())
         }
-        Some(_) => tree[0].0.digest,
+        Some(_) => tree[0].digest,
     };
     let repository = Some((repository.clone(), listing.commit.clone()));
     Ok(Content { digest, files: Some(Files { repository, tree }) })
@@ -470,7 +458,7 @@ fn web_file(url: &str, sha256: &str) -> Result<Content, HubError> {
     let digest = format!("sha256:{sha256}").parse::<Digest>();
     let digest = digest.map_err(|_| HubError::Endpoint(url.to_owned()))?;
     let file = TreeFile { path: file_name(url).to_owned(), digest, size: 0 };
-    Ok(Content { digest, files: Some(Files { repository: None, tree: vec![(file, None)] }) })
+    Ok(Content { digest, files: Some(Files { repository: None, tree: vec![file] }) })
 }
 
 /// The last part of an address.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{Failure, Project};
 use crate::columns::{Head, head, is_parquet};
+use crate::graph::GraphOutput;
 use crate::plan::Selection;
 
 /// What a stage made, or made last.
@@ -45,24 +46,9 @@ pub enum OutputContent {
 /// # Errors
 /// There is no such stage or output; what stops a plan; a table cannot be read.
 pub fn made(project: &Project, word: &str, rows: usize) -> Result<Option<MadeStage>, Failure> {
-    let (name, port) = match word.split_once('.') {
-        Some((stage, port)) => (stage, Some(port)),
-        None => (word, None),
-    };
-    if let Some(source) = project.graph.sources.iter().find(|source| source.name == name) {
-        let help = format!("its files are at {}; stages that read it can be shown", source.path);
-        return Err(Failure::usage(format!("`{name}` is a source, which no stage made")).help(help));
-    }
+    let (stage, wanted) = named(project, word)?;
+    let name = project.graph.stages[stage].name.as_str();
     let selection = Selection::new(&project.graph, &[name.to_owned()], &[], &[])?;
-    let stage = project.graph.find(name).expect("invariant: the selection found it");
-    let node = &project.graph.stages[stage];
-    let wanted = node.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name));
-    let wanted: Vec<_> = wanted.collect();
-    if wanted.is_empty() {
-        let ports: Vec<&str> = node.outputs.iter().map(|output| output.name.as_str()).collect();
-        let text = format!("stage `{name}` has no output `{}`", port.unwrap_or_default());
-        return Err(Failure::usage(text).help(format!("its outputs: {}", ports.join(", "))));
-    }
     let plan = project.plan(&selection)?;
     let Some((entry, stale)) = project.newest(&plan, stage) else { return Ok(None) };
     let mut outputs = Vec::new();
@@ -90,4 +76,33 @@ pub fn made(project: &Project, word: &str, rows: usize) -> Result<Option<MadeSta
         });
     }
     Ok(Some(MadeStage { stage: name.to_owned(), at: entry.made.at, stale, outputs }))
+}
+
+/// The stage that a word names, and its outputs: all, or that of `stage.port`.
+///
+/// # Errors
+/// There is no such stage or output.
+pub fn named<'a>(
+    project: &'a Project,
+    word: &str,
+) -> Result<(usize, Vec<&'a GraphOutput>), Failure> {
+    let (name, port) = match word.split_once('.') {
+        Some((stage, port)) => (stage, Some(port)),
+        None => (word, None),
+    };
+    if let Some(source) = project.graph.sources.iter().find(|source| source.name == name) {
+        let help = format!("its files are at {}; stages that read it can be shown", source.path);
+        return Err(Failure::usage(format!("`{name}` is a source, which no stage made")).help(help));
+    }
+    Selection::new(&project.graph, &[name.to_owned()], &[], &[])?;
+    let stage = project.graph.find(name).expect("invariant: the selection found it");
+    let node = &project.graph.stages[stage];
+    let wanted = node.outputs.iter().filter(|output| port.is_none_or(|port| port == output.name));
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.is_empty() {
+        let ports: Vec<&str> = node.outputs.iter().map(|output| output.name.as_str()).collect();
+        let text = format!("stage `{name}` has no output `{}`", port.unwrap_or_default());
+        return Err(Failure::usage(text).help(format!("its outputs: {}", ports.join(", "))));
+    }
+    Ok((stage, wanted))
 }

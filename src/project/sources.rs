@@ -7,7 +7,6 @@ use std::path::Path;
 use super::{Failure, Project};
 use crate::diagnostic::Diagnostic;
 use crate::files;
-use crate::graph::Producer;
 use crate::pipeline;
 use crate::store::{SourceDigest, StoreError};
 use crate::votes::{self, Effective};
@@ -21,14 +20,7 @@ impl Project {
         &self,
         wanted: &BTreeSet<usize>,
     ) -> Result<Vec<Option<SourceDigest>>, Failure> {
-        let mut needed = BTreeSet::new();
-        for stage in wanted {
-            for producer in self.graph.stages[*stage].inputs.iter().flat_map(|i| &i.from) {
-                if let Producer::Source(source) = producer {
-                    needed.insert(*source);
-                }
-            }
-        }
+        let needed = self.graph.sources_read(wanted);
         let store = &self.store;
         let sources = &self.graph.sources;
         let top = &pipeline::top_around(&self.dir.join("pipeline"));

@@ -16,10 +16,19 @@ const SHARE: f64 = 0.05 * 3.0;
 /// `epochs` of training, and 64 where there are as many.
 #[must_use]
 pub fn sample(rows: usize, epochs: u32) -> Vec<usize> {
+    first_of_order(rows, count(rows, epochs))
+}
+
+/// How many rows a sample has.
+fn count(rows: usize, epochs: u32) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of rows")]
     let affordable = (SHARE * f64::from(epochs) * rows as f64) as usize;
-    let count = affordable.clamp(LEAST, MOST).min(rows);
-    let mut order = Order::new(0, "sample", rows.max(1));
+    affordable.clamp(LEAST, MOST).min(rows)
+}
+
+/// The first places of a fixed random order, ascending.
+fn first_of_order(all: usize, count: usize) -> Vec<usize> {
+    let mut order = Order::new(0, "sample", all.max(1));
     let mut places: Vec<usize> = (0..count as u64).map(|i| order.at(i)).collect();
     places.sort_unstable();
     places
@@ -28,11 +37,8 @@ pub fn sample(rows: usize, epochs: u32) -> Vec<usize> {
 /// The same of rows that come in batches: places of batches that hold as many rows together.
 #[must_use]
 pub fn sample_batches(batches: usize, rows: usize, epochs: u32) -> Vec<usize> {
-    let count = (sample(rows, epochs).len() * batches).div_ceil(rows.max(1)).min(batches);
-    let mut order = Order::new(0, "sample", batches.max(1));
-    let mut places: Vec<usize> = (0..count as u64).map(|i| order.at(i)).collect();
-    places.sort_unstable();
-    places
+    let wanted = (count(rows, epochs) * batches).div_ceil(rows.max(1));
+    first_of_order(batches, wanted.min(batches))
 }
 
 #[cfg(test)]
