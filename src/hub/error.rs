@@ -28,6 +28,8 @@ pub enum HubError {
     Gated { what: String, page: String },
     #[error("{host} has no {what}")]
     NotThere { host: String, what: String },
+    #[error("{what} is empty")]
+    Empty { what: String },
     #[error("`{repository}` has no branch, tag or commit `{revision}`")]
     NoRevision { repository: String, revision: String },
     #[error("{what} has other bytes than it should: {reason}")]
@@ -71,6 +73,7 @@ impl HubError {
             Self::NotThere { .. } => {
                 "is the name right? a dataset is `hub: datasets/ORG/NAME`".into()
             }
+            Self::Empty { .. } => "a source must hold something".into(),
             Self::NoRevision { .. } => {
                 "was it removed or rewritten? `preflow lock --update` takes what the branch holds now"
                     .into()

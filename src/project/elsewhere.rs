@@ -428,6 +428,10 @@ fn hub_files(asked: &HubFiles, listing: &Listing) -> Result<Content, HubError> {
         };
         return Err(HubError::NotThere { host: "the hub".into(), what });
     }
+    if tree.iter().all(|file| file.size == 0) {
+        let files = asked.files.as_deref().unwrap_or("the model");
+        return Err(HubError::Empty { what: format!("`{files}` in `{repository}`") });
+    }
     let digest = match asked.files.as_deref() {
         None => tree_digest(&tree),
         Some(pattern) if pattern.contains(WILDCARDS) => {
@@ -457,6 +461,9 @@ fn examples(listing: &Listing) -> String {
 fn web_file(url: &str, sha256: &str) -> Result<Content, HubError> {
     let digest = format!("sha256:{sha256}").parse::<Digest>();
     let digest = digest.map_err(|_| HubError::Endpoint(url.to_owned()))?;
+    if digest == Digest::of(b"") {
+        return Err(HubError::Empty { what: format!("`{url}`, by its hash,") });
+    }
     let file = TreeFile { path: file_name(url).to_owned(), digest, size: 0 };
     Ok(Content { digest, files: Some(Files { repository: None, tree: vec![file] }) })
 }

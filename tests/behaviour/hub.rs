@@ -340,6 +340,12 @@ fn rows_of_a_dataset_are_one_file_or_a_pattern() {
     );
     case.space.write("p.yaml", &here);
     assert!(case.run(&["run", "p.yaml"]).out.contains("1 reused"));
+    case.hub.commit("datasets/org/rows", "refs/empty", &[("data/none.jsonl", b"")]);
+    let empty = pipeline("data/none.jsonl").replace("refs/convert", "refs/empty");
+    case.space.write("p.yaml", &empty);
+    case.space.take_ran();
+    let said = case.run(&["run", "p.yaml"]);
+    case.refused(&said, &["`data/none.jsonl` in `datasets/org/rows` is empty", "hold something"]);
     case.space.write("p.yaml", &pipeline("data/valid-*.jsonl"));
     let said = case.run(&["run", "p.yaml"]);
     case.refused(&said, &["no `data/valid-*.jsonl` in `datasets/org/rows`", "data/test.jsonl"]);
@@ -384,6 +390,8 @@ fn a_file_of_the_web_is_known_by_its_hash() {
     let here = pipeline("x").replace(&format!("url: '{large}', sha256: x"), "path: rows.jsonl");
     case.space.write("p.yaml", &here);
     assert!(case.run(&["run", "p.yaml"]).out.contains("1 reused"));
+    case.space.write("p.yaml", &pipeline(&sha256(b"")));
+    case.refused(&case.run(&["plan", "p.yaml"]), &["rows.jsonl`, by its hash, is empty"]);
     case.space.write("p.yaml", &pipeline(&sha256(b"other")));
     let said = case.run(&["run", "p.yaml"]);
     case.refused(&said, &["has other bytes than it should", "do not hash to sha256:"]);
